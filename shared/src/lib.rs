@@ -1,1 +1,10 @@
-//! Placeholder.
+//! What Roomcast's two processes must agree on, and what both do alike.
+//!
+//! Modules are declared outermost first, and a module imports only modules declared below it: the
+//! order is the reading order, and the tests hold it.
+
+pub mod epoch;
+pub mod log;
+pub mod store;
+pub mod process;
+pub mod contract;

@@ -1,0 +1,11 @@
+//! What every process, node and client must agree on: pure, without I/O and without a clock.
+
+pub mod protocol;
+pub mod envelope;
+pub mod message;
+pub mod refusal;
+pub mod keys;
+pub mod position;
+pub mod id;
+pub mod timestamp;
+pub mod limits;

@@ -1,0 +1,71 @@
+//! Redis keys and channels: every name of a room carries the hash tag of its shard, so that one
+//! script may touch them together and Redis Cluster keeps them on one node.
+
+use super::id::{MessageId, RoomId, Shard, UserId};
+
+/// `(epoch, run id of the Redis that holds it, token)` of a shard.
+#[must_use]
+pub fn epoch(shard: Shard) -> String {
+    format!("{{{shard}}}:epoch")
+}
+
+/// The shard log: one stream, entry ids `<epoch>-<n>`; the database is filled from it.
+#[must_use]
+pub fn log(shard: Shard) -> String {
+    format!("{{{shard}}}:log")
+}
+
+/// The channel on which a shard's watermarks are published.
+#[must_use]
+pub fn watermark(shard: Shard) -> String {
+    format!("{{{shard}}}:watermark")
+}
+
+/// A room's head and what of it is persisted.
+#[must_use]
+pub fn head(room: &RoomId) -> String {
+    format!("{{{}}}:head:{room}", room.shard())
+}
+
+/// A room's ring: a short stream whose entry ids are the positions.
+#[must_use]
+pub fn ring(room: &RoomId) -> String {
+    format!("{{{}}}:ring:{room}", room.shard())
+}
+
+/// The channel on which a room's entries are published.
+#[must_use]
+pub fn channel(room: &RoomId) -> String {
+    format!("{{{}}}:room:{room}", room.shard())
+}
+
+/// A remembered id. Identity is (room, sender, id); ids have no white space, so a space separates.
+#[must_use]
+pub fn id(room: &RoomId, user: &UserId, id: &MessageId) -> String {
+    format!("{{{}}}:id:{room} {user} {id}", room.shard())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_keys_of_a_room_share_the_hash_tag_of_its_shard() {
+        let room = RoomId::parse("123456789").unwrap();
+        let user = UserId::parse("ann").unwrap();
+        let message = MessageId::parse("m1").unwrap();
+        assert_eq!(room.shard().to_string(), "s3");
+        let keys = [
+            epoch(room.shard()),
+            log(room.shard()),
+            watermark(room.shard()),
+            head(&room),
+            ring(&room),
+            channel(&room),
+            id(&room, &user, &message),
+        ];
+        for key in keys {
+            assert!(key.starts_with("{s3}:"), "{key}");
+        }
+    }
+}

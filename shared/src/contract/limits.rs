@@ -1,0 +1,129 @@
+//! Every number that is a limit and not a setting, with its unit last.
+//!
+//! The relations between them that the code relies on are asserted at compile time, below.
+
+/// Shards of the log; recorded in the database, because changing it would move rooms.
+pub const SHARDS: u16 = 64;
+
+/// Longest id of a room, user or message, in bytes of UTF-8.
+pub const ID_BYTES_MAX: usize = 128;
+
+/// Longest text of one message, in bytes of UTF-8.
+pub const CONTENT_BYTES_MAX: usize = 256 * 1024;
+
+/// Largest metadata object of one message, in bytes of its compact JSON.
+pub const METADATA_BYTES_MAX: usize = 16 * 1024;
+
+/// Deepest nesting of objects and arrays in metadata, the outer object counted.
+pub const METADATA_LEVELS_MAX: usize = 16;
+
+/// Longest token in an `auth` command or a header, in bytes.
+pub const TOKEN_BYTES_MAX: usize = 8 * 1024;
+
+/// Largest encoded [`Envelope`](super::envelope::Envelope), in bytes: content whose every byte JSON
+/// escapes to six, metadata, ids and room for field names.
+pub const ENVELOPE_BYTES_MAX: usize = 6 * CONTENT_BYTES_MAX + 2 * METADATA_BYTES_MAX + 16 * 1024;
+
+/// Largest reply or page sent to a client, in bytes; what does not fit follows (`hasMore`).
+pub const PAGE_BYTES_MAX: usize = 1024 * 1024;
+
+/// Messages of a page where the client names no limit.
+pub const PAGE_ROWS_DEFAULT: u32 = 50;
+
+/// Most messages a client may ask for in one page.
+pub const PAGE_ROWS_MAX: u32 = 200;
+
+/// Frames waiting for one client, in bytes; beyond it logged messages wait in the room's memory.
+pub const SEND_QUEUE_BYTES_MAX: usize = 2 * 1024 * 1024;
+
+/// Frames waiting for one client below which a lagging one is caught up, in bytes.
+pub const SEND_QUEUE_BYTES_LOW: usize = SEND_QUEUE_BYTES_MAX / 4;
+
+/// How long a client may accept no byte at all before it is cut, in milliseconds.
+pub const WRITE_TIMEOUT_MS: u64 = 20_000;
+
+/// How long a closing connection may linger for the client's own close, in milliseconds.
+pub const CLOSE_LINGER_MS: u64 = 1_000;
+
+/// How long a connection may stay without having said who it is, in milliseconds.
+pub const AUTH_TIMEOUT_MS: u64 = 5_000;
+
+/// How long a client may take for the request line and headers, in milliseconds.
+pub const HEADER_TIMEOUT_MS: u64 = 5_000;
+
+/// How long one message may take from its first to its last byte, in milliseconds.
+pub const MESSAGE_TIMEOUT_MS: u64 = 10_000;
+
+/// Most bytes of a request's line and headers.
+pub const HEADER_BYTES_MAX: usize = 16 * 1024;
+
+/// Most headers in a request.
+pub const HEADERS_MAX: usize = 64;
+
+/// Commands of one connection whose answers are still being waited for.
+pub const COMMANDS_IN_FLIGHT_MAX: usize = 1024;
+
+/// Entries of a room that a node remembers, to serve joins and resumes without asking anyone.
+pub const RECENT_ENTRIES_MAX: usize = 512;
+
+/// Bytes of a room's remembered entries on a node.
+pub const RECENT_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Publications that a room keeps while it is being synchronised; beyond it the reading starts anew.
+pub const SYNC_BUFFER_ENTRIES_MAX: usize = 4096;
+
+/// Entries read from the ring or the database in one step of synchronising or catching up.
+pub const CATCH_UP_ROWS: u32 = 200;
+
+/// Changes that a resuming client may be behind before it is told to read the room anew.
+pub const RESUME_ENTRIES_MAX: u64 = 10_000;
+
+/// Entries of a room's ring that are kept even when all of them are persisted.
+pub const RING_ENTRIES: usize = 1000;
+
+/// Appends that may wait for one shard on one gateway; beyond it the sender is told `backpressure`.
+pub const APPEND_QUEUE_MAX: usize = 8192;
+
+/// Appends that travel in one call.
+pub const APPEND_BATCH_MAX: usize = 256;
+
+/// Longest an append may be without an answer before its sender is told that the outcome is
+/// unknown, in milliseconds.
+pub const APPEND_TIMEOUT_MS: u64 = 10_000;
+
+/// How long an id whose entry was trimmed is remembered beside the log, in milliseconds.
+pub const ID_MEMORY_MS: i64 = 15 * 60 * 1000;
+
+/// Age by its `UUIDv7` time from which an id is looked up in the database, in milliseconds.
+pub const ID_LATE_MS: i64 = 10 * 60 * 1000;
+
+/// How far an id's `UUIDv7` time may be ahead of the server's, in milliseconds.
+pub const ID_AHEAD_MS_MAX: i64 = 5 * 60 * 1000;
+
+/// How long a room's head and ring stay after all of it was persisted, in milliseconds.
+pub const ROOM_MEMORY_MS: i64 = 20 * 60 * 1000;
+
+/// Oldest answer of the database that may set the head of a room the log does not know, in
+/// milliseconds.
+pub const HYDRATION_AGE_MS_MAX: i64 = 30_000;
+
+/// Deliveries that may wait between the broker and the hub; beyond it rooms read what they missed.
+pub const DELIVERIES_MAX: usize = 16 * 1024;
+
+/// Rows from which a batch whose every row fails stops its shard instead of filling dead letters.
+pub const DEAD_LETTERS_IN_A_ROW_MAX: usize = 10;
+
+/// How long a room without local members stays subscribed, in milliseconds.
+pub const ROOM_LINGER_MS: u64 = 5_000;
+
+// A lagging client must be catchable: one page and one message have to fit in its queue.
+const _: () = assert!(SEND_QUEUE_BYTES_LOW + PAGE_BYTES_MAX <= SEND_QUEUE_BYTES_MAX);
+// What is looked up in the database must overlap with what is remembered beside the log, or an id
+// could be forgotten by one before the other is asked.
+const _: () = assert!(ID_LATE_MS < ID_MEMORY_MS);
+// A room's head must outlive the ids of its entries, or a duplicate would hydrate a new head first.
+const _: () = assert!(ID_MEMORY_MS < ROOM_MEMORY_MS);
+// A room's memory must be able to serve the largest page.
+const _: () = assert!(PAGE_ROWS_MAX as usize <= RECENT_ENTRIES_MAX);
+// Whatever a node has in memory, the ring has too: a room that resynchronises finds its place.
+const _: () = assert!(RECENT_ENTRIES_MAX <= RING_ENTRIES);

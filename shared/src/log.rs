@@ -1,0 +1,182 @@
+//! The log: how a room keeps its order, and what the database is filled from.
+//!
+//! One log per shard, one ring per room. The gateway's broker appends; the sync-worker reads, and
+//! trims what it has committed; a room that synchronises reads the ring.
+
+pub mod memory;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use uuid::Uuid;
+
+use crate::contract::id::{MessageId, RoomId, Shard, UserId};
+use crate::contract::position::Position;
+use crate::contract::refusal::Refusal;
+
+/// The place of an entry in its shard's log: `<epoch>-<n>`, no clock involved.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LogId {
+    /// The epoch under which it was appended.
+    pub epoch: u64,
+    /// Counts the shard's entries.
+    pub n: u64,
+}
+
+impl LogId {
+    /// Before everything.
+    pub const ZERO: LogId = LogId { epoch: 0, n: 0 };
+}
+
+impl std::fmt::Display for LogId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}-{}", self.epoch, self.n)
+    }
+}
+
+/// What lies in a shard's log.
+#[derive(Clone, Debug)]
+pub struct LogEntry {
+    /// Its place in the log.
+    pub id: LogId,
+    /// Its place in the room's order; `None` for what has none (receipts, credits).
+    pub position: Option<Position>,
+    /// The encoded envelope.
+    pub raw: Bytes,
+}
+
+/// What lies in a room's ring, and what is published.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RingEntry {
+    /// Its place in the room's order.
+    pub position: Position,
+    /// The encoded envelope.
+    pub raw: Bytes,
+}
+
+/// A part of a room's ring.
+#[derive(Clone, Debug)]
+pub struct RoomPage {
+    /// The last position given to anyone in this room.
+    pub head: Position,
+    /// Up to where the room is in the database.
+    pub persisted: Position,
+    /// The ring's first entry of its newest epoch; from there on the ring is dense. What lies
+    /// before it may be in the ring, in the database or in both.
+    pub dense_from: Option<Position>,
+    /// Entries above the position that was asked for, oldest first.
+    pub entries: Vec<RingEntry>,
+}
+
+/// An entry that the database refused for good.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RejectedEntry {
+    /// The room in whose order it has a place.
+    pub room: RoomId,
+    /// Who sent it and is to be told.
+    pub user: UserId,
+    /// Under which the log remembers it.
+    pub key: MessageId,
+    /// The message it is about.
+    pub id: MessageId,
+    /// Its place.
+    pub position: Position,
+    /// What the sender is told.
+    pub error: Refusal,
+}
+
+/// How far a shard is in the database.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Watermark {
+    /// Which shard.
+    pub shard: Shard,
+    /// Everything in the log up to here is in the database or among its dead letters.
+    pub upto: LogId,
+    /// The rooms that moved, and how far each is now.
+    pub rooms: Vec<(RoomId, Position)>,
+    /// What became a dead letter on the way.
+    pub rejected: Vec<RejectedEntry>,
+}
+
+/// What a claim found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Claim {
+    /// The shard has a valid epoch.
+    Armed(u64),
+    /// It has none: have an epoch minted for this token, the claimant's or an earlier one's.
+    Token(Uuid),
+}
+
+/// Why the log did not do it.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// The caller's epoch is not the log's; nothing was done. Ask for the epoch anew.
+    #[error("the shard's epoch is not {believed}")]
+    Stale {
+        /// What the caller believed.
+        believed: u64,
+    },
+    /// Away, or unable; what was asked may or may not have been done.
+    #[error("the log does not answer")]
+    Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// Reads and trims the log. Memory and Redis pass one suite of contract tests.
+///
+/// A shard is usable once an epoch is armed ([`crate::epoch::establish`]). Every call that names an
+/// epoch is refused with [`LogError::Stale`], having done nothing, when the log does not hold it.
+#[async_trait]
+pub trait Log: Send + Sync + 'static {
+    /// Puts `token` where the shard has no valid epoch, or one below `at_least`; says what stands.
+    async fn claim(&self, shard: Shard, at_least: u64, token: Uuid) -> Result<Claim, LogError>;
+
+    /// Makes `epoch` the shard's, if `token` still stands; says whether it did.
+    async fn arm(&self, shard: Shard, token: Uuid, epoch: u64) -> Result<bool, LogError>;
+
+    /// Waits until one of the shards may have entries above the given place, or a moment has
+    /// passed; returns those that may.
+    async fn wait(&self, after: &[(Shard, LogId)]) -> Result<Vec<Shard>, LogError>;
+
+    /// At most `limit` entries above `after`, oldest first.
+    async fn read(
+        &self,
+        shard: Shard,
+        epoch: u64,
+        after: LogId,
+        limit: usize,
+    ) -> Result<Vec<LogEntry>, LogError>;
+
+    /// Forgets the log up to the watermark, remembers each room's `persisted`, and publishes the
+    /// watermark after every entry that it covers. Idempotent; never moves anything back.
+    ///
+    /// An entry becomes visible, that is in its room's head, ring and publications, when it is
+    /// appended; in a log that dies with its process, only when it is trimmed, so that nobody sees
+    /// what a kill can still take back. A rejected entry that nobody has seen is then a
+    /// [`Void`](crate::contract::envelope::EntryKind::Void).
+    async fn trim(&self, epoch: u64, watermark: &Watermark) -> Result<(), LogError>;
+
+    /// A room's head, and at most `limit` entries of its ring above `after`; `None` when the log
+    /// does not know the room ([`Log::hydrate`] it).
+    async fn room(
+        &self,
+        room: &RoomId,
+        epoch: u64,
+        after: Position,
+        limit: usize,
+    ) -> Result<Option<RoomPage>, LogError>;
+
+    /// Tells the log the database's head of rooms that it does not know; what it knows stays. An
+    /// answer of the database older than
+    /// [`HYDRATION_AGE_MS_MAX`](crate::contract::limits::HYDRATION_AGE_MS_MAX) is ignored.
+    async fn hydrate(&self, epoch: u64, heads: &Hydration) -> Result<(), LogError>;
+}
+
+/// Heads of rooms as the database had them.
+#[derive(Clone, Debug)]
+pub struct Hydration {
+    /// The shard of all of them.
+    pub shard: Shard,
+    /// When the database was asked, in Unix milliseconds.
+    pub asked_at_ms: i64,
+    /// Each room's last position in the database.
+    pub heads: Vec<(RoomId, Position)>,
+}

@@ -1,0 +1,262 @@
+//! The store: the database, and the trait in front of it.
+//!
+//! `SQLite` and Postgres pass one suite of contract tests.
+
+pub mod sqlite;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use uuid::Uuid;
+
+use crate::contract::id::{MessageId, RoomId, Shard, UserId};
+use crate::contract::message::{Message, Metadata};
+use crate::contract::position::Position;
+use crate::contract::timestamp::Timestamp;
+use crate::log::LogId;
+
+/// An epoch as the database minted it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Epoch {
+    /// Its number.
+    pub number: u64,
+    /// When, by the database's clock.
+    pub minted_at: Timestamp,
+    /// The shard held nothing younger than 15 minutes then, so that no id offered now can be one
+    /// that an earlier epoch accepted a moment ago.
+    pub quiet: bool,
+}
+
+/// How far a shard is in the database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cursor {
+    /// The last log entry that was committed.
+    pub upto: LogId,
+    /// The newest epoch minted for the shard; 0 before the first.
+    pub epoch: u64,
+}
+
+/// What an edit or a delete does.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Change {
+    /// Another content.
+    Edit {
+        /// The new text.
+        content: String,
+        /// The new metadata; `None` keeps the old.
+        metadata: Option<Metadata>,
+    },
+    /// Nothing is left but the place.
+    Delete,
+}
+
+/// An edit or a delete, with its place.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MessageChange {
+    /// The message's room.
+    pub room: RoomId,
+    /// Who changed it.
+    pub user: UserId,
+    /// The message.
+    pub id: MessageId,
+    /// The change's own id.
+    pub change_id: MessageId,
+    /// The change's place.
+    pub position: Position,
+    /// When.
+    pub at: Timestamp,
+    /// What.
+    pub change: Change,
+}
+
+/// What an entry of the log becomes in the database.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Row {
+    /// A new message, with its position.
+    Message(Message),
+    /// A change of one.
+    Change(MessageChange),
+}
+
+/// An entry that could not be stored, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// Where it lay in the log.
+    pub log_id: LogId,
+    /// Its place in the room's order.
+    pub position: Option<Position>,
+    /// What is known of it, where it could be decoded.
+    pub room: Option<RoomId>,
+    /// Who sent it.
+    pub user: Option<UserId>,
+    /// The message it is about.
+    pub id: Option<MessageId>,
+    /// The encoded envelope, so that it can be driven again.
+    pub raw: Bytes,
+    /// The database's code, or `undecodable`.
+    pub code: String,
+    /// What the database said.
+    pub error: String,
+}
+
+/// Everything that one transaction does.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    /// Whose log it was read from.
+    pub shard: Shard,
+    /// The epoch under which it was read.
+    pub epoch: u64,
+    /// The cursor it was read from; the transaction is refused if another stands.
+    pub after: LogId,
+    /// The cursor it leaves.
+    pub upto: LogId,
+    /// In the log's order.
+    pub rows: Vec<Row>,
+    /// What failed before.
+    pub dead: Vec<DeadLetter>,
+    /// The last position of each room in it, dead letters counted.
+    pub heads: Vec<(RoomId, Position)>,
+}
+
+/// What a batch really did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Committed {
+    /// Messages that stand now and did not before.
+    pub inserted: u64,
+    /// Messages that stood already, same room and sender.
+    pub duplicates: u64,
+    /// Messages whose id stood with another room or sender, stored under a derived one.
+    pub renamed: u64,
+    /// Edits and deletes that were newer than what stood.
+    pub changed: u64,
+}
+
+/// Why the database did not do it; in every case nothing of the call was done.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The data are at fault (SQLSTATE classes 22 and 23, and their like): trying again is in vain.
+    #[error("the database refuses the data: {detail}")]
+    Data {
+        /// The database's code.
+        code: String,
+        /// What it said.
+        detail: String,
+    },
+    /// Another has moved the shard's cursor, or a newer epoch was minted: read again.
+    #[error("the batch of shard {shard} was read from a place or under an epoch that has passed")]
+    Fenced {
+        /// Which shard.
+        shard: Shard,
+    },
+    /// Anything else: trying again may help.
+    #[error("the database does not answer")]
+    Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// A message whose id the database was asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Identity {
+    /// In which room.
+    pub room: RoomId,
+    /// From whom.
+    pub user: UserId,
+    /// Under which id.
+    pub id: MessageId,
+}
+
+/// The database. Every method is one transaction.
+///
+/// Ids are unique in the whole table. A message whose id already stands with another room or
+/// sender is stored under `UUIDv5` of (room, sender, id), see [`derived_id`]; reading gives it back
+/// under the id its sender chose.
+#[async_trait]
+pub trait Store: Send + Sync + 'static {
+    /// Mints an epoch for `token`: the highest of the shard plus one, or the one that was minted
+    /// for this token before.
+    async fn mint(&self, shard: Shard, token: Uuid) -> Result<Epoch, StoreError>;
+
+    /// An epoch that was minted before.
+    async fn epoch(&self, shard: Shard, number: u64) -> Result<Option<Epoch>, StoreError>;
+
+    /// How far the shard is.
+    async fn cursor(&self, shard: Shard) -> Result<Cursor, StoreError>;
+
+    /// Stores a batch: cursor and epoch compared; messages that do not stand yet; changes where
+    /// newer (a delete of an unknown message leaves a tombstone that takes the id); dead letters;
+    /// heads where greater; cursor.
+    ///
+    /// # Errors
+    /// [`StoreError::Data`] names the fault of some row: find it with [`Store::probe`].
+    async fn commit(&self, batch: &Batch) -> Result<Committed, StoreError>;
+
+    /// Tries rows as [`Store::commit`] would, and undoes them.
+    async fn probe(&self, rows: &[Row]) -> Result<(), StoreError>;
+
+    /// The last position of each room, [`Position::ZERO`] where nothing is known of it; in the
+    /// order asked.
+    async fn heads(&self, rooms: &[RoomId]) -> Result<Vec<Position>, StoreError>;
+
+    /// The positions of messages that stand already, same room and same sender, in the order
+    /// asked; content is not compared.
+    async fn find(&self, identities: &[Identity]) -> Result<Vec<Option<Position>>, StoreError>;
+
+    /// Whether some entry stood at `position`: a message there, or a message's last change; where
+    /// `key` is given, under that id.
+    async fn stood(
+        &self,
+        room: &RoomId,
+        position: Position,
+        key: Option<&MessageId>,
+    ) -> Result<bool, StoreError>;
+
+    /// At most `limit` messages in their present state whose last change lies above `after` and
+    /// below `below`, in the order of that change.
+    async fn changes(
+        &self,
+        room: &RoomId,
+        after: Position,
+        below: Position,
+        limit: u32,
+    ) -> Result<Vec<Message>, StoreError>;
+
+    /// How many messages changed above `after`; counts no further than `at_most`.
+    async fn count_changes(
+        &self,
+        room: &RoomId,
+        after: Position,
+        at_most: u64,
+    ) -> Result<u64, StoreError>;
+
+    /// The last `limit` messages that stand below `before`, oldest first.
+    async fn before(
+        &self,
+        room: &RoomId,
+        before: Position,
+        limit: u32,
+    ) -> Result<Vec<Message>, StoreError>;
+
+    /// The first `limit` messages that stand above `after`, oldest first.
+    async fn after(
+        &self,
+        room: &RoomId,
+        after: Position,
+        limit: u32,
+    ) -> Result<Vec<Message>, StoreError>;
+
+    /// The dead letters, oldest first.
+    async fn dead_letters(&self) -> Result<Vec<DeadLetter>, StoreError>;
+
+    /// Whether the database answers.
+    async fn ping(&self) -> Result<(), StoreError>;
+}
+
+/// The name space of [`derived_id`]; chosen once.
+const DERIVED: Uuid = Uuid::from_u128(0x6b1c_3d52_0f0e_5c7a_9d8b_524f_4f4d_4341);
+
+/// The id under which a message is stored whose own id is taken by another room or sender:
+/// `UUIDv5` (RFC 9562, 5.5) of its identity.
+#[must_use]
+pub fn derived_id(identity: &Identity) -> MessageId {
+    // Ids have no white space, so that the spaces make the text unambiguous.
+    let name = format!("{} {} {}", identity.room, identity.user, identity.id);
+    MessageId::from_uuid(Uuid::new_v5(&DERIVED, name.as_bytes()))
+}
