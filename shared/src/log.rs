@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use uuid::Uuid;
 
+use crate::contract::envelope::Envelope;
 use crate::contract::id::{MessageId, RoomId, Shard, UserId};
 use crate::contract::position::Position;
 use crate::contract::refusal::Refusal;
@@ -106,6 +107,37 @@ pub enum Claim {
     Token(Uuid),
 }
 
+/// What a node hears of the log.
+#[derive(Clone, Debug)]
+pub enum Delivery {
+    /// An entry of a room that is subscribed.
+    Entry(RingEntry),
+    /// A shard moved on in the database.
+    Watermark(Watermark),
+    /// Deliveries were lost; every room reads what it missed.
+    Gap,
+}
+
+/// An entry to append.
+#[derive(Clone, Debug)]
+pub struct Append {
+    /// What to append.
+    pub envelope: Envelope,
+    /// A digest of its content: the same id with another digest is a conflict.
+    pub digest: Uuid,
+}
+
+/// Why a batch of appends ended before its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AppendStop {
+    /// The epoch is another; nothing of the batch was done.
+    Stale,
+    /// The entry's room is unknown: hydrate it and offer the rest again.
+    Unhydrated,
+    /// The log is at its cap.
+    Full,
+}
+
 /// Why the log did not do it.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
@@ -144,6 +176,9 @@ pub trait Log: Send + Sync + 'static {
         after: LogId,
         limit: usize,
     ) -> Result<Vec<LogEntry>, LogError>;
+
+    /// How many entries of all shards wait to be trimmed.
+    async fn backlog(&self) -> Result<u64, LogError>;
 
     /// Forgets the log up to the watermark, remembers each room's `persisted`, and publishes the
     /// watermark after every entry that it covers. Idempotent; never moves anything back.

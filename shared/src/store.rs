@@ -170,9 +170,9 @@ pub struct Identity {
 /// under the id its sender chose.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
-    /// Mints an epoch for `token`: the highest of the shard plus one, or the one that was minted
-    /// for this token before.
-    async fn mint(&self, shard: Shard, token: Uuid) -> Result<Epoch, StoreError>;
+    /// Mints an epoch for `token`: the highest of the shard plus one, and at least `at_least`; or
+    /// the one that was minted for this token before.
+    async fn mint(&self, shard: Shard, token: Uuid, at_least: u64) -> Result<Epoch, StoreError>;
 
     /// An epoch that was minted before.
     async fn epoch(&self, shard: Shard, number: u64) -> Result<Option<Epoch>, StoreError>;
@@ -214,6 +214,15 @@ pub trait Store: Send + Sync + 'static {
         &self,
         room: &RoomId,
         after: Position,
+        below: Position,
+        limit: u32,
+    ) -> Result<Vec<Message>, StoreError>;
+
+    /// The last `limit` messages in their present state whose last change lies below `below`, in
+    /// the order of that change.
+    async fn latest_changes(
+        &self,
+        room: &RoomId,
         below: Position,
         limit: u32,
     ) -> Result<Vec<Message>, StoreError>;

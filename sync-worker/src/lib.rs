@@ -1,1 +1,9 @@
-//! Placeholder.
+//! One loop: log to database, each entry exactly once.
+//!
+//! The gateway's embedded mode runs it in its own process; modules are declared outermost first.
+
+pub mod worker;
+mod shard_reader;
+mod batch;
+pub mod metrics;
+pub mod stats;

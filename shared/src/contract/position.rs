@@ -23,6 +23,9 @@ impl Position {
     /// Before everything.
     pub const ZERO: Position = Position { epoch: 0, seq: 0 };
 
+    /// After everything; both parts are the largest integer that JavaScript holds exactly.
+    pub const MAX: Position = Position { epoch: (1 << 53) - 1, seq: (1 << 53) - 1 };
+
     /// The position at `seq` of `epoch`.
     #[must_use]
     pub const fn new(epoch: u64, seq: u64) -> Position {

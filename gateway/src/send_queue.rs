@@ -1,0 +1,192 @@
+//! Frames waiting for one socket, bounded in bytes.
+//!
+//! Handing over a frame never waits. A logged event that does not fit is refused, and its room
+//! remembers where the client stands; replies always fit, because the connection reads no further
+//! command while the queue is over its bound.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use shared::contract::limits::{SEND_QUEUE_BYTES_LOW, SEND_QUEUE_BYTES_MAX};
+use shared::contract::refusal::CloseReason;
+use tokio::sync::Notify;
+
+use crate::frame::Frame;
+
+/// Frames taken for one write.
+const FRAMES_PER_WRITE: usize = 64;
+
+/// The queue of one connection.
+#[derive(Debug, Default)]
+pub(crate) struct SendQueue {
+    state: Mutex<State>,
+    /// Wakes the writer.
+    filled: Notify,
+    /// Wakes whoever waits for room.
+    emptied: Notify,
+    /// Wakes the reader, which ends the connection.
+    closed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    frames: VecDeque<Bytes>,
+    /// Of the frames, and of those being written.
+    bytes: usize,
+    closing: Option<CloseReason>,
+}
+
+impl SendQueue {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Queues a reply or a control frame; dropped when the connection is ending.
+    pub(crate) fn push(&self, frame: Frame) {
+        let mut state = self.lock();
+        if state.closing.is_none() {
+            state.bytes += frame.len();
+            state.frames.push_back(frame.into_bytes());
+            drop(state);
+            self.filled.notify_one();
+        }
+    }
+
+    /// Queues an event if it fits; says whether it did.
+    pub(crate) fn offer(&self, frame: &Frame) -> bool {
+        let mut state = self.lock();
+        // An empty queue takes anything, or an event larger than the bound would never pass.
+        if state.bytes > 0 && state.bytes + frame.len() > SEND_QUEUE_BYTES_MAX {
+            return false;
+        }
+        if state.closing.is_none() {
+            state.bytes += frame.len();
+            state.frames.push_back(frame.clone().into_bytes());
+            drop(state);
+            self.filled.notify_one();
+        }
+        true
+    }
+
+    /// Ends the connection after what is queued; only the first reason counts.
+    pub(crate) fn close(&self, reason: CloseReason) {
+        let mut state = self.lock();
+        if state.closing.is_none() {
+            state.closing = Some(reason);
+            drop(state);
+            self.filled.notify_one();
+            self.emptied.notify_waiters();
+            self.closed.notify_one();
+        }
+    }
+
+    /// Why the connection is ending, once it is.
+    pub(crate) fn closing(&self) -> Option<CloseReason> {
+        self.lock().closing
+    }
+
+    /// Bytes that wait.
+    pub(crate) fn bytes(&self) -> usize {
+        self.lock().bytes
+    }
+
+    /// Waits for frames and takes some of them; `None` when none is left and the connection ends.
+    /// What was taken counts as waiting until [`SendQueue::written`].
+    pub(crate) async fn take(&self) -> Option<Vec<Bytes>> {
+        loop {
+            {
+                let mut state = self.lock();
+                if !state.frames.is_empty() {
+                    let taken = state.frames.len().min(FRAMES_PER_WRITE);
+                    return Some(state.frames.drain(..taken).collect());
+                }
+                if state.closing.is_some() {
+                    return None;
+                }
+            }
+            self.filled.notified().await;
+        }
+    }
+
+    /// Gives back the room of what was written.
+    pub(crate) fn written(&self, bytes: usize) {
+        let mut state = self.lock();
+        state.bytes -= bytes;
+        let low = state.bytes <= SEND_QUEUE_BYTES_LOW;
+        drop(state);
+        if low {
+            self.emptied.notify_waiters();
+        }
+    }
+
+    /// Waits until the queue is low again, or the connection ends; says whether it goes on.
+    pub(crate) async fn low(&self) -> bool {
+        loop {
+            let emptied = self.emptied.notified();
+            tokio::pin!(emptied);
+            // Registered before looking, so that no wake-up falls between.
+            emptied.as_mut().enable();
+            {
+                let state = self.lock();
+                if state.closing.is_some() {
+                    return false;
+                }
+                if state.bytes <= SEND_QUEUE_BYTES_LOW {
+                    return true;
+                }
+            }
+            emptied.await;
+        }
+    }
+
+    /// Waits until another reply may be queued, or the connection ends.
+    pub(crate) async fn accepting(&self) {
+        if self.bytes() > SEND_QUEUE_BYTES_MAX {
+            self.low().await;
+        }
+    }
+
+    /// Waits until the connection is to end; for one waiter.
+    pub(crate) async fn closed(&self) -> CloseReason {
+        loop {
+            if let Some(reason) = self.closing() {
+                return reason;
+            }
+            self.closed.notified().await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn events_over_the_bound_are_refused_and_replies_are_not() {
+        let queue = SendQueue::default();
+        let event = Frame::text(&vec![b'x'; SEND_QUEUE_BYTES_MAX / 2 + 1]);
+        assert!(queue.offer(&event));
+        assert!(!queue.offer(&event));
+        queue.push(Frame::text(b"reply"));
+        let taken = queue.take().await.unwrap();
+        assert_eq!(taken.len(), 2);
+        assert!(!queue.offer(&event), "what is being written still waits");
+        queue.written(taken.iter().map(Bytes::len).sum());
+        assert!(queue.low().await);
+        assert!(queue.offer(&event));
+    }
+
+    #[tokio::test]
+    async fn the_first_reason_counts_and_what_was_queued_still_goes_out() {
+        let queue = SendQueue::default();
+        queue.push(Frame::text(b"last"));
+        queue.close(CloseReason::Restart);
+        queue.close(CloseReason::TooSlow);
+        queue.push(Frame::text(b"late"));
+        assert_eq!(queue.take().await.unwrap().len(), 1);
+        assert!(queue.take().await.is_none());
+        assert_eq!(queue.closed().await, CloseReason::Restart);
+        assert!(!queue.low().await);
+    }
+}

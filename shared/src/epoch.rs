@@ -1,0 +1,61 @@
+//! Epochs: minted in the database, held by the log, so that no position is ever used twice.
+//!
+//! *Claim*: a token is put where the log holds no valid epoch (it is new, was emptied, restarted or
+//! promoted). *Mint*: the database gives one epoch per token, the highest plus one, the same to
+//! everyone who asks for that token. *Arm*: the log takes the epoch if that token still stands.
+
+use uuid::Uuid;
+
+use crate::contract::id::Shard;
+use crate::log::{Claim, Log, LogError};
+use crate::store::{Epoch, Store, StoreError};
+
+/// Tries of the whole sequence before giving up; each failure means that another claimed between.
+const TRIES_MAX: usize = 8;
+
+/// Why there is no epoch.
+#[derive(Debug, thiserror::Error)]
+pub enum EpochError {
+    /// The log does not answer.
+    #[error("the log could not be claimed")]
+    Log(#[from] LogError),
+    /// The database does not answer.
+    #[error("no epoch could be minted")]
+    Store(#[from] StoreError),
+    /// Others were faster every time.
+    #[error("the epoch of shard {shard} is being fought over")]
+    Contended {
+        /// Which shard.
+        shard: Shard,
+    },
+}
+
+/// The epoch of a shard: the one that the log holds, or a new one where it holds none, or one
+/// below `at_least`.
+///
+/// # Errors
+/// Says which of the two does not answer; calling again is safe.
+pub async fn establish(
+    shard: Shard,
+    at_least: u64,
+    log: &dyn Log,
+    store: &dyn Store,
+) -> Result<Epoch, EpochError> {
+    let mut at_least = at_least;
+    for _ in 0..TRIES_MAX {
+        match log.claim(shard, at_least, Uuid::new_v4()).await? {
+            Claim::Armed(number) => match store.epoch(shard, number).await? {
+                Some(epoch) => return Ok(epoch),
+                // This database never minted it, or was set back: go on above it.
+                None => at_least = number + 1,
+            },
+            Claim::Token(token) => {
+                let epoch = store.mint(shard, token, at_least).await?;
+                if log.arm(shard, token, epoch.number).await? {
+                    return Ok(epoch);
+                }
+            }
+        }
+    }
+    Err(EpochError::Contended { shard })
+}

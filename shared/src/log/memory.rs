@@ -1,0 +1,261 @@
+//! The log of one process, in its memory: the embedded mode.
+//!
+//! Its entries die with the process, so nothing is shown, in ring, head or publication, before it is
+//! in the database: [`Log::trim`] is what makes an entry visible. An append is therefore answered
+//! in two steps, a place at once and the [`Outcome`] after the commit, and a kill takes back only
+//! what nobody was told.
+
+mod shard;
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::{Notify, mpsc, watch};
+use uuid::Uuid;
+
+use self::shard::MemoryShard;
+use super::{Append, AppendStop, Claim, Delivery, Hydration, Log, LogEntry, LogError, LogId, RingEntry, RoomPage, Watermark};
+use crate::contract::id::{RoomId, Shard};
+use crate::contract::limits::{DELIVERIES_MAX, HYDRATION_AGE_MS_MAX};
+use crate::contract::position::Position;
+use crate::contract::envelope::Envelope;
+use crate::process::clock::Clock;
+
+pub use self::shard::{Outcome, Placed};
+
+/// How long [`Log::wait`] waits at most, so that its caller can look after other things.
+const WAIT: Duration = Duration::from_secs(1);
+
+/// What became of one append.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Appended {
+    /// It stands.
+    Placed(Placed),
+    /// Its id stands with other content.
+    Conflict,
+}
+
+/// The log of one process.
+#[derive(Debug)]
+pub struct MemoryLog {
+    shards: Vec<ShardCell>,
+    clock: Clock,
+    entries_max: usize,
+    appended: Notify,
+    subscribed: Mutex<HashSet<RoomId>>,
+    deliveries: mpsc::Sender<Delivery>,
+    lost: AtomicBool,
+}
+
+#[derive(Debug)]
+struct ShardCell {
+    state: Mutex<MemoryShard>,
+    /// What of the log is trimmed; a new value wakes those whose appends wait for the commit.
+    trimmed: watch::Sender<LogId>,
+}
+
+impl ShardCell {
+    fn lock(&self) -> MutexGuard<'_, MemoryShard> {
+        // A panic while it was held has been reported; the sections are short and leave the shard
+        // whole, so the others go on.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl MemoryLog {
+    /// An empty log whose shards hold at most `entries_max` entries each, and where its
+    /// deliveries come out.
+    #[must_use]
+    pub fn new(clock: Clock, entries_max: usize) -> (MemoryLog, mpsc::Receiver<Delivery>) {
+        let (deliveries, receiver) = mpsc::channel(DELIVERIES_MAX);
+        let cell = |_| ShardCell {
+            state: Mutex::new(MemoryShard::default()),
+            trimmed: watch::Sender::new(LogId::ZERO),
+        };
+        let log = MemoryLog {
+            shards: Shard::all().map(cell).collect(),
+            clock,
+            entries_max,
+            appended: Notify::new(),
+            subscribed: Mutex::new(HashSet::new()),
+            deliveries,
+            lost: AtomicBool::new(false),
+        };
+        (log, receiver)
+    }
+
+    fn shard(&self, shard: Shard) -> &ShardCell {
+        &self.shards[usize::from(shard.number())]
+    }
+
+    /// Appends in order until the first stop; what is before it is done.
+    pub fn append(
+        &self,
+        shard: Shard,
+        epoch: u64,
+        entries: &[Append],
+    ) -> (Vec<Appended>, Option<AppendStop>) {
+        let now_ms = self.clock.now_ms();
+        let mut state = self.shard(shard).lock();
+        state.sweep(now_ms);
+        if state.epoch != Some(epoch) {
+            return (Vec::new(), Some(AppendStop::Stale));
+        }
+        let mut done = Vec::with_capacity(entries.len());
+        let mut stop = None;
+        for entry in entries {
+            match state.append(epoch, entry, self.entries_max) {
+                Ok(appended) => done.push(appended),
+                Err(reason) => {
+                    stop = Some(reason);
+                    break;
+                }
+            }
+        }
+        drop(state);
+        self.appended.notify_waiters();
+        (done, stop)
+    }
+
+    /// Waits until the log is trimmed up to `upto`, which is when its entries have their outcome.
+    pub async fn trimmed(&self, shard: Shard, upto: LogId) {
+        let mut trimmed = self.shard(shard).trimmed.subscribe();
+        // The sender lives as long as the log, so the wait ends only with the condition.
+        let _ = trimmed.wait_for(|at| *at >= upto).await;
+    }
+
+    /// What became of an entry, as long as its id is remembered.
+    #[must_use]
+    pub fn outcome(&self, envelope: &Envelope) -> Option<Outcome> {
+        self.shard(envelope.room.shard()).lock().outcome(envelope)
+    }
+
+    /// Hears of a room's entries from now on.
+    pub fn subscribe(&self, room: &RoomId) {
+        self.subscribed().insert(room.clone());
+    }
+
+    /// Hears of them no more.
+    pub fn unsubscribe(&self, room: &RoomId) {
+        self.subscribed().remove(room);
+    }
+
+    fn subscribed(&self) -> MutexGuard<'_, HashSet<RoomId>> {
+        self.subscribed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Forgets ids and rooms whose time has come; called now and then.
+    pub fn sweep(&self) {
+        let now_ms = self.clock.now_ms();
+        for cell in &self.shards {
+            cell.lock().sweep(now_ms);
+        }
+    }
+
+    /// Hands over a delivery without waiting; what does not fit is made up for by a gap.
+    fn deliver(&self, delivery: Delivery) {
+        if self.lost.load(Ordering::Acquire) {
+            if self.deliveries.try_send(Delivery::Gap).is_err() {
+                return;
+            }
+            self.lost.store(false, Ordering::Release);
+        }
+        if self.deliveries.try_send(delivery).is_err() {
+            self.lost.store(true, Ordering::Release);
+        }
+    }
+}
+
+#[async_trait]
+impl Log for MemoryLog {
+    async fn claim(&self, shard: Shard, at_least: u64, token: Uuid) -> Result<Claim, LogError> {
+        Ok(self.shard(shard).lock().claim(at_least, token))
+    }
+
+    async fn arm(&self, shard: Shard, token: Uuid, epoch: u64) -> Result<bool, LogError> {
+        Ok(self.shard(shard).lock().arm(token, epoch))
+    }
+
+    async fn wait(&self, after: &[(Shard, LogId)]) -> Result<Vec<Shard>, LogError> {
+        let ready = || -> Vec<Shard> {
+            let newer = |&&(shard, at): &&(Shard, LogId)| self.shard(shard).lock().last() > at;
+            after.iter().filter(newer).map(|(shard, _)| *shard).collect()
+        };
+        // Listen first, look then: an append between the two is not missed.
+        let appended = self.appended.notified();
+        tokio::pin!(appended);
+        appended.as_mut().enable();
+        let now = ready();
+        if !now.is_empty() {
+            return Ok(now);
+        }
+        let _ = tokio::time::timeout(WAIT, appended).await;
+        Ok(ready())
+    }
+
+    async fn read(
+        &self,
+        shard: Shard,
+        epoch: u64,
+        after: LogId,
+        limit: usize,
+    ) -> Result<Vec<LogEntry>, LogError> {
+        let state = self.shard(shard).lock();
+        state.expect_epoch(epoch)?;
+        Ok(state.read(after, limit))
+    }
+
+    async fn backlog(&self) -> Result<u64, LogError> {
+        Ok(self.shards.iter().map(|cell| cell.lock().len() as u64).sum())
+    }
+
+    async fn trim(&self, epoch: u64, watermark: &Watermark) -> Result<(), LogError> {
+        let cell = self.shard(watermark.shard);
+        {
+            let mut state = cell.lock();
+            state.expect_epoch(epoch)?;
+            let visible = state.trim(watermark, self.clock.now_ms());
+            // Under the lock, so that two trims of a shard cannot publish in another order.
+            let subscribed = self.subscribed();
+            for (room, entry) in visible {
+                if subscribed.contains(&room) {
+                    self.deliver(Delivery::Entry(entry));
+                }
+            }
+            self.deliver(Delivery::Watermark(watermark.clone()));
+        }
+        cell.trimmed.send_if_modified(|at| {
+            let newer = watermark.upto > *at;
+            *at = watermark.upto.max(*at);
+            newer
+        });
+        Ok(())
+    }
+
+    async fn room(
+        &self,
+        room: &RoomId,
+        epoch: u64,
+        after: Position,
+        limit: usize,
+    ) -> Result<Option<RoomPage>, LogError> {
+        let state = self.shard(room.shard()).lock();
+        state.expect_epoch(epoch)?;
+        Ok(state.room(room, after, limit))
+    }
+
+    async fn hydrate(&self, epoch: u64, hydration: &Hydration) -> Result<(), LogError> {
+        let now_ms = self.clock.now_ms();
+        let mut state = self.shard(hydration.shard).lock();
+        state.expect_epoch(epoch)?;
+        if now_ms - hydration.asked_at_ms <= HYDRATION_AGE_MS_MAX {
+            for (room, head) in &hydration.heads {
+                state.hydrate(room, *head, now_ms);
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,243 @@
+//! One shard of the log in memory: pure state, no locks, no clock.
+
+use std::collections::{HashMap, VecDeque};
+
+use bytes::Bytes;
+use uuid::Uuid;
+
+use super::Appended;
+use crate::contract::envelope::{EntryKind, Envelope};
+use crate::contract::id::{MessageId, RoomId, UserId};
+use crate::contract::limits::{ID_MEMORY_MS, RING_ENTRIES, ROOM_MEMORY_MS};
+use crate::contract::position::Position;
+use crate::contract::refusal::Refusal;
+use crate::log::{Append, AppendStop, Claim, LogEntry, LogError, LogId, RejectedEntry, RingEntry, RoomPage, Watermark};
+
+/// The place of an append.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Placed {
+    /// In the room's order.
+    pub position: Position,
+    /// In the shard's log.
+    pub log_id: LogId,
+    /// Its id stood already.
+    pub duplicate: bool,
+}
+
+/// What became of an entry after its place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// On its way.
+    Pending,
+    /// In the database.
+    Persisted,
+    /// Among the dead letters.
+    Rejected(Refusal),
+}
+
+/// Identity is (room, sender, id).
+type Key = (RoomId, UserId, MessageId);
+
+#[derive(Debug)]
+struct Known {
+    position: Position,
+    log_id: LogId,
+    digest: Uuid,
+    outcome: Outcome,
+}
+
+#[derive(Debug)]
+struct MemoryRoom {
+    /// The last position given.
+    head: Position,
+    /// The last position shown; everything above it waits for the database.
+    shown: Position,
+    ring: VecDeque<RingEntry>,
+    /// When it was last shown something, for forgetting it.
+    touched_ms: i64,
+}
+
+/// One shard.
+#[derive(Debug, Default)]
+pub(super) struct MemoryShard {
+    pub(super) epoch: Option<u64>,
+    token: Option<Uuid>,
+    last_n: u64,
+    log: VecDeque<LogEntry>,
+    rooms: HashMap<RoomId, MemoryRoom>,
+    /// Each room once, by when to look whether it can be forgotten.
+    rooms_expiring: VecDeque<(i64, RoomId)>,
+    ids: HashMap<Key, Known>,
+    ids_expiring: VecDeque<(i64, Key)>,
+}
+
+impl MemoryShard {
+    pub(super) fn expect_epoch(&self, believed: u64) -> Result<(), LogError> {
+        if self.epoch == Some(believed) { Ok(()) } else { Err(LogError::Stale { believed }) }
+    }
+
+    pub(super) fn claim(&mut self, at_least: u64, token: Uuid) -> Claim {
+        match self.epoch {
+            Some(epoch) if epoch >= at_least => Claim::Armed(epoch),
+            Some(_) | None => {
+                self.epoch = None;
+                Claim::Token(*self.token.get_or_insert(token))
+            }
+        }
+    }
+
+    pub(super) fn arm(&mut self, token: Uuid, epoch: u64) -> bool {
+        if self.token != Some(token) {
+            return false;
+        }
+        self.token = None;
+        self.epoch = Some(epoch);
+        true
+    }
+
+    pub(super) fn last(&self) -> LogId {
+        self.log.back().map_or(LogId::ZERO, |entry| entry.id)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.log.len()
+    }
+
+    pub(super) fn append(
+        &mut self,
+        epoch: u64,
+        append: &Append,
+        entries_max: usize,
+    ) -> Result<Appended, AppendStop> {
+        let envelope = &append.envelope;
+        let key = key_of(envelope);
+        if let Some(known) = self.ids.get(&key) {
+            if known.digest != append.digest {
+                return Ok(Appended::Conflict);
+            }
+            let Known { position, log_id, .. } = *known;
+            return Ok(Appended::Placed(Placed { position, log_id, duplicate: true }));
+        }
+        if self.log.len() >= entries_max {
+            return Err(AppendStop::Full);
+        }
+        let room = self.rooms.get_mut(&envelope.room).ok_or(AppendStop::Unhydrated)?;
+        room.head = Position::new(epoch, room.head.seq + 1);
+        self.last_n += 1;
+        let (position, log_id) = (room.head, LogId { epoch, n: self.last_n });
+        self.log.push_back(LogEntry {
+            id: log_id,
+            position: Some(position),
+            raw: encode(envelope),
+        });
+        let known = Known { position, log_id, digest: append.digest, outcome: Outcome::Pending };
+        self.ids.insert(key, known);
+        Ok(Appended::Placed(Placed { position, log_id, duplicate: false }))
+    }
+
+    pub(super) fn outcome(&self, envelope: &Envelope) -> Option<Outcome> {
+        self.ids.get(&key_of(envelope)).map(|known| known.outcome.clone())
+    }
+
+    pub(super) fn read(&self, after: LogId, limit: usize) -> Vec<LogEntry> {
+        let start = self.log.partition_point(|entry| entry.id <= after);
+        self.log.iter().skip(start).take(limit).cloned().collect()
+    }
+
+    /// Drops the log up to the watermark; gives back what became visible by that, in order.
+    pub(super) fn trim(&mut self, watermark: &Watermark, now_ms: i64) -> Vec<(RoomId, RingEntry)> {
+        let trimmed = self.log.partition_point(|entry| entry.id <= watermark.upto);
+        let entries: Vec<LogEntry> = self.log.drain(..trimmed).collect();
+        let mut visible = Vec::with_capacity(entries.len());
+        for entry in entries {
+            let envelope = Envelope::decode(&entry.raw).expect("this log encoded it");
+            let rejected = watermark
+                .rejected
+                .iter()
+                .find(|r| Some(r.position) == entry.position && r.room == envelope.room);
+            self.remember(&envelope, rejected, now_ms);
+            if let Some(position) = entry.position {
+                let raw = if rejected.is_some() { void(envelope.clone()) } else { entry.raw };
+                let shown = RingEntry { position, raw };
+                self.show(&envelope.room, shown.clone(), now_ms);
+                visible.push((envelope.room, shown));
+            }
+        }
+        visible
+    }
+
+    fn remember(&mut self, envelope: &Envelope, rejected: Option<&RejectedEntry>, now_ms: i64) {
+        let key = key_of(envelope);
+        if let Some(known) = self.ids.get_mut(&key) {
+            known.outcome = match rejected {
+                Some(rejected) => Outcome::Rejected(rejected.error.clone()),
+                None => Outcome::Persisted,
+            };
+            self.ids_expiring.push_back((now_ms + ID_MEMORY_MS, key));
+        }
+    }
+
+    fn show(&mut self, room: &RoomId, entry: RingEntry, now_ms: i64) {
+        let Some(room) = self.rooms.get_mut(room) else { return };
+        room.shown = entry.position;
+        room.touched_ms = now_ms;
+        room.ring.push_back(entry);
+        if room.ring.len() > RING_ENTRIES {
+            room.ring.pop_front();
+        }
+    }
+
+    pub(super) fn room(&self, room: &RoomId, after: Position, limit: usize) -> Option<RoomPage> {
+        let room = self.rooms.get(room)?;
+        let positions = || room.ring.iter().map(|entry| entry.position);
+        let start = room.ring.partition_point(|entry| entry.position <= after);
+        Some(RoomPage {
+            head: room.shown,
+            persisted: room.shown,
+            dense_from: positions().find(|position| position.epoch == room.shown.epoch),
+            entries: room.ring.iter().skip(start).take(limit).cloned().collect(),
+        })
+    }
+
+    pub(super) fn hydrate(&mut self, room: &RoomId, head: Position, now_ms: i64) {
+        if !self.rooms.contains_key(room) {
+            let ring = VecDeque::new();
+            let cold = MemoryRoom { head, shown: head, ring, touched_ms: now_ms };
+            self.rooms.insert(room.clone(), cold);
+            self.rooms_expiring.push_back((now_ms + ROOM_MEMORY_MS, room.clone()));
+        }
+    }
+
+    /// Forgets ids that were trimmed long ago, and rooms of which the database has everything and
+    /// that nobody wrote to for long.
+    pub(super) fn sweep(&mut self, now_ms: i64) {
+        while self.ids_expiring.front().is_some_and(|(at, _)| *at <= now_ms) {
+            if let Some((_, key)) = self.ids_expiring.pop_front() {
+                self.ids.remove(&key);
+            }
+        }
+        while self.rooms_expiring.front().is_some_and(|(at, _)| *at <= now_ms) {
+            let Some((_, id)) = self.rooms_expiring.pop_front() else { break };
+            let Some(room) = self.rooms.get(&id) else { continue };
+            let due_ms = room.touched_ms + ROOM_MEMORY_MS;
+            if room.head == room.shown && due_ms <= now_ms {
+                self.rooms.remove(&id);
+            } else {
+                self.rooms_expiring.push_back((due_ms.max(now_ms + 1), id));
+            }
+        }
+    }
+}
+
+fn key_of(envelope: &Envelope) -> Key {
+    (envelope.room.clone(), envelope.user.clone(), envelope.key().clone())
+}
+
+fn encode(envelope: &Envelope) -> Bytes {
+    // The limits on content, metadata and ids leave room in an envelope, see `limits`.
+    envelope.encode().map(Bytes::from).expect("a checked message fits in an envelope")
+}
+
+fn void(envelope: Envelope) -> Bytes {
+    encode(&Envelope { kind: EntryKind::Void, body: Bytes::new(), ..envelope })
+}

@@ -1,0 +1,234 @@
+//! From entries of the log to one transaction, and which of its rows are at fault.
+
+use shared::contract::envelope::{EntryKind, Envelope};
+use shared::contract::id::{RoomId, Shard};
+use shared::contract::message::{Message, Metadata};
+use shared::contract::position::Position;
+use shared::contract::refusal::{Refusal, RefusalCode};
+use shared::log::{LogEntry, LogId, RejectedEntry, Watermark};
+use shared::store::{Batch, Change, DeadLetter, MessageChange, Row, Store, StoreError};
+
+/// The entries of one batch, decoded.
+#[derive(Debug)]
+pub(crate) struct Entries {
+    shard: Shard,
+    /// Those that make a row, in the log's order.
+    rows: Vec<(LogEntry, Envelope, Row)>,
+    /// Those that are given up.
+    dead: Vec<(LogEntry, Option<Envelope>, DeadLetter)>,
+    heads: Vec<(RoomId, Position)>,
+    upto: LogId,
+    oldest_ms: Option<i64>,
+}
+
+/// Why an entry makes no row.
+#[derive(Debug, thiserror::Error)]
+enum RowError {
+    #[error("not the JSON of its kind")]
+    Body(#[from] serde_json::Error),
+    #[error("the entry has no place in a room's order")]
+    NoPosition,
+    #[error("a change has an id of its own")]
+    NoChangeId,
+}
+
+/// What an edit carries besides its ids.
+#[derive(serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct EditBody {
+    content: String,
+    #[serde(default)]
+    metadata: Option<Metadata>,
+}
+
+impl Entries {
+    /// Decodes what was read; what cannot be decoded is a dead letter at once. `None` for no
+    /// entries.
+    pub(crate) fn decode(shard: Shard, entries: Vec<LogEntry>) -> Option<Entries> {
+        let upto = entries.last()?.id;
+        let mut all = Entries {
+            shard,
+            rows: Vec::with_capacity(entries.len()),
+            dead: Vec::new(),
+            heads: Vec::new(),
+            upto,
+            oldest_ms: None,
+        };
+        for entry in entries {
+            all.add(entry);
+        }
+        Some(all)
+    }
+
+    fn add(&mut self, entry: LogEntry) {
+        let envelope = match Envelope::decode(&entry.raw) {
+            Ok(envelope) => envelope,
+            Err(error) => {
+                let letter = dead_letter(&entry, None, "undecodable", &error);
+                self.dead.push((entry, None, letter));
+                return;
+            }
+        };
+        self.oldest_ms.get_or_insert(envelope.accepted_at.0);
+        if let Some(position) = entry.position {
+            match self.heads.iter_mut().find(|(room, _)| *room == envelope.room) {
+                Some((_, head)) => *head = position.max(*head),
+                None => self.heads.push((envelope.room.clone(), position)),
+            }
+        }
+        match row(&entry, &envelope) {
+            Ok(Some(row)) => self.rows.push((entry, envelope, row)),
+            Ok(None) => {}
+            Err(error) => {
+                let letter = dead_letter(&entry, Some(&envelope), "undecodable", &error);
+                self.dead.push((entry, Some(envelope), letter));
+            }
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.rows.len() + self.dead.len()
+    }
+
+    /// When the oldest was accepted, in Unix milliseconds.
+    pub(crate) fn oldest_ms(&self) -> Option<i64> {
+        self.oldest_ms
+    }
+
+    pub(crate) fn dead(&self) -> usize {
+        self.dead.len()
+    }
+
+    /// The transaction.
+    pub(crate) fn batch(&self, epoch: u64, after: LogId) -> Batch {
+        Batch {
+            shard: self.shard,
+            epoch,
+            after,
+            upto: self.upto,
+            rows: self.rows.iter().map(|(_, _, row)| row.clone()).collect(),
+            dead: self.dead.iter().map(|(_, _, letter)| letter.clone()).collect(),
+            heads: self.heads.clone(),
+        }
+    }
+
+    /// What the log and the gateways are told after the commit.
+    pub(crate) fn watermark(&self) -> Watermark {
+        let rejected = self.dead.iter().filter_map(|(entry, envelope, letter)| {
+            let envelope = envelope.as_ref()?;
+            Some(RejectedEntry {
+                room: envelope.room.clone(),
+                user: envelope.user.clone(),
+                key: envelope.key().clone(),
+                id: envelope.id.clone(),
+                position: entry.position?,
+                error: Refusal::new(
+                    RefusalCode::Rejected,
+                    format!("the database refused it: {}", letter.code),
+                ),
+            })
+        });
+        Watermark {
+            shard: self.shard,
+            upto: self.upto,
+            rooms: self.heads.clone(),
+            rejected: rejected.collect(),
+        }
+    }
+
+    /// Finds the rows that fail alone, by halves, and makes dead letters of them; says how many
+    /// failed of how many.
+    ///
+    /// # Errors
+    /// The database stopped answering; nothing was changed.
+    pub(crate) async fn bisect(&mut self, store: &dyn Store) -> Result<(usize, usize), StoreError> {
+        let rows: Vec<Row> = self.rows.iter().map(|(_, _, row)| row.clone()).collect();
+        let mut bad: Vec<(usize, StoreError)> = Vec::new();
+        let mut parts = vec![0..rows.len()];
+        while let Some(part) = parts.pop() {
+            match store.probe(&rows[part.clone()]).await {
+                Ok(()) => {}
+                Err(error @ StoreError::Data { .. }) if part.len() == 1 => {
+                    bad.push((part.start, error));
+                }
+                Err(StoreError::Data { .. }) => {
+                    let middle = part.start + part.len() / 2;
+                    parts.push(middle..part.end);
+                    parts.push(part.start..middle);
+                }
+                Err(error @ (StoreError::Fenced { .. } | StoreError::Unavailable(_))) => {
+                    return Err(error);
+                }
+            }
+        }
+        let failed = (bad.len(), rows.len());
+        // From the back, so that the places before stay what they are.
+        for (place, error) in bad.into_iter().rev() {
+            let (entry, envelope, _) = self.rows.remove(place);
+            let code = match &error {
+                StoreError::Data { code, .. } => code.clone(),
+                StoreError::Fenced { .. } | StoreError::Unavailable(_) => String::new(),
+            };
+            let letter = dead_letter(&entry, Some(&envelope), &code, &error);
+            self.dead.push((entry, Some(envelope), letter));
+        }
+        Ok(failed)
+    }
+}
+
+fn row(entry: &LogEntry, envelope: &Envelope) -> Result<Option<Row>, RowError> {
+    let change = |change| -> Result<Option<Row>, RowError> {
+        Ok(Some(Row::Change(MessageChange {
+            room: envelope.room.clone(),
+            user: envelope.user.clone(),
+            id: envelope.id.clone(),
+            change_id: envelope.change_id.clone().ok_or(RowError::NoChangeId)?,
+            position: entry.position.ok_or(RowError::NoPosition)?,
+            at: envelope.accepted_at,
+            change,
+        })))
+    };
+    match envelope.kind {
+        EntryKind::Message => {
+            let mut message: Message = serde_json::from_slice(&envelope.body)?;
+            message.position = Some(entry.position.ok_or(RowError::NoPosition)?);
+            Ok(Some(Row::Message(message)))
+        }
+        EntryKind::Edit => {
+            let EditBody { content, metadata } = serde_json::from_slice(&envelope.body)?;
+            change(Change::Edit { content, metadata })
+        }
+        EntryKind::Delete => change(Change::Delete),
+        EntryKind::Void => Ok(None),
+    }
+}
+
+fn dead_letter(
+    entry: &LogEntry,
+    envelope: Option<&Envelope>,
+    code: &str,
+    error: &dyn std::error::Error,
+) -> DeadLetter {
+    DeadLetter {
+        log_id: entry.id,
+        position: entry.position,
+        room: envelope.map(|e| e.room.clone()),
+        user: envelope.map(|e| e.user.clone()),
+        id: envelope.map(|e| e.id.clone()),
+        raw: entry.raw.clone(),
+        code: code.to_owned(),
+        error: chain(error),
+    }
+}
+
+/// An error with its sources, once.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        source = error.source();
+    }
+    text
+}

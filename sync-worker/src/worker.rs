@@ -1,0 +1,183 @@
+//! The loop over all shards.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use shared::contract::id::Shard;
+use shared::log::{Log, LogId};
+use shared::process::clock::Clock;
+use shared::store::Store;
+use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use crate::batch::chain;
+use crate::metrics::Metrics;
+use crate::shard_reader::ShardReader;
+use crate::stats::Stats;
+
+/// How often the lag is measured.
+const LAG_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How the worker goes about it.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// Most entries in one transaction.
+    pub batch_entries: usize,
+    /// How long entries may gather before they are stored.
+    pub batch_interval: Duration,
+    /// The first pause after a failure.
+    pub retry_delay: Duration,
+    /// The longest pause after a failure; what was accepted is tried for ever.
+    pub retry_delay_max: Duration,
+}
+
+/// What the loop works with.
+#[derive(Clone)]
+pub struct Parts {
+    /// Where entries come from.
+    pub log: Arc<dyn Log>,
+    /// Where they go.
+    pub store: Arc<dyn Store>,
+    /// How.
+    pub settings: Settings,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// What `/stats` says.
+    pub stats: Arc<Stats>,
+    /// What time it is.
+    pub clock: Clock,
+    /// How old the oldest entry of each shard is.
+    pub lag: Arc<Lag>,
+}
+
+impl std::fmt::Debug for Parts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Parts").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+/// When the oldest entry that is not in the database was accepted, by shard; 0 where none waits.
+#[derive(Debug)]
+pub struct Lag {
+    oldest_ms: Vec<AtomicI64>,
+}
+
+impl Default for Lag {
+    fn default() -> Lag {
+        Lag { oldest_ms: Shard::all().map(|_| AtomicI64::new(0)).collect() }
+    }
+}
+
+impl Lag {
+    pub(crate) fn set(&self, shard: Shard, oldest_ms: i64) {
+        self.oldest_ms[usize::from(shard.number())].store(oldest_ms, Ordering::Relaxed);
+    }
+
+    pub(crate) fn clear(&self, shard: Shard) {
+        self.set(shard, 0);
+    }
+
+    /// The age of the oldest of all.
+    #[must_use]
+    pub fn age_ms(&self, now_ms: i64) -> i64 {
+        let oldest = self.oldest_ms.iter().map(|at| at.load(Ordering::Relaxed));
+        oldest.filter(|at| *at > 0).map(|at| (now_ms - at).max(0)).max().unwrap_or(0)
+    }
+}
+
+/// Moves every shard's log into the database until `stop`, then what is still in the log.
+///
+/// Never gives up on a database or a log that does not answer. After `stop` it returns when the
+/// log is empty; the caller bounds that wait.
+pub async fn run(parts: Parts, stop: CancellationToken) {
+    let parts = Arc::new(parts);
+    let mut readers = Readers::new(&parts);
+    let mut measure = tokio::time::interval(LAG_INTERVAL);
+    measure.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => break,
+            () = readers.finished() => {}
+            _ = measure.tick() => measure_lag(&parts).await,
+            ready = parts.log.wait(&readers.idle_at()) => match ready {
+                // A little later there is more to take along in the same transaction.
+                Ok(ready) if !ready.is_empty() => {
+                    tokio::time::sleep(parts.settings.batch_interval).await;
+                    readers.start(&ready);
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    warn!(error = chain(&error), "log does not answer");
+                    tokio::time::sleep(parts.settings.retry_delay).await;
+                }
+            },
+        }
+    }
+    readers.drain(&parts).await;
+    measure_lag(&parts).await;
+}
+
+async fn measure_lag(parts: &Parts) {
+    if let Ok(entries) = parts.log.backlog().await {
+        parts.metrics.log_lag_entries.set(i64::try_from(entries).unwrap_or(i64::MAX));
+    }
+    #[expect(clippy::cast_precision_loss, reason = "milliseconds of a lag fit in a double")]
+    let seconds = parts.lag.age_ms(parts.clock.now_ms()) as f64 / 1000.0;
+    parts.metrics.log_lag_seconds.set(seconds);
+}
+
+/// A reader per shard: waiting for entries, or at work.
+struct Readers {
+    idle: HashMap<Shard, ShardReader>,
+    busy: JoinSet<ShardReader>,
+}
+
+impl Readers {
+    fn new(parts: &Arc<Parts>) -> Readers {
+        let reader = |shard| (shard, ShardReader::new(shard, Arc::clone(parts)));
+        Readers { idle: Shard::all().map(reader).collect(), busy: JoinSet::new() }
+    }
+
+    fn idle_at(&self) -> Vec<(Shard, LogId)> {
+        self.idle.values().map(|reader| (reader.shard(), reader.at())).collect()
+    }
+
+    fn start(&mut self, shards: &[Shard]) {
+        for shard in shards {
+            if let Some(mut reader) = self.idle.remove(shard) {
+                self.busy.spawn(async move {
+                    reader.empty().await;
+                    reader
+                });
+            }
+        }
+    }
+
+    /// Waits for one that is at work; for ever when none is.
+    async fn finished(&mut self) {
+        match self.busy.join_next().await {
+            Some(Ok(reader)) => {
+                self.idle.insert(reader.shard(), reader);
+            }
+            // A panic is a bug; the process goes down loudly instead of leaving a shard behind.
+            Some(Err(error)) => std::panic::resume_unwind(error.into_panic()),
+            None => std::future::pending().await,
+        }
+    }
+
+    async fn drain(&mut self, parts: &Parts) {
+        loop {
+            while !self.busy.is_empty() {
+                self.finished().await;
+            }
+            match parts.log.backlog().await {
+                Ok(0) => return,
+                Ok(_) | Err(_) => self.start(&self.idle.keys().copied().collect::<Vec<_>>()),
+            }
+        }
+    }
+}
