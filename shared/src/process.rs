@@ -1,0 +1,5 @@
+//! What every Roomcast process does alike: read its settings, log, count, say how it is, and leave.
+//!
+//! Outermost first: a module imports only modules declared below it.
+
+pub mod clock;
