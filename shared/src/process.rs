@@ -2,4 +2,5 @@
 //!
 //! Outermost first: a module imports only modules declared below it.
 
+pub mod backoff;
 pub mod clock;
