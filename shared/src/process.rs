@@ -2,5 +2,6 @@
 //!
 //! Outermost first: a module imports only modules declared below it.
 
+pub mod readiness;
 pub mod backoff;
 pub mod clock;
