@@ -3,5 +3,6 @@
 //! Outermost first: a module imports only modules declared below it.
 
 pub mod readiness;
+pub mod drain;
 pub mod backoff;
 pub mod clock;
