@@ -5,4 +5,5 @@
 pub mod readiness;
 pub mod drain;
 pub mod backoff;
+pub mod settings;
 pub mod clock;
