@@ -2,6 +2,7 @@
 //!
 //! Outermost first: a module imports only modules declared below it.
 
+pub mod telemetry;
 pub mod readiness;
 pub mod drain;
 pub mod backoff;
