@@ -2,6 +2,7 @@
 //!
 //! Outermost first: a module imports only modules declared below it.
 
+pub mod operator;
 pub mod telemetry;
 pub mod readiness;
 pub mod drain;
