@@ -1,0 +1,11 @@
+//! What every Roomcast process does alike: read its settings, log, count, say how it is, and leave.
+//!
+//! Outermost first: a module imports only modules declared below it.
+
+pub mod operator;
+pub mod telemetry;
+pub mod readiness;
+pub mod drain;
+pub mod backoff;
+pub mod settings;
+pub mod clock;

@@ -1,0 +1,158 @@
+//! What a process says about itself while it runs: log lines on standard error.
+//!
+//! Its counters are in [`metrics`]; the operator port serves them.
+
+pub mod metrics;
+
+use std::io::{self, IsTerminal};
+
+use tracing::Subscriber;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::MakeWriter;
+
+use crate::process::settings::Setting;
+
+/// How log lines are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line, for collectors.
+    Json,
+}
+
+impl Setting for LogFormat {
+    fn parse(text: &str) -> Result<Self, String> {
+        match text {
+            "text" => Ok(Self::Text),
+            "json" => Ok(Self::Json),
+            _ => Err("text or json".to_owned()),
+        }
+    }
+
+    fn show(&self) -> String {
+        match self {
+            Self::Text => "text".to_owned(),
+            Self::Json => "json".to_owned(),
+        }
+    }
+}
+
+/// Which log lines are written, as `RUST_LOG` has it: `info`, or `info,gateway=debug`.
+///
+/// A type of its own, so that a filter that says nothing is a problem of the settings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogFilter(String);
+
+impl Setting for LogFilter {
+    fn parse(text: &str) -> Result<Self, String> {
+        match EnvFilter::try_new(text) {
+            Ok(_) if !text.is_empty() => Ok(Self(text.to_owned())),
+            Ok(_) | Err(_) => Err("a log filter such as info or info,gateway=debug".to_owned()),
+        }
+    }
+
+    fn show(&self) -> String {
+        self.0.clone()
+    }
+}
+
+/// Why logging could not begin.
+#[derive(Debug, thiserror::Error)]
+pub enum TelemetryError {
+    /// A process has one place where its log lines go, and something took it before.
+    #[error("logging was started before in this process")]
+    StartedBefore(#[source] tracing::subscriber::SetGlobalDefaultError),
+}
+
+/// Sends the whole process's log lines to standard error; colored only on a terminal.
+pub fn start(format: LogFormat, filter: &LogFilter) -> Result<(), TelemetryError> {
+    let ansi = io::stderr().is_terminal();
+    let subscriber = subscriber(format, filter, ansi, io::stderr);
+    tracing::subscriber::set_global_default(subscriber).map_err(TelemetryError::StartedBefore)
+}
+
+fn subscriber<W>(
+    format: LogFormat,
+    filter: &LogFilter,
+    ansi: bool,
+    writer: W,
+) -> Box<dyn Subscriber + Send + Sync>
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::new(&filter.0))
+        .with_writer(writer)
+        .with_ansi(ansi);
+    match format {
+        LogFormat::Text => Box::new(builder.finish()),
+        LogFormat::Json => Box::new(builder.json().flatten_event(true).finish()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    #[test]
+    fn text_lines_carry_message_and_fields_and_no_color() {
+        let lines = logged(LogFormat::Text, "info");
+        assert_eq!(lines.len(), 1);
+        assert!(lines[0].ends_with("node started node.id=\"n1\""), "{}", lines[0]);
+    }
+
+    #[test]
+    fn json_lines_are_flat_objects() {
+        let lines = logged(LogFormat::Json, "info");
+        assert_eq!(lines.len(), 1);
+        let line: serde_json::Value = serde_json::from_str(&lines[0]).unwrap();
+        assert_eq!(line["message"], "node started");
+        assert_eq!(line["node.id"], "n1");
+        assert_eq!(line["level"], "INFO");
+    }
+
+    #[test]
+    fn the_filter_decides_what_is_written() {
+        assert_eq!(logged(LogFormat::Text, "debug").len(), 2);
+        assert_eq!(logged(LogFormat::Text, "warn,shared=debug").len(), 2);
+        assert_eq!(logged(LogFormat::Text, "warn").len(), 0);
+    }
+
+    #[test]
+    fn a_bad_filter_or_format_says_what_is_expected() {
+        assert!(LogFilter::parse("info,gateway=loud").unwrap_err().contains("gateway=debug"));
+        assert!(LogFilter::parse("").is_err());
+        assert_eq!(LogFormat::parse("xml").unwrap_err(), "text or json");
+        assert_eq!(LogFormat::parse("json").unwrap().show(), "json");
+    }
+
+    fn logged(format: LogFormat, filter: &str) -> Vec<String> {
+        let written = Written::default();
+        let sink = written.clone();
+        let filter = LogFilter::parse(filter).unwrap();
+        let subscriber = subscriber(format, &filter, false, move || sink.clone());
+        tracing::subscriber::with_default(subscriber, || {
+            tracing::info!(node.id = "n1", "node started");
+            tracing::debug!("connection opened");
+        });
+        let bytes = written.0.lock().unwrap().clone();
+        String::from_utf8(bytes).unwrap().lines().map(str::to_owned).collect()
+    }
+
+    #[derive(Clone, Default)]
+    struct Written(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Written {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+}
