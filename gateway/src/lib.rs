@@ -1,1 +1,3 @@
-//! Placeholder.
+//! One Roomcast node: sockets in, frames out.
+
+pub mod frame;
