@@ -1,1 +1,5 @@
-//! Placeholder.
+//! One Roomcast node: sockets in, frames out.
+
+pub mod http;
+pub mod connection;
+pub mod frame;
