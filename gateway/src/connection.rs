@@ -1,4 +1,214 @@
-//! A connection's life, from the upgrade to its close.
+//! A connection's life, top to bottom: prove who you are, be welcomed, ask and be told, close.
 
-pub mod assembler;
-pub mod control_budget;
+pub(crate) mod assembler;
+mod control_budget;
+mod reader;
+mod writer;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use shared::contract::limits::{AUTH_TIMEOUT_MS, CLOSE_LINGER_MS, CONTENT_BYTES_MAX};
+use shared::contract::limits::{COMMANDS_IN_FLIGHT_MAX, METADATA_BYTES_MAX, PAGE_ROWS_MAX};
+use shared::contract::protocol::{Command, EventName, Reconnect, SUBPROTOCOL, Welcome};
+use shared::contract::protocol::WelcomeLimits;
+use shared::contract::refusal::{CloseReason, Refusal, RefusalCode};
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+use tracing::{Instrument, debug, debug_span};
+
+use crate::auth::Identity;
+use crate::codec::{self, Request};
+use crate::command;
+use crate::connections::Handle;
+use crate::frame::Frame;
+use crate::node::Node;
+use crate::reply::Reply;
+use crate::session::Session;
+
+use self::assembler::Incoming;
+use self::reader::Reader;
+
+/// For a timer that is not to go off: a day, after which it is looked at anew.
+const A_DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// How long the answers that are still to come may hold up a leaving node.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// When a client of a leaving node should come back, in milliseconds.
+const RECONNECT_AFTER_MS: u64 = 500;
+
+/// Lives through one connection. `early` is what the client sent behind its handshake.
+pub(crate) async fn run(
+    socket: TcpStream,
+    early: Bytes,
+    node: Arc<Node>,
+    identity: Option<Identity>,
+) {
+    let handle = node.connections.open();
+    // Opened and closed are counted in a pair.
+    node.metrics.connections_opened_total.inc();
+    let span = debug_span!("connection", connection.id = handle.number);
+    let reason = whole_life(socket, early, &node, &handle, identity).instrument(span).await;
+    node.connections.close(&handle);
+    node.metrics.connections_closed_total.inc(reason);
+}
+
+async fn whole_life(
+    socket: TcpStream,
+    early: Bytes,
+    node: &Arc<Node>,
+    handle: &Arc<Handle>,
+    identity: Option<Identity>,
+) -> CloseReason {
+    let (read_half, write_half) = socket.into_split();
+    let metrics = Arc::clone(&node.metrics);
+    let writer = tokio::spawn(writer::run(write_half, Arc::clone(&handle.queue), metrics));
+    let mut reader = Reader::new(read_half, early, node.settings.message_bytes_max);
+    let reason = talk(&mut reader, node, handle, identity).await;
+    handle.queue.close(reason);
+    let reason = handle.queue.closing().unwrap_or(reason);
+    debug!(reason = reason.label(), "connection ends");
+    // The writer closes its half after what is queued; the client's own close may take a moment,
+    // and closing the socket before it would reset the connection and lose what is on the way.
+    let _ = writer.await;
+    let linger = Duration::from_millis(CLOSE_LINGER_MS);
+    let _ = tokio::time::timeout(linger, reader.until_closed()).await;
+    reason
+}
+
+/// Everything between the handshake and the close.
+async fn talk(
+    reader: &mut Reader,
+    node: &Arc<Node>,
+    handle: &Arc<Handle>,
+    identity: Option<Identity>,
+) -> CloseReason {
+    let identity = match identity {
+        Some(identity) => identity,
+        None => match prove(reader, node, handle).await {
+            Ok(identity) => identity,
+            Err(reason) => return reason,
+        },
+    };
+    handle.queue.push(welcome(node, handle, &identity));
+    let mut session = Session::new(identity, Arc::clone(handle));
+    loop {
+        // Replies are bounded because nothing is read while they cannot be taken.
+        handle.queue.accepting().await;
+        tokio::select! {
+            reason = handle.queue.closed() => return reason,
+            () = expiry(node, &session) => return CloseReason::Unauthenticated,
+            () = node.leaving.cancelled() => return leave(&session).await,
+            incoming = reader.next(node, handle) => {
+                let incoming = match incoming {
+                    Ok(incoming) => incoming,
+                    Err(reason) => return reason,
+                };
+                match incoming {
+                    Incoming::Text(text) => answer(&mut session, node, &text.into_bytes()).await,
+                    Incoming::Ping(payload) => handle.queue.push(Frame::pong(&payload)),
+                    Incoming::Pong(_) => {}
+                    Incoming::Close { .. } => return CloseReason::Normal,
+                }
+            }
+        }
+    }
+}
+
+async fn answer(session: &mut Session, node: &Arc<Node>, text: &[u8]) {
+    let (reply, command) = read(node, &session.handle, text);
+    match command {
+        Ok(command) => command::execute(session, node, reply, command).await,
+        Err(refusal) => reply.refuse(None, &refusal),
+    }
+}
+
+fn read(node: &Node, handle: &Handle, text: &[u8]) -> (Reply, Result<Command, Refusal>) {
+    node.metrics.commands_total.inc();
+    let Request { reference, command } = codec::read(text);
+    let (queue, metrics) = (Arc::clone(&handle.queue), Arc::clone(&node.metrics));
+    (Reply::new(queue, reference, metrics), command)
+}
+
+/// The first frame has to say who is asking, where the handshake did not.
+async fn prove(
+    reader: &mut Reader,
+    node: &Arc<Node>,
+    handle: &Arc<Handle>,
+) -> Result<Identity, CloseReason> {
+    let patience = tokio::time::sleep(Duration::from_millis(AUTH_TIMEOUT_MS));
+    tokio::pin!(patience);
+    loop {
+        let incoming = tokio::select! {
+            reason = handle.queue.closed() => return Err(reason),
+            () = &mut patience => return Err(CloseReason::Unauthenticated),
+            () = node.leaving.cancelled() => return Err(CloseReason::Restart),
+            incoming = reader.next(node, handle) => incoming?,
+        };
+        let text = match incoming {
+            Incoming::Text(text) => text.into_bytes(),
+            Incoming::Ping(payload) => {
+                handle.queue.push(Frame::pong(&payload));
+                continue;
+            }
+            Incoming::Pong(_) => continue,
+            Incoming::Close { .. } => return Err(CloseReason::Normal),
+        };
+        match read(node, handle, &text) {
+            (reply, Ok(Command::Auth(data))) => {
+                let proven = command::first_auth(node, &reply, &data);
+                return proven.map_err(|_| CloseReason::Unauthenticated);
+            }
+            (reply, Ok(_)) => {
+                let text = "the first command says who you are: auth";
+                reply.refuse(None, &Refusal::new(RefusalCode::Unauthenticated, text));
+            }
+            (reply, Err(refusal)) => reply.refuse(None, &refusal),
+        }
+    }
+}
+
+fn welcome(node: &Node, handle: &Handle, identity: &Identity) -> Frame {
+    let settings = &node.settings;
+    let limits = WelcomeLimits {
+        frame_bytes: settings.message_bytes_max,
+        content_bytes: CONTENT_BYTES_MAX,
+        metadata_bytes: METADATA_BYTES_MAX,
+        rooms_per_user: settings.rooms_per_user,
+        page_rows: PAGE_ROWS_MAX,
+    };
+    let welcome = Welcome {
+        protocol: SUBPROTOCOL,
+        connection_id: handle.number.to_string(),
+        user_id: identity.user.clone(),
+        heartbeat_ms: settings.heartbeat_interval_ms.0,
+        limits,
+    };
+    codec::event(EventName::Welcome, &welcome)
+}
+
+/// Until the proof of who is asking ends.
+async fn expiry(node: &Node, session: &Session) {
+    loop {
+        let Some(expires_at) = session.identity.expires_at else {
+            return std::future::pending().await;
+        };
+        let left_ms = u64::try_from(expires_at.0 - node.clock.now_ms()).unwrap_or(0);
+        if left_ms == 0 {
+            return;
+        }
+        let left = Duration::from_millis(left_ms).min(A_DAY);
+        tokio::time::sleep_until(Instant::now() + left).await;
+    }
+}
+
+/// The node is leaving: what was asked is answered, then the client is sent elsewhere.
+async fn leave(session: &Session) -> CloseReason {
+    let all = u32::try_from(COMMANDS_IN_FLIGHT_MAX).unwrap_or(u32::MAX);
+    let _ = tokio::time::timeout(LEAVE_TIMEOUT, session.in_flight.acquire_many(all)).await;
+    let reconnect = Reconnect { after_ms: RECONNECT_AFTER_MS };
+    session.handle.queue.push(codec::event(EventName::Reconnect, &reconnect));
+    CloseReason::Restart
+}

@@ -200,7 +200,7 @@ pub trait Store: Send + Sync + 'static {
     async fn find(&self, identities: &[Identity]) -> Result<Vec<Option<Position>>, StoreError>;
 
     /// Whether some entry stood at `position`: a message there, or a message's last change; where
-    /// `key` is given, under that id.
+    /// `key` is given, with that message id or change id.
     async fn stood(
         &self,
         room: &RoomId,

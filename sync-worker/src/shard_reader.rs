@@ -73,7 +73,7 @@ impl ShardReader {
     fn report(&mut self, failure: &StepError) {
         // Whatever it was, what is believed of the shard may be wrong now.
         self.cursor = None;
-        self.parts.metrics.retries.inc();
+        self.parts.metrics.retries_total.inc();
         self.parts.stats.failed(chain(failure));
         match failure {
             StepError::AllRefused { .. } => {
@@ -134,7 +134,7 @@ impl ShardReader {
             Err(StoreError::Data { .. }) => {
                 let (failed, rows) = entries.bisect(&**store).await?;
                 if failed == rows && rows > DEAD_LETTERS_IN_A_ROW_MAX {
-                    metrics.shards_stopped.inc();
+                    metrics.shards_stopped_total.inc();
                     return Err(StepError::AllRefused { shard: self.shard, rows });
                 }
                 store.commit(&entries.batch(cursor.epoch, cursor.upto)).await?
@@ -147,11 +147,11 @@ impl ShardReader {
 
     fn count(&self, entries: &Entries, committed: Committed, began: Instant) {
         let Parts { metrics, stats, clock, .. } = &*self.parts;
-        metrics.batches.inc();
-        metrics.rows.inc_by(committed.inserted + committed.changed + committed.renamed);
-        metrics.duplicates.inc_by(committed.duplicates);
-        metrics.renamed.inc_by(committed.renamed);
-        metrics.dead_letters.inc_by(entries.dead() as u64);
+        metrics.batches_total.inc();
+        metrics.rows_total.inc_by(committed.inserted + committed.changed + committed.renamed);
+        metrics.duplicates_total.inc_by(committed.duplicates);
+        metrics.renamed_total.inc_by(committed.renamed);
+        metrics.dead_letters_total.inc_by(entries.dead() as u64);
         stats.synced(entries.len() as u64, clock.now_ms(), began.elapsed());
     }
 }

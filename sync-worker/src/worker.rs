@@ -125,9 +125,8 @@ async fn measure_lag(parts: &Parts) {
     if let Ok(entries) = parts.log.backlog().await {
         parts.metrics.log_lag_entries.set(i64::try_from(entries).unwrap_or(i64::MAX));
     }
-    #[expect(clippy::cast_precision_loss, reason = "milliseconds of a lag fit in a double")]
-    let seconds = parts.lag.age_ms(parts.clock.now_ms()) as f64 / 1000.0;
-    parts.metrics.log_lag_seconds.set(seconds);
+    let age_ms = u64::try_from(parts.lag.age_ms(parts.clock.now_ms())).unwrap_or(0);
+    parts.metrics.log_lag_seconds.set(Duration::from_millis(age_ms).as_secs_f64());
 }
 
 /// A reader per shard: waiting for entries, or at work.

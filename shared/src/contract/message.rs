@@ -73,6 +73,9 @@ pub struct Message {
     /// The place of its last change, when it has changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub changed_position: Option<Position>,
+    /// The id of that change, for cursors; not on the wire.
+    #[serde(skip)]
+    pub change_id: Option<MessageId>,
     /// Its place; absent only until the log has given it one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub position: Option<Position>,

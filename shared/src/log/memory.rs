@@ -18,13 +18,12 @@ use uuid::Uuid;
 
 use self::shard::MemoryShard;
 use super::{Append, AppendStop, Claim, Delivery, Hydration, Log, LogEntry, LogError, LogId, RingEntry, RoomPage, Watermark};
-use crate::contract::id::{RoomId, Shard};
+use crate::contract::id::{MessageId, RoomId, Shard, UserId};
 use crate::contract::limits::{DELIVERIES_MAX, HYDRATION_AGE_MS_MAX};
 use crate::contract::position::Position;
-use crate::contract::envelope::Envelope;
 use crate::process::clock::Clock;
 
-pub use self::shard::{Outcome, Placed};
+pub use self::shard::{Known, Outcome, Placed};
 
 /// How long [`Log::wait`] waits at most, so that its caller can look after other things.
 const WAIT: Duration = Duration::from_secs(1);
@@ -127,10 +126,10 @@ impl MemoryLog {
         let _ = trimmed.wait_for(|at| *at >= upto).await;
     }
 
-    /// What became of an entry, as long as its id is remembered.
+    /// Where an entry stands and what became of it, as long as its id is remembered.
     #[must_use]
-    pub fn outcome(&self, envelope: &Envelope) -> Option<Outcome> {
-        self.shard(envelope.room.shard()).lock().outcome(envelope)
+    pub fn known(&self, room: &RoomId, user: &UserId, key: &MessageId) -> Option<Known> {
+        self.shard(room.shard()).lock().known(room, user, key)
     }
 
     /// Hears of a room's entries from now on.

@@ -38,12 +38,15 @@ pub enum Outcome {
 /// Identity is (room, sender, id).
 type Key = (RoomId, UserId, MessageId);
 
-#[derive(Debug)]
-struct Known {
-    position: Position,
+/// An id that is remembered.
+#[derive(Clone, Debug)]
+pub struct Known {
+    /// Its entry's place in the room's order.
+    pub position: Position,
+    /// What became of it.
+    pub outcome: Outcome,
     log_id: LogId,
     digest: Uuid,
-    outcome: Outcome,
 }
 
 #[derive(Debug)]
@@ -135,8 +138,8 @@ impl MemoryShard {
         Ok(Appended::Placed(Placed { position, log_id, duplicate: false }))
     }
 
-    pub(super) fn outcome(&self, envelope: &Envelope) -> Option<Outcome> {
-        self.ids.get(&key_of(envelope)).map(|known| known.outcome.clone())
+    pub(super) fn known(&self, room: &RoomId, user: &UserId, key: &MessageId) -> Option<Known> {
+        self.ids.get(&(room.clone(), user.clone(), key.clone())).cloned()
     }
 
     pub(super) fn read(&self, after: LogId, limit: usize) -> Vec<LogEntry> {

@@ -8,6 +8,8 @@ use std::marker::PhantomData;
 
 use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
 
+use crate::contract::refusal::CloseReason;
+
 /// A closed set of label values.
 pub trait Label: Copy + PartialEq + 'static {
     /// Every variant, once.
@@ -64,9 +66,18 @@ impl<E: Label> CounterBy<E> {
     }
 }
 
+impl Label for CloseReason {
+    const ALL: &'static [CloseReason] = &CloseReason::ALL;
+
+    fn label(&self) -> &'static str {
+        CloseReason::label(*self)
+    }
+}
+
 /// Declares a struct of metrics; a field's doc is its help, prefix and field make its name.
 ///
 /// Kinds: `counter` ([`IntCounter`]), `gauge` ([`IntGauge`](prometheus::IntGauge)),
+/// `gauge_seconds` ([`Gauge`](prometheus::Gauge), where whole ones are too coarse),
 /// `histogram(buckets)` ([`Histogram`](prometheus::Histogram), seconds or bytes as the name says)
 /// and `counter_by(label: Enum)` ([`CounterBy`]). The struct gets
 /// `register(&prometheus::Registry) -> Self`, which panics if a name is taken.
@@ -128,6 +139,7 @@ macro_rules! metrics {
 
     (@type counter) => { ::prometheus::IntCounter };
     (@type gauge) => { ::prometheus::IntGauge };
+    (@type gauge_seconds) => { ::prometheus::Gauge };
     (@type histogram $buckets:expr) => { ::prometheus::Histogram };
     (@type counter_by $label:ident: $enum:ty) => {
         $crate::process::telemetry::metrics::CounterBy<$enum>
@@ -138,6 +150,9 @@ macro_rules! metrics {
     };
     (@register gauge $name:tt $help:tt $registry:ident) => {
         $crate::metrics!(@add ::prometheus::IntGauge::new($name, $help), $registry)
+    };
+    (@register gauge_seconds $name:tt $help:tt $registry:ident) => {
+        $crate::metrics!(@add ::prometheus::Gauge::new($name, $help), $registry)
     };
     (@register histogram $name:tt $help:tt $registry:ident $buckets:expr) => {
         $crate::metrics!(

@@ -1,0 +1,77 @@
+//! The broker: orders a room's messages and carries them between nodes.
+
+pub(crate) mod appender;
+pub(crate) mod epochs;
+pub(crate) mod memory;
+
+use async_trait::async_trait;
+use shared::contract::id::{RoomId, Shard};
+use shared::contract::position::Position;
+use shared::contract::protocol::Durability;
+use shared::contract::refusal::Refusal;
+use shared::log::{Append, AppendStop};
+use shared::store::Identity;
+
+/// What became of one append.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// It stands.
+    Placed(Place),
+    /// Its id stands with other content.
+    Conflict,
+    /// The database has refused it for good.
+    Rejected(Refusal),
+}
+
+/// Where an entry stands, and how safely.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// Its place in the room's order.
+    pub(crate) position: Position,
+    /// It stood there already.
+    pub(crate) duplicate: bool,
+    /// It is in the database.
+    pub(crate) persisted: bool,
+    /// How safe it is.
+    pub(crate) durability: Durability,
+}
+
+/// What became of a batch: an answer for each entry before the stop.
+#[derive(Debug)]
+pub(crate) struct Answers {
+    /// In the order of the entries.
+    pub(crate) done: Vec<Answer>,
+    /// Why it ended early; nothing was done of what lies behind.
+    pub(crate) stop: Option<AppendStop>,
+}
+
+/// The log does not answer; what was asked may or may not have been done.
+#[derive(Debug, thiserror::Error)]
+#[error("the broker does not answer")]
+pub(crate) struct BrokerError(#[source] pub(crate) Box<dyn std::error::Error + Send + Sync>);
+
+/// Appends, and tells this node what others append. Deliveries come out of a channel that the
+/// broker's constructor gives. Memory and Redis pass one suite of contract tests.
+#[async_trait]
+pub(crate) trait Broker: Send + Sync + 'static {
+    /// Appends to a shard in order, until the first stop; one call per shard at a time.
+    ///
+    /// An entry whose id is remembered is answered with the place it has. Every entry that is
+    /// placed is delivered to each node that subscribed to its room, in order, at least once, or
+    /// that node is told of a gap.
+    async fn append(
+        &self,
+        shard: Shard,
+        epoch: u64,
+        entries: &[Append],
+    ) -> Result<Answers, BrokerError>;
+
+    /// Where an id stands, if it is remembered.
+    async fn known(&self, identity: &Identity) -> Result<Option<Answer>, BrokerError>;
+
+    /// Delivers a room's entries from now on; confirmed when it returns.
+    async fn subscribe(&self, room: &RoomId) -> Result<(), BrokerError>;
+
+    /// Delivers them no more.
+    async fn unsubscribe(&self, room: &RoomId) -> Result<(), BrokerError>;
+}

@@ -1,0 +1,260 @@
+//! From single sends to batches: one call in flight per shard, so that a sender's order holds and
+//! the cost is shared.
+//!
+//! Whatever has to come before an append happens here, for the batch as a whole: the shard's epoch,
+//! the lookup of ids that may be late duplicates, the heads of rooms that the log does not know.
+//! Every send is answered exactly once, at the latest at its deadline, and then with "unknown": it
+//! may stand, and is to be offered again under the same id.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use shared::contract::envelope::Envelope;
+use shared::contract::id::{RoomId, Shard};
+use shared::contract::limits::{
+    APPEND_BATCH_MAX, APPEND_QUEUE_MAX, APPEND_TIMEOUT_MS, ID_LATE_MS, ID_MEMORY_MS,
+};
+use shared::contract::protocol::Durability;
+use shared::contract::refusal::{Refusal, RefusalCode};
+use shared::epoch::EpochError;
+use shared::log::{Append, AppendStop, Hydration, Log, LogError};
+use shared::process::backoff::Backoff;
+use shared::process::clock::Clock;
+use shared::store::{Epoch, Identity, Store, StoreError};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+use tracing::warn;
+use uuid::Uuid;
+
+use super::epochs::Epochs;
+use super::{Answer, Broker, BrokerError, Place};
+use crate::metrics::Metrics;
+
+/// Pauses between tries while something does not answer.
+const PAUSE: Duration = Duration::from_millis(20);
+const PAUSE_MAX: Duration = Duration::from_millis(500);
+
+/// When a refused sender should try again, in milliseconds.
+const RETRY_AFTER_MS: u64 = 1000;
+
+/// What the appender works with.
+#[derive(Clone)]
+pub(crate) struct Parts {
+    pub(crate) broker: Arc<dyn Broker>,
+    pub(crate) log: Arc<dyn Log>,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) epochs: Arc<Epochs>,
+    pub(crate) clock: Clock,
+    pub(crate) metrics: Arc<Metrics>,
+}
+
+/// The way into the log.
+#[derive(Debug)]
+pub(crate) struct Appender {
+    shards: Vec<mpsc::Sender<Job>>,
+}
+
+/// What became of a send.
+pub(crate) type Outcome = Result<Place, Refusal>;
+
+#[derive(Debug)]
+struct Job {
+    append: Append,
+    began: Instant,
+    answer: oneshot::Sender<Outcome>,
+}
+
+impl Appender {
+    /// Starts a task per shard; they end when the appender is dropped.
+    pub(crate) fn start(parts: &Parts) -> Appender {
+        let start = |shard| {
+            let (sender, jobs) = mpsc::channel(APPEND_QUEUE_MAX);
+            let pauses = Backoff::new(PAUSE, PAUSE_MAX);
+            tokio::spawn(ShardAppender { shard, parts: parts.clone(), pauses }.run(jobs));
+            sender
+        };
+        Appender { shards: Shard::all().map(start).collect() }
+    }
+
+    /// Puts an entry in line; its answer comes later, in the order of the entries of a shard.
+    pub(crate) fn append(
+        &self,
+        envelope: Envelope,
+        digest: Uuid,
+    ) -> Result<oneshot::Receiver<Outcome>, Refusal> {
+        let (answer, outcome) = oneshot::channel();
+        let shard = envelope.room.shard();
+        let append = Append { envelope, digest };
+        let job = Job { append, began: Instant::now(), answer };
+        match self.shards[usize::from(shard.number())].try_send(job) {
+            Ok(()) => Ok(outcome),
+            Err(mpsc::error::TrySendError::Full(_)) => Err(full()),
+            Err(mpsc::error::TrySendError::Closed(_)) => Err(unavailable()),
+        }
+    }
+}
+
+fn full() -> Refusal {
+    Refusal::new(RefusalCode::Backpressure, "more is waiting for the database than is allowed")
+        .retry_after_ms(RETRY_AFTER_MS)
+}
+
+fn unavailable() -> Refusal {
+    let text = "the outcome is not known; offer it again under the same id";
+    Refusal::new(RefusalCode::Unavailable, text).retry_after_ms(RETRY_AFTER_MS)
+}
+
+/// Why a try did not come through.
+#[derive(Debug, thiserror::Error)]
+enum TryError {
+    #[error(transparent)]
+    Epoch(#[from] EpochError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Log(#[from] LogError),
+    #[error(transparent)]
+    Broker(#[from] BrokerError),
+    #[error("no answer within {APPEND_TIMEOUT_MS} ms")]
+    Timeout,
+}
+
+struct ShardAppender {
+    shard: Shard,
+    parts: Parts,
+    pauses: Backoff,
+}
+
+impl ShardAppender {
+    async fn run(mut self, mut jobs: mpsc::Receiver<Job>) {
+        let mut batch = Vec::with_capacity(APPEND_BATCH_MAX);
+        while jobs.recv_many(&mut batch, APPEND_BATCH_MAX).await > 0 {
+            self.settle(std::mem::take(&mut batch)).await;
+        }
+    }
+
+    /// Tries until every job is answered.
+    async fn settle(&mut self, mut jobs: Vec<Job>) {
+        while !jobs.is_empty() {
+            let deadline = jobs[0].began + Duration::from_millis(APPEND_TIMEOUT_MS);
+            let tried = tokio::time::timeout_at(deadline, self.attempt(&mut jobs)).await;
+            match tried.unwrap_or(Err(TryError::Timeout)) {
+                Ok(()) => self.pauses.reset(),
+                Err(error) => {
+                    warn!(shard = %self.shard, error = ?error, "append will be tried again");
+                    tokio::time::sleep(self.pauses.next_delay()).await;
+                }
+            }
+            expire(&mut jobs);
+        }
+    }
+
+    /// One try; answers what it can and takes it out of `jobs`.
+    async fn attempt(&self, jobs: &mut Vec<Job>) -> Result<(), TryError> {
+        let epoch = self.parts.epochs.get(self.shard).await?;
+        self.answer_late_duplicates(epoch, jobs).await?;
+        if jobs.is_empty() {
+            return Ok(());
+        }
+        let entries: Vec<Append> = jobs.iter().map(|job| job.append.clone()).collect();
+        let answers = self.parts.broker.append(self.shard, epoch.number, &entries).await?;
+        for (job, done) in jobs.drain(..answers.done.len()).zip(answers.done) {
+            self.answer(job, outcome(done));
+        }
+        match answers.stop {
+            None => {}
+            Some(AppendStop::Stale) => self.parts.epochs.forget(self.shard, epoch.number),
+            Some(AppendStop::Unhydrated) => self.hydrate(epoch, jobs).await?,
+            Some(AppendStop::Full) => {
+                for job in jobs.drain(..) {
+                    self.answer(job, Err(full()));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks up, in one query, the ids that neither log nor epoch can vouch for.
+    async fn answer_late_duplicates(
+        &self,
+        epoch: Epoch,
+        jobs: &mut Vec<Job>,
+    ) -> Result<(), TryError> {
+        let now_ms = self.parts.clock.now_ms();
+        let young = !epoch.quiet && now_ms < epoch.minted_at.0 + ID_MEMORY_MS;
+        let late = |job: &Job| {
+            let made_at_ms = job.append.envelope.key().made_at_ms();
+            young || made_at_ms.is_none_or(|made_at| made_at < now_ms - ID_LATE_MS)
+        };
+        let (places, asked): (Vec<usize>, Vec<Identity>) = jobs
+            .iter()
+            .enumerate()
+            .filter(|(_, job)| late(job))
+            .map(|(place, job)| (place, identity(&job.append.envelope)))
+            .unzip();
+        if asked.is_empty() {
+            return Ok(());
+        }
+        let found = self.parts.store.find(&asked).await?;
+        // From the back, so that the places before stay what they are.
+        for (place, position) in places.into_iter().zip(found).rev() {
+            if let Some(position) = position {
+                let durability = Durability::Store;
+                let place_found =
+                    Place { position, duplicate: true, persisted: true, durability };
+                self.answer(jobs.remove(place), Ok(place_found));
+            }
+        }
+        Ok(())
+    }
+
+    async fn hydrate(&self, epoch: Epoch, jobs: &[Job]) -> Result<(), TryError> {
+        let mut rooms: Vec<RoomId> =
+            jobs.iter().map(|job| job.append.envelope.room.clone()).collect();
+        rooms.sort_unstable();
+        rooms.dedup();
+        let asked_at_ms = self.parts.clock.now_ms();
+        let heads = self.parts.store.heads(&rooms).await?;
+        let heads = rooms.into_iter().zip(heads).collect();
+        let hydration = Hydration { shard: self.shard, asked_at_ms, heads };
+        Ok(self.parts.log.hydrate(epoch.number, &hydration).await?)
+    }
+
+    fn answer(&self, job: Job, outcome: Outcome) {
+        let metrics = &self.parts.metrics;
+        metrics.append_seconds.observe(job.began.elapsed().as_secs_f64());
+        if outcome.as_ref().is_ok_and(|place| place.duplicate) {
+            metrics.duplicates_total.inc();
+        }
+        // The sender may have left; what was done stands all the same.
+        let _ = job.answer.send(outcome);
+    }
+}
+
+/// Answers those that have waited too long.
+fn expire(jobs: &mut Vec<Job>) {
+    let oldest = Duration::from_millis(APPEND_TIMEOUT_MS);
+    let fresh = jobs.partition_point(|job| job.began.elapsed() >= oldest);
+    for job in jobs.drain(..fresh) {
+        let _ = job.answer.send(Err(unavailable()));
+    }
+}
+
+fn outcome(answer: Answer) -> Outcome {
+    match answer {
+        Answer::Placed(place) => Ok(place),
+        Answer::Conflict => {
+            let text = "this id stands already, with other content";
+            Err(Refusal::new(RefusalCode::Conflict, text).field("id"))
+        }
+        Answer::Rejected(refusal) => Err(refusal),
+    }
+}
+
+fn identity(envelope: &Envelope) -> Identity {
+    Identity {
+        room: envelope.room.clone(),
+        user: envelope.user.clone(),
+        id: envelope.key().clone(),
+    }
+}

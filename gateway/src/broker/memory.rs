@@ -1,0 +1,84 @@
+//! The broker of one process: appends to the log in memory and waits for the database.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use shared::contract::envelope::Envelope;
+use shared::contract::id::{RoomId, Shard};
+use shared::contract::protocol::Durability;
+use shared::log::Append;
+use shared::log::memory::{Appended, Known, MemoryLog, Outcome, Placed};
+use shared::store::Identity;
+
+use super::{Answer, Answers, Broker, BrokerError, Place};
+
+/// Answers after the commit, because its log dies with the process.
+#[derive(Debug)]
+pub(crate) struct MemoryBroker {
+    log: Arc<MemoryLog>,
+}
+
+impl MemoryBroker {
+    pub(crate) fn new(log: Arc<MemoryLog>) -> MemoryBroker {
+        MemoryBroker { log }
+    }
+
+    fn answer(&self, entry: &Append, appended: Appended) -> Answer {
+        let Envelope { room, user, .. } = &entry.envelope;
+        match (appended, self.log.known(room, user, entry.envelope.key())) {
+            (Appended::Conflict, _) => Answer::Conflict,
+            (Appended::Placed(Placed { duplicate, .. }), Some(known)) => answer(known, duplicate),
+            // Forgotten since: the log forgets only what the database has.
+            (Appended::Placed(Placed { position, duplicate, .. }), None) => {
+                let (persisted, durability) = (true, Durability::Store);
+                Answer::Placed(Place { position, duplicate, persisted, durability })
+            }
+        }
+    }
+}
+
+fn answer(known: Known, duplicate: bool) -> Answer {
+    let Known { position, outcome, .. } = known;
+    let (persisted, durability) = match outcome {
+        Outcome::Rejected(refusal) => return Answer::Rejected(refusal),
+        Outcome::Persisted => (true, Durability::Store),
+        Outcome::Pending => (false, Durability::Log),
+    };
+    Answer::Placed(Place { position, duplicate, persisted, durability })
+}
+
+#[async_trait]
+impl Broker for MemoryBroker {
+    async fn append(
+        &self,
+        shard: Shard,
+        epoch: u64,
+        entries: &[Append],
+    ) -> Result<Answers, BrokerError> {
+        let (done, stop) = self.log.append(shard, epoch, entries);
+        let placed = done.iter().filter_map(|appended| match appended {
+            Appended::Placed(placed) => Some(placed.log_id),
+            Appended::Conflict => None,
+        });
+        if let Some(last) = placed.max() {
+            self.log.trimmed(shard, last).await;
+        }
+        let answers = entries.iter().zip(done).map(|(entry, done)| self.answer(entry, done));
+        Ok(Answers { done: answers.collect(), stop })
+    }
+
+    async fn known(&self, identity: &Identity) -> Result<Option<Answer>, BrokerError> {
+        let Identity { room, user, id } = identity;
+        Ok(self.log.known(room, user, id).map(|known| answer(known, true)))
+    }
+
+    async fn subscribe(&self, room: &RoomId) -> Result<(), BrokerError> {
+        self.log.subscribe(room);
+        Ok(())
+    }
+
+    async fn unsubscribe(&self, room: &RoomId) -> Result<(), BrokerError> {
+        self.log.unsubscribe(room);
+        Ok(())
+    }
+}

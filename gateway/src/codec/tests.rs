@@ -1,0 +1,84 @@
+use super::*;
+
+fn refused(text: &str) -> (Option<u64>, Refusal) {
+    let request = read(text.as_bytes());
+    (request.reference, request.command.expect_err(text))
+}
+
+#[test]
+fn what_is_no_command_is_refused_by_name() {
+    let cases = [
+        ("nonsense", None, RefusalCode::BadRequest, None),
+        ("[]", None, RefusalCode::BadRequest, None),
+        ("{\"ref\":3}", Some(3), RefusalCode::BadRequest, None),
+        ("{\"event\":\"heartbeat\",\"ref\":-1}", None, RefusalCode::BadRequest, None),
+        ("{\"event\":\"heartbeat\",\"ref\":9007199254740992}", None, RefusalCode::BadRequest, Some("ref")),
+        ("{\"event\":\"heartbeat\",\"ref\":4,\"x\":1}", Some(4), RefusalCode::BadRequest, None),
+        ("{\"event\":\"dance\",\"ref\":5}", Some(5), RefusalCode::UnknownEvent, Some("event")),
+        ("{\"event\":\"room:join\",\"ref\":5}", Some(5), RefusalCode::InvalidField, Some("roomId")),
+        ("{\"event\":\"room:join\",\"ref\":5,\"data\":[]}", Some(5), RefusalCode::InvalidField, Some("data")),
+        ("{\"event\":\"room:join\",\"data\":{\"roomId\":\"a b\"}}", None, RefusalCode::InvalidField, Some("roomId")),
+        ("{\"event\":\"room:join\",\"data\":{\"roomId\":7}}", None, RefusalCode::InvalidField, Some("roomId")),
+        ("{\"event\":\"room:join\",\"data\":{\"roomId\":\"a\",\"x\":1}}", None, RefusalCode::InvalidField, Some("x")),
+        (
+            "{\"event\":\"room:join\",\"data\":{\"roomId\":\"a\",\"since\":{\"epoch\":1}}}",
+            None,
+            RefusalCode::InvalidField,
+            Some("since.seq"),
+        ),
+        (
+            "{\"event\":\"room:join\",\"data\":{\"roomId\":\"a\",\"since\":{\"epoch\":1,\"seq\":1,\"y\":2}}}",
+            None,
+            RefusalCode::InvalidField,
+            Some("since.y"),
+        ),
+        (
+            "{\"event\":\"message:send\",\"data\":{\"roomId\":\"a\",\"content\":\"\\ud800\"}}",
+            None,
+            RefusalCode::InvalidField,
+            Some("content"),
+        ),
+        (
+            "{\"event\":\"message:send\",\"data\":{\"roomId\":\"a\",\"id\":\"\",\"content\":\"\"}}",
+            None,
+            RefusalCode::BadId,
+            Some("id"),
+        ),
+        (
+            "{\"event\":\"message:send\",\"data\":{\"roomId\":\"a\",\"content\":\"\",\"type\":\"robot\"}}",
+            None,
+            RefusalCode::InvalidField,
+            Some("type"),
+        ),
+    ];
+    for (text, reference, code, field) in cases {
+        let (got_reference, refusal) = refused(text);
+        assert_eq!(got_reference, reference, "{text}");
+        assert_eq!(refusal.code, code, "{text}: {refusal:?}");
+        if let Some(field) = field {
+            assert_eq!(refusal.field.as_deref(), Some(field), "{text}: {refusal:?}");
+        }
+    }
+}
+
+#[test]
+fn a_logged_event_gives_its_data_back() {
+    let data = with_position(b"{\"id\":\"m\"}", Position::new(3, 41));
+    let frame = raw_event(EventName::MessageNew, &data);
+    assert_eq!(
+        frame.payload(),
+        b"{\"event\":\"message:new\",\"data\":{\"id\":\"m\",\"position\":{\"epoch\":3,\"seq\":41}}}"
+    );
+    assert_eq!(data_of(&frame, EventName::MessageNew), data);
+}
+
+#[test]
+fn replies_carry_their_ref_and_messages_are_spliced_in() {
+    #[derive(Serialize)]
+    struct Page {
+        has_more: bool,
+    }
+    let data = with_messages(&Page { has_more: true }, &[Bytes::from("{}"), Bytes::from("{}")]);
+    assert_eq!(data, b"{\"has_more\":true,\"messages\":[{},{}]}");
+    assert_eq!(reply(7, &data).payload()[..32], *b"{\"event\":\"reply\",\"ref\":7,\"data\":");
+}

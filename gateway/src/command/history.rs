@@ -1,0 +1,36 @@
+//! `history:get`: a page of a room's messages.
+
+use shared::contract::position::Position;
+use shared::contract::protocol::{HistoryGet, HistoryReply};
+use shared::contract::refusal::{Refusal, RefusalCode};
+
+use super::{checked, page_rows};
+use crate::codec;
+use crate::hub::Bound;
+use crate::node::Node;
+use crate::reply::Reply;
+use crate::session::Session;
+
+/// Reads for whoever may enter the room; joining is not needed.
+pub(super) async fn execute(session: &Session, node: &Node, reply: &Reply, data: HistoryGet) {
+    match page(session, node, &data).await {
+        Ok(page) => reply.done_raw(&page),
+        Err(refusal) => reply.refuse(Some(&data.room_id), &refusal),
+    }
+}
+
+async fn page(session: &Session, node: &Node, data: &HistoryGet) -> Result<Vec<u8>, Refusal> {
+    let limit = page_rows(data.limit)?;
+    let bound = match (data.before, data.after) {
+        (None, None) => Bound::Before(Position::MAX),
+        (Some(before), None) => Bound::Before(checked("before", before)?),
+        (None, Some(after)) => Bound::After(checked("after", after)?),
+        (Some(_), Some(_)) => {
+            let text = "a page is before or after a position, not both";
+            return Err(Refusal::new(RefusalCode::InvalidField, text).field("after"));
+        }
+    };
+    session.may_enter(&data.room_id)?;
+    let page = node.hub.history(&data.room_id, bound, limit).await?;
+    Ok(codec::with_messages(&HistoryReply { has_more: page.more }, &page.messages))
+}

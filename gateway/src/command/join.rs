@@ -1,0 +1,65 @@
+//! `room:join`: entering a room, or coming back to it.
+
+use serde_json::Map;
+use shared::contract::protocol::{JoinReply, RoomJoin, Since};
+use shared::contract::refusal::{Refusal, RefusalCode};
+
+use super::{checked, page_rows};
+use crate::codec;
+use crate::hub::Resumption;
+use crate::hub::room::{Joined, Joiner};
+use crate::node::Node;
+use crate::reply::Reply;
+use crate::session::Session;
+
+/// Joins; joining again is idempotent and answers like the first time.
+pub(super) async fn execute(session: &mut Session, node: &Node, reply: &Reply, data: RoomJoin) {
+    let room = data.room_id.clone();
+    if let Err(refusal) = join(session, node, reply, data).await {
+        reply.refuse(Some(&room), &refusal);
+    }
+}
+
+async fn join(
+    session: &mut Session,
+    node: &Node,
+    reply: &Reply,
+    data: RoomJoin,
+) -> Result<(), Refusal> {
+    let RoomJoin { room_id, since, limit } = data;
+    let limit = page_rows(limit)?;
+    since.as_ref().map(|since: &Since| checked("since", since.position())).transpose()?;
+    session.may_enter(&room_id)?;
+    let user = session.identity.user.clone();
+    let max = node.settings.rooms_per_user;
+    let place = node.roster.enter(&user, &room_id, max).ok_or_else(|| too_many_rooms(max))?;
+    let answer = |how: Resumption, joined: Joined<'_>| {
+        match how {
+            Resumption::Fresh => {}
+            Resumption::Recovered => node.metrics.resumes_total.inc(),
+            Resumption::Reset => node.metrics.resets_total.inc(),
+        }
+        let object = JoinReply {
+            room_id: room_id.clone(),
+            head: joined.head,
+            persisted: joined.persisted,
+            recovered: how == Resumption::Recovered,
+            reset: how == Resumption::Reset,
+            has_more: joined.more,
+            presence: Map::new(),
+            receipts: Map::new(),
+            typing: Map::new(),
+        };
+        reply.done_raw(&codec::with_messages(&object, joined.messages));
+    };
+    let queue = session.handle.queue.clone();
+    let joiner = Joiner { member: session.handle.number, user, queue, limit };
+    let membership = node.hub.join(&room_id, joiner, since, &answer).await?;
+    session.joined(room_id, membership, place);
+    Ok(())
+}
+
+fn too_many_rooms(max: usize) -> Refusal {
+    let text = format!("a user is in at most {max} rooms; leave one first");
+    Refusal::new(RefusalCode::TooManyRooms, text).limit(max)
+}

@@ -1,0 +1,539 @@
+//! One room on this node: its order, its memory, its members.
+//!
+//! ```text
+//! Syncing{buffer}  |  Live
+//! on publication:  not above the head → drop     head.next() → emit     beyond → Syncing
+//! ```
+//! Everything here happens under one lock and in short sections: handing a frame to a member never
+//! waits. The state is the room's, not the client's: ten thousand clients that come back within its
+//! memory cost nobody a question.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use shared::contract::id::{RoomId, UserId};
+use shared::contract::limits::SYNC_BUFFER_ENTRIES_MAX;
+use shared::contract::position::Position;
+use shared::contract::protocol::{EventName, Persisted, Rejected, RoomNotice};
+use shared::log::RejectedEntry;
+use tokio::sync::Notify;
+
+use super::logged::{Cursor, Logged};
+use super::recent::{Recent, fitting};
+use super::sources::Refill;
+use super::{Parts, catch_up, synchronise};
+use crate::codec;
+use crate::frame::Frame;
+use crate::send_queue::SendQueue;
+
+/// Names a connection within a node.
+pub(crate) type MemberId = u64;
+
+/// One room.
+#[derive(Debug)]
+pub(crate) struct Room {
+    pub(crate) id: RoomId,
+    pub(super) parts: Arc<Parts>,
+    state: Mutex<State>,
+    /// Wakes those who wait for the first synchronisation.
+    settled: Notify,
+}
+
+#[derive(Debug)]
+struct State {
+    phase: Phase,
+    /// Whether it was ever live; before that there is nothing to join.
+    settled: bool,
+    /// Taken out of the hub; whoever still holds it asks the hub anew.
+    retired: bool,
+    recent: Recent,
+    head: Position,
+    /// The last entry that anyone saw.
+    last: Cursor,
+    persisted: Position,
+    members: HashMap<MemberId, Member>,
+}
+
+#[derive(Debug)]
+enum Phase {
+    /// What is published meanwhile waits here.
+    Syncing { buffer: Vec<Arc<Logged>>, overflow: bool },
+    Live,
+}
+
+/// A connection in a room.
+#[derive(Debug)]
+struct Member {
+    user: UserId,
+    queue: Arc<SendQueue>,
+    lagging: Option<Lagging>,
+    /// Told when the room ends the membership.
+    ended: Arc<AtomicBool>,
+}
+
+/// A member that catches up by its cursor.
+#[derive(Clone, Debug)]
+struct Lagging {
+    cursor: Cursor,
+    /// Its cursor's entry is known to stand in this order; otherwise that is looked up first.
+    verified: bool,
+}
+
+/// Who joins.
+#[derive(Clone, Debug)]
+pub(crate) struct Joiner {
+    pub(crate) member: MemberId,
+    pub(crate) user: UserId,
+    pub(crate) queue: Arc<SendQueue>,
+    pub(crate) limit: u32,
+}
+
+/// What a join found; its reply is made under the room's lock.
+#[derive(Debug)]
+pub(crate) struct Joined<'a> {
+    pub(crate) messages: &'a [Bytes],
+    pub(crate) head: Position,
+    pub(crate) persisted: Position,
+    pub(crate) more: bool,
+}
+
+/// Why a join has to be tried differently.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Miss {
+    /// The room left the hub.
+    Retired,
+    /// The room's memory does not reach back to what is needed.
+    Memory,
+}
+
+/// The next step of a member that catches up.
+#[derive(Debug)]
+pub(super) enum Step {
+    /// Caught up, or gone.
+    Over,
+    /// Its queue is full again.
+    Wait,
+    /// What it needs is not in the room's memory.
+    ///
+    /// `floor` is where the memory began when it was looked at.
+    Read { cursor: Cursor, verified: bool, floor: Position },
+}
+
+/// A membership as the connection holds it; leaving is dropping it.
+#[derive(Debug)]
+pub(crate) struct Membership {
+    pub(crate) room: Arc<Room>,
+    member: MemberId,
+    ended: Arc<AtomicBool>,
+}
+
+impl Membership {
+    /// Whether the room still counts this connection as its member.
+    pub(crate) fn is_alive(&self) -> bool {
+        !self.ended.load(Ordering::Acquire)
+    }
+
+    /// Leaves; `reply` is called when no event can follow any more.
+    pub(crate) fn leave(self, reply: impl FnOnce()) {
+        self.room.remove(self.member, &self.ended, reply);
+    }
+}
+
+impl Drop for Membership {
+    fn drop(&mut self) {
+        self.room.remove(self.member, &self.ended, || ());
+    }
+}
+
+impl Room {
+    /// A room that is about to read where it stands.
+    pub(super) fn new(id: RoomId, parts: Arc<Parts>) -> Arc<Room> {
+        let state = State {
+            phase: Phase::Syncing { buffer: Vec::new(), overflow: false },
+            settled: false,
+            retired: false,
+            recent: Recent::new(Cursor::ZERO),
+            head: Position::ZERO,
+            last: Cursor::ZERO,
+            persisted: Position::ZERO,
+            members: HashMap::new(),
+        };
+        Arc::new(Room { id, parts, state: Mutex::new(state), settled: Notify::new() })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until the room has been live once.
+    pub(super) async fn settled(&self) {
+        loop {
+            let settled = self.settled.notified();
+            tokio::pin!(settled);
+            settled.as_mut().enable();
+            if self.lock().settled {
+                return;
+            }
+            settled.await;
+        }
+    }
+
+    /// Where the room stands.
+    pub(crate) fn head(&self) -> Position {
+        self.lock().head
+    }
+
+    // --- Publications ---
+
+    /// An entry was published.
+    pub(super) fn deliver(self: &Arc<Self>, entry: Logged) {
+        let mut state = self.lock();
+        let entry = Arc::new(entry);
+        match &mut state.phase {
+            Phase::Syncing { buffer, overflow } => {
+                if buffer.len() < SYNC_BUFFER_ENTRIES_MAX {
+                    buffer.push(entry);
+                } else {
+                    *overflow = true;
+                }
+            }
+            Phase::Live if entry.at <= state.head => {}
+            Phase::Live if entry.at == state.head.next() => self.emit(&mut state, &entry),
+            Phase::Live => {
+                self.parts.metrics.gaps_total.inc();
+                self.begin_sync(&mut state);
+            }
+        }
+    }
+
+    /// Something may have been missed.
+    pub(super) fn resynchronise(self: &Arc<Self>) {
+        let mut state = self.lock();
+        match state.phase {
+            Phase::Live => self.begin_sync(&mut state),
+            // What was buffered may have a hole.
+            Phase::Syncing { ref mut overflow, .. } => *overflow = true,
+        }
+    }
+
+    fn begin_sync(self: &Arc<Self>, state: &mut State) {
+        state.phase = Phase::Syncing { buffer: Vec::new(), overflow: false };
+        tokio::spawn(synchronise::run(Arc::clone(self)));
+    }
+
+    /// Hands the next entry to every member.
+    fn emit(self: &Arc<Self>, state: &mut State, entry: &Arc<Logged>) {
+        let before = state.last.clone();
+        if let Some(frame) = entry.frame(before.position) {
+            let mut delivered = 0;
+            for (id, member) in &mut state.members {
+                if member.lagging.is_some() {
+                    continue;
+                }
+                if member.queue.offer(frame) {
+                    delivered += 1;
+                } else {
+                    self.lag(*id, member, before.clone(), true);
+                }
+            }
+            self.parts.metrics.deliveries_total.inc_by(delivered);
+            state.last = entry.cursor();
+        }
+        state.head = entry.at;
+        state.recent.push(Arc::clone(entry));
+    }
+
+    /// From here on the member catches up by its cursor.
+    fn lag(self: &Arc<Self>, id: MemberId, member: &mut Member, cursor: Cursor, verified: bool) {
+        let began = member.lagging.replace(Lagging { cursor, verified }).is_none();
+        if began {
+            self.parts.metrics.lagging_total.inc();
+            tokio::spawn(catch_up::run(Arc::clone(self), id, Arc::clone(&member.queue)));
+        }
+    }
+
+    // --- Synchronising ---
+
+    /// Before the ring is read: what is published from here on is kept. Gives the head that the
+    /// reading goes on from, or `None` when the room knows nothing yet.
+    pub(super) fn begin_reading(&self) -> Option<Position> {
+        let mut state = self.lock();
+        // What was published before is in what will be read.
+        state.phase = Phase::Syncing { buffer: Vec::new(), overflow: false };
+        state.settled.then_some(state.head)
+    }
+
+    /// What the ring had above the head, densely; `false` when there was more than fits.
+    pub(super) fn finish(self: &Arc<Self>, entries: Vec<Logged>, persisted: Position) -> bool {
+        let mut state = self.lock();
+        for entry in entries {
+            self.emit(&mut state, &Arc::new(entry));
+        }
+        self.go_live(&mut state, persisted)
+    }
+
+    /// The room's memory, read anew, because the head could not simply go on: each member has to
+    /// show that its cursor stands in this order.
+    pub(super) fn refill(self: &Arc<Self>, refill: Refill) -> bool {
+        let mut state = self.lock();
+        let last = state.last.clone();
+        state.recent = refill.recent;
+        state.head = refill.head;
+        state.last = refill.last;
+        let State { members, .. } = &mut *state;
+        for (id, member) in members {
+            let cursor = member.lagging.as_ref().map_or_else(|| last.clone(), |l| l.cursor.clone());
+            self.lag(*id, member, cursor, false);
+        }
+        self.go_live(&mut state, refill.persisted)
+    }
+
+    /// Drains what was published meanwhile; `false` when some of it is missing.
+    fn go_live(self: &Arc<Self>, state: &mut State, persisted: Position) -> bool {
+        let live = std::mem::replace(&mut state.phase, Phase::Live);
+        let Phase::Syncing { buffer, overflow } = live else { return true };
+        let mut dense = !overflow;
+        for entry in buffer {
+            if dense && entry.at > state.head {
+                dense = entry.at == state.head.next();
+                if dense {
+                    self.emit(state, &entry);
+                }
+            }
+        }
+        if dense {
+            state.settled = true;
+            self.settled.notify_waiters();
+            if state.members.is_empty() {
+                self.parts.empty.notify_one();
+            }
+        } else {
+            state.phase = Phase::Syncing { buffer: Vec::new(), overflow: false };
+        }
+        self.persist(state, persisted);
+        dense
+    }
+
+    // --- The database ---
+
+    /// The database has the room up to `upto`.
+    pub(super) fn persisted(&self, upto: Position) {
+        self.persist(&mut self.lock(), upto);
+    }
+
+    fn persist(&self, state: &mut State, upto: Position) {
+        if upto <= state.persisted {
+            return;
+        }
+        state.persisted = upto;
+        let frame = self.persisted_frame(upto);
+        for member in state.members.values().filter(|member| member.lagging.is_none()) {
+            // One that does not fit is made up for by the next, or when the member has caught up.
+            member.queue.offer(&frame);
+        }
+    }
+
+    fn persisted_frame(&self, up_to: Position) -> Frame {
+        codec::event(EventName::MessagePersisted, &Persisted { room_id: self.id.clone(), up_to })
+    }
+
+    /// The database refused an entry for good; its sender is told.
+    pub(super) fn rejected(&self, rejected: &RejectedEntry) {
+        let state = self.lock();
+        let RejectedEntry { id, error, .. } = rejected;
+        let told = Rejected { room_id: self.id.clone(), id: id.clone(), error: error.clone() };
+        let frame = codec::event(EventName::MessageRejected, &told);
+        for member in state.members.values().filter(|member| member.user == rejected.user) {
+            member.queue.push(frame.clone());
+        }
+    }
+
+    // --- Members ---
+
+    /// Whether the cursor's entry is in memory.
+    pub(super) fn knows(&self, cursor: &Cursor) -> bool {
+        self.lock().recent.knows(cursor)
+    }
+
+    /// Joins behind a cursor that is known to stand in this order: with the page that was read for
+    /// it, or from memory. What is not a message (a change of an older one) ends the reply, and
+    /// follows it as an event.
+    pub(super) fn join_after(
+        self: &Arc<Self>,
+        joiner: Joiner,
+        cursor: &Cursor,
+        page: Option<&[Logged]>,
+        reply: impl FnOnce(Joined<'_>),
+    ) -> Result<Membership, Miss> {
+        let mut state = self.lock();
+        if state.retired {
+            return Err(Miss::Retired);
+        }
+        let mut entries: Vec<&Logged> = page.unwrap_or_default().iter().collect();
+        let read_to = entries.last().map_or(cursor.position, |entry| entry.at);
+        let in_memory = read_to >= state.recent.floor();
+        if page.is_none() && !in_memory {
+            return Err(Miss::Memory);
+        }
+        entries.extend(state.recent.after(read_to).filter(|_| in_memory).map(|entry| &**entry));
+        entries.retain(|entry| entry.is_shown());
+        let leading = entries.iter().map_while(|entry| entry.message());
+        let mut messages: Vec<Bytes> = leading.take(joiner.limit as usize).collect();
+        messages.truncate(fitting(messages.iter()));
+        let at = match messages.len() {
+            0 => cursor.clone(),
+            given => entries[given - 1].cursor(),
+        };
+        let more = messages.len() < entries.len() || !in_memory;
+        let (head, persisted) = (state.head, state.persisted);
+        reply(Joined { messages: &messages, head, persisted, more });
+        Ok(self.add(&mut state, joiner, more.then_some(at)))
+    }
+
+    /// Joins with the latest messages. `older` are those at or below the floor, as they were read
+    /// for it; without them the memory has to be enough.
+    pub(super) fn join_latest(
+        self: &Arc<Self>,
+        joiner: Joiner,
+        older: Option<(Position, &[Bytes], bool)>,
+        reply: impl FnOnce(Joined<'_>),
+    ) -> Result<Membership, Miss> {
+        let mut state = self.lock();
+        if state.retired {
+            return Err(Miss::Retired);
+        }
+        let limit = joiner.limit as usize;
+        let mut messages = state.recent.latest(limit + 1);
+        let mut more = false;
+        if messages.len() <= limit && state.recent.floor() > Position::ZERO {
+            match older {
+                Some((floor, older, older_more)) if floor == state.recent.floor() => {
+                    messages.splice(0..0, older.iter().cloned());
+                    more = older_more;
+                }
+                Some(_) | None => return Err(Miss::Memory),
+            }
+        }
+        let surplus = messages.len() - fitting(messages.iter().rev().take(limit)).min(messages.len());
+        messages.drain(..surplus);
+        let (head, persisted) = (state.head, state.persisted);
+        reply(Joined { messages: &messages, head, persisted, more: more || surplus > 0 });
+        Ok(self.add(&mut state, joiner, None))
+    }
+
+    /// The floor of the room's memory.
+    pub(super) fn floor(&self) -> Position {
+        self.lock().recent.floor()
+    }
+
+    fn add(self: &Arc<Self>, state: &mut State, joiner: Joiner, lag: Option<Cursor>) -> Membership {
+        let Joiner { member: id, user, queue, .. } = joiner;
+        let ended = Arc::new(AtomicBool::new(false));
+        let mut member = Member { user, queue, lagging: None, ended: Arc::clone(&ended) };
+        if let Some(cursor) = lag {
+            self.lag(id, &mut member, cursor, true);
+        }
+        if let Some(replaced) = state.members.insert(id, member) {
+            replaced.ended.store(true, Ordering::Release);
+        }
+        Membership { room: Arc::clone(self), member: id, ended }
+    }
+
+    fn remove(&self, id: MemberId, ended: &Arc<AtomicBool>, reply: impl FnOnce()) {
+        let mut state = self.lock();
+        // A membership that was replaced or ended by the room does not end its successor.
+        if state.members.get(&id).is_some_and(|member| Arc::ptr_eq(&member.ended, ended)) {
+            state.members.remove(&id);
+        }
+        ended.store(true, Ordering::Release);
+        reply();
+        if state.members.is_empty() {
+            self.parts.empty.notify_one();
+        }
+    }
+
+    /// Takes the room out of use if nobody is in it.
+    pub(super) fn retire_if_empty(&self) -> bool {
+        let mut state = self.lock();
+        state.retired = state.members.is_empty() && state.settled;
+        state.retired
+    }
+
+    // --- Catching up ---
+
+    /// Goes on with a lagging member from memory as far as its queue takes it.
+    pub(super) fn advance(&self, id: MemberId, queue: &Arc<SendQueue>) -> Step {
+        let mut state = self.lock();
+        let State { recent, members, last, persisted, .. } = &mut *state;
+        // The same connection may have left and joined again; its new membership has its own task.
+        let member = members.get_mut(&id).filter(|member| Arc::ptr_eq(&member.queue, queue));
+        let Some((member, lagging)) = member.and_then(|member| {
+            let lagging = member.lagging.clone()?;
+            Some((member, lagging))
+        }) else {
+            return Step::Over;
+        };
+        let Lagging { mut cursor, verified } = lagging;
+        let in_memory =
+            if verified { cursor.position >= recent.floor() } else { recent.knows(&cursor) };
+        if !in_memory {
+            return Step::Read { cursor, verified, floor: recent.floor() };
+        }
+        for entry in recent.after(cursor.position) {
+            if let Some(frame) = entry.frame(cursor.position) {
+                if !member.queue.offer(frame) {
+                    member.lagging = Some(Lagging { cursor, verified: true });
+                    return Step::Wait;
+                }
+                cursor = entry.cursor();
+            }
+        }
+        debug_assert!(cursor.position >= last.position, "memory reaches to the last entry");
+        member.lagging = None;
+        if *persisted > Position::ZERO {
+            member.queue.offer(&self.persisted_frame(*persisted));
+        }
+        Step::Over
+    }
+
+    /// Hands over what was read for a lagging member that stood at `from`. Nothing above it means
+    /// that the memory, which began at `floor` before the reading, goes on from there.
+    pub(super) fn hand_over(&self, id: MemberId, from: &Cursor, floor: Position, page: &[Logged]) {
+        let mut state = self.lock();
+        let Some(member) = state.members.get_mut(&id) else { return };
+        if member.lagging.as_ref().is_none_or(|lagging| lagging.cursor != *from) {
+            return;
+        }
+        let mut cursor = from.clone();
+        for entry in page {
+            if let Some(frame) = entry.frame(cursor.position) {
+                if !member.queue.offer(frame) {
+                    break;
+                }
+                cursor = entry.cursor();
+            } else {
+                cursor.position = entry.at;
+            }
+        }
+        if page.is_empty() && cursor.position < floor {
+            cursor.position = floor;
+        }
+        member.lagging = Some(Lagging { cursor, verified: true });
+    }
+
+    /// What a member has cannot be continued: it is told so and is out of the room.
+    pub(super) fn reset(&self, id: MemberId, from: &Cursor) {
+        let mut state = self.lock();
+        let stands = |member: &Member| member.lagging.as_ref().is_some_and(|l| l.cursor == *from);
+        if state.members.get(&id).is_some_and(stands)
+            && let Some(member) = state.members.remove(&id)
+        {
+            member.ended.store(true, Ordering::Release);
+            let text = "what you have cannot be continued; join anew without since";
+            member.queue.push(codec::notice(&self.id, RoomNotice::Reset, text));
+            self.parts.metrics.resets_total.inc();
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! What a node counts. Labels come from closed lists only; never a room, a user or a connection.
+
+use shared::contract::refusal::CloseReason;
+
+/// Seconds of an append: from memory to a database that struggles.
+const APPEND_SECONDS: &[f64] =
+    &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
+
+shared::metrics! {
+    /// Counts of one node.
+    pub(crate) struct Metrics, prefix "roomcast_" {
+        /// Connections upgraded.
+        connections_opened_total: counter,
+        /// Connections ended, by the reason the server saw.
+        connections_closed_total: counter_by(reason: CloseReason),
+        /// Handshakes that were answered with an error.
+        handshakes_refused_total: counter,
+        /// Commands read, whatever became of them.
+        commands_total: counter,
+        /// Commands that were refused.
+        refusals_total: counter,
+        /// Messages that were accepted for the first time.
+        messages_in_total: counter,
+        /// Messages that were offered again and stood already.
+        duplicates_total: counter,
+        /// Frames written to sockets.
+        frames_out_total: counter,
+        /// Logged events handed to members.
+        deliveries_total: counter,
+        /// Joins that went on where the client had been.
+        resumes_total: counter,
+        /// Clients that were told to read a room anew.
+        resets_total: counter,
+        /// Times a room missed a publication and read it back.
+        gaps_total: counter,
+        /// Times a member fell behind its send queue.
+        lagging_total: counter,
+        /// Seconds from a message's arrival in line to its answer.
+        append_seconds: histogram(APPEND_SECONDS),
+        /// Bytes that wait for sockets.
+        send_queue_bytes: gauge,
+        /// Rooms with members on this node.
+        rooms: gauge,
+    }
+}

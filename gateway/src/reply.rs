@@ -1,0 +1,58 @@
+//! The way back of one command: with a `ref` exactly one answer, without it only what went wrong.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+use shared::contract::id::RoomId;
+use shared::contract::protocol::EventName;
+use shared::contract::refusal::Refusal;
+
+use crate::codec;
+use crate::metrics::Metrics;
+use crate::send_queue::SendQueue;
+
+/// Where a command's answer goes.
+#[derive(Clone, Debug)]
+pub(crate) struct Reply {
+    queue: Arc<SendQueue>,
+    reference: Option<u64>,
+    metrics: Arc<Metrics>,
+}
+
+impl Reply {
+    pub(crate) fn new(
+        queue: Arc<SendQueue>,
+        reference: Option<u64>,
+        metrics: Arc<Metrics>,
+    ) -> Reply {
+        Reply { queue, reference, metrics }
+    }
+
+    /// It was done.
+    pub(crate) fn done(&self, data: &impl Serialize) {
+        if self.reference.is_some() {
+            self.done_raw(&codec::json(data));
+        }
+    }
+
+    /// It was done; the data are JSON already.
+    pub(crate) fn done_raw(&self, data: &[u8]) {
+        if let Some(reference) = self.reference {
+            self.queue.push(codec::reply(reference, data));
+        }
+    }
+
+    /// It was done; without a `ref` it is told as an event.
+    pub(crate) fn done_or_event(&self, event: EventName, data: &impl Serialize) {
+        match self.reference {
+            Some(_) => self.done(data),
+            None => self.queue.push(codec::event(event, data)),
+        }
+    }
+
+    /// It was not done.
+    pub(crate) fn refuse(&self, room: Option<&RoomId>, refusal: &Refusal) {
+        self.metrics.refusals_total.inc();
+        self.queue.push(codec::refusal(self.reference, room, refusal));
+    }
+}

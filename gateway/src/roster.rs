@@ -1,0 +1,76 @@
+//! Who is in how many rooms on this node.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use dashmap::DashMap;
+use shared::contract::id::{RoomId, UserId};
+
+/// Connections by user and room.
+#[derive(Debug, Default)]
+pub(crate) struct Roster {
+    users: DashMap<UserId, HashMap<RoomId, usize>>,
+}
+
+/// A place in the roster; dropping it gives it back.
+#[derive(Debug)]
+pub(crate) struct RosterPlace {
+    roster: Arc<Roster>,
+    user: UserId,
+    room: RoomId,
+}
+
+impl Roster {
+    /// Takes a place, unless the user is in `max` other rooms. A second connection to the same
+    /// room takes none.
+    pub(crate) fn enter(
+        self: &Arc<Roster>,
+        user: &UserId,
+        room: &RoomId,
+        max: usize,
+    ) -> Option<RosterPlace> {
+        // The guard ends with the block; nothing in it looks at the map again.
+        {
+            let mut rooms = self.users.entry(user.clone()).or_default();
+            if !rooms.contains_key(room) && rooms.len() >= max {
+                return None;
+            }
+            *rooms.entry(room.clone()).or_default() += 1;
+        }
+        Some(RosterPlace { roster: Arc::clone(self), user: user.clone(), room: room.clone() })
+    }
+}
+
+impl Drop for RosterPlace {
+    fn drop(&mut self) {
+        self.roster.users.remove_if_mut(&self.user, |_, rooms| {
+            if let Some(connections) = rooms.get_mut(&self.room) {
+                *connections -= 1;
+                if *connections == 0 {
+                    rooms.remove(&self.room);
+                }
+            }
+            rooms.is_empty()
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rooms_are_counted_per_user_and_given_back() {
+        let roster = Arc::new(Roster::default());
+        let ann = UserId::parse("ann").unwrap();
+        let room = |name: &str| RoomId::parse(name).unwrap();
+        let first = roster.enter(&ann, &room("a"), 2).unwrap();
+        let tab = roster.enter(&ann, &room("a"), 2).unwrap();
+        let _second = roster.enter(&ann, &room("b"), 2).unwrap();
+        assert!(roster.enter(&ann, &room("c"), 2).is_none());
+        drop(first);
+        assert!(roster.enter(&ann, &room("c"), 2).is_none(), "the other tab is still there");
+        drop(tab);
+        assert!(roster.enter(&ann, &room("c"), 2).is_some());
+    }
+}

@@ -1,0 +1,74 @@
+//! Somebody on a connection: who, in which rooms. Dropping it undoes it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use shared::contract::id::RoomId;
+use shared::contract::limits::COMMANDS_IN_FLIGHT_MAX;
+use shared::contract::refusal::{Refusal, RefusalCode};
+use tokio::sync::Semaphore;
+
+use crate::auth::Identity;
+use crate::connections::Handle;
+use crate::hub::room::Membership;
+use crate::roster::RosterPlace;
+
+/// An identity on a connection.
+#[derive(Debug)]
+pub(crate) struct Session {
+    /// Who.
+    pub(crate) identity: Identity,
+    /// On which connection.
+    pub(crate) handle: Arc<Handle>,
+    /// Sends whose answers are still to come.
+    pub(crate) in_flight: Arc<Semaphore>,
+    rooms: HashMap<RoomId, Joined>,
+}
+
+/// A room that the session is in. The membership goes first, so that the roster never counts less
+/// than there is.
+#[derive(Debug)]
+struct Joined {
+    membership: Membership,
+    _place: RosterPlace,
+}
+
+impl Session {
+    pub(crate) fn new(identity: Identity, handle: Arc<Handle>) -> Session {
+        let in_flight = Arc::new(Semaphore::new(COMMANDS_IN_FLIGHT_MAX));
+        Session { identity, handle, in_flight, rooms: HashMap::new() }
+    }
+
+    /// The room now counts this connection as its member.
+    pub(crate) fn joined(&mut self, room: RoomId, membership: Membership, place: RosterPlace) {
+        self.rooms.insert(room, Joined { membership, _place: place });
+    }
+
+    /// Takes the membership out, if there is one.
+    pub(crate) fn leave(&mut self, room: &RoomId) -> Option<Membership> {
+        self.rooms.remove(room).map(|joined| joined.membership)
+    }
+
+    /// Whether this connection is in the room; a membership that the room has ended is forgotten.
+    pub(crate) fn is_in(&mut self, room: &RoomId) -> bool {
+        let alive = self.rooms.get(room).map(|joined| joined.membership.is_alive());
+        if alive == Some(false) {
+            self.rooms.remove(room);
+        }
+        alive == Some(true)
+    }
+
+    /// The memberships, by room.
+    pub(crate) fn memberships(&self) -> impl Iterator<Item = (&RoomId, &Membership)> {
+        self.rooms.iter().map(|(room, joined)| (room, &joined.membership))
+    }
+
+    /// Refuses what this one may not read. Whether the room exists makes no difference.
+    pub(crate) fn may_enter(&self, room: &RoomId) -> Result<(), Refusal> {
+        if self.identity.may_join(room) {
+            Ok(())
+        } else {
+            Err(Refusal::new(RefusalCode::Forbidden, "this room is not yours").field("roomId"))
+        }
+    }
+}

@@ -1,0 +1,31 @@
+//! What the worker counts; served by whichever process runs it.
+
+/// Seconds of a commit: a local fsync to a struggling database.
+const COMMIT_SECONDS: &[f64] =
+    &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
+
+shared::metrics! {
+    /// Counts of one worker.
+    pub struct Metrics, prefix "roomcast_sync_" {
+        /// Batches committed.
+        batches_total: counter,
+        /// Rows inserted or changed.
+        rows_total: counter,
+        /// Entries whose row stood already.
+        duplicates_total: counter,
+        /// Messages stored under a derived id, because theirs stood with another room or sender.
+        renamed_total: counter,
+        /// Entries that the database refused for good.
+        dead_letters_total: counter,
+        /// Batches that have to be tried again.
+        retries_total: counter,
+        /// Times a shard stopped because the database refused every row of a large batch.
+        shards_stopped_total: counter,
+        /// Seconds from a batch's first try to its commit.
+        commit_seconds: histogram(COMMIT_SECONDS),
+        /// Entries of the log that are not in the database.
+        log_lag_entries: gauge,
+        /// Seconds since the oldest entry that is not in the database was accepted.
+        log_lag_seconds: gauge_seconds,
+    }
+}
