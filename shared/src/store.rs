@@ -120,17 +120,19 @@ pub struct Batch {
 /// What a batch really did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Committed {
-    /// Messages that stand now and did not before.
+    /// Messages that stand now and did not before, under their own id.
     pub inserted: u64,
-    /// Messages that stood already, same room and sender.
+    /// Messages that stood already, same room and sender, or had been deleted before they came.
     pub duplicates: u64,
-    /// Messages whose id stood with another room or sender, stored under a derived one.
+    /// Messages that stand now and did not before, under a derived id: another room or sender has
+    /// theirs.
     pub renamed: u64,
-    /// Edits and deletes that were newer than what stood.
+    /// Edits and deletes that were newer than what stood; tombstones of unknown messages counted.
     pub changed: u64,
 }
 
-/// Why the database did not do it; in every case nothing of the call was done.
+/// Why the database did not do it. Nothing of the call was done; only a call that writes and ends
+/// [`StoreError::Unavailable`] may have been done, when the answer to its commit was lost.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The data are at fault (SQLSTATE classes 22 and 23, and their like): trying again is in vain.
@@ -167,7 +169,8 @@ pub struct Identity {
 ///
 /// Ids are unique in the whole table. A message whose id already stands with another room or
 /// sender is stored under `UUIDv5` of (room, sender, id), see [`derived_id`]; reading gives it back
-/// under the id its sender chose.
+/// under the id its sender chose. Where several senders of a room chose one id, a change means the
+/// changer's own message, else the one that has the id itself.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
     /// Mints an epoch for `token`: the highest of the shard plus one, and at least `at_least`; or
@@ -196,7 +199,8 @@ pub trait Store: Send + Sync + 'static {
     async fn heads(&self, rooms: &[RoomId]) -> Result<Vec<Position>, StoreError>;
 
     /// The positions of messages that stand already, same room and same sender, in the order
-    /// asked; content is not compared.
+    /// asked; content is not compared. The tombstone of a message that never came is found by any
+    /// sender: whose message it was is not known.
     async fn find(&self, identities: &[Identity]) -> Result<Vec<Option<Position>>, StoreError>;
 
     /// Whether some entry stood at `position`: a message there, or a message's last change; where

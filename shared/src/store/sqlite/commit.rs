@@ -1,0 +1,131 @@
+//! What a batch does, row by row.
+
+use rusqlite::{Connection, params};
+
+use super::place::{NewRow, Placed, place};
+use super::{change, shards};
+use crate::contract::id::RoomId;
+use crate::contract::message::Message;
+use crate::contract::position::Position;
+use crate::contract::timestamp::Timestamp;
+use crate::store::{Batch, Committed, Cursor, DeadLetter, Identity, Row, StoreError};
+
+/// See [`Store::commit`](crate::store::Store::commit).
+pub(super) fn commit(
+    connection: &Connection,
+    batch: &Batch,
+    now_ms: i64,
+) -> Result<Committed, StoreError> {
+    let read_from = Cursor { upto: batch.after, epoch: batch.epoch };
+    if shards::cursor(connection, batch.shard)? != read_from {
+        return Err(StoreError::Fenced { shard: batch.shard });
+    }
+    let mut done = Committed::default();
+    for row in &batch.rows {
+        store(connection, row, &mut done)?;
+    }
+    for dead in &batch.dead {
+        bury(connection, batch, dead, now_ms)?;
+    }
+    for (room, head) in &batch.heads {
+        raise_head(connection, room, *head)?;
+    }
+    let newest_at = batch.rows.iter().map(accepted_at).max();
+    shards::move_cursor(connection, batch.shard, batch.upto, newest_at)?;
+    Ok(done)
+}
+
+/// See [`Store::probe`](crate::store::Store::probe).
+pub(super) fn probe(connection: &Connection, rows: &[Row]) -> Result<(), StoreError> {
+    connection.execute_batch("SAVEPOINT probe")?;
+    let mut done = Committed::default();
+    let tried = rows.iter().try_for_each(|row| store(connection, row, &mut done));
+    // An error may have taken the transaction with it, and the savepoint too.
+    if !connection.is_autocommit() {
+        connection.execute_batch("ROLLBACK TO probe; RELEASE probe")?;
+    }
+    tried
+}
+
+fn accepted_at(row: &Row) -> Timestamp {
+    match row {
+        Row::Message(message) => message.created_at,
+        Row::Change(change) => change.at,
+    }
+}
+
+fn store(connection: &Connection, row: &Row, done: &mut Committed) -> Result<(), StoreError> {
+    match row {
+        Row::Message(message) => match store_message(connection, message)? {
+            Placed::Own => done.inserted += 1,
+            Placed::Renamed => done.renamed += 1,
+            Placed::Stands => done.duplicates += 1,
+        },
+        Row::Change(change) => done.changed += u64::from(change::store(connection, change)?),
+    }
+    Ok(())
+}
+
+fn store_message(connection: &Connection, message: &Message) -> Result<Placed, StoreError> {
+    let Some(position) = message.position else {
+        return Err(StoreError::Data {
+            code: "no_position".to_owned(),
+            detail: "a message without a position cannot be stored".to_owned(),
+        });
+    };
+    let identity = Identity {
+        room: message.room_id.clone(),
+        user: message.user_id.clone(),
+        id: message.id.clone(),
+    };
+    let row = NewRow {
+        identity: &identity,
+        content: &message.content,
+        kind: message.kind,
+        metadata: &message.metadata,
+        at: message.created_at,
+        position,
+        deleted_by: None,
+    };
+    place(connection, &row)
+}
+
+fn bury(
+    connection: &Connection,
+    batch: &Batch,
+    dead: &DeadLetter,
+    now_ms: i64,
+) -> Result<(), StoreError> {
+    connection
+        .prepare_cached(
+            "INSERT INTO dead_letters (shard, log_epoch, log_n, epoch, seq, room_id, user_id,
+                                       message_id, raw, code, error, first_seen_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+        )?
+        .execute(params![
+            batch.shard.number(),
+            dead.log_id.epoch,
+            dead.log_id.n,
+            dead.position.map(|position| position.epoch),
+            dead.position.map(|position| position.seq),
+            dead.room.as_ref().map(|room| room.as_str()),
+            dead.user.as_ref().map(|user| user.as_str()),
+            dead.id.as_ref().map(|id| id.as_str()),
+            &dead.raw[..],
+            dead.code,
+            dead.error,
+            now_ms,
+        ])?;
+    Ok(())
+}
+
+fn raise_head(connection: &Connection, room: &RoomId, head: Position) -> Result<(), StoreError> {
+    connection
+        .prepare_cached(
+            "INSERT INTO room_heads (room_id, epoch, seq) VALUES (?1, ?2, ?3)
+             ON CONFLICT (room_id) DO UPDATE SET epoch = excluded.epoch, seq = excluded.seq
+             WHERE (excluded.epoch, excluded.seq) > (room_heads.epoch, room_heads.seq)",
+        )?
+        .execute(params![room.as_str(), head.epoch, head.seq])?;
+    Ok(())
+}

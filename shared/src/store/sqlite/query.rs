@@ -1,0 +1,183 @@
+//! Reading back: by position, by changed position, by id.
+
+use std::ops::Range;
+
+use rusqlite::{Connection, OptionalExtension, Params, Row, params};
+
+use super::place;
+use super::stored::{id, message, select_messages};
+use crate::contract::id::{MessageId, RoomId, UserId};
+use crate::contract::message::Message;
+use crate::contract::position::Position;
+use crate::log::LogId;
+use crate::store::{DeadLetter, Identity, StoreError};
+
+pub(super) const AT: &str = select_messages!("(epoch, seq) = (?2, ?3)");
+
+pub(super) const BEFORE: &str =
+    select_messages!("(epoch, seq) < (?2, ?3) ORDER BY epoch DESC, seq DESC LIMIT ?4");
+
+pub(super) const AFTER: &str =
+    select_messages!("(epoch, seq) > (?2, ?3) ORDER BY epoch, seq LIMIT ?4");
+
+pub(super) const CHANGES: &str = select_messages!(
+    "(changed_epoch, changed_seq) > (?2, ?3) AND (changed_epoch, changed_seq) < (?4, ?5) \
+     ORDER BY changed_epoch, changed_seq LIMIT ?6"
+);
+
+pub(super) const COUNT_CHANGES: &str = "SELECT count(*) FROM (
+    SELECT 1 FROM team_chat_messages
+    WHERE team_chat_id = ?1 AND (changed_epoch, changed_seq) > (?2, ?3) LIMIT ?4)";
+
+pub(super) const CHANGED_AT: &str = "SELECT 1 FROM team_chat_messages
+    WHERE team_chat_id = ?1 AND (changed_epoch, changed_seq) = (?2, ?3)
+      AND change_id = coalesce(?4, change_id)";
+
+/// A place in the table; any position above all of these is as good as the last of them.
+struct Place {
+    epoch: i64,
+    seq: i64,
+}
+
+impl Place {
+    fn of(position: Position) -> Place {
+        let cut = |part| i64::try_from(part).unwrap_or(i64::MAX);
+        Place { epoch: cut(position.epoch), seq: cut(position.seq) }
+    }
+}
+
+/// See [`Store::heads`](crate::store::Store::heads).
+pub(super) fn heads(
+    connection: &Connection,
+    rooms: &[RoomId],
+) -> Result<Vec<Position>, StoreError> {
+    let mut head =
+        connection.prepare_cached("SELECT epoch, seq FROM room_heads WHERE room_id = ?1")?;
+    let heads = rooms.iter().map(|room| {
+        let found = head
+            .query_row([room.as_str()], |row| Ok(Position::new(row.get(0)?, row.get(1)?)))
+            .optional()?;
+        Ok(found.unwrap_or(Position::ZERO))
+    });
+    heads.collect()
+}
+
+/// See [`Store::find`](crate::store::Store::find).
+pub(super) fn find(
+    connection: &Connection,
+    identities: &[Identity],
+) -> Result<Vec<Option<Position>>, StoreError> {
+    identities.iter().map(|identity| place::find(connection, identity)).collect()
+}
+
+/// See [`Store::stood`](crate::store::Store::stood).
+pub(super) fn stood(
+    connection: &Connection,
+    room: &RoomId,
+    position: Position,
+    key: Option<&MessageId>,
+) -> Result<bool, StoreError> {
+    let at = Place::of(position);
+    let here = messages(connection, room, AT, params![room.as_str(), at.epoch, at.seq])?;
+    if here.iter().any(|message| key.is_none_or(|key| message.id == *key)) {
+        return Ok(true);
+    }
+    let changed = connection.prepare_cached(CHANGED_AT)?.exists(params![
+        room.as_str(),
+        at.epoch,
+        at.seq,
+        key.map(MessageId::as_str)
+    ])?;
+    Ok(changed)
+}
+
+/// See [`Store::changes`](crate::store::Store::changes).
+pub(super) fn changes(
+    connection: &Connection,
+    room: &RoomId,
+    range: Range<Position>,
+    limit: u32,
+) -> Result<Vec<Message>, StoreError> {
+    let (after, below) = (Place::of(range.start), Place::of(range.end));
+    messages(
+        connection,
+        room,
+        CHANGES,
+        params![room.as_str(), after.epoch, after.seq, below.epoch, below.seq, limit],
+    )
+}
+
+/// See [`Store::count_changes`](crate::store::Store::count_changes).
+pub(super) fn count_changes(
+    connection: &Connection,
+    room: &RoomId,
+    after: Position,
+    at_most: u64,
+) -> Result<u64, StoreError> {
+    let (after, at_most) = (Place::of(after), i64::try_from(at_most).unwrap_or(i64::MAX));
+    let count = connection
+        .prepare_cached(COUNT_CHANGES)?
+        .query_row(params![room.as_str(), after.epoch, after.seq, at_most], |row| row.get(0))?;
+    Ok(count)
+}
+
+/// See [`Store::before`](crate::store::Store::before).
+pub(super) fn before(
+    connection: &Connection,
+    room: &RoomId,
+    before: Position,
+    limit: u32,
+) -> Result<Vec<Message>, StoreError> {
+    let before = Place::of(before);
+    let bounds = params![room.as_str(), before.epoch, before.seq, limit];
+    let mut messages = messages(connection, room, BEFORE, bounds)?;
+    messages.reverse();
+    Ok(messages)
+}
+
+/// See [`Store::after`](crate::store::Store::after).
+pub(super) fn after(
+    connection: &Connection,
+    room: &RoomId,
+    after: Position,
+    limit: u32,
+) -> Result<Vec<Message>, StoreError> {
+    let after = Place::of(after);
+    messages(connection, room, AFTER, params![room.as_str(), after.epoch, after.seq, limit])
+}
+
+/// See [`Store::dead_letters`](crate::store::Store::dead_letters).
+pub(super) fn dead_letters(connection: &Connection) -> Result<Vec<DeadLetter>, StoreError> {
+    let mut statement = connection.prepare_cached(
+        "SELECT log_epoch, log_n, epoch, seq, room_id, user_id, message_id, raw, code, error
+         FROM dead_letters ORDER BY id",
+    )?;
+    let letters = statement.query_map([], dead_letter)?;
+    Ok(letters.collect::<Result<_, _>>()?)
+}
+
+fn dead_letter(row: &Row<'_>) -> Result<DeadLetter, rusqlite::Error> {
+    let epoch: Option<u64> = row.get(2)?;
+    let seq: Option<u64> = row.get(3)?;
+    Ok(DeadLetter {
+        log_id: LogId { epoch: row.get(0)?, n: row.get(1)? },
+        position: epoch.zip(seq).map(|(epoch, seq)| Position { epoch, seq }),
+        room: id(row, 4, RoomId::parse)?,
+        user: id(row, 5, UserId::parse)?,
+        id: id(row, 6, MessageId::parse)?,
+        raw: row.get::<_, Vec<u8>>(7)?.into(),
+        code: row.get(8)?,
+        error: row.get(9)?,
+    })
+}
+
+fn messages(
+    connection: &Connection,
+    room: &RoomId,
+    question: &str,
+    bounds: impl Params,
+) -> Result<Vec<Message>, StoreError> {
+    let mut statement = connection.prepare_cached(question)?;
+    let messages = statement.query_map(bounds, |row| message(room, row))?;
+    Ok(messages.collect::<Result<_, _>>()?)
+}

@@ -1,0 +1,51 @@
+//! The threads that read.
+
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+
+use tokio::sync::mpsc;
+
+use super::connection::Link;
+use super::request::{REQUESTS_WAITING_MAX, Verdict, Waiting, Way};
+
+/// Threads that read, each with its connection: more than one, so that a long page does not keep
+/// the short questions waiting; few, because they share the cores with everything else.
+pub(super) const READERS: usize = 3;
+
+/// Starts a thread for each link; they end when no way to them is left.
+pub(super) fn start(links: Vec<Link>) -> io::Result<(Way, Vec<JoinHandle<()>>)> {
+    let (way, waiting) = mpsc::channel::<Waiting>(REQUESTS_WAITING_MAX);
+    let waiting = Arc::new(Mutex::new(waiting));
+    let threads = links.into_iter().enumerate().map(|(index, mut link)| {
+        let waiting = Arc::clone(&waiting);
+        let run = move || {
+            while let Some(request) = next(&waiting) {
+                read(&mut link, request);
+            }
+        };
+        thread::Builder::new().name(format!("sqlite-reader-{index}")).spawn(run)
+    });
+    Ok((way, threads.collect::<io::Result<_>>()?))
+}
+
+/// The next request for whoever is idle: one of them waits for it, the others for the lock.
+fn next(waiting: &Mutex<mpsc::Receiver<Waiting>>) -> Option<Waiting> {
+    waiting.lock().unwrap_or_else(PoisonError::into_inner).blocking_recv()
+}
+
+fn read(link: &mut Link, mut request: Waiting) {
+    // A transaction, so that a request of several statements sees one state; it begins with the
+    // first of them, after the request was made, and is rolled back, having changed nothing.
+    let done = link
+        .connection()
+        .and_then(|connection| connection.transaction())
+        .map(|transaction| request.run(&transaction));
+    if done.as_ref().map_or(true, |verdict| *verdict == Verdict::Failed) {
+        link.cut();
+    }
+    match done {
+        Ok(_) => request.answer(),
+        Err(error) => request.fail(&error.into()),
+    }
+}

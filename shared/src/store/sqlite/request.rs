@@ -1,0 +1,116 @@
+//! What a thread is asked to do, and how it answers.
+
+use std::sync::Arc;
+
+use rusqlite::Connection;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::store::StoreError;
+
+/// A request in a thread's queue.
+pub(super) type Waiting = Box<dyn Request>;
+
+/// The way to a thread's queue; the thread ends when none is left.
+pub(super) type Way = mpsc::Sender<Waiting>;
+
+/// Requests that may wait for the writer, and for the readers; beyond it askers wait themselves.
+pub(super) const REQUESTS_WAITING_MAX: usize = 256;
+
+/// The store was closed, or its thread died.
+#[derive(Debug, thiserror::Error)]
+#[error("the database is closed")]
+pub(super) struct Closed;
+
+impl From<Closed> for StoreError {
+    fn from(closed: Closed) -> StoreError {
+        StoreError::Unavailable(Box::new(closed))
+    }
+}
+
+/// Why nothing of a whole transaction was done.
+#[derive(Clone, Debug, thiserror::Error)]
+pub(super) enum TransactionFailed {
+    /// It could not begin, go on or be committed.
+    #[error("the transaction failed")]
+    Statement(#[source] Arc<rusqlite::Error>),
+    /// A request in it ended it.
+    #[error("the transaction was rolled back by another request")]
+    RolledBack,
+}
+
+impl From<rusqlite::Error> for TransactionFailed {
+    fn from(error: rusqlite::Error) -> TransactionFailed {
+        TransactionFailed::Statement(Arc::new(error))
+    }
+}
+
+/// How a request went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// Keep what it did.
+    Done,
+    /// Undo it; the connection is sound.
+    Refused,
+    /// Undo it; the connection may not be sound.
+    Failed,
+}
+
+/// Something to do with a connection, and someone who waits for the outcome.
+pub(super) trait Request: Send {
+    /// Does it, and keeps the outcome.
+    fn run(&mut self, connection: &Connection) -> Verdict;
+
+    /// Tells the outcome.
+    fn answer(self: Box<Self>);
+
+    /// Tells that the transaction failed, whatever the outcome was.
+    fn fail(self: Box<Self>, failed: &TransactionFailed);
+}
+
+/// The request of one call.
+struct Asked<T, F> {
+    /// `None` once done.
+    work: Option<F>,
+    outcome: Result<T, StoreError>,
+    asker: oneshot::Sender<Result<T, StoreError>>,
+}
+
+impl<T, F> Request for Asked<T, F>
+where
+    T: Send,
+    F: FnOnce(&Connection) -> Result<T, StoreError> + Send,
+{
+    fn run(&mut self, connection: &Connection) -> Verdict {
+        if let Some(work) = self.work.take() {
+            self.outcome = work(connection);
+        }
+        match &self.outcome {
+            Ok(_) => Verdict::Done,
+            Err(StoreError::Data { .. } | StoreError::Fenced { .. }) => Verdict::Refused,
+            Err(StoreError::Unavailable(_)) => Verdict::Failed,
+        }
+    }
+
+    fn answer(self: Box<Self>) {
+        // Whoever asked may have gone; what was done is done.
+        let _gone = self.asker.send(self.outcome);
+    }
+
+    fn fail(self: Box<Self>, failed: &TransactionFailed) {
+        let _gone = self.asker.send(Err(StoreError::Unavailable(Box::new(failed.clone()))));
+    }
+}
+
+/// Has `work` done by the thread at the other end of `way`.
+pub(super) async fn ask<T, F>(way: Way, work: F) -> Result<T, StoreError>
+where
+    T: Send + 'static,
+    F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+{
+    let (asker, answer) = oneshot::channel();
+    let asked = Asked { work: Some(work), outcome: Err(Closed.into()), asker };
+    way.send(Box::new(asked)).await.map_err(|_| Closed)?;
+    // Kept, it would keep the thread from ending.
+    drop(way);
+    answer.await.map_err(|_| Closed)?
+}

@@ -1,0 +1,48 @@
+//! The schema, and how an older file gets it.
+
+use std::path::Path;
+
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
+
+use super::OpenError;
+use crate::contract::id::Shard;
+use crate::contract::limits::SHARDS;
+
+/// Every step from an empty file to the present schema; `PRAGMA user_version` counts those done.
+const MIGRATIONS: [&str; 1] = [include_str!("../migrations/sqlite/0001_tables.sql")];
+
+/// Does the steps that are missing, and refuses a file that this program would misread.
+pub(super) fn migrate(connection: &mut Connection, file: &Path) -> Result<(), OpenError> {
+    let database = |source| OpenError::Database { file: file.to_owned(), source };
+    let found: u32 =
+        connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(database)?;
+    let known = u32::try_from(MIGRATIONS.len()).expect("there are few migrations");
+    if found > known {
+        return Err(OpenError::Newer { found, known });
+    }
+    for (done, step) in (1..=known).zip(MIGRATIONS).skip_while(|(done, _)| *done <= found) {
+        take_step(connection, step, done).map_err(database)?;
+    }
+    let shards: Option<String> = connection
+        .query_row("SELECT value FROM meta WHERE key = 'shards'", [], |row| row.get(0))
+        .optional()
+        .map_err(database)?;
+    match shards {
+        Some(found) if found == SHARDS.to_string() => Ok(()),
+        found => Err(OpenError::Shards { found: found.unwrap_or_default(), known: SHARDS }),
+    }
+}
+
+fn take_step(connection: &mut Connection, step: &str, done: u32) -> Result<(), rusqlite::Error> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    transaction.execute_batch(step)?;
+    if done == 1 {
+        let shards = SHARDS.to_string();
+        transaction.execute("INSERT INTO meta (key, value) VALUES ('shards', ?1)", [shards])?;
+        for shard in Shard::all() {
+            transaction.execute("INSERT INTO shards (shard) VALUES (?1)", [shard.number()])?;
+        }
+    }
+    transaction.pragma_update(None, "user_version", done)?;
+    transaction.commit()
+}

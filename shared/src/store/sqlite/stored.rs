@@ -1,0 +1,124 @@
+//! A row as the message that its sender knows.
+
+use std::collections::BTreeMap;
+
+use rusqlite::types::Type;
+use rusqlite::{Error, Row};
+use serde_json::value::RawValue;
+
+use crate::contract::id::{IdError, MessageId, RoomId, UserId};
+use crate::contract::message::{Message, MessageType, Metadata};
+use crate::contract::position::Position;
+use crate::contract::timestamp::Timestamp;
+use crate::store::{Identity, derived_id};
+
+/// The key in a row's metadata under which the client's id is kept, when the row has another.
+const CLIENT_ID: &str = "roomcast.id";
+
+/// A question for messages of the room `?1`, with what [`message`] reads, in its order.
+macro_rules! select_messages {
+    ($where:literal) => {
+        concat!(
+            "SELECT id, user_id, content, message_type, metadata, created_at, edited_at, \
+                 deleted_at, epoch, seq, changed_epoch, changed_seq, change_id IS NOT NULL, \
+                 renamed_from \
+             FROM team_chat_messages WHERE team_chat_id = ?1 AND ",
+            $where
+        )
+    };
+}
+pub(super) use select_messages;
+
+/// The message in a row of [`select_messages`].
+pub(super) fn message(room: &RoomId, row: &Row<'_>) -> Result<Message, Error> {
+    let row_id = checked(text(row, 0)?, 0, MessageId::parse)?;
+    let user_id = checked(text(row, 1)?, 1, UserId::parse)?;
+    let metadata = Metadata::from_stored(text(row, 4)?);
+    let renamed_from: Option<String> = row.get(13)?;
+    let renamed_from =
+        renamed_from.and_then(|from| client_id(room, user_id.as_str(), row_id.as_str(), &from));
+    let (id, metadata) = match renamed_from {
+        Some(client_id) => (client_id, nameless(&metadata)),
+        None => (row_id, metadata),
+    };
+    let changed: bool = row.get(12)?;
+    let changed_position = Position::new(row.get(10)?, row.get(11)?);
+    Ok(Message {
+        room_id: room.clone(),
+        id,
+        user_id,
+        kind: MessageType::from_stored(text(row, 3)?),
+        content: row.get(2)?,
+        metadata,
+        created_at: Timestamp(row.get(5)?),
+        edited_at: row.get::<_, Option<i64>>(6)?.map(Timestamp),
+        deleted_at: row.get::<_, Option<i64>>(7)?.map(Timestamp),
+        changed_position: changed.then_some(changed_position),
+        position: Some(Position::new(row.get(8)?, row.get(9)?)),
+    })
+}
+
+/// The id that the row's sender chose, if the row's own was really derived from it; `None` where
+/// the sender has only written our key into its metadata.
+pub(super) fn client_id(
+    room: &RoomId,
+    user: &str,
+    row_id: &str,
+    renamed_from: &str,
+) -> Option<MessageId> {
+    let user = UserId::parse(user).ok()?;
+    let id = MessageId::parse(renamed_from).ok()?;
+    let identity = Identity { room: room.clone(), user, id };
+    (derived_id(&identity).as_str() == row_id).then_some(identity.id)
+}
+
+/// The metadata with the client's id in them.
+pub(super) fn named(metadata: &Metadata, id: &MessageId) -> Metadata {
+    let id = serde_json::value::to_raw_value(id.as_str()).expect("a text is JSON");
+    with_entries(metadata, |entries| {
+        entries.insert(CLIENT_ID.to_owned(), id);
+    })
+}
+
+/// What [`named`] was given.
+fn nameless(metadata: &Metadata) -> Metadata {
+    with_entries(metadata, |entries| {
+        entries.remove(CLIENT_ID);
+    })
+}
+
+/// Rewrites the object without touching its values.
+fn with_entries(
+    metadata: &Metadata,
+    rewrite: impl FnOnce(&mut BTreeMap<String, Box<RawValue>>),
+) -> Metadata {
+    let mut entries = serde_json::from_str(metadata.as_str()).unwrap_or_default();
+    rewrite(&mut entries);
+    let text = serde_json::to_string(&entries).expect("texts and JSON values are JSON");
+    Metadata::from_stored(&text)
+}
+
+/// A text, without a copy of it.
+fn text<'a>(row: &'a Row<'_>, column: usize) -> Result<&'a str, Error> {
+    Ok(row.get_ref(column)?.as_str()?)
+}
+
+/// An id that may be missing.
+pub(super) fn id<T>(
+    row: &Row<'_>,
+    column: usize,
+    parse: fn(&str) -> Result<T, IdError>,
+) -> Result<Option<T>, Error> {
+    let text = row.get_ref(column)?.as_str_or_null()?;
+    text.map(|text| checked(text, column, parse)).transpose()
+}
+
+/// An id, which another program may have written.
+fn checked<T>(
+    text: &str,
+    column: usize,
+    parse: fn(&str) -> Result<T, IdError>,
+) -> Result<T, Error> {
+    parse(text)
+        .map_err(|error| Error::FromSqlConversionFailure(column, Type::Text, Box::new(error)))
+}

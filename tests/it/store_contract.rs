@@ -1,0 +1,89 @@
+//! What every store must do, whatever database is behind it.
+//!
+//! Each scenario is a function over the trait alone and wants a store in which nothing is yet.
+
+#![expect(clippy::unwrap_used, reason = "scenarios are tests, but no `#[test]` stands on them")]
+
+mod feed;
+mod batches;
+mod names;
+mod changes;
+mod pages;
+
+/// Makes a test of each scenario, with a store that the given function opens; what it returns
+/// beside the store lives until the test ends.
+macro_rules! run_with {
+    ($open:path: $($scenarios:ident::{$($scenario:ident),+ $(,)?}),+ $(,)?) => {
+        $($(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $scenario() {
+                let (store, _kept) = $open().await;
+                super::$scenarios::$scenario(store).await;
+            }
+        )+)+
+    };
+}
+
+/// Every scenario, with one kind of store.
+macro_rules! every_scenario {
+    ($open:path) => {
+        run_with! { $open:
+            batches::{
+                an_epoch_is_minted_once_for_each_token,
+                an_epoch_is_quiet_when_the_shard_has_nothing_young,
+                a_batch_from_another_place_is_fenced,
+                a_batch_under_an_older_epoch_is_fenced,
+                a_message_offered_again_stands_once,
+                a_faulty_row_undoes_its_batch_and_is_found_by_probing,
+                probing_leaves_nothing_behind,
+                dead_letters_are_kept_with_their_batch_or_not_at_all,
+                heads_only_grow,
+                shards_commit_side_by_side,
+                the_database_answers,
+            },
+            names::{
+                a_message_comes_back_as_it_was_sent,
+                a_taken_id_is_stored_under_another_and_read_under_its_own,
+                a_renamed_message_is_changed_under_its_own_id,
+                where_two_have_one_id_each_changes_their_own,
+                our_key_in_the_metadata_of_a_client_means_nothing,
+                a_derived_id_taken_on_purpose_loses_nobodys_message,
+                identities_are_found_by_room_and_sender,
+            },
+            changes::{
+                an_edit_replaces_the_content_and_keeps_metadata_it_does_not_name,
+                an_older_change_is_ignored,
+                nothing_revives_a_deleted_message,
+                a_delete_of_an_unknown_message_takes_its_id,
+                a_moderators_delete_takes_the_id_from_its_sender,
+                a_delete_of_an_id_known_elsewhere_leaves_its_tombstone_here,
+                an_edit_of_an_unknown_message_changes_nothing,
+                a_change_stays_in_its_room,
+                batches_of_any_size_lead_to_one_state,
+            },
+            pages::{
+                pages_are_read_in_both_directions_across_epochs,
+                changes_give_each_message_once_as_it_is_now,
+                what_stood_at_a_position_is_known,
+                rooms_do_not_mix,
+            },
+        }
+    };
+}
+
+mod sqlite {
+    use std::future::{Ready, ready};
+    use std::sync::Arc;
+
+    use shared::process::clock::Clock;
+    use shared::store::Store;
+    use shared::store::sqlite::SqliteStore;
+
+    fn open() -> Ready<(Arc<dyn Store>, tempfile::TempDir)> {
+        let folder = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(folder.path(), Clock::system()).unwrap();
+        ready((Arc::new(store), folder))
+    }
+
+    every_scenario!(open);
+}
