@@ -197,7 +197,8 @@ mod tests {
 
     #[test]
     fn a_token_says_who_and_where_and_until_when() {
-        let claims = json!({"sub": "ann", "exp": NOW_S + 60, "rooms": ["team-*"], "role": "assistant"});
+        let claims =
+            json!({"sub": "ann", "exp": NOW_S + 60, "rooms": ["team-*"], "role": "assistant"});
         let identity = check(Algorithm::HS256, "secret", &claims).unwrap();
         assert_eq!(identity.user.as_str(), "ann");
         assert_eq!(identity.expires_at, Some(Timestamp((NOW_S + 60) * 1000)));
@@ -216,8 +217,14 @@ mod tests {
         assert_eq!(hs256(json!({"sub": "ann", "exp": "soon"})), AuthError::Invalid);
         assert_eq!(hs256(json!({"sub": "ann", "exp": i64::MAX})), AuthError::Invalid);
         assert_eq!(hs256(json!({"sub": "a b", "exp": NOW_S + 60})), AuthError::Subject);
-        assert_eq!(hs256(json!({"sub": "a", "exp": NOW_S + 60, "nbf": NOW_S + 31})), AuthError::NotYet);
-        assert_eq!(hs256(json!({"sub": "a", "exp": NOW_S + 60, "role": "king"})), AuthError::Invalid);
+        assert_eq!(
+            hs256(json!({"sub": "a", "exp": NOW_S + 60, "nbf": NOW_S + 31})),
+            AuthError::NotYet
+        );
+        assert_eq!(
+            hs256(json!({"sub": "a", "exp": NOW_S + 60, "role": "king"})),
+            AuthError::Invalid
+        );
         let good = json!({"sub": "ann", "exp": NOW_S + 60});
         assert!(check(Algorithm::HS256, "secret", &good).is_ok());
         assert_eq!(check(Algorithm::HS256, "other", &good).unwrap_err(), AuthError::Invalid);

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use shared::process::settings::{Millis, Problem, Secret};
 use shared::process::telemetry::{LogFilter, LogFormat};
 
+use crate::handshake::AllowedOrigins;
+
 shared::settings! {
     /// The settings of one gateway.
     pub struct Settings {
@@ -114,7 +116,7 @@ impl Settings {
             let text = "has to be longer than ROOMCAST_HEARTBEAT_INTERVAL_MS";
             problems.push(Problem::new("ROOMCAST_CONNECTION_TIMEOUT_MS", text));
         }
-        if let Err(error) = crate::http::handshake::AllowedOrigins::parse(self.origins()) {
+        if let Err(error) = AllowedOrigins::parse(self.origins()) {
             problems.push(Problem::new("ROOMCAST_ALLOWED_ORIGINS", error.to_string()));
         }
         problems

@@ -9,10 +9,10 @@ use bytes::Bytes;
 use fastwebsockets::OpCode;
 
 /// The most bytes of payload a control frame may carry (RFC 6455, section 5.5).
-pub const CONTROL_PAYLOAD_BYTES_MAX: usize = 125;
+pub(crate) const CONTROL_PAYLOAD_BYTES_MAX: usize = 125;
 
 /// The most bytes of a close reason: a control payload without its two bytes of close code.
-pub const CLOSE_REASON_BYTES_MAX: usize = CONTROL_PAYLOAD_BYTES_MAX - 2;
+pub(crate) const CLOSE_REASON_BYTES_MAX: usize = CONTROL_PAYLOAD_BYTES_MAX - 2;
 
 /// The first byte of a frame that is the last of its message: we never send fragments.
 const FIN: u8 = 0x80;
@@ -25,18 +25,19 @@ const LENGTH_64: u8 = 127;
 ///
 /// Cloning shares the bytes.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Frame(Bytes);
+pub(crate) struct Frame(Bytes);
 
 impl Frame {
     /// A text message. The payload must be UTF-8; it is copied behind the header in one allocation.
-    pub fn text(payload: &[u8]) -> Self {
+    #[cfg(test)]
+    pub(crate) fn text(payload: &[u8]) -> Self {
         Self::text_parts(&[payload])
     }
 
     /// A text message whose payload is the parts, one after another.
     ///
     /// Saves the buffer in which a caller would put an envelope around an encoded body.
-    pub fn text_parts(parts: &[&[u8]]) -> Self {
+    pub(crate) fn text_parts(parts: &[&[u8]]) -> Self {
         Self::encode(OpCode::Text, parts)
     }
 
@@ -45,7 +46,7 @@ impl Frame {
     /// # Panics
     ///
     /// If the payload is longer than [`CONTROL_PAYLOAD_BYTES_MAX`]: the server chooses it.
-    pub fn ping(payload: &[u8]) -> Self {
+    pub(crate) fn ping(payload: &[u8]) -> Self {
         Self::control(OpCode::Ping, &[payload])
     }
 
@@ -55,30 +56,29 @@ impl Frame {
     ///
     /// If the payload is longer than [`CONTROL_PAYLOAD_BYTES_MAX`]: the assembler lets no such
     /// ping through.
-    pub fn pong(payload: &[u8]) -> Self {
+    pub(crate) fn pong(payload: &[u8]) -> Self {
         Self::control(OpCode::Pong, &[payload])
     }
 
     /// A close with its code and a reason for people, which is cut at a character boundary to
     /// [`CLOSE_REASON_BYTES_MAX`].
-    pub fn close(code: u16, reason: &str) -> Self {
+    pub(crate) fn close(code: u16, reason: &str) -> Self {
         let reason = &reason[..reason.floor_char_boundary(CLOSE_REASON_BYTES_MAX)];
         Self::control(OpCode::Close, &[&code.to_be_bytes(), reason.as_bytes()])
     }
 
     /// The size on the wire in bytes, header included: what a send queue counts.
-    #[expect(clippy::len_without_is_empty, reason = "a frame has a header, so it is never empty")]
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.0.len()
     }
 
     /// The bytes for the wire, header included.
-    pub fn as_bytes(&self) -> &Bytes {
+    pub(crate) fn as_bytes(&self) -> &Bytes {
         &self.0
     }
 
     /// What follows the header.
-    pub fn payload(&self) -> &[u8] {
+    pub(crate) fn payload(&self) -> &[u8] {
         let header_len = match self.0[1] {
             LENGTH_64 => 10,
             LENGTH_16 => 4,

@@ -7,7 +7,6 @@
 //! | `GET /ws` | the native protocol, see `PROTOCOL.md` |
 
 mod assets;
-pub mod handshake;
 mod upgrade;
 
 use std::convert::Infallible;
@@ -34,7 +33,7 @@ pub(crate) async fn serve(socket: TcpStream, node: Arc<Node>) {
     let leaving = node.leaving.clone();
     let service = service_fn(move |request| {
         let node = Arc::clone(&node);
-        async move { Ok::<_, Infallible>(route(request, &node).await) }
+        async move { Ok::<_, Infallible>(route(request, &node)) }
     });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
@@ -56,7 +55,7 @@ pub(crate) async fn serve(socket: TcpStream, node: Arc<Node>) {
     }
 }
 
-async fn route(request: Request<Incoming>, node: &Arc<Node>) -> Answer {
+fn route(request: Request<Incoming>, node: &Arc<Node>) -> Answer {
     match request.uri().path() {
         "/ws" => upgrade::answer(request, node),
         path => assets::answer(request.method(), path),

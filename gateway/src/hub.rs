@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use dashmap::DashMap;
 use shared::contract::id::RoomId;
-use shared::contract::limits::{ROOM_LINGER_MS, APPEND_TIMEOUT_MS};
+use shared::contract::limits::{APPEND_TIMEOUT_MS, ROOM_LINGER_MS};
 use shared::contract::position::Position;
 use shared::contract::protocol::Since;
 use shared::contract::refusal::{Refusal, RefusalCode};
@@ -98,7 +98,8 @@ impl Hub {
             Delivery::Gap => {
                 warn!("deliveries were lost; every room reads what it missed");
                 // Collected first: no guard is held while a room works.
-                let rooms: Vec<Arc<Room>> = self.rooms.iter().map(|room| Arc::clone(&room)).collect();
+                let rooms: Vec<Arc<Room>> =
+                    self.rooms.iter().map(|room| Arc::clone(&room)).collect();
                 for room in rooms {
                     room.resynchronise();
                 }

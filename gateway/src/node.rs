@@ -11,7 +11,7 @@ use crate::broker::Broker;
 use crate::broker::appender::Appender;
 use crate::config::Settings;
 use crate::connections::Connections;
-use crate::http::handshake::AllowedOrigins;
+use crate::handshake::AllowedOrigins;
 use crate::hub::Hub;
 use crate::metrics::Metrics;
 use crate::roster::Roster;

@@ -47,7 +47,7 @@ impl SendQueue {
         let mut state = self.lock();
         if state.closing.is_none() {
             state.bytes += frame.len();
-            state.frames.push_back(frame.into_bytes());
+            state.frames.push_back(frame.into());
             drop(state);
             self.filled.notify_one();
         }
@@ -62,7 +62,7 @@ impl SendQueue {
         }
         if state.closing.is_none() {
             state.bytes += frame.len();
-            state.frames.push_back(frame.clone().into_bytes());
+            state.frames.push_back(frame.clone().into());
             drop(state);
             self.filled.notify_one();
         }

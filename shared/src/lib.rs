@@ -4,7 +4,7 @@
 //! order is the reading order, and the tests hold it.
 
 pub mod epoch;
-pub mod log;
 pub mod store;
+pub mod log;
 pub mod process;
 pub mod contract;

@@ -144,7 +144,8 @@ impl Entries {
     pub(crate) async fn bisect(&mut self, store: &dyn Store) -> Result<(usize, usize), StoreError> {
         let rows: Vec<Row> = self.rows.iter().map(|(_, _, row)| row.clone()).collect();
         let mut bad: Vec<(usize, StoreError)> = Vec::new();
-        let mut parts = vec![0..rows.len()];
+        let all = 0..rows.len();
+        let mut parts = Vec::from([all]);
         while let Some(part) = parts.pop() {
             match store.probe(&rows[part.clone()]).await {
                 Ok(()) => {}

@@ -99,11 +99,12 @@ pub async fn run(parts: Parts, stop: CancellationToken) {
     let mut measure = tokio::time::interval(LAG_INTERVAL);
     measure.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
+        let idle = readers.idle_at();
         tokio::select! {
             () = stop.cancelled() => break,
             () = readers.finished() => {}
             _ = measure.tick() => measure_lag(&parts).await,
-            ready = parts.log.wait(&readers.idle_at()) => match ready {
+            ready = parts.log.wait(&idle) => match ready {
                 // A little later there is more to take along in the same transaction.
                 Ok(ready) if !ready.is_empty() => {
                     tokio::time::sleep(parts.settings.batch_interval).await;

@@ -200,8 +200,7 @@ impl ShardAppender {
         for (place, position) in places.into_iter().zip(found).rev() {
             if let Some(position) = position {
                 let durability = Durability::Store;
-                let place_found =
-                    Place { position, duplicate: true, persisted: true, durability };
+                let place_found = Place { position, duplicate: true, persisted: true, durability };
                 self.answer(jobs.remove(place), Ok(place_found));
             }
         }

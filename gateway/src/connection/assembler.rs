@@ -24,13 +24,13 @@ mod tests;
 /// The most frames one message may come in.
 ///
 /// A limit on bytes alone lets a client make the server work through frames of no bytes for ever.
-pub const FRAGMENTS_MAX: usize = 64;
+pub(crate) const FRAGMENTS_MAX: usize = 64;
 
 const MASK_BYTES: usize = 4;
 
 /// One complete thing a client sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Incoming {
+pub(crate) enum Incoming {
     /// A text message, in one frame or assembled from fragments.
     Text(Utf8Bytes),
     /// A ping: it wants a pong with the same payload.
@@ -50,17 +50,18 @@ pub enum Incoming {
 ///
 /// May share its memory with the buffer it was read into: copy what is kept for long.
 #[derive(Clone, Default, PartialEq, Eq)]
-pub struct Utf8Bytes(Bytes);
+pub(crate) struct Utf8Bytes(Bytes);
 
 impl Utf8Bytes {
     /// The text. Goes over the bytes again; a parser that checks them itself takes
     /// [`Self::into_bytes`].
-    pub fn as_str(&self) -> &str {
+    #[cfg(test)]
+    pub(crate) fn as_str(&self) -> &str {
         str::from_utf8(&self.0).expect("only checked bytes get in here")
     }
 
     /// The bytes, without a copy.
-    pub fn into_bytes(self) -> Bytes {
+    pub(crate) fn into_bytes(self) -> Bytes {
         self.0
     }
 
@@ -81,7 +82,7 @@ impl fmt::Debug for Utf8Bytes {
 ///
 /// The text is safe to send as the close reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Violation {
+pub(crate) enum Violation {
     /// A client must mask, or it can make a proxy on the way believe in a request.
     #[error("client frames must be masked")]
     Unmasked,
@@ -125,7 +126,7 @@ pub enum Violation {
 
 impl Violation {
     /// The code to close with, by RFC 6455, section 7.4.1.
-    pub fn close_code(self) -> u16 {
+    pub(crate) fn close_code(self) -> u16 {
         match self {
             Self::Unmasked
             | Self::ReservedBits
@@ -148,7 +149,7 @@ impl Violation {
 ///
 /// Holds heap memory only inside a fragmented message.
 #[derive(Debug)]
-pub struct Assembler {
+pub(crate) struct Assembler {
     /// Limit for one message's payload in bytes, over all its fragments; this size is allowed.
     message_bytes_max: usize,
     /// The frame whose header is read and whose payload is not.
@@ -161,7 +162,7 @@ pub struct Assembler {
 
 impl Assembler {
     /// A reader at the start of a connection, for messages of at most `message_bytes_max` bytes.
-    pub fn new(message_bytes_max: usize) -> Self {
+    pub(crate) fn new(message_bytes_max: usize) -> Self {
         Self { message_bytes_max, frame: None, message: None, violation: None }
     }
 
@@ -170,7 +171,7 @@ impl Assembler {
     /// Takes from the front of `input` what it has dealt with. What it leaves there may be
     /// unmasked already: the caller only ever appends, and passes the same bytes again. After a
     /// violation every call reports it again; after a close there is nothing left to ask.
-    pub fn next(&mut self, input: &mut BytesMut) -> Result<Option<Incoming>, Violation> {
+    pub(crate) fn next(&mut self, input: &mut BytesMut) -> Result<Option<Incoming>, Violation> {
         if let Some(violation) = self.violation {
             return Err(violation);
         }
@@ -185,7 +186,7 @@ impl Assembler {
     /// Whether no message is under way, apart from a header cut in two: that is in the input.
     ///
     /// For the deadline within which a message that has begun must be complete.
-    pub fn is_idle(&self) -> bool {
+    pub(crate) fn is_idle(&self) -> bool {
         self.frame.is_none() && self.message.is_none()
     }
 

@@ -8,10 +8,10 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// Control frames a second that a client may send in the long run.
-pub const CONTROL_FRAMES_PER_SECOND: u32 = 10;
+pub(crate) const CONTROL_FRAMES_PER_SECOND: u32 = 10;
 
 /// Control frames a client may send at once after a silence.
-pub const CONTROL_FRAMES_BURST: u32 = 20;
+pub(crate) const CONTROL_FRAMES_BURST: u32 = 20;
 
 const NANOS_PER_FRAME: u64 = 1_000_000_000 / CONTROL_FRAMES_PER_SECOND as u64;
 /// The time one token takes to come back.
@@ -24,18 +24,18 @@ const REFILL_ALL: Duration = Duration::from_nanos(NANOS_PER_FRAME * CONTROL_FRAM
 /// Kept as one point in time, the moment at which the bucket is full again: exact, and sixteen
 /// bytes for each connection.
 #[derive(Debug, Clone)]
-pub struct ControlBudget {
+pub(crate) struct ControlBudget {
     full_at: Instant,
 }
 
 impl ControlBudget {
     /// A full bucket.
-    pub fn new(now: Instant) -> Self {
+    pub(crate) fn new(now: Instant) -> Self {
         Self { full_at: now }
     }
 
     /// Takes a token for one control frame; false when there is none, which takes nothing.
-    pub fn take(&mut self, now: Instant) -> bool {
+    pub(crate) fn take(&mut self, now: Instant) -> bool {
         let full_at = self.full_at.max(now) + REFILL;
         let allowed = full_at.duration_since(now) <= REFILL_ALL;
         if allowed {

@@ -16,11 +16,7 @@ use crate::metrics::Metrics;
 use crate::send_queue::SendQueue;
 
 /// Writes until the queue is done, then the close frame, and ends this half of the connection.
-pub(super) async fn run(
-    mut socket: OwnedWriteHalf,
-    queue: Arc<SendQueue>,
-    metrics: Arc<Metrics>,
-) {
+pub(super) async fn run(mut socket: OwnedWriteHalf, queue: Arc<SendQueue>, metrics: Arc<Metrics>) {
     while let Some(frames) = queue.take().await {
         let count = frames.len() as u64;
         let bytes = frames.iter().map(Bytes::len).sum();

@@ -16,9 +16,10 @@ use shared::contract::protocol::SUBPROTOCOL;
 use tokio::net::TcpStream;
 use tracing::debug;
 
-use super::{Answer, handshake, text};
+use super::{Answer, text};
 use crate::auth::{Authenticator, Identity};
 use crate::connection;
+use crate::handshake;
 use crate::node::Node;
 
 /// Checks the handshake and who is asking, answers 101, and starts the connection.
@@ -27,19 +28,19 @@ pub(super) fn answer(mut request: Request<Incoming>, node: &Arc<Node>) -> Answer
         Ok(answer) => answer,
         Err(refusal) => {
             node.metrics.handshakes_refused_total.inc();
-            refusal
+            *refusal
         }
     }
 }
 
-fn accept(request: &mut Request<Incoming>, node: &Arc<Node>) -> Result<Answer, Answer> {
+fn accept(request: &mut Request<Incoming>, node: &Arc<Node>) -> Result<Answer, Box<Answer>> {
     let handshake = handshake::check(request, &node.origins).map_err(|refusal| {
         let mut answer = text(refusal.status(), format!("{refusal}\n"));
         for (name, value) in refusal.headers() {
             let name = HeaderName::from_static(name);
             answer.headers_mut().insert(name, HeaderValue::from_static(value));
         }
-        answer
+        Box::new(answer)
     })?;
     let identity = identity(request, node)?;
     if node.leaving.is_cancelled() {
@@ -49,7 +50,8 @@ fn accept(request: &mut Request<Incoming>, node: &Arc<Node>) -> Result<Answer, A
         return Err(busy("this node has all the connections it may have\n"));
     }
     let (response, upgraded) = fastwebsockets::upgrade::upgrade(request)
-        .map_err(|_| text(StatusCode::BAD_REQUEST, "the WebSocket handshake is not valid\n"))?;
+        .map_err(|_| text(StatusCode::BAD_REQUEST, "the WebSocket handshake is not valid\n"))
+        .map_err(Box::new)?;
     tokio::spawn(begin(upgraded, Arc::clone(node), identity));
     let mut answer = response.map(|_| Full::default());
     if handshake.subprotocol {
@@ -75,10 +77,11 @@ async fn begin(upgraded: UpgradeFut, node: Arc<Node>, identity: Option<Identity>
 }
 
 /// Who is asking, where the handshake says so; a wrong proof is refused, an absent one may follow.
-fn identity(request: &Request<Incoming>, node: &Node) -> Result<Option<Identity>, Answer> {
+fn identity(request: &Request<Incoming>, node: &Node) -> Result<Option<Identity>, Box<Answer>> {
     if let Some(header) = request.headers().get(AUTHORIZATION) {
         let token = header.to_str().ok().and_then(bearer);
-        let token = token.ok_or_else(|| unauthorized("Authorization is not Bearer and a token\n"))?;
+        let token =
+            token.ok_or_else(|| unauthorized("Authorization is not Bearer and a token\n"))?;
         let proven = node.authenticator.token(token, node.clock.now_ms());
         return proven.map(Some).map_err(|error| unauthorized(&format!("{error}\n")));
     }
@@ -89,7 +92,7 @@ fn identity(request: &Request<Incoming>, node: &Node) -> Result<Option<Identity>
         return Ok(None);
     };
     let user = UserId::parse(&user)
-        .map_err(|error| text(StatusCode::BAD_REQUEST, format!("user: {error}\n")))?;
+        .map_err(|error| Box::new(text(StatusCode::BAD_REQUEST, format!("user: {error}\n"))))?;
     Ok(Some(Authenticator::anybody(user)))
 }
 
@@ -116,14 +119,14 @@ fn user_of(query: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
-fn unauthorized(why: &str) -> Answer {
+fn unauthorized(why: &str) -> Box<Answer> {
     let mut answer = text(StatusCode::UNAUTHORIZED, why.to_owned());
     answer.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-    answer
+    Box::new(answer)
 }
 
-fn busy(why: &'static str) -> Answer {
+fn busy(why: &'static str) -> Box<Answer> {
     let mut answer = text(StatusCode::SERVICE_UNAVAILABLE, why);
     answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
-    answer
+    Box::new(answer)
 }

@@ -69,23 +69,16 @@ struct Changed<'a> {
 #[derive(serde::Serialize)]
 #[serde(untagged, rename_all_fields = "camelCase")]
 enum ChangedState<'a> {
-    Deleted {
-        deleted_at: Timestamp,
-    },
-    Edited {
-        content: &'a str,
-        metadata: &'a Metadata,
-        edited_at: Option<Timestamp>,
-    },
+    Deleted { deleted_at: Timestamp },
+    Edited { content: &'a str, metadata: &'a Metadata, edited_at: Option<Timestamp> },
 }
 
 impl Logged {
     /// What a publication or a ring entry says, and in which room.
     pub(crate) fn from_entry(entry: &RingEntry) -> Result<(RoomId, Logged), EnvelopeError> {
         let envelope = Envelope::decode(&entry.raw)?;
-        let frame = |event| {
-            codec::raw_event(event, &codec::with_position(&envelope.body, entry.position))
-        };
+        let frame =
+            |event| codec::raw_event(event, &codec::with_position(&envelope.body, entry.position));
         let (fresh, change) = match envelope.kind {
             EntryKind::Message => (Some(frame(EventName::MessageNew)), None),
             EntryKind::Edit => (None, Some(frame(EventName::MessageUpdate))),

@@ -59,7 +59,10 @@ struct State {
 #[derive(Debug)]
 enum Phase {
     /// What is published meanwhile waits here.
-    Syncing { buffer: Vec<Arc<Logged>>, overflow: bool },
+    Syncing {
+        buffer: Vec<Arc<Logged>>,
+        overflow: bool,
+    },
     Live,
 }
 
@@ -191,20 +194,17 @@ impl Room {
     pub(super) fn deliver(self: &Arc<Self>, entry: Logged) {
         let mut state = self.lock();
         let entry = Arc::new(entry);
-        match &mut state.phase {
-            Phase::Syncing { buffer, overflow } => {
-                if buffer.len() < SYNC_BUFFER_ENTRIES_MAX {
-                    buffer.push(entry);
-                } else {
-                    *overflow = true;
-                }
+        if let Phase::Syncing { buffer, overflow } = &mut state.phase {
+            if buffer.len() < SYNC_BUFFER_ENTRIES_MAX {
+                buffer.push(entry);
+            } else {
+                *overflow = true;
             }
-            Phase::Live if entry.at <= state.head => {}
-            Phase::Live if entry.at == state.head.next() => self.emit(&mut state, &entry),
-            Phase::Live => {
-                self.parts.metrics.gaps_total.inc();
-                self.begin_sync(&mut state);
-            }
+        } else if entry.at == state.head.next() {
+            self.emit(&mut state, &entry);
+        } else if entry.at > state.head {
+            self.parts.metrics.gaps_total.inc();
+            self.begin_sync(&mut state);
         }
     }
 
@@ -416,7 +416,8 @@ impl Room {
                 Some(_) | None => return Err(Miss::Memory),
             }
         }
-        let surplus = messages.len() - fitting(messages.iter().rev().take(limit)).min(messages.len());
+        let surplus =
+            messages.len() - fitting(messages.iter().rev().take(limit)).min(messages.len());
         messages.drain(..surplus);
         let (head, persisted) = (state.head, state.persisted);
         reply(Joined { messages: &messages, head, persisted, more: more || surplus > 0 });

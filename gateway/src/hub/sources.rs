@@ -262,11 +262,7 @@ fn merge(rows: Vec<Logged>, ring: Vec<Logged>) -> Vec<Logged> {
 }
 
 /// The messages of both by their own position, as JSON; one that the database has is its.
-fn standing(
-    rows: &[Message],
-    waiting: &[Logged],
-    wanted: impl Fn(Position) -> bool,
-) -> Vec<Bytes> {
+fn standing(rows: &[Message], waiting: &[Logged], wanted: impl Fn(Position) -> bool) -> Vec<Bytes> {
     let mut order: BTreeMap<Position, Bytes> = BTreeMap::new();
     for entry in waiting.iter().filter(|entry| wanted(entry.origin())) {
         if let Some(message) = entry.message() {

@@ -17,7 +17,10 @@ use tokio::sync::{Notify, mpsc, watch};
 use uuid::Uuid;
 
 use self::shard::MemoryShard;
-use super::{Append, AppendStop, Claim, Delivery, Hydration, Log, LogEntry, LogError, LogId, RingEntry, RoomPage, Watermark};
+use super::{
+    Append, AppendStop, Claim, Delivery, Hydration, Log, LogEntry, LogError, LogId, RoomPage,
+    Watermark,
+};
 use crate::contract::id::{MessageId, RoomId, Shard, UserId};
 use crate::contract::limits::{DELIVERIES_MAX, HYDRATION_AGE_MS_MAX};
 use crate::contract::position::Position;

@@ -213,9 +213,10 @@ fn lock(folder: &Path) -> Result<File, OpenError> {
 
 #[async_trait]
 impl Store for SqliteStore {
-    async fn mint(&self, shard: Shard, token: Uuid) -> Result<Epoch, StoreError> {
-        let clock = self.clock.clone();
-        self.write(move |connection| shards::mint(connection, shard, token, clock.now_ms())).await
+    async fn mint(&self, shard: Shard, token: Uuid, at_least: u64) -> Result<Epoch, StoreError> {
+        let now_ms = self.clock.now_ms();
+        let claim = shards::Claim { shard, token, at_least };
+        self.write(move |connection| shards::mint(connection, claim, now_ms)).await
     }
 
     async fn epoch(&self, shard: Shard, number: u64) -> Result<Option<Epoch>, StoreError> {
@@ -265,6 +266,16 @@ impl Store for SqliteStore {
     ) -> Result<Vec<Message>, StoreError> {
         let room = room.clone();
         self.read(move |connection| query::changes(connection, &room, after..below, limit)).await
+    }
+
+    async fn latest_changes(
+        &self,
+        room: &RoomId,
+        below: Position,
+        limit: u32,
+    ) -> Result<Vec<Message>, StoreError> {
+        let room = room.clone();
+        self.read(move |connection| query::latest_changes(connection, &room, below, limit)).await
     }
 
     async fn count_changes(

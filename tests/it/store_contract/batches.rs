@@ -15,12 +15,12 @@ pub(super) async fn an_epoch_is_minted_once_for_each_token(store: Arc<dyn Store>
     assert_ne!(shard, other);
     assert_eq!(store.cursor(shard).await.unwrap(), Cursor { upto: LogId::ZERO, epoch: 0 });
     let tokens = [Uuid::now_v7(), Uuid::now_v7()];
-    let first = store.mint(shard, tokens[0]).await.unwrap();
-    let second = store.mint(shard, tokens[1]).await.unwrap();
+    let first = store.mint(shard, tokens[0], 0).await.unwrap();
+    let second = store.mint(shard, tokens[1], 0).await.unwrap();
     assert_eq!((first.number, second.number), (1, 2));
-    assert_eq!(store.mint(shard, tokens[0]).await.unwrap(), first);
-    assert_eq!(store.mint(shard, tokens[1]).await.unwrap(), second);
-    assert_eq!(store.mint(other, tokens[0]).await.unwrap().number, 1);
+    assert_eq!(store.mint(shard, tokens[0], 0).await.unwrap(), first);
+    assert_eq!(store.mint(shard, tokens[1], 0).await.unwrap(), second);
+    assert_eq!(store.mint(other, tokens[0], 0).await.unwrap().number, 1);
 
     assert_eq!(store.epoch(shard, 1).await.unwrap(), Some(first));
     assert_eq!(store.epoch(shard, 2).await.unwrap(), Some(second));
@@ -31,7 +31,7 @@ pub(super) async fn an_epoch_is_minted_once_for_each_token(store: Arc<dyn Store>
     let token = Uuid::now_v7();
     let asks = (0..8).map(|_| {
         let store = Arc::clone(&store);
-        tokio::spawn(async move { store.mint(shard, token).await.unwrap() })
+        tokio::spawn(async move { store.mint(shard, token, 0).await.unwrap() })
     });
     for asked in asks.collect::<Vec<_>>() {
         assert_eq!(asked.await.unwrap().number, 3);
@@ -52,7 +52,7 @@ pub(super) async fn an_epoch_is_quiet_when_the_shard_has_nothing_young(store: Ar
         assert_eq!(epoch.quiet, quiet, "{age_min}");
         assert!((epoch.minted_at.0 - now_ms).abs() < 60_000);
     }
-    let other = store.mint(room("b").shard(), Uuid::now_v7()).await.unwrap();
+    let other = store.mint(room("b").shard(), Uuid::now_v7(), 0).await.unwrap();
     assert!(other.quiet);
 }
 

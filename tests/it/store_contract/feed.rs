@@ -50,6 +50,7 @@ pub(super) fn message(name: &str, position: Position) -> Message {
         edited_at: None,
         deleted_at: None,
         changed_position: None,
+        change_id: None,
         position: Some(position),
     }
 }
@@ -111,7 +112,7 @@ impl Feed {
     /// With an epoch of its own for the shard of `room`.
     pub(super) async fn begin(store: &Arc<dyn Store>, room_: &str) -> Feed {
         let shard = room(room_).shard();
-        let epoch = store.mint(shard, Uuid::now_v7()).await.unwrap().number;
+        let epoch = store.mint(shard, Uuid::now_v7(), 0).await.unwrap().number;
         let cursor = store.cursor(shard).await.unwrap().upto;
         Feed { store: Arc::clone(store), shard, epoch, cursor }
     }

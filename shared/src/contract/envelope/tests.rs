@@ -77,7 +77,7 @@ fn foreign_bytes_are_refused_by_reason() {
     let mut other = good.clone();
     other.push(0);
     assert!(matches!(decode(&other), Err(EnvelopeError::Trailing)));
-    let mut other = good.clone();
+    let mut other = good;
     other[3] = b' ';
     assert!(matches!(decode(&other), Err(EnvelopeError::Id(_))));
     // A length prefix of 2^40 must not allocate.

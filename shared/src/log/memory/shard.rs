@@ -11,7 +11,10 @@ use crate::contract::id::{MessageId, RoomId, UserId};
 use crate::contract::limits::{ID_MEMORY_MS, RING_ENTRIES, ROOM_MEMORY_MS};
 use crate::contract::position::Position;
 use crate::contract::refusal::Refusal;
-use crate::log::{Append, AppendStop, Claim, LogEntry, LogError, LogId, RejectedEntry, RingEntry, RoomPage, Watermark};
+use crate::log::{
+    Append, AppendStop, Claim, LogEntry, LogError, LogId, RejectedEntry, RingEntry, RoomPage,
+    Watermark,
+};
 
 /// The place of an append.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -25,13 +25,16 @@ pub(super) const CHANGES: &str = select_messages!(
      ORDER BY changed_epoch, changed_seq LIMIT ?6"
 );
 
+pub(super) const LATEST_CHANGES: &str = select_messages!(
+    "(changed_epoch, changed_seq) < (?2, ?3) \
+     ORDER BY changed_epoch DESC, changed_seq DESC LIMIT ?4"
+);
+
 pub(super) const COUNT_CHANGES: &str = "SELECT count(*) FROM (
     SELECT 1 FROM team_chat_messages
     WHERE team_chat_id = ?1 AND (changed_epoch, changed_seq) > (?2, ?3) LIMIT ?4)";
 
-pub(super) const CHANGED_AT: &str = "SELECT 1 FROM team_chat_messages
-    WHERE team_chat_id = ?1 AND (changed_epoch, changed_seq) = (?2, ?3)
-      AND change_id = coalesce(?4, change_id)";
+pub(super) const CHANGED_AT: &str = select_messages!("(changed_epoch, changed_seq) = (?2, ?3)");
 
 /// A place in the table; any position above all of these is as good as the last of them.
 struct Place {
@@ -78,17 +81,17 @@ pub(super) fn stood(
     key: Option<&MessageId>,
 ) -> Result<bool, StoreError> {
     let at = Place::of(position);
-    let here = messages(connection, room, AT, params![room.as_str(), at.epoch, at.seq])?;
-    if here.iter().any(|message| key.is_none_or(|key| message.id == *key)) {
-        return Ok(true);
+    let left = |message: &Message| match key {
+        None => true,
+        Some(key) => message.id == *key || message.change_id.as_ref() == Some(key),
+    };
+    for question in [AT, CHANGED_AT] {
+        let bounds = params![room.as_str(), at.epoch, at.seq];
+        if messages(connection, room, question, bounds)?.iter().any(left) {
+            return Ok(true);
+        }
     }
-    let changed = connection.prepare_cached(CHANGED_AT)?.exists(params![
-        room.as_str(),
-        at.epoch,
-        at.seq,
-        key.map(MessageId::as_str)
-    ])?;
-    Ok(changed)
+    Ok(false)
 }
 
 /// See [`Store::changes`](crate::store::Store::changes).
@@ -105,6 +108,20 @@ pub(super) fn changes(
         CHANGES,
         params![room.as_str(), after.epoch, after.seq, below.epoch, below.seq, limit],
     )
+}
+
+/// See [`Store::latest_changes`](crate::store::Store::latest_changes).
+pub(super) fn latest_changes(
+    connection: &Connection,
+    room: &RoomId,
+    below: Position,
+    limit: u32,
+) -> Result<Vec<Message>, StoreError> {
+    let below = Place::of(below);
+    let bounds = params![room.as_str(), below.epoch, below.seq, limit];
+    let mut messages = messages(connection, room, LATEST_CHANGES, bounds)?;
+    messages.reverse();
+    Ok(messages)
 }
 
 /// See [`Store::count_changes`](crate::store::Store::count_changes).

@@ -9,13 +9,21 @@ use crate::contract::timestamp::Timestamp;
 use crate::log::LogId;
 use crate::store::{Cursor, Epoch, StoreError};
 
+/// What an epoch is minted for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Claim {
+    pub(super) shard: Shard,
+    pub(super) token: Uuid,
+    pub(super) at_least: u64,
+}
+
 /// See [`Store::mint`](crate::store::Store::mint).
 pub(super) fn mint(
     connection: &Connection,
-    shard: Shard,
-    token: Uuid,
+    claim: Claim,
     now_ms: i64,
 ) -> Result<Epoch, StoreError> {
+    let Claim { shard, token, at_least } = claim;
     let token = token.hyphenated().to_string();
     let known: Option<u64> = connection
         .prepare_cached("SELECT epoch FROM epochs WHERE shard = ?1 AND token = ?2")?
@@ -28,7 +36,7 @@ pub(super) fn mint(
         .prepare_cached("SELECT newest_at FROM shards WHERE shard = ?1")?
         .query_row([shard.number()], |row| row.get(0))?;
     let minted = Epoch {
-        number: cursor(connection, shard)?.epoch + 1,
+        number: (cursor(connection, shard)?.epoch + 1).max(at_least),
         minted_at: Timestamp(now_ms),
         quiet: newest_at.is_none_or(|newest| newest <= now_ms - ID_MEMORY_MS),
     };

@@ -20,8 +20,7 @@ macro_rules! select_messages {
     ($where:literal) => {
         concat!(
             "SELECT id, user_id, content, message_type, metadata, created_at, edited_at, \
-                 deleted_at, epoch, seq, changed_epoch, changed_seq, change_id IS NOT NULL, \
-                 renamed_from \
+                 deleted_at, epoch, seq, changed_epoch, changed_seq, change_id, renamed_from \
              FROM team_chat_messages WHERE team_chat_id = ?1 AND ",
             $where
         )
@@ -41,7 +40,10 @@ pub(super) fn message(room: &RoomId, row: &Row<'_>) -> Result<Message, Error> {
         Some(client_id) => (client_id, nameless(&metadata)),
         None => (row_id, metadata),
     };
-    let changed: bool = row.get(12)?;
+    let change_id = match row.get_ref(12)?.as_str_or_null()? {
+        Some(change_id) => Some(checked(change_id, 12, MessageId::parse)?),
+        None => None,
+    };
     let changed_position = Position::new(row.get(10)?, row.get(11)?);
     Ok(Message {
         room_id: room.clone(),
@@ -53,7 +55,8 @@ pub(super) fn message(room: &RoomId, row: &Row<'_>) -> Result<Message, Error> {
         created_at: Timestamp(row.get(5)?),
         edited_at: row.get::<_, Option<i64>>(6)?.map(Timestamp),
         deleted_at: row.get::<_, Option<i64>>(7)?.map(Timestamp),
-        changed_position: changed.then_some(changed_position),
+        changed_position: change_id.is_some().then_some(changed_position),
+        change_id,
         position: Some(Position::new(row.get(8)?, row.get(9)?)),
     })
 }

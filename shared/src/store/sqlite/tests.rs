@@ -41,6 +41,7 @@ fn message(name: &str, id: &str, seq: u64) -> Message {
         edited_at: None,
         deleted_at: None,
         changed_position: None,
+        change_id: None,
         position: Some(Position::new(1, seq)),
     }
 }
@@ -48,7 +49,7 @@ fn message(name: &str, id: &str, seq: u64) -> Message {
 /// The first batch of a room's shard, with one message.
 async fn first_batch(store: &SqliteStore, name: &str, id: &str) -> Batch {
     let shard = room(name).shard();
-    let epoch = store.mint(shard, Uuid::now_v7()).await.unwrap().number;
+    let epoch = store.mint(shard, Uuid::now_v7(), 0).await.unwrap().number;
     Batch {
         shard,
         epoch,
@@ -141,7 +142,7 @@ async fn a_store_opened_again_has_everything() {
     assert_eq!(cursor, Cursor { upto: batch.upto, epoch: 1 });
     assert_eq!(store.heads(&[room("a")]).await.unwrap(), [Position::new(1, 1)]);
     assert!(matches!(store.commit(&batch).await, Err(StoreError::Fenced { .. })));
-    assert_eq!(store.mint(batch.shard, Uuid::now_v7()).await.unwrap().number, 2);
+    assert_eq!(store.mint(batch.shard, Uuid::now_v7(), 0).await.unwrap().number, 2);
 }
 
 #[tokio::test]
@@ -240,7 +241,7 @@ async fn an_epoch_is_quiet_fifteen_minutes_after_the_last_message() {
     let Row::Message(young) = &mut batch.rows[0] else { unreachable!() };
     young.created_at = Timestamp(subject.clock.now_ms());
     subject.store.commit(&batch).await.unwrap();
-    let mint = async || subject.store.mint(batch.shard, Uuid::now_v7()).await.unwrap();
+    let mint = async || subject.store.mint(batch.shard, Uuid::now_v7(), 0).await.unwrap();
     assert!(!mint().await.quiet);
     subject.clock.advance(Duration::from_secs(14 * 60));
     assert!(!mint().await.quiet);

@@ -9,16 +9,14 @@ use hyper::header::{
     SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, TRANSFER_ENCODING, UPGRADE,
 };
 use hyper::{Method, Request, StatusCode, Version};
+use shared::contract::protocol::SUBPROTOCOL;
 
-pub use origin::{AllowedOrigins, AllowedOriginsError, OriginFault};
+pub(crate) use origin::AllowedOrigins;
 use origin::{Authority, Origin};
 
 mod origin;
 #[cfg(test)]
 mod tests;
-
-/// The subprotocol this node speaks on `/ws`.
-pub(crate) const SUBPROTOCOL: &str = "roomcast.v1";
 
 /// A handshake that may be answered with 101.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -104,14 +104,14 @@ fn split_scheme(text: &str) -> Option<(Scheme, &str)> {
 
 /// The origins, besides a node's own, whose pages may open a socket.
 #[derive(Debug, Clone, Default)]
-pub struct AllowedOrigins(Vec<Origin>);
+pub(crate) struct AllowedOrigins(Vec<Origin>);
 
 impl AllowedOrigins {
     /// Reads a list of origins such as `https://chat.example.com` or `http://localhost:3001`.
     ///
     /// An entry may be a whole URL, as the address of an application usually is; its path is left
     /// out. There are no wildcards. The first bad entry is the error.
-    pub fn parse<S: AsRef<str>>(
+    pub(crate) fn parse<S: AsRef<str>>(
         entries: impl IntoIterator<Item = S>,
     ) -> Result<Self, AllowedOriginsError> {
         let parse = |entry: S| parse_entry(entry.as_ref().trim());
@@ -150,7 +150,7 @@ fn without_user(entry: &str) -> String {
 /// An entry of the list of allowed origins that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{entry}` is not an allowed origin: {fault}")]
-pub struct AllowedOriginsError {
+pub(crate) struct AllowedOriginsError {
     /// The entry as it was written, without a user and password.
     pub entry: String,
     /// What is wrong with it.
@@ -159,7 +159,7 @@ pub struct AllowedOriginsError {
 
 /// What is wrong with an entry of the list of allowed origins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OriginFault {
+pub(crate) enum OriginFault {
     /// It does not begin with `http://` or `https://`.
     Scheme,
     /// It has a user or a password.

@@ -1,0 +1,99 @@
+//! The `gateway` binary: settings, server, signal, drain.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use gateway::config::Settings;
+use gateway::server::Server;
+use shared::process::clock::Clock;
+use shared::process::drain;
+use shared::process::settings::{Program, Sources};
+use shared::process::telemetry;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+const PROGRAM: Program = Program {
+    name: "gateway",
+    about: "One Roomcast node: a realtime gateway for team chat with a database at the end of it.",
+    version: env!("CARGO_PKG_VERSION"),
+    words: None,
+};
+
+fn main() -> ExitCode {
+    let sources = Sources::from_process();
+    let (settings, _) = match Settings::start(&sources, &PROGRAM, Settings::problems) {
+        Ok(started) => started,
+        Err(stop) => return stop.exit(),
+    };
+    if let Err(error) = telemetry::start(settings.log_format, &settings.log) {
+        return fail(&error);
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&error),
+    };
+    match runtime.block_on(run(settings)) {
+        Ok(code) => code,
+        Err(error) => fail(&*error),
+    }
+}
+
+async fn run(settings: Settings) -> Result<ExitCode, Box<dyn std::error::Error>> {
+    let signal = drain::signals()?;
+    let greeting = Greeting::of(&settings);
+    let server = Server::start(settings, Clock::system()).await?;
+    greeting.print(&server);
+    signal.await;
+    let finished = server.drain().await;
+    Ok(if finished { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The first output: where the page is, which mode, where the data lies.
+struct Greeting {
+    dev: bool,
+    data: String,
+}
+
+impl Greeting {
+    fn of(settings: &Settings) -> Greeting {
+        let folder = &settings.data_dir;
+        let data = std::path::absolute(folder).unwrap_or_else(|_| folder.clone());
+        Greeting { dev: settings.is_dev(), data: data.display().to_string() }
+    }
+
+    fn print(&self, server: &Server) {
+        let (page, operator) = (server.address(), server.operator_address());
+        let mode = if self.dev {
+            "embedded, DEVELOPMENT: anybody on this machine may be anyone and enter every room;\n            \
+             set ROOMCAST_JWT_SECRET to ask for tokens"
+        } else {
+            "embedded, tokens signed with ROOMCAST_JWT_SECRET"
+        };
+        let tabs = if self.dev {
+            format!("\n            two tabs: http://{page}/?user=alice and http://{page}/?user=bob")
+        } else {
+            String::new()
+        };
+        let text = format!(
+            "Roomcast {version}\n  page      http://{page}/{tabs}\n  mode      {mode}\n  \
+             data      {data}\n  operator  http://{operator}/metrics\n",
+            version = PROGRAM.version,
+            data = self.data,
+        );
+        // Nobody reads it: then nobody needs it.
+        let _ = std::io::stdout().write_all(text.as_bytes());
+    }
+}
+
+fn fail(error: &dyn std::error::Error) -> ExitCode {
+    let mut text = format!("gateway: {error}");
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(&format!(": {error}"));
+        source = error.source();
+    }
+    text.push('\n');
+    let _ = std::io::stderr().write_all(text.as_bytes());
+    ExitCode::FAILURE
+}
