@@ -1,7 +1,11 @@
 //! The harness of the integration tests: clients that know nothing of the gateway's own code.
 //!
-//! [`client::Client`] is a hand-driven connection, [`raw::RawSocket`] sends what no library would.
+//! [`client::Client`] is a hand-driven connection, [`chatter::Chatter`] what a good client library
+//! does, [`raw::RawSocket`] sends what no library would. [`checker::check_all`] compares what the
+//! chatters saw with what the database holds, and says in sentences what is broken.
 
+pub mod checker;
+pub mod chatter;
 pub mod client;
 pub mod wire;
 pub mod raw;
@@ -10,6 +14,8 @@ pub mod identity;
 pub mod eventually;
 pub mod position;
 
+pub use chatter::{Chatter, ChatterOptions};
+pub use checker::{Expect, check_all};
 pub use client::Client;
 pub use eventually::eventually;
 pub use identity::{token, unique_id, unique_name};
