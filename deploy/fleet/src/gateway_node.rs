@@ -161,9 +161,9 @@ impl GatewayNode {
         process.terminate(grace).await
     }
 
-    /// SIGSTOP: the node stands still with its sockets open.
-    pub fn stop(&self) -> Result<(), FleetError> {
-        self.running()?.stop()
+    /// SIGSTOP: the node stands still, with its sockets open, once this returns.
+    pub async fn stop(&self) -> Result<(), FleetError> {
+        self.running()?.stop().await
     }
 
     /// SIGCONT: a stopped node goes on.

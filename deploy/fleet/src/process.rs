@@ -1,18 +1,21 @@
 //! One run of one program: its log, the signals it is sent, its end.
 
 use crate::FleetError;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 use std::fs::OpenOptions;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 use tokio::process::{Child, Command};
+use tokio::time::Instant;
 
 /// How much of a log's end is shown when something went wrong.
 const LOG_TAIL_BYTES: u64 = 6 * 1024;
 /// How long a process may take to vanish after SIGKILL when its handle is dropped.
 const REAP_WITHIN: Duration = Duration::from_secs(5);
+/// How long all threads of a process may take to stand still.
+const STOP_WITHIN: Duration = Duration::from_secs(5);
 
 /// A child process whose output goes to a file. It stays in the process group of whoever started
 /// it, so that a test runner that kills the group after a time limit takes it along.
@@ -66,14 +69,27 @@ impl Process {
         self.wait_exit(REAP_WITHIN).await
     }
 
-    /// SIGSTOP: the process stands still, its sockets stay open.
-    pub fn stop(&self) -> Result<(), FleetError> {
-        self.signal(Signal::STOP)
+    /// SIGSTOP, and waits until every thread stands still; the sockets stay open. The signal alone
+    /// is not enough: until the thread that takes it has run, the others go on answering.
+    pub async fn stop(&self) -> Result<(), FleetError> {
+        let pid = self.signal(Signal::STOP)?;
+        let deadline = Instant::now() + STOP_WITHIN;
+        let question = WaitIdOptions::STOPPED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        loop {
+            let answer = waitid(WaitId::Pid(pid), question);
+            if answer.map_err(|errno| self.signal_error(errno.into()))?.is_some() {
+                return Ok(());
+            }
+            if Instant::now() >= deadline {
+                return Err(self.too_slow("standing still", STOP_WITHIN));
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
     }
 
     /// SIGCONT: a stopped process goes on.
     pub fn cont(&self) -> Result<(), FleetError> {
-        self.signal(Signal::CONT)
+        self.signal(Signal::CONT).map(|_pid| ())
     }
 
     /// SIGTERM, and waits. A process that outlives `grace` is killed, which is an error.
@@ -108,10 +124,11 @@ impl Process {
     }
 
     /// `Child::id` is none once the process has been reaped, so a recycled id is never signalled.
-    fn signal(&self, signal: Signal) -> Result<(), FleetError> {
+    fn signal(&self, signal: Signal) -> Result<Pid, FleetError> {
         let pid = self.child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
         let pid = pid.ok_or_else(|| FleetError::NotRunning { name: self.name.clone() })?;
-        kill_process(pid, signal).map_err(|errno| self.signal_error(errno.into()))
+        kill_process(pid, signal).map_err(|errno| self.signal_error(errno.into()))?;
+        Ok(pid)
     }
 
     fn signal_error(&self, source: std::io::Error) -> FleetError {
@@ -172,7 +189,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut process = shell("exec sleep 60", folder.path());
         let pid = process.pid().unwrap();
-        process.stop().unwrap();
+        process.stop().await.unwrap();
+        process.stop().await.unwrap();
         assert_eq!(process.kill_9().await.unwrap().signal(), Some(9));
         assert!(!is_alive(pid));
         assert!(matches!(process.cont(), Err(FleetError::NotRunning { .. })));

@@ -56,7 +56,7 @@ async fn a_node_comes_back_on_the_same_ports_after_a_kill() {
 
     node.kill_9().await.unwrap();
     assert!(node.pid().is_none());
-    assert!(matches!(node.stop(), Err(FleetError::NotRunning { .. })));
+    assert!(matches!(node.stop().await, Err(FleetError::NotRunning { .. })));
 
     node.restart(SOON).await.unwrap();
     assert_eq!(node.operator_port(), port);
@@ -71,7 +71,7 @@ async fn a_stopped_node_answers_nothing_until_it_goes_on() {
     let folder = tempfile::tempdir().unwrap();
     let mut node = node(folder.path(), &stand_in_script());
     node.start_anywhere(SOON).await.unwrap();
-    node.stop().unwrap();
+    node.stop().await.unwrap();
     let answer = http::get(node.operator_port(), "/readyz", Duration::from_millis(200)).await;
     assert!(matches!(answer, Err(FleetError::NoAnswer { .. })));
     node.cont().unwrap();
