@@ -1,1 +1,25 @@
-//! Placeholder.
+//! The harness of the integration tests: clients that know nothing of the gateway's own code.
+//!
+//! [`client::Client`] is a hand-driven connection, [`chatter::Chatter`] what a good client library
+//! does, [`raw::RawSocket`] sends what no library would. [`checker::check_all`] compares what the
+//! chatters saw with what the database holds, and says in sentences what is broken.
+
+pub mod checker;
+pub mod chatter;
+pub mod client;
+pub mod wire;
+pub mod raw;
+pub mod rows;
+pub mod identity;
+pub mod eventually;
+pub mod position;
+
+pub use chatter::{Chatter, ChatterOptions};
+pub use checker::{Expect, check_all};
+pub use client::Client;
+pub use eventually::eventually;
+pub use identity::{token, unique_id, unique_name};
+pub use position::Position;
+pub use raw::RawSocket;
+pub use rows::Row;
+pub use wire::Proof;
