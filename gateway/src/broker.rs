@@ -2,7 +2,7 @@
 
 pub(crate) mod appender;
 pub(crate) mod epochs;
-pub(crate) mod memory;
+pub mod memory;
 
 use async_trait::async_trait;
 use shared::contract::id::{RoomId, Shard};
@@ -14,7 +14,7 @@ use shared::store::Identity;
 
 /// What became of one append.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Answer {
+pub enum Answer {
     /// It stands.
     Placed(Place),
     /// Its id stands with other content.
@@ -25,35 +25,35 @@ pub(crate) enum Answer {
 
 /// Where an entry stands, and how safely.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Place {
+pub struct Place {
     /// Its place in the room's order.
-    pub(crate) position: Position,
+    pub position: Position,
     /// It stood there already.
-    pub(crate) duplicate: bool,
+    pub duplicate: bool,
     /// It is in the database.
-    pub(crate) persisted: bool,
+    pub persisted: bool,
     /// How safe it is.
-    pub(crate) durability: Durability,
+    pub durability: Durability,
 }
 
 /// What became of a batch: an answer for each entry before the stop.
 #[derive(Debug)]
-pub(crate) struct Answers {
+pub struct Answers {
     /// In the order of the entries.
-    pub(crate) done: Vec<Answer>,
+    pub done: Vec<Answer>,
     /// Why it ended early; nothing was done of what lies behind.
-    pub(crate) stop: Option<AppendStop>,
+    pub stop: Option<AppendStop>,
 }
 
 /// The log does not answer; what was asked may or may not have been done.
 #[derive(Debug, thiserror::Error)]
 #[error("the broker does not answer")]
-pub(crate) struct BrokerError(#[source] pub(crate) Box<dyn std::error::Error + Send + Sync>);
+pub struct BrokerError(#[source] pub Box<dyn std::error::Error + Send + Sync>);
 
 /// Appends, and tells this node what others append. Deliveries come out of a channel that the
 /// broker's constructor gives. Memory and Redis pass one suite of contract tests.
 #[async_trait]
-pub(crate) trait Broker: Send + Sync + 'static {
+pub trait Broker: Send + Sync + 'static {
     /// Appends to a shard in order, until the first stop; one call per shard at a time.
     ///
     /// An entry whose id is remembered is answered with the place it has. Every entry that is

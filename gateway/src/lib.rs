@@ -14,7 +14,7 @@ mod node;
 mod connections;
 mod roster;
 mod hub;
-mod broker;
+pub mod broker;
 mod codec;
 mod send_queue;
 mod frame;

@@ -98,6 +98,15 @@ pub struct DeadLetter {
     pub error: String,
 }
 
+/// A worker's claim on shards: a name of its own, and how long it holds without a renewal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lease {
+    /// Names the worker's process, this run of it.
+    pub owner: String,
+    /// From each renewal on, by the database's clock, in milliseconds.
+    pub ms: u64,
+}
+
 /// Everything that one transaction does.
 #[derive(Clone, Debug)]
 pub struct Batch {
@@ -109,6 +118,8 @@ pub struct Batch {
     pub after: LogId,
     /// The cursor it leaves.
     pub upto: LogId,
+    /// Renewed with it, if it still stands; safety rests on the cursor, not on this.
+    pub lease: Option<Lease>,
     /// In the log's order.
     pub rows: Vec<Row>,
     /// What failed before.
@@ -182,6 +193,15 @@ pub trait Store: Send + Sync + 'static {
 
     /// How far the shard is.
     async fn cursor(&self, shard: Shard) -> Result<Cursor, StoreError>;
+
+    /// Renews the worker's lease and gives the shards that are its own now: at most its even share
+    /// of all shards among the live workers. What it holds beyond that is given up, what has
+    /// lapsed or belongs to nobody is taken. A worker counts as live from its first call until its
+    /// lease lapses.
+    async fn lease(&self, lease: &Lease) -> Result<Vec<Shard>, StoreError>;
+
+    /// Gives up everything that `owner` holds, and its place among the live workers.
+    async fn release(&self, owner: &str) -> Result<(), StoreError>;
 
     /// Stores a batch: cursor and epoch compared; messages that do not stand yet; changes where
     /// newer (a delete of an unknown message leaves a tombstone that takes the id); dead letters;

@@ -106,6 +106,7 @@ impl Entries {
             epoch,
             after,
             upto: self.upto,
+            lease: None,
             rows: self.rows.iter().map(|(_, _, row)| row.clone()).collect(),
             dead: self.dead.iter().map(|(_, _, letter)| letter.clone()).collect(),
             heads: self.heads.clone(),

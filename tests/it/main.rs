@@ -1,2 +1,3 @@
 //! Placeholder.
+mod log_contract;
 mod store_contract;

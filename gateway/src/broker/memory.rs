@@ -14,12 +14,14 @@ use super::{Answer, Answers, Broker, BrokerError, Place};
 
 /// Answers after the commit, because its log dies with the process.
 #[derive(Debug)]
-pub(crate) struct MemoryBroker {
+pub struct MemoryBroker {
     log: Arc<MemoryLog>,
 }
 
 impl MemoryBroker {
-    pub(crate) fn new(log: Arc<MemoryLog>) -> MemoryBroker {
+    /// Over a log whose deliveries go to this node.
+    #[must_use]
+    pub fn new(log: Arc<MemoryLog>) -> MemoryBroker {
         MemoryBroker { log }
     }
 

@@ -32,7 +32,7 @@ use uuid::Uuid;
 
 use self::connection::{Access, Link};
 use self::request::{Closed, Way};
-use super::{Batch, Committed, Cursor, DeadLetter, Epoch, Identity, Row, Store, StoreError};
+use super::{Batch, Committed, Cursor, DeadLetter, Epoch, Identity, Lease, Row, Store, StoreError};
 use crate::contract::id::{MessageId, RoomId, Shard};
 use crate::contract::message::Message;
 use crate::contract::position::Position;
@@ -225,6 +225,15 @@ impl Store for SqliteStore {
 
     async fn cursor(&self, shard: Shard) -> Result<Cursor, StoreError> {
         self.read(move |connection| shards::cursor(connection, shard)).await
+    }
+
+    async fn lease(&self, _lease: &Lease) -> Result<Vec<Shard>, StoreError> {
+        // One process has the folder, and with it every shard.
+        Ok(Shard::all().collect())
+    }
+
+    async fn release(&self, _owner: &str) -> Result<(), StoreError> {
+        Ok(())
     }
 
     async fn commit(&self, batch: &Batch) -> Result<Committed, StoreError> {

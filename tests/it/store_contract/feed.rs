@@ -134,6 +134,7 @@ impl Feed {
             epoch: self.epoch,
             after: self.cursor,
             upto,
+            lease: None,
             rows: rows.to_vec(),
             dead: Vec::new(),
             heads: heads.into_iter().collect(),

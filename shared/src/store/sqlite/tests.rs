@@ -55,6 +55,7 @@ async fn first_batch(store: &SqliteStore, name: &str, id: &str) -> Batch {
         epoch,
         after: store.cursor(shard).await.unwrap().upto,
         upto: LogId { epoch, n: 1 },
+        lease: None,
         rows: vec![Row::Message(message(name, id, 1))],
         dead: Vec::new(),
         heads: vec![(room(name), Position::new(1, 1))],

@@ -1,0 +1,422 @@
+//! What every log and broker keep: run on memory, and unchanged on whatever comes beside it.
+//!
+//! A scenario gets an empty log, its broker, and a database that the real worker fills from it:
+//! the log in memory shows nothing before it is stored, another may show it at once, and both keep
+//! this contract.
+
+#![expect(clippy::unwrap_used, reason = "a scenario that cannot go on has failed")]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use gateway::broker::memory::MemoryBroker;
+use gateway::broker::{Answer, Answers, Broker, Place};
+use shared::contract::envelope::{EntryKind, Envelope};
+use shared::contract::id::{MessageId, RoomId, Shard, UserId};
+use shared::contract::limits::HYDRATION_AGE_MS_MAX;
+use shared::contract::message::{Message, MessageType, Metadata};
+use shared::contract::position::Position;
+use shared::contract::timestamp::Timestamp;
+use shared::epoch::establish;
+use shared::log::memory::MemoryLog;
+use shared::log::{Append, AppendStop, Claim, Delivery, Hydration, Log, LogError, LogId};
+use shared::process::clock::Clock;
+use shared::store::sqlite::SqliteStore;
+use shared::store::{Identity, Store};
+use sync_worker::worker;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+/// How long a scenario waits for what has to come.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A log under test, and what works with it.
+struct Subject {
+    log: Arc<dyn Log>,
+    broker: Arc<dyn Broker>,
+    store: Arc<dyn Store>,
+    deliveries: mpsc::Receiver<Delivery>,
+    clock: Clock,
+    /// Ends the worker; without one nothing is stored.
+    worker: Option<CancellationToken>,
+    _kept: tempfile::TempDir,
+}
+
+/// Entries that a shard of the subject may hold.
+const ENTRIES_MAX: usize = 300;
+
+fn memory() -> Subject {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = Clock::system();
+    let (log, deliveries) = MemoryLog::new(clock.clone(), ENTRIES_MAX);
+    let log = Arc::new(log);
+    let store = Arc::new(SqliteStore::open(folder.path(), clock.clone()).unwrap());
+    let broker = Arc::new(MemoryBroker::new(Arc::clone(&log)));
+    Subject { log, broker, store, deliveries, clock, worker: None, _kept: folder }
+}
+
+impl Subject {
+    /// Starts the worker and gives the shard an epoch.
+    async fn at_work(mut self, shard: Shard) -> (Subject, u64) {
+        let epoch = establish(shard, 0, &*self.log, &*self.store).await.unwrap().number;
+        let registry = prometheus::Registry::new();
+        let stop = CancellationToken::new();
+        let parts = worker::Parts {
+            log: Arc::clone(&self.log),
+            store: Arc::clone(&self.store),
+            settings: worker::Settings {
+                batch_entries: 100,
+                batch_interval: Duration::from_millis(1),
+                retry_delay: Duration::from_millis(10),
+                retry_delay_max: Duration::from_millis(100),
+            },
+            metrics: Arc::new(sync_worker::metrics::Metrics::register(&registry)),
+            stats: Arc::default(),
+            clock: self.clock.clone(),
+            lag: Arc::default(),
+        };
+        tokio::spawn(worker::run(parts, stop.clone()));
+        self.worker = Some(stop);
+        (self, epoch)
+    }
+
+    async fn hydrate(&self, epoch: u64, room: &RoomId, head: Position) {
+        let asked_at_ms = self.clock.now_ms();
+        let heads = vec![(room.clone(), head)];
+        let hydration = Hydration { shard: room.shard(), asked_at_ms, heads };
+        self.log.hydrate(epoch, &hydration).await.unwrap();
+    }
+
+    async fn append(&self, epoch: u64, entries: &[Append]) -> Answers {
+        let shard = entries[0].envelope.room.shard();
+        let appended = self.broker.append(shard, epoch, entries);
+        tokio::time::timeout(PATIENCE, appended).await.expect("an answer").unwrap()
+    }
+
+    async fn delivery(&mut self) -> Delivery {
+        tokio::time::timeout(PATIENCE, self.deliveries.recv()).await.expect("a delivery").unwrap()
+    }
+
+    /// The next entries that are delivered, by message id and place; watermarks between are
+    /// checked to stand behind what they cover.
+    async fn entries(&mut self, count: usize) -> Vec<(String, Position)> {
+        let mut entries: Vec<(String, Position)> = Vec::new();
+        while entries.len() < count {
+            match self.delivery().await {
+                Delivery::Entry(entry) => {
+                    let envelope = Envelope::decode(&entry.raw).unwrap();
+                    entries.push((envelope.id.to_string(), entry.position));
+                }
+                Delivery::Watermark(watermark) => {
+                    for (_, upto) in &watermark.rooms {
+                        let last = entries.iter().map(|(_, position)| *position).max();
+                        assert!(last >= Some(*upto), "a watermark before what it covers");
+                    }
+                }
+                Delivery::Gap => panic!("nothing was lost here"),
+            }
+        }
+        entries
+    }
+}
+
+impl Drop for Subject {
+    fn drop(&mut self) {
+        if let Some(stop) = &self.worker {
+            stop.cancel();
+        }
+    }
+}
+
+fn room(name: &str) -> RoomId {
+    RoomId::parse(name).unwrap()
+}
+
+/// A room of the same shard as another.
+fn neighbour(of: &RoomId) -> RoomId {
+    let names = (0..).map(|n| room(&format!("neighbour-{n}")));
+    names.into_iter().find(|other| other.shard() == of.shard()).unwrap()
+}
+
+fn entry(room: &RoomId, user: &str, id: &str, content: &str) -> Append {
+    let (user, id) = (UserId::parse(user).unwrap(), MessageId::parse(id).unwrap());
+    let message = Message {
+        room_id: room.clone(),
+        id: id.clone(),
+        user_id: user.clone(),
+        kind: MessageType::User,
+        content: content.to_owned(),
+        metadata: Metadata::default(),
+        created_at: Timestamp(1_795_000_000_000),
+        edited_at: None,
+        deleted_at: None,
+        changed_position: None,
+        change_id: None,
+        position: None,
+    };
+    let envelope = Envelope {
+        kind: EntryKind::Message,
+        room: room.clone(),
+        user,
+        id,
+        change_id: None,
+        accepted_at: Timestamp(1_795_000_000_000),
+        body: Bytes::from(serde_json::to_vec(&message).unwrap()),
+    };
+    Append { envelope, digest: Uuid::new_v5(&Uuid::NAMESPACE_OID, content.as_bytes()) }
+}
+
+fn places(answers: &Answers) -> Vec<(Position, bool)> {
+    let placed = |answer: &Answer| match answer {
+        Answer::Placed(Place { position, duplicate, .. }) => (*position, *duplicate),
+        Answer::Conflict | Answer::Rejected(_) => panic!("not placed: {answer:?}"),
+    };
+    answers.done.iter().map(placed).collect()
+}
+
+async fn entries_have_dense_places_and_are_delivered_in_their_order(subject: Subject) {
+    let lobby = room("lobby");
+    let (mut subject, epoch) = subject.at_work(lobby.shard()).await;
+    subject.hydrate(epoch, &lobby, Position::ZERO).await;
+    subject.broker.subscribe(&lobby).await.unwrap();
+    let batch: Vec<Append> =
+        (1..=50).map(|n| entry(&lobby, "ann", &format!("m{n}"), "x")).collect();
+    let answers = subject.append(epoch, &batch).await;
+    assert!(answers.stop.is_none());
+    let wanted: Vec<(String, Position)> =
+        (1..=50).map(|n| (format!("m{n}"), Position::new(epoch, n))).collect();
+    let given: Vec<Position> = places(&answers).into_iter().map(|(position, _)| position).collect();
+    assert_eq!(given, wanted.iter().map(|(_, position)| *position).collect::<Vec<_>>());
+    assert_eq!(subject.entries(50).await, wanted);
+}
+
+async fn only_rooms_that_are_subscribed_are_delivered(subject: Subject) {
+    let (quiet, lobby) = (neighbour(&room("lobby")), room("lobby"));
+    let (mut subject, epoch) = subject.at_work(lobby.shard()).await;
+    for room in [&quiet, &lobby] {
+        subject.hydrate(epoch, room, Position::ZERO).await;
+        subject.broker.subscribe(room).await.unwrap();
+    }
+    subject.broker.unsubscribe(&quiet).await.unwrap();
+    let batch = [entry(&quiet, "ann", "unheard", "x"), entry(&lobby, "ann", "heard", "x")];
+    subject.append(epoch, &batch).await;
+    assert_eq!(subject.entries(1).await[0].0, "heard");
+}
+
+async fn an_id_stands_once_for_each_sender_and_room(subject: Subject) {
+    let (lobby, other) = (room("lobby"), neighbour(&room("lobby")));
+    let (subject, epoch) = subject.at_work(lobby.shard()).await;
+    subject.hydrate(epoch, &lobby, Position::ZERO).await;
+    subject.hydrate(epoch, &other, Position::ZERO).await;
+    let first = [
+        entry(&lobby, "ann", "m1", "hello"),
+        entry(&lobby, "ann", "m1", "hello"),
+        entry(&lobby, "bob", "m1", "hello"),
+        entry(&other, "ann", "m1", "hello"),
+    ];
+    let at = |seq| Position::new(epoch, seq);
+    let answers = subject.append(epoch, &first).await;
+    assert_eq!(places(&answers), [(at(1), false), (at(1), true), (at(2), false), (at(1), false)]);
+    let again = subject.append(epoch, &first[..1]).await;
+    assert_eq!(places(&again), [(at(1), true)]);
+    let changed = subject.append(epoch, &[entry(&lobby, "ann", "m1", "other content")]).await;
+    assert_eq!(changed.done, [Answer::Conflict]);
+    let identity = |id: &str| Identity {
+        room: lobby.clone(),
+        user: UserId::parse("ann").unwrap(),
+        id: MessageId::parse(id).unwrap(),
+    };
+    let known = subject.broker.known(&identity("m1")).await.unwrap().unwrap();
+    assert_eq!(places(&Answers { done: vec![known], stop: None }), [(at(1), true)]);
+    assert_eq!(subject.broker.known(&identity("m2")).await.unwrap(), None);
+}
+
+async fn nothing_is_done_under_another_epoch(subject: Subject) {
+    let lobby = room("lobby");
+    let (mut subject, epoch) = subject.at_work(lobby.shard()).await;
+    subject.hydrate(epoch, &lobby, Position::ZERO).await;
+    subject.broker.subscribe(&lobby).await.unwrap();
+    for wrong in [epoch - 1, epoch + 1] {
+        let answers = subject.append(wrong, &[entry(&lobby, "ann", "lost", "x")]).await;
+        assert_eq!((answers.done, answers.stop), (vec![], Some(AppendStop::Stale)));
+        let stale = |result: Result<(), LogError>| {
+            assert!(matches!(result, Err(LogError::Stale { believed }) if believed == wrong));
+        };
+        stale(subject.log.read(lobby.shard(), wrong, LogId::ZERO, 9).await.map(drop));
+        stale(subject.log.room(&lobby, wrong, Position::ZERO, 9).await.map(drop));
+    }
+    subject.append(epoch, &[entry(&lobby, "ann", "kept", "x")]).await;
+    assert_eq!(subject.entries(1).await, [("kept".to_owned(), Position::new(epoch, 1))]);
+}
+
+async fn an_unknown_room_stops_the_batch_until_it_has_its_head(subject: Subject) {
+    let (known, cold) = (room("lobby"), neighbour(&room("lobby")));
+    let (subject, epoch) = subject.at_work(known.shard()).await;
+    subject.hydrate(epoch, &known, Position::ZERO).await;
+    let batch = [
+        entry(&known, "ann", "m1", "x"),
+        entry(&cold, "ann", "m2", "x"),
+        entry(&known, "ann", "m3", "x"),
+    ];
+    let answers = subject.append(epoch, &batch).await;
+    assert_eq!(places(&answers), [(Position::new(epoch, 1), false)]);
+    assert_eq!(answers.stop, Some(AppendStop::Unhydrated));
+    assert!(subject.log.room(&cold, epoch, Position::ZERO, 9).await.unwrap().is_none());
+    let head = Position::new(epoch - 1, 41);
+    let old = Hydration {
+        shard: cold.shard(),
+        asked_at_ms: subject.clock.now_ms() - HYDRATION_AGE_MS_MAX - 1,
+        heads: vec![(cold.clone(), head)],
+    };
+    subject.log.hydrate(epoch, &old).await.unwrap();
+    let still = subject.append(epoch, &batch[1..]).await;
+    assert_eq!(still.stop, Some(AppendStop::Unhydrated), "an old answer sets no head");
+    subject.hydrate(epoch, &cold, head).await;
+    subject.hydrate(epoch, &cold, Position::new(epoch - 1, 7)).await;
+    let answers = subject.append(epoch, &batch[1..]).await;
+    let wanted = [(Position::new(epoch, 42), false), (Position::new(epoch, 2), false)];
+    assert_eq!(places(&answers), wanted, "seq goes on from the database's, which is told once");
+}
+
+async fn claims_give_one_token_and_only_that_arms(subject: Subject) {
+    let (shard, log) = (room("lobby").shard(), &subject.log);
+    let tokens = [Uuid::now_v7(), Uuid::now_v7()];
+    let first = log.claim(shard, 0, tokens[0]).await.unwrap();
+    assert_eq!(first, Claim::Token(tokens[0]));
+    assert_eq!(log.claim(shard, 0, tokens[1]).await.unwrap(), first, "the earlier claim stands");
+    assert!(!log.arm(shard, tokens[1], 5).await.unwrap());
+    assert!(log.arm(shard, tokens[0], 5).await.unwrap());
+    assert!(!log.arm(shard, tokens[0], 6).await.unwrap(), "a token arms once");
+    assert_eq!(log.claim(shard, 5, tokens[1]).await.unwrap(), Claim::Armed(5));
+    assert_eq!(log.claim(shard, 6, tokens[1]).await.unwrap(), Claim::Token(tokens[1]));
+    let read = log.read(shard, 5, LogId::ZERO, 9).await;
+    assert!(matches!(read, Err(LogError::Stale { .. })), "claimed above, it is no epoch any more");
+}
+
+async fn a_full_log_takes_no_more_and_loses_nothing(subject: Subject) {
+    let lobby = room("lobby");
+    // Without a worker nothing is stored, so the log fills.
+    let epoch = establish(lobby.shard(), 0, &*subject.log, &*subject.store).await.unwrap().number;
+    subject.hydrate(epoch, &lobby, Position::ZERO).await;
+    let (log, broker) = (Arc::clone(&subject.log), Arc::clone(&subject.broker));
+    let count = ENTRIES_MAX + 7;
+    let batch: Vec<Append> =
+        (1..=count).map(|n| entry(&lobby, "ann", &format!("m{n}"), "x")).collect();
+    let shard = lobby.shard();
+    let appended = tokio::spawn(async move { broker.append(shard, epoch, &batch).await.unwrap() });
+    let full = || async { log.backlog().await.unwrap() == ENTRIES_MAX as u64 };
+    harness::eventually(PATIENCE, "the log is full", full).await;
+    let read = log.read(shard, epoch, LogId::ZERO, count).await.unwrap();
+    assert_eq!(read.len(), ENTRIES_MAX);
+    assert!(read.is_sorted_by(|a, b| a.id < b.id));
+    let from = read[9].id;
+    let page = log.read(shard, epoch, from, 5).await.unwrap();
+    assert_eq!(page[0].id, read[10].id);
+    assert_eq!(page.len(), 5);
+    let (_subject, _) = subject.at_work(shard).await;
+    let answers = tokio::time::timeout(PATIENCE, appended).await.unwrap().unwrap();
+    assert_eq!((answers.done.len(), answers.stop), (ENTRIES_MAX, Some(AppendStop::Full)));
+}
+
+async fn a_room_is_read_back_by_place(subject: Subject) {
+    let lobby = room("lobby");
+    let (mut subject, epoch) = subject.at_work(lobby.shard()).await;
+    let before = Position::new(epoch - 1, 10);
+    subject.hydrate(epoch, &lobby, before).await;
+    subject.broker.subscribe(&lobby).await.unwrap();
+    let empty = subject.log.room(&lobby, epoch, Position::ZERO, 9).await.unwrap().unwrap();
+    assert_eq!((empty.head, empty.dense_from, empty.entries.len()), (before, None, 0));
+    let batch: Vec<Append> =
+        (1..=20).map(|n| entry(&lobby, "ann", &format!("m{n}"), "x")).collect();
+    subject.append(epoch, &batch).await;
+    subject.entries(20).await;
+    let after = Position::new(epoch, 15);
+    let page = subject.log.room(&lobby, epoch, after, 3).await.unwrap().unwrap();
+    assert_eq!(page.head, Position::new(epoch, 30));
+    assert_eq!(page.dense_from, Some(Position::new(epoch, 11)));
+    let seqs: Vec<u64> = page.entries.iter().map(|entry| entry.position.seq).collect();
+    assert_eq!(seqs, [16, 17, 18]);
+    let none = subject.log.room(&lobby, epoch, Position::MAX, 3).await.unwrap().unwrap();
+    assert!(none.entries.is_empty());
+}
+
+async fn what_is_stored_leaves_the_log_and_is_remembered(subject: Subject) {
+    let lobby = room("lobby");
+    let (mut subject, epoch) = subject.at_work(lobby.shard()).await;
+    subject.hydrate(epoch, &lobby, Position::ZERO).await;
+    subject.broker.subscribe(&lobby).await.unwrap();
+    let batch: Vec<Append> =
+        (1..=30).map(|n| entry(&lobby, "ann", &format!("m{n}"), "x")).collect();
+    subject.append(epoch, &batch).await;
+    let (log, store) = (Arc::clone(&subject.log), Arc::clone(&subject.store));
+    let stored = || async {
+        let page = log.room(&lobby, epoch, Position::MAX, 0).await.unwrap().unwrap();
+        page.persisted == Position::new(epoch, 30)
+    };
+    harness::eventually(PATIENCE, "the room is persisted to its head", stored).await;
+    let rows = store.after(&lobby, Position::ZERO, 100).await.unwrap();
+    assert_eq!(rows.len(), 30);
+    let cursor = store.cursor(lobby.shard()).await.unwrap();
+    let left = log.read(lobby.shard(), epoch, cursor.upto, 100).await.unwrap();
+    assert!(left.is_empty());
+    let again = subject.append(epoch, &batch).await;
+    assert!(places(&again).iter().all(|(_, duplicate)| *duplicate));
+    assert_eq!(store.after(&lobby, Position::ZERO, 100).await.unwrap().len(), 30);
+    // A watermark told again changes nothing.
+    let entries = subject.entries(30).await;
+    assert_eq!(entries.len(), 30);
+}
+
+macro_rules! every_scenario {
+    ($open:ident) => {
+        every_scenario! { $open:
+            entries_have_dense_places_and_are_delivered_in_their_order,
+            only_rooms_that_are_subscribed_are_delivered,
+            an_id_stands_once_for_each_sender_and_room,
+            nothing_is_done_under_another_epoch,
+            an_unknown_room_stops_the_batch_until_it_has_its_head,
+            claims_give_one_token_and_only_that_arms,
+            a_full_log_takes_no_more_and_loses_nothing,
+            a_room_is_read_back_by_place,
+            what_is_stored_leaves_the_log_and_is_remembered,
+        }
+    };
+    ($open:ident: $($scenario:ident),+ $(,)?) => {
+        $(
+            #[tokio::test]
+            async fn $scenario() {
+                super::$scenario(super::$open()).await;
+            }
+        )+
+    };
+}
+
+mod in_memory {
+    every_scenario!(memory);
+
+    use super::*;
+
+    /// Minutes pass by the log's own clock.
+    #[tokio::test]
+    async fn ids_and_rooms_are_forgotten_when_their_time_has_come() {
+        let lobby = room("lobby");
+        let (subject, epoch) = memory().at_work(lobby.shard()).await;
+        subject.hydrate(epoch, &lobby, Position::ZERO).await;
+        let message = [entry(&lobby, "ann", "m1", "x")];
+        subject.append(epoch, &message).await;
+        subject.clock.advance(Duration::from_secs(14 * 60));
+        assert!(places(&subject.append(epoch, &message).await)[0].1, "still remembered");
+        subject.clock.advance(Duration::from_secs(2 * 60));
+        assert!(
+            !places(&subject.append(epoch, &message).await)[0].1,
+            "the database's business now"
+        );
+        subject.clock.advance(Duration::from_secs(19 * 60));
+        subject.append(epoch, &[entry(&lobby, "ann", "m2", "x")]).await;
+        subject.clock.advance(Duration::from_secs(21 * 60));
+        let answers = subject.append(epoch, &[entry(&lobby, "ann", "m3", "x")]).await;
+        assert_eq!(answers.stop, Some(AppendStop::Unhydrated), "idle for long, it is forgotten");
+    }
+}
