@@ -3,6 +3,7 @@
 pub(crate) mod appender;
 pub(crate) mod epochs;
 pub mod memory;
+pub mod redis;
 
 use async_trait::async_trait;
 use shared::contract::id::{RoomId, Shard};

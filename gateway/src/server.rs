@@ -202,7 +202,9 @@ impl Embedded {
                 batch_interval: settings.sync_interval_ms.duration(),
                 retry_delay: settings.sync_retry_delay_ms.duration(),
                 retry_delay_max: settings.sync_retry_delay_max_ms.duration(),
+                log_keep: Duration::ZERO,
             },
+            lease: None,
             metrics,
             stats,
             clock: self.clock.clone(),
@@ -227,7 +229,7 @@ impl Embedded {
         });
         let hub = Hub::new(hub::Parts {
             broker: Arc::clone(&broker),
-            sources: Sources { log, store: Arc::clone(&store), epochs, clock: self.clock.clone() },
+            sources: Sources { log, store: Arc::clone(&store), epochs },
             metrics: Arc::clone(&metrics),
             empty: tokio::sync::Notify::new(),
         });

@@ -4,9 +4,11 @@
 //! trims what it has committed; a room that synchronises reads the ring.
 
 pub mod memory;
+pub mod redis;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::contract::envelope::Envelope;
@@ -15,7 +17,9 @@ use crate::contract::position::Position;
 use crate::contract::refusal::Refusal;
 
 /// The place of an entry in its shard's log: `<epoch>-<n>`, no clock involved.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub struct LogId {
     /// The epoch under which it was appended.
     pub epoch: u64,
@@ -69,7 +73,7 @@ pub struct RoomPage {
 }
 
 /// An entry that the database refused for good.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RejectedEntry {
     /// The room in whose order it has a place.
     pub room: RoomId,
@@ -85,17 +89,37 @@ pub struct RejectedEntry {
     pub error: Refusal,
 }
 
-/// How far a shard is in the database.
+/// An id that the log remembers.
 #[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RememberedId {
+    /// In which room.
+    pub room: RoomId,
+    /// From whom.
+    pub user: UserId,
+    /// The change's id, or else the message's.
+    pub key: MessageId,
+}
+
+/// How far a shard is in the database.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Watermark {
     /// Which shard.
     pub shard: Shard,
+    /// The epoch under which it was read and stored; a promise about entries of that epoch's log.
+    pub epoch: u64,
     /// Everything in the log up to here is in the database or among its dead letters.
     pub upto: LogId,
     /// The rooms that moved, and how far each is now.
     pub rooms: Vec<(RoomId, Position)>,
     /// What became a dead letter on the way.
     pub rejected: Vec<RejectedEntry>,
+    /// Up to where the log may forget, at most `upto`; a log that outlives its processes keeps
+    /// a while of what is persisted, for a database that fails over and forgets.
+    #[serde(skip)]
+    pub forget: LogId,
+    /// The ids of what was covered, which need not be remembered for ever now.
+    #[serde(skip)]
+    pub ids: Vec<RememberedId>,
 }
 
 /// What a claim found.
@@ -177,8 +201,8 @@ pub trait Log: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<LogEntry>, LogError>;
 
-    /// How many entries of all shards wait to be trimmed.
-    async fn backlog(&self) -> Result<u64, LogError>;
+    /// How many entries a shard holds, those included that are persisted and kept a while.
+    async fn len(&self, shard: Shard) -> Result<u64, LogError>;
 
     /// Forgets the log up to the watermark, remembers each room's `persisted`, and publishes the
     /// watermark after every entry that it covers. Idempotent; never moves anything back.
@@ -187,7 +211,7 @@ pub trait Log: Send + Sync + 'static {
     /// appended; in a log that dies with its process, only when it is trimmed, so that nobody sees
     /// what a kill can still take back. A rejected entry that nobody has seen is then a
     /// [`Void`](crate::contract::envelope::EntryKind::Void).
-    async fn trim(&self, epoch: u64, watermark: &Watermark) -> Result<(), LogError>;
+    async fn trim(&self, watermark: &Watermark) -> Result<(), LogError>;
 
     /// A room's head, and at most `limit` entries of its ring above `after`; `None` when the log
     /// does not know the room ([`Log::hydrate`] it).
@@ -198,6 +222,10 @@ pub trait Log: Send + Sync + 'static {
         after: Position,
         limit: usize,
     ) -> Result<Option<RoomPage>, LogError>;
+
+    /// What the log's own clock says, in Unix milliseconds; asked before the database is, for
+    /// [`Hydration::asked_at_ms`].
+    async fn now_ms(&self) -> Result<i64, LogError>;
 
     /// Tells the log the database's head of rooms that it does not know; what it knows stays. An
     /// answer of the database older than
@@ -210,7 +238,7 @@ pub trait Log: Send + Sync + 'static {
 pub struct Hydration {
     /// The shard of all of them.
     pub shard: Shard,
-    /// When the database was asked, in Unix milliseconds.
+    /// When the database was asked, by [`Log::now_ms`].
     pub asked_at_ms: i64,
     /// Each room's last position in the database.
     pub heads: Vec<(RoomId, Position)>,

@@ -5,8 +5,10 @@ use shared::contract::id::{RoomId, Shard};
 use shared::contract::message::{Message, Metadata};
 use shared::contract::position::Position;
 use shared::contract::refusal::{Refusal, RefusalCode};
-use shared::log::{LogEntry, LogId, RejectedEntry, Watermark};
-use shared::store::{Batch, Change, DeadLetter, MessageChange, Row, Store, StoreError};
+use shared::log::{LogEntry, LogId, RejectedEntry, RememberedId, Watermark};
+use shared::store::{
+    Batch, Change, Cursor, DeadLetter, Lease, MessageChange, Row, Store, StoreError,
+};
 
 /// The entries of one batch, decoded.
 #[derive(Debug)]
@@ -90,6 +92,11 @@ impl Entries {
         self.rows.len() + self.dead.len()
     }
 
+    /// The last one's place in the log.
+    pub(crate) fn upto(&self) -> LogId {
+        self.upto
+    }
+
     /// When the oldest was accepted, in Unix milliseconds.
     pub(crate) fn oldest_ms(&self) -> Option<i64> {
         self.oldest_ms
@@ -100,21 +107,21 @@ impl Entries {
     }
 
     /// The transaction.
-    pub(crate) fn batch(&self, epoch: u64, after: LogId) -> Batch {
+    pub(crate) fn batch(&self, cursor: Cursor, lease: Option<&Lease>) -> Batch {
         Batch {
             shard: self.shard,
-            epoch,
-            after,
+            epoch: cursor.epoch,
+            after: cursor.upto,
             upto: self.upto,
-            lease: None,
+            lease: lease.cloned(),
             rows: self.rows.iter().map(|(_, _, row)| row.clone()).collect(),
             dead: self.dead.iter().map(|(_, _, letter)| letter.clone()).collect(),
             heads: self.heads.clone(),
         }
     }
 
-    /// What the log and the gateways are told after the commit.
-    pub(crate) fn watermark(&self) -> Watermark {
+    /// What the log and the gateways are told after the commit; the log may forget up to `forget`.
+    pub(crate) fn watermark(&self, epoch: u64, forget: LogId) -> Watermark {
         let rejected = self.dead.iter().filter_map(|(entry, envelope, letter)| {
             let envelope = envelope.as_ref()?;
             Some(RejectedEntry {
@@ -129,11 +136,16 @@ impl Entries {
                 ),
             })
         });
+        let stored = self.rows.iter().map(|(_, envelope, _)| envelope);
+        let dead = self.dead.iter().filter_map(|(_, envelope, _)| envelope.as_ref());
         Watermark {
             shard: self.shard,
+            epoch,
             upto: self.upto,
             rooms: self.heads.clone(),
             rejected: rejected.collect(),
+            forget,
+            ids: stored.chain(dead).map(remembered).collect(),
         }
     }
 
@@ -176,6 +188,11 @@ impl Entries {
         }
         Ok(failed)
     }
+}
+
+fn remembered(envelope: &Envelope) -> RememberedId {
+    let Envelope { room, user, .. } = envelope;
+    RememberedId { room: room.clone(), user: user.clone(), key: envelope.key().clone() }
 }
 
 fn row(entry: &LogEntry, envelope: &Envelope) -> Result<Option<Row>, RowError> {

@@ -1,11 +1,12 @@
 //! One shard's way into the database: read, commit, trim.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use shared::contract::id::Shard;
-use shared::contract::limits::DEAD_LETTERS_IN_A_ROW_MAX;
+use shared::contract::limits::{DEAD_LETTERS_IN_A_ROW_MAX, LOG_KEPT_ENTRIES_MAX};
 use shared::epoch::{self, EpochError};
-use shared::log::{LogEntry, LogError, LogId};
+use shared::log::{LogError, LogId};
 use shared::process::backoff::Backoff;
 use shared::store::{Committed, Cursor, StoreError};
 use tokio::time::Instant;
@@ -27,11 +28,22 @@ enum StepError {
     AllRefused { shard: Shard, rows: usize },
 }
 
+/// A batch that is persisted and still in the log.
+#[derive(Debug)]
+struct Kept {
+    since: Instant,
+    upto: LogId,
+    entries: u64,
+}
+
 /// Where a shard stands, as its reader believes; the database compares it with every batch.
 #[derive(Debug)]
 pub(crate) struct ShardReader {
     shard: Shard,
     cursor: Option<Cursor>,
+    /// Oldest first.
+    kept: VecDeque<Kept>,
+    kept_entries: u64,
     parts: Arc<Parts>,
     backoff: Backoff,
 }
@@ -39,7 +51,7 @@ pub(crate) struct ShardReader {
 impl ShardReader {
     pub(crate) fn new(shard: Shard, parts: Arc<Parts>) -> ShardReader {
         let backoff = Backoff::new(parts.settings.retry_delay, parts.settings.retry_delay_max);
-        ShardReader { shard, cursor: None, parts, backoff }
+        ShardReader { shard, cursor: None, kept: VecDeque::new(), kept_entries: 0, parts, backoff }
     }
 
     pub(crate) fn shard(&self) -> Shard {
@@ -51,20 +63,20 @@ impl ShardReader {
         self.cursor.map_or(LogId::ZERO, |cursor| cursor.upto)
     }
 
-    /// Moves everything that is in the log now; comes back when the log is empty, or after a
-    /// failed try and its pause.
-    pub(crate) async fn empty(&mut self) {
+    /// Moves everything that is in the log now. Says whether the log is empty; if not, a try has
+    /// failed and its pause is over.
+    pub(crate) async fn empty(&mut self) -> bool {
         loop {
             match self.step().await {
                 Ok(true) => self.backoff.reset(),
                 Ok(false) => {
                     self.parts.lag.clear(self.shard);
-                    return;
+                    return true;
                 }
                 Err(failure) => {
                     self.report(&failure);
                     tokio::time::sleep(self.backoff.next_delay()).await;
-                    return;
+                    return false;
                 }
             }
         }
@@ -91,17 +103,18 @@ impl ShardReader {
             Some(cursor) => cursor,
             None => self.load().await?,
         };
-        let log = &self.parts.log;
-        let limit = self.parts.settings.batch_entries;
-        let read = log.read(self.shard, cursor.epoch, cursor.upto, limit).await?;
-        let began = Instant::now();
-        let Some(entries) = self.decode(read) else { return Ok(false) };
+        let parts = Arc::clone(&self.parts);
+        let limit = parts.settings.batch_entries;
+        let read = parts.log.read(self.shard, cursor.epoch, cursor.upto, limit).await?;
+        let (began, count) = (Instant::now(), read.len());
+        let Some(entries) = Entries::decode(self.shard, read) else { return Ok(false) };
+        self.note_lag(&entries, count == limit).await?;
         let (entries, committed) = self.commit(entries, cursor).await?;
-        let watermark = entries.watermark();
-        self.cursor = Some(Cursor { upto: watermark.upto, epoch: cursor.epoch });
         self.count(&entries, committed, began);
-        // Lost trims are made up for: a later one covers them, and so does the next owner's first.
-        log.trim(cursor.epoch, &watermark).await?;
+        self.cursor = Some(Cursor { upto: entries.upto(), epoch: cursor.epoch });
+        let forget = self.keep(entries.upto(), count as u64);
+        // Should this fail: the next owner's first trim covers it, and so does a later batch's.
+        parts.log.trim(&entries.watermark(cursor.epoch, forget)).await?;
         Ok(true)
     }
 
@@ -110,16 +123,57 @@ impl ShardReader {
         let stored = store.cursor(self.shard).await?;
         let epoch = epoch::establish(self.shard, stored.epoch, &**log, &**store).await?;
         let cursor = Cursor { upto: stored.upto, epoch: epoch.number };
+        self.kept.clear();
+        self.kept_entries = 0;
+        self.trim_what_is_stored(cursor).await?;
         self.cursor = Some(cursor);
         Ok(cursor)
     }
 
-    fn decode(&self, read: Vec<LogEntry>) -> Option<Entries> {
-        let entries = Entries::decode(self.shard, read)?;
-        if let Some(oldest_ms) = entries.oldest_ms() {
-            self.parts.lag.set(self.shard, oldest_ms);
+    /// Whoever had the shard before may have gone between its commit and its trim.
+    async fn trim_what_is_stored(&mut self, cursor: Cursor) -> Result<(), StepError> {
+        let parts = Arc::clone(&self.parts);
+        let mut from = LogId::ZERO;
+        loop {
+            let limit = parts.settings.batch_entries;
+            let mut read = parts.log.read(self.shard, cursor.epoch, from, limit).await?;
+            read.retain(|entry| entry.id <= cursor.upto);
+            let count = read.len();
+            let Some(entries) = Entries::decode(self.shard, read) else { return Ok(()) };
+            from = entries.upto();
+            let forget = self.keep(from, count as u64);
+            parts.log.trim(&entries.watermark(cursor.epoch, forget)).await?;
+            if count < limit {
+                return Ok(());
+            }
         }
-        Some(entries)
+    }
+
+    /// Remembers a batch as persisted and still in the log; gives the place up to which the log
+    /// may forget: what is old enough, and what is too much.
+    fn keep(&mut self, upto: LogId, entries: u64) -> LogId {
+        self.kept.push_back(Kept { since: Instant::now(), upto, entries });
+        self.kept_entries += entries;
+        let mut forget = LogId::ZERO;
+        while let Some(oldest) = self.kept.front() {
+            let young = oldest.since.elapsed() < self.parts.settings.log_keep;
+            if young && self.kept_entries <= LOG_KEPT_ENTRIES_MAX {
+                break;
+            }
+            forget = oldest.upto;
+            self.kept_entries -= oldest.entries;
+            self.kept.pop_front();
+        }
+        forget
+    }
+
+    async fn note_lag(&self, entries: &Entries, full: bool) -> Result<(), StepError> {
+        let waiting = match full {
+            true => self.parts.log.len(self.shard).await?.saturating_sub(self.kept_entries),
+            false => entries.len() as u64,
+        };
+        self.parts.lag.set(self.shard, waiting, entries.oldest_ms().unwrap_or(0));
+        Ok(())
     }
 
     async fn commit(
@@ -127,17 +181,16 @@ impl ShardReader {
         mut entries: Entries,
         cursor: Cursor,
     ) -> Result<(Entries, Committed), StepError> {
-        let Parts { store, metrics, .. } = &*self.parts;
+        let Parts { store, metrics, lease, .. } = &*self.parts;
         let began = Instant::now();
-        let first = store.commit(&entries.batch(cursor.epoch, cursor.upto)).await;
-        let committed = match first {
+        let committed = match store.commit(&entries.batch(cursor, lease.as_ref())).await {
             Err(StoreError::Data { .. }) => {
                 let (failed, rows) = entries.bisect(&**store).await?;
                 if failed == rows && rows > DEAD_LETTERS_IN_A_ROW_MAX {
                     metrics.shards_stopped_total.inc();
                     return Err(StepError::AllRefused { shard: self.shard, rows });
                 }
-                store.commit(&entries.batch(cursor.epoch, cursor.upto)).await?
+                store.commit(&entries.batch(cursor, lease.as_ref())).await?
             }
             other => other?,
         };

@@ -1,25 +1,28 @@
-//! The loop over all shards.
+//! The loop over the shards that this worker has.
 
-use std::collections::HashMap;
+mod lag;
+
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use shared::contract::id::Shard;
 use shared::log::{Log, LogId};
 use shared::process::clock::Clock;
-use shared::store::Store;
+use shared::store::{Lease, Store};
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
+use tracing::{info, warn};
 
 use crate::batch::chain;
 use crate::metrics::Metrics;
 use crate::shard_reader::ShardReader;
 use crate::stats::Stats;
 
-/// How often the lag is measured.
+pub use lag::Lag;
+
+/// How often the lag is told.
 const LAG_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How the worker goes about it.
@@ -33,6 +36,8 @@ pub struct Settings {
     pub retry_delay: Duration,
     /// The longest pause after a failure; what was accepted is tried for ever.
     pub retry_delay_max: Duration,
+    /// How long the log keeps what is persisted, for a database that fails over and forgets.
+    pub log_keep: Duration,
 }
 
 /// What the loop works with.
@@ -44,13 +49,15 @@ pub struct Parts {
     pub store: Arc<dyn Store>,
     /// How.
     pub settings: Settings,
+    /// Under which name this worker takes shards among others; alone it has them all.
+    pub lease: Option<Lease>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// What `/stats` says.
     pub stats: Arc<Stats>,
     /// What time it is.
     pub clock: Clock,
-    /// How old the oldest entry of each shard is.
+    /// What is not in the database yet.
     pub lag: Arc<Lag>,
 }
 
@@ -60,50 +67,25 @@ impl std::fmt::Debug for Parts {
     }
 }
 
-/// When the oldest entry that is not in the database was accepted, by shard; 0 where none waits.
-#[derive(Debug)]
-pub struct Lag {
-    oldest_ms: Vec<AtomicI64>,
-}
-
-impl Default for Lag {
-    fn default() -> Lag {
-        Lag { oldest_ms: Shard::all().map(|_| AtomicI64::new(0)).collect() }
-    }
-}
-
-impl Lag {
-    pub(crate) fn set(&self, shard: Shard, oldest_ms: i64) {
-        self.oldest_ms[usize::from(shard.number())].store(oldest_ms, Ordering::Relaxed);
-    }
-
-    pub(crate) fn clear(&self, shard: Shard) {
-        self.set(shard, 0);
-    }
-
-    /// The age of the oldest of all.
-    #[must_use]
-    pub fn age_ms(&self, now_ms: i64) -> i64 {
-        let oldest = self.oldest_ms.iter().map(|at| at.load(Ordering::Relaxed));
-        oldest.filter(|at| *at > 0).map(|at| (now_ms - at).max(0)).max().unwrap_or(0)
-    }
-}
-
-/// Moves every shard's log into the database until `stop`, then what is still in the log.
+/// Moves this worker's shards into the database until `stop`.
 ///
-/// Never gives up on a database or a log that does not answer. After `stop` it returns when the
-/// log is empty; the caller bounds that wait.
+/// Never gives up on a database or a log that does not answer. After `stop` it finishes the
+/// batches at work, and alone, where the log dies with the process, everything that is in the log;
+/// the caller bounds that wait.
 pub async fn run(parts: Parts, stop: CancellationToken) {
     let parts = Arc::new(parts);
-    let mut readers = Readers::new(&parts);
+    let mut readers = Readers::new(Arc::clone(&parts));
     let mut measure = tokio::time::interval(LAG_INTERVAL);
     measure.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut renew = tokio::time::interval(renewal(&parts));
+    renew.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let idle = readers.idle_at();
         tokio::select! {
             () = stop.cancelled() => break,
+            _ = renew.tick() => readers.renew().await,
             () = readers.finished() => {}
-            _ = measure.tick() => measure_lag(&parts).await,
+            _ = measure.tick() => parts.lag.tell(&parts.metrics, parts.clock.now_ms()),
             ready = parts.log.wait(&idle) => match ready {
                 // A little later there is more to take along in the same transaction.
                 Ok(ready) if !ready.is_empty() => {
@@ -113,33 +95,64 @@ pub async fn run(parts: Parts, stop: CancellationToken) {
                 Ok(_) => {}
                 Err(error) => {
                     warn!(error = chain(&error), "log does not answer");
-                    tokio::time::sleep(parts.settings.retry_delay).await;
+                    tokio::time::sleep(parts.settings.retry_delay_max.min(LAG_INTERVAL)).await;
                 }
             },
         }
     }
-    readers.drain(&parts).await;
-    measure_lag(&parts).await;
+    readers.end().await;
+    parts.lag.tell(&parts.metrics, parts.clock.now_ms());
 }
 
-async fn measure_lag(parts: &Parts) {
-    if let Ok(entries) = parts.log.backlog().await {
-        parts.metrics.log_lag_entries.set(i64::try_from(entries).unwrap_or(i64::MAX));
-    }
-    let age_ms = u64::try_from(parts.lag.age_ms(parts.clock.now_ms())).unwrap_or(0);
-    parts.metrics.log_lag_seconds.set(Duration::from_millis(age_ms).as_secs_f64());
+fn renewal(parts: &Parts) -> Duration {
+    // Three tries within a lease. Alone there is nothing to renew.
+    parts.lease.as_ref().map_or(LAG_INTERVAL, |lease| Duration::from_millis(lease.ms / 3))
 }
 
 /// A reader per shard: waiting for entries, or at work.
 struct Readers {
+    parts: Arc<Parts>,
+    owned: HashSet<Shard>,
     idle: HashMap<Shard, ShardReader>,
-    busy: JoinSet<ShardReader>,
+    busy: JoinSet<(ShardReader, bool)>,
 }
 
 impl Readers {
-    fn new(parts: &Arc<Parts>) -> Readers {
-        let reader = |shard| (shard, ShardReader::new(shard, Arc::clone(parts)));
-        Readers { idle: Shard::all().map(reader).collect(), busy: JoinSet::new() }
+    fn new(parts: Arc<Parts>) -> Readers {
+        let mut readers =
+            Readers { parts, owned: HashSet::new(), idle: HashMap::new(), busy: JoinSet::new() };
+        if readers.parts.lease.is_none() {
+            readers.own(Shard::all().collect());
+        }
+        readers
+    }
+
+    /// Asks the database which shards are this worker's now. While it does not answer, those it
+    /// had remain: safety rests on the cursor.
+    async fn renew(&mut self) {
+        let Some(lease) = &self.parts.lease else { return };
+        match self.parts.store.lease(lease).await {
+            Ok(shards) => self.own(shards),
+            Err(error) => warn!(error = chain(&error), "lease cannot be renewed"),
+        }
+    }
+
+    fn own(&mut self, shards: Vec<Shard>) {
+        let owned: HashSet<Shard> = shards.into_iter().collect();
+        if owned != self.owned {
+            info!(shards = owned.len(), "shards of this worker changed");
+        }
+        for gone in self.owned.difference(&owned) {
+            self.parts.lag.clear(*gone);
+        }
+        self.idle.retain(|shard, _| owned.contains(shard));
+        for shard in owned.difference(&self.owned) {
+            // One that is still at work on it from before comes back by itself; the two would
+            // only fence each other.
+            let reader = ShardReader::new(*shard, Arc::clone(&self.parts));
+            self.idle.insert(*shard, reader);
+        }
+        self.owned = owned;
     }
 
     fn idle_at(&self) -> Vec<(Shard, LogId)> {
@@ -150,8 +163,8 @@ impl Readers {
         for shard in shards {
             if let Some(mut reader) = self.idle.remove(shard) {
                 self.busy.spawn(async move {
-                    reader.empty().await;
-                    reader
+                    let empty = reader.empty().await;
+                    (reader, empty)
                 });
             }
         }
@@ -160,8 +173,10 @@ impl Readers {
     /// Waits for one that is at work; for ever when none is.
     async fn finished(&mut self) {
         match self.busy.join_next().await {
-            Some(Ok(reader)) => {
-                self.idle.insert(reader.shard(), reader);
+            Some(Ok((reader, _))) => {
+                if self.owned.contains(&reader.shard()) {
+                    self.idle.insert(reader.shard(), reader);
+                }
             }
             // A panic is a bug; the process goes down loudly instead of leaving a shard behind.
             Some(Err(error)) => std::panic::resume_unwind(error.into_panic()),
@@ -169,14 +184,29 @@ impl Readers {
         }
     }
 
-    async fn drain(&mut self, parts: &Parts) {
-        loop {
-            while !self.busy.is_empty() {
-                self.finished().await;
+    async fn end(&mut self) {
+        while !self.busy.is_empty() {
+            self.finished().await;
+        }
+        if let Some(lease) = &self.parts.lease {
+            if let Err(error) = self.parts.store.release(&lease.owner).await {
+                warn!(error = chain(&error), "lease is left to lapse");
             }
-            match parts.log.backlog().await {
-                Ok(0) => return,
-                Ok(_) | Err(_) => self.start(&self.idle.keys().copied().collect::<Vec<_>>()),
+            return;
+        }
+        let mut left: Vec<Shard> = self.idle.keys().copied().collect();
+        while !left.is_empty() {
+            self.start(&left);
+            left.clear();
+            while let Some(ended) = self.busy.join_next().await {
+                match ended {
+                    Ok((_, true)) => {}
+                    Ok((reader, false)) => {
+                        left.push(reader.shard());
+                        self.idle.insert(reader.shard(), reader);
+                    }
+                    Err(error) => std::panic::resume_unwind(error.into_panic()),
+                }
             }
         }
     }

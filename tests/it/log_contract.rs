@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use gateway::broker::memory::MemoryBroker;
+use gateway::broker::redis::RedisBroker;
 use gateway::broker::{Answer, Answers, Broker, Place};
 use shared::contract::envelope::{EntryKind, Envelope};
 use shared::contract::id::{MessageId, RoomId, Shard, UserId};
@@ -20,8 +21,12 @@ use shared::contract::position::Position;
 use shared::contract::timestamp::Timestamp;
 use shared::epoch::establish;
 use shared::log::memory::MemoryLog;
+use shared::log::redis::RedisLog;
+use shared::log::redis::connection::RedisConnection;
 use shared::log::{Append, AppendStop, Claim, Delivery, Hydration, Log, LogError, LogId};
 use shared::process::clock::Clock;
+use shared::process::readiness::Readiness;
+use shared::process::settings::{Secret, Setting};
 use shared::store::sqlite::SqliteStore;
 use shared::store::{Identity, Store};
 use sync_worker::worker;
@@ -41,20 +46,65 @@ struct Subject {
     clock: Clock,
     /// Ends the worker; without one nothing is stored.
     worker: Option<CancellationToken>,
-    _kept: tempfile::TempDir,
+    _kept: Box<dyn std::any::Any>,
 }
 
 /// Entries that a shard of the subject may hold.
 const ENTRIES_MAX: usize = 300;
 
-fn memory() -> Subject {
+async fn memory() -> Subject {
     let folder = tempfile::tempdir().unwrap();
     let clock = Clock::system();
     let (log, deliveries) = MemoryLog::new(clock.clone(), ENTRIES_MAX);
     let log = Arc::new(log);
     let store = Arc::new(SqliteStore::open(folder.path(), clock.clone()).unwrap());
     let broker = Arc::new(MemoryBroker::new(Arc::clone(&log)));
-    Subject { log, broker, store, deliveries, clock, worker: None, _kept: folder }
+    Subject { log, broker, store, deliveries, clock, worker: None, _kept: Box::new(folder) }
+}
+
+async fn redis() -> Subject {
+    let server = RedisServer::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let clock = Clock::system();
+    let url = Secret::parse(&format!("redis://127.0.0.1:{}", server.port)).unwrap();
+    let connection = RedisConnection::new(&url, None, clock.clone()).unwrap();
+    let log = RedisLog::new(connection, ENTRIES_MAX);
+    let store = Arc::new(SqliteStore::open(folder.path(), clock.clone()).unwrap());
+    let ready = Readiness::new();
+    let condition = ready.condition("redis");
+    let (broker, mut deliveries) = RedisBroker::start(log.clone(), "n1", condition);
+    // It begins with a gap: what was published before it listened is not known.
+    let first = tokio::time::timeout(PATIENCE, deliveries.recv()).await.unwrap();
+    assert!(matches!(first, Some(Delivery::Gap)), "{first:?}");
+    let kept = Box::new((folder, server));
+    let (log, broker) = (Arc::new(log), Arc::new(broker));
+    Subject { log, broker, store, deliveries, clock, worker: None, _kept: kept }
+}
+
+struct RedisServer {
+    port: u16,
+    child: std::process::Child,
+}
+
+impl RedisServer {
+    async fn start() -> RedisServer {
+        let port = fleet::free_port().unwrap();
+        let child = std::process::Command::new("redis-server")
+            .args(["--port", &port.to_string(), "--save", "", "--bind", "127.0.0.1"])
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        let up = || async { tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_ok() };
+        harness::eventually(PATIENCE, "redis answers", up).await;
+        RedisServer { port, child }
+    }
+}
+
+impl Drop for RedisServer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }
 
 impl Subject {
@@ -71,7 +121,9 @@ impl Subject {
                 batch_interval: Duration::from_millis(1),
                 retry_delay: Duration::from_millis(10),
                 retry_delay_max: Duration::from_millis(100),
+                log_keep: Duration::from_secs(60),
             },
+            lease: None,
             metrics: Arc::new(sync_worker::metrics::Metrics::register(&registry)),
             stats: Arc::default(),
             clock: self.clock.clone(),
@@ -301,12 +353,12 @@ async fn a_full_log_takes_no_more_and_loses_nothing(subject: Subject) {
     let epoch = establish(lobby.shard(), 0, &*subject.log, &*subject.store).await.unwrap().number;
     subject.hydrate(epoch, &lobby, Position::ZERO).await;
     let (log, broker) = (Arc::clone(&subject.log), Arc::clone(&subject.broker));
+    let shard = lobby.shard();
     let count = ENTRIES_MAX + 7;
     let batch: Vec<Append> =
         (1..=count).map(|n| entry(&lobby, "ann", &format!("m{n}"), "x")).collect();
-    let shard = lobby.shard();
     let appended = tokio::spawn(async move { broker.append(shard, epoch, &batch).await.unwrap() });
-    let full = || async { log.backlog().await.unwrap() == ENTRIES_MAX as u64 };
+    let full = || async { log.len(shard).await.unwrap() == ENTRIES_MAX as u64 };
     harness::eventually(PATIENCE, "the log is full", full).await;
     let read = log.read(shard, epoch, LogId::ZERO, count).await.unwrap();
     assert_eq!(read.len(), ENTRIES_MAX);
@@ -387,10 +439,14 @@ macro_rules! every_scenario {
         $(
             #[tokio::test]
             async fn $scenario() {
-                super::$scenario(super::$open()).await;
+                super::$scenario(super::$open().await).await;
             }
         )+
     };
+}
+
+mod in_redis {
+    every_scenario!(redis);
 }
 
 mod in_memory {
@@ -402,7 +458,7 @@ mod in_memory {
     #[tokio::test]
     async fn ids_and_rooms_are_forgotten_when_their_time_has_come() {
         let lobby = room("lobby");
-        let (subject, epoch) = memory().at_work(lobby.shard()).await;
+        let (subject, epoch) = memory().await.at_work(lobby.shard()).await;
         subject.hydrate(epoch, &lobby, Position::ZERO).await;
         let message = [entry(&lobby, "ann", "m1", "x")];
         subject.append(epoch, &message).await;

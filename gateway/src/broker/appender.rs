@@ -212,7 +212,7 @@ impl ShardAppender {
             jobs.iter().map(|job| job.append.envelope.room.clone()).collect();
         rooms.sort_unstable();
         rooms.dedup();
-        let asked_at_ms = self.parts.clock.now_ms();
+        let asked_at_ms = self.parts.log.now_ms().await?;
         let heads = self.parts.store.heads(&rooms).await?;
         let heads = rooms.into_iter().zip(heads).collect();
         let hydration = Hydration { shard: self.shard, asked_at_ms, heads };

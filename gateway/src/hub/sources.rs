@@ -11,7 +11,6 @@ use shared::contract::message::Message;
 use shared::contract::position::Position;
 use shared::epoch::EpochError;
 use shared::log::{Hydration, Log, LogError, RingEntry, RoomPage};
-use shared::process::clock::Clock;
 use shared::store::{Store, StoreError};
 
 use super::logged::{Cursor, Logged};
@@ -71,7 +70,6 @@ pub(crate) struct Sources {
     pub(crate) log: Arc<dyn Log>,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) epochs: Arc<Epochs>,
-    pub(crate) clock: Clock,
 }
 
 impl std::fmt::Debug for Sources {
@@ -94,7 +92,7 @@ impl Sources {
             match self.log.room(room, epoch, after, limit).await {
                 Ok(Some(page)) => return Ok(page),
                 Ok(None) => {
-                    let asked_at_ms = self.clock.now_ms();
+                    let asked_at_ms = self.log.now_ms().await?;
                     let heads = self.store.heads(std::slice::from_ref(room)).await?;
                     let heads = heads.into_iter().map(|head| (room.clone(), head)).collect();
                     let hydration = Hydration { shard, asked_at_ms, heads };

@@ -130,8 +130,28 @@ impl RoomId {
 }
 
 /// One of the 64 parts of the log; below [`SHARDS`] by construction.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "u16", into = "u16")]
 pub struct Shard(u16);
+
+/// A number that is no shard's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a shard is below {SHARDS}")]
+pub struct ShardError;
+
+impl TryFrom<u16> for Shard {
+    type Error = ShardError;
+
+    fn try_from(number: u16) -> Result<Shard, ShardError> {
+        if number < SHARDS { Ok(Shard(number)) } else { Err(ShardError) }
+    }
+}
+
+impl From<Shard> for u16 {
+    fn from(shard: Shard) -> u16 {
+        shard.0
+    }
+}
 
 impl Shard {
     /// Every shard, in order.

@@ -113,6 +113,9 @@ pub const DELIVERIES_MAX: usize = 16 * 1024;
 /// Rows from which a batch whose every row fails stops its shard instead of filling dead letters.
 pub const DEAD_LETTERS_IN_A_ROW_MAX: usize = 10;
 
+/// Persisted entries that a shard's log keeps at most, however young.
+pub const LOG_KEPT_ENTRIES_MAX: u64 = 50_000;
+
 /// How long a room without local members stays subscribed, in milliseconds.
 pub const ROOM_LINGER_MS: u64 = 5_000;
 

@@ -210,15 +210,15 @@ impl Log for MemoryLog {
         Ok(state.read(after, limit))
     }
 
-    async fn backlog(&self) -> Result<u64, LogError> {
-        Ok(self.shards.iter().map(|cell| cell.lock().len() as u64).sum())
+    async fn len(&self, shard: Shard) -> Result<u64, LogError> {
+        Ok(self.shard(shard).lock().len() as u64)
     }
 
-    async fn trim(&self, epoch: u64, watermark: &Watermark) -> Result<(), LogError> {
+    async fn trim(&self, watermark: &Watermark) -> Result<(), LogError> {
         let cell = self.shard(watermark.shard);
         {
             let mut state = cell.lock();
-            state.expect_epoch(epoch)?;
+            state.expect_epoch(watermark.epoch)?;
             let visible = state.trim(watermark, self.clock.now_ms());
             // Under the lock, so that two trims of a shard cannot publish in another order.
             let subscribed = self.subscribed();
@@ -247,6 +247,10 @@ impl Log for MemoryLog {
         let state = self.shard(room.shard()).lock();
         state.expect_epoch(epoch)?;
         Ok(state.room(room, after, limit))
+    }
+
+    async fn now_ms(&self) -> Result<i64, LogError> {
+        Ok(self.clock.now_ms())
     }
 
     async fn hydrate(&self, epoch: u64, hydration: &Hydration) -> Result<(), LogError> {

@@ -1,0 +1,84 @@
+//! The broker of a cluster: appends to the log in Redis, hears of it by pub/sub.
+
+mod subscriber;
+
+use async_trait::async_trait;
+use shared::contract::id::{RoomId, Shard};
+use shared::contract::keys;
+use shared::contract::protocol::Durability;
+use shared::log::redis::{Appended, RedisLog};
+use shared::log::{Append, Delivery, LogError};
+use shared::process::readiness::Condition;
+use shared::store::Identity;
+use tokio::sync::mpsc;
+
+use self::subscriber::Subscriber;
+use super::{Answer, Answers, Broker, BrokerError, Place};
+
+/// Answers as soon as Redis has it.
+#[derive(Debug)]
+pub struct RedisBroker {
+    log: RedisLog,
+    subscriber: Subscriber,
+}
+
+impl RedisBroker {
+    /// Over a log, with a subscriber of its own that tells `ready` whether what is published comes
+    /// back. `node` names this node's probe.
+    #[must_use]
+    pub fn start(
+        log: RedisLog,
+        node: &str,
+        ready: Condition,
+    ) -> (RedisBroker, mpsc::Receiver<Delivery>) {
+        let (subscriber, deliveries) = Subscriber::start(log.connection().clone(), node, ready);
+        (RedisBroker { log, subscriber }, deliveries)
+    }
+}
+
+impl From<LogError> for BrokerError {
+    fn from(error: LogError) -> BrokerError {
+        BrokerError(Box::new(error))
+    }
+}
+
+fn durability(persisted: bool) -> Durability {
+    if persisted { Durability::Store } else { Durability::Log }
+}
+
+#[async_trait]
+impl Broker for RedisBroker {
+    async fn append(
+        &self,
+        shard: Shard,
+        epoch: u64,
+        entries: &[Append],
+    ) -> Result<Answers, BrokerError> {
+        let (done, stop) = self.log.append(shard, epoch, entries).await?;
+        let answer = |appended| match appended {
+            Appended::Conflict => Answer::Conflict,
+            Appended::Placed { position, duplicate, persisted } => {
+                let durability = durability(persisted);
+                Answer::Placed(Place { position, duplicate, persisted, durability })
+            }
+        };
+        Ok(Answers { done: done.into_iter().map(answer).collect(), stop })
+    }
+
+    async fn known(&self, identity: &Identity) -> Result<Option<Answer>, BrokerError> {
+        let Identity { room, user, id } = identity;
+        let known = self.log.known(room, user, id).await?;
+        Ok(known.map(|(position, persisted)| {
+            let durability = durability(persisted);
+            Answer::Placed(Place { position, duplicate: true, persisted, durability })
+        }))
+    }
+
+    async fn subscribe(&self, room: &RoomId) -> Result<(), BrokerError> {
+        self.subscriber.subscribe(keys::channel(room)).await
+    }
+
+    async fn unsubscribe(&self, room: &RoomId) -> Result<(), BrokerError> {
+        self.subscriber.unsubscribe(keys::channel(room)).await
+    }
+}

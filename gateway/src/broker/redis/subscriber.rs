@@ -1,0 +1,388 @@
+//! The connection that listens: its own, never shared with commands, and never given up.
+//!
+//! What is published while it is away is lost, so every return ends with a gap, after which every
+//! room reads what it missed. What comes in goes into a bounded queue; what does not fit is made
+//! up for by a gap too, because Redis cannot be slowed down.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, PushInfo, PushKind, RedisError, Value};
+use shared::contract::id::Shard;
+use shared::contract::keys;
+use shared::contract::limits::DELIVERIES_MAX;
+use shared::contract::position::Position;
+use shared::log::redis::connection::RedisConnection;
+use shared::log::{Delivery, RingEntry};
+use shared::process::backoff::Backoff;
+use shared::process::readiness::Condition;
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::time::{Instant, MissedTickBehavior};
+use tracing::{info, warn};
+
+use crate::broker::BrokerError;
+
+/// Channels named in one SUBSCRIBE.
+const CHANNELS_PER_CALL: usize = 256;
+/// Subscriptions that may wait for the task.
+const REQUESTS_MAX: usize = 4096;
+/// How long confirmations may take before the connection is given up.
+const CONFIRM_TIMEOUT: Duration = Duration::from_secs(5);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+const PAUSE: Duration = Duration::from_millis(50);
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+/// How often something is published that has to come back.
+const PROBE_INTERVAL: Duration = Duration::from_secs(1);
+/// After how long without a probe coming back the node is not ready, and the connection is given up.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The way to the task that listens.
+#[derive(Debug)]
+pub(super) struct Subscriber {
+    requests: mpsc::Sender<Request>,
+}
+
+#[derive(Debug)]
+enum Request {
+    Subscribe { channel: String, confirmed: oneshot::Sender<()> },
+    Unsubscribe { channel: String },
+}
+
+/// The task is gone, and with it the process's reason to be.
+#[derive(Debug, thiserror::Error)]
+#[error("the subscriber has ended")]
+struct Ended;
+
+impl Subscriber {
+    /// Starts the task, which ends when the subscriber is dropped.
+    pub(super) fn start(
+        connection: RedisConnection,
+        node: &str,
+        ready: Condition,
+    ) -> (Subscriber, mpsc::Receiver<Delivery>) {
+        let (requests, waiting) = mpsc::channel(REQUESTS_MAX);
+        let (deliveries, receiver) = mpsc::channel(DELIVERIES_MAX);
+        let probe = format!("roomcast:probe:{node}");
+        let mut wanted: HashSet<String> = Shard::all().map(keys::watermark).collect();
+        wanted.insert(probe.clone());
+        let inbox = Inbox { deliveries, lost: AtomicBool::new(false) };
+        let task = Task { connection, waiting, inbox: Arc::new(inbox), wanted, probe, ready };
+        tokio::spawn(task.run());
+        (Subscriber { requests }, receiver)
+    }
+
+    /// Listens to a channel from now on; confirmed by Redis when it returns.
+    pub(super) async fn subscribe(&self, channel: String) -> Result<(), BrokerError> {
+        let (confirmed, answer) = oneshot::channel();
+        let ended = |()| BrokerError(Box::new(Ended));
+        let request = Request::Subscribe { channel, confirmed };
+        self.requests.send(request).await.map_err(|_| ended(()))?;
+        answer.await.map_err(|_| ended(()))
+    }
+
+    /// Listens to it no more.
+    pub(super) async fn unsubscribe(&self, channel: String) -> Result<(), BrokerError> {
+        let sent = self.requests.send(Request::Unsubscribe { channel }).await;
+        sent.map_err(|_| BrokerError(Box::new(Ended)))
+    }
+}
+
+/// Where deliveries go, over all connections.
+#[derive(Debug)]
+struct Inbox {
+    deliveries: mpsc::Sender<Delivery>,
+    /// Something did not fit; a gap has to be told.
+    lost: AtomicBool,
+}
+
+impl Inbox {
+    fn put(&self, delivery: Delivery) {
+        if !self.tell_gap() || self.deliveries.try_send(delivery).is_err() {
+            self.lost.store(true, Ordering::Release);
+        }
+    }
+
+    /// Tells of a gap if there is one; says whether there is none left to tell.
+    fn tell_gap(&self) -> bool {
+        if self.lost.swap(false, Ordering::AcqRel)
+            && self.deliveries.try_send(Delivery::Gap).is_err()
+        {
+            self.lost.store(true, Ordering::Release);
+            return false;
+        }
+        true
+    }
+}
+
+/// What the listening end of one connection knows.
+#[derive(Debug, Default)]
+struct Line {
+    confirmed: Mutex<HashSet<String>>,
+    changed: Notify,
+    broken: AtomicBool,
+    /// The last probe that came back.
+    probed: AtomicU64,
+}
+
+impl Line {
+    fn confirmed(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.confirmed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until all channels are confirmed; `false` when the connection broke or took too long.
+    async fn confirms(&self, channels: &[String]) -> bool {
+        let all = async {
+            loop {
+                let changed = self.changed.notified();
+                tokio::pin!(changed);
+                changed.as_mut().enable();
+                if self.broken.load(Ordering::Acquire) {
+                    return false;
+                }
+                if channels.iter().all(|channel| self.confirmed().contains(channel)) {
+                    return true;
+                }
+                changed.await;
+            }
+        };
+        tokio::time::timeout(CONFIRM_TIMEOUT, all).await.unwrap_or(false)
+    }
+
+    async fn breaks(&self) {
+        loop {
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            if self.broken.load(Ordering::Acquire) {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    /// What the connection pushes; runs on its reading task and must not wait.
+    fn take(&self, push: PushInfo, inbox: &Inbox, probe: &str) {
+        match push.kind {
+            PushKind::Message | PushKind::SMessage => self.message(push.data, inbox, probe),
+            PushKind::Subscribe | PushKind::SSubscribe => {
+                if let Some(channel) = push.data.into_iter().next().and_then(text) {
+                    self.confirmed().insert(channel);
+                    self.changed.notify_waiters();
+                }
+            }
+            PushKind::Unsubscribe | PushKind::SUnsubscribe => {
+                if let Some(channel) = push.data.into_iter().next().and_then(text) {
+                    self.confirmed().remove(&channel);
+                }
+            }
+            PushKind::Disconnection => {
+                self.broken.store(true, Ordering::Release);
+                self.changed.notify_waiters();
+            }
+            PushKind::PMessage
+            | PushKind::PSubscribe
+            | PushKind::PUnsubscribe
+            | PushKind::Invalidate
+            | PushKind::Other(_) => {}
+            // The crate may learn of more.
+            _ => {}
+        }
+    }
+
+    fn message(&self, data: Vec<Value>, inbox: &Inbox, probe: &str) {
+        let mut data = data.into_iter();
+        let (Some(channel), Some(Value::BulkString(payload))) =
+            (data.next().and_then(text), data.next())
+        else {
+            return;
+        };
+        if channel == probe {
+            let number = std::str::from_utf8(&payload).ok().and_then(|text| text.parse().ok());
+            self.probed.fetch_max(number.unwrap_or(0), Ordering::AcqRel);
+        } else if channel.ends_with(":watermark") {
+            match serde_json::from_slice(&payload) {
+                Ok(watermark) => inbox.put(Delivery::Watermark(watermark)),
+                Err(error) => warn!(%error, "watermark cannot be read"),
+            }
+        } else if let Some(entry) = entry(payload) {
+            inbox.put(Delivery::Entry(entry));
+        } else {
+            warn!("publication has no position");
+        }
+    }
+}
+
+fn text(value: Value) -> Option<String> {
+    match value {
+        Value::BulkString(bytes) => String::from_utf8(bytes).ok(),
+        Value::SimpleString(text) => Some(text),
+        _ => None,
+    }
+}
+
+/// `<epoch>-<seq> <envelope>`, as the append script publishes it.
+fn entry(payload: Vec<u8>) -> Option<RingEntry> {
+    let payload = Bytes::from(payload);
+    let end = payload.iter().position(|byte| *byte == b' ')?;
+    let (epoch, seq) = std::str::from_utf8(&payload[..end]).ok()?.split_once('-')?;
+    let position = Position::new(epoch.parse().ok()?, seq.parse().ok()?);
+    Some(RingEntry { position, raw: payload.slice(end + 1..) })
+}
+
+struct Task {
+    connection: RedisConnection,
+    waiting: mpsc::Receiver<Request>,
+    inbox: Arc<Inbox>,
+    wanted: HashSet<String>,
+    probe: String,
+    ready: Condition,
+}
+
+impl Task {
+    async fn run(mut self) {
+        let mut pauses = Backoff::new(PAUSE, PAUSE_MAX);
+        loop {
+            match self.connect().await {
+                Ok((connection, line)) => {
+                    pauses.reset();
+                    info!("listening to redis");
+                    if self.listen(connection, &line).await {
+                        return;
+                    }
+                    warn!("redis no longer heard");
+                }
+                Err(error) => warn!(%error, "redis cannot be listened to"),
+            }
+            self.ready.not_ready("redis is not heard");
+            if self.waiting.is_closed() {
+                return;
+            }
+            tokio::time::sleep(pauses.next_delay()).await;
+        }
+    }
+
+    /// A connection that listens to everything that is wanted, and a gap for what it missed.
+    async fn connect(&mut self) -> Result<(MultiplexedConnection, Arc<Line>), RedisError> {
+        let line = Arc::new(Line::default());
+        let (pushed, inbox, probe) =
+            (Arc::clone(&line), Arc::clone(&self.inbox), self.probe.clone());
+        let take = move |push: PushInfo| -> Result<(), std::convert::Infallible> {
+            pushed.take(push, &inbox, &probe);
+            Ok(())
+        };
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(CONNECT_TIMEOUT))
+            .set_response_timeout(Some(CONFIRM_TIMEOUT))
+            .set_push_sender(take);
+        let client = self.connection.client();
+        let mut connection = client.get_multiplexed_async_connection_with_config(&config).await?;
+        let wanted: Vec<String> = self.wanted.iter().cloned().collect();
+        subscribe(&mut connection, &line, &wanted).await?;
+        self.inbox.lost.store(true, Ordering::Release);
+        self.inbox.tell_gap();
+        Ok((connection, line))
+    }
+
+    /// Until the connection breaks; `true` when nobody needs it any more.
+    async fn listen(&mut self, mut connection: MultiplexedConnection, line: &Arc<Line>) -> bool {
+        let mut probes = tokio::time::interval(PROBE_INTERVAL);
+        probes.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (mut sent, mut heard, mut heard_at) = (0, 0, Instant::now());
+        let mut requests = Vec::new();
+        loop {
+            tokio::select! {
+                () = line.breaks() => return false,
+                count = self.waiting.recv_many(&mut requests, CHANNELS_PER_CALL) => {
+                    if count == 0 {
+                        return true;
+                    }
+                    let asked = std::mem::take(&mut requests);
+                    if let Err(error) = self.serve(&mut connection, line, asked).await {
+                        warn!(%error, "subscription failed");
+                        return false;
+                    }
+                }
+                _ = probes.tick() => {
+                    // What did not fit may be told now.
+                    self.inbox.tell_gap();
+                    let back = line.probed.load(Ordering::Acquire);
+                    if back > heard || sent == 0 {
+                        (heard, heard_at) = (back, Instant::now());
+                        if back > 0 {
+                            self.ready.ready();
+                        }
+                    } else if heard_at.elapsed() > PROBE_TIMEOUT {
+                        warn!("what is published does not come back");
+                        return false;
+                    }
+                    sent += 1;
+                    self.send_probe(sent);
+                }
+            }
+        }
+    }
+
+    /// Published like everything else; not waited for.
+    fn send_probe(&self, number: u64) {
+        let (connection, probe) = (self.connection.clone(), self.probe.clone());
+        tokio::spawn(async move {
+            let mut pipe = redis::pipe();
+            pipe.cmd("PUBLISH").arg(probe).arg(number).ignore();
+            // One that fails does not come back, which is what is looked at.
+            let _: Result<(), RedisError> = connection.pipeline(&pipe).await;
+        });
+    }
+
+    async fn serve(
+        &mut self,
+        connection: &mut MultiplexedConnection,
+        line: &Arc<Line>,
+        requests: Vec<Request>,
+    ) -> Result<(), RedisError> {
+        let mut confirmations = Vec::new();
+        let mut channels = Vec::new();
+        for request in requests {
+            match request {
+                Request::Subscribe { channel, confirmed } => {
+                    self.wanted.insert(channel.clone());
+                    channels.push(channel);
+                    confirmations.push(confirmed);
+                }
+                Request::Unsubscribe { channel } => {
+                    // In order: what was asked before it is done before it.
+                    subscribe(connection, line, &channels).await?;
+                    channels.clear();
+                    self.wanted.remove(&channel);
+                    connection.unsubscribe(channel.as_str()).await?;
+                    line.confirmed().remove(&channel);
+                }
+            }
+        }
+        subscribe(connection, line, &channels).await?;
+        for confirmed in confirmations {
+            // Whoever asked may have given up; the channel is wanted until it is given up too.
+            let _ = confirmed.send(());
+        }
+        Ok(())
+    }
+}
+
+/// Subscribes in bounded batches, each confirmed channel by channel.
+async fn subscribe(
+    connection: &mut MultiplexedConnection,
+    line: &Line,
+    channels: &[String],
+) -> Result<(), RedisError> {
+    for batch in channels.chunks(CHANNELS_PER_CALL) {
+        connection.subscribe(batch).await?;
+        if !line.confirms(batch).await {
+            let kind = std::io::ErrorKind::TimedOut;
+            return Err(std::io::Error::new(kind, "subscription was not confirmed").into());
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,377 @@
+//! The log in Redis: streams that scripts append to, read and trim, one call at a time.
+//!
+//! Every script is declared with all its keys, which carry their shard's hash tag, and is sent by
+//! its digest. The scripts beside this file say what each does; what they share is `epoch.lua`.
+
+mod answer;
+pub mod connection;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use redis::{RedisError, Script, ScriptInvocation, Value};
+use uuid::Uuid;
+
+use self::answer::{Answer, MalformedAnswer};
+use self::connection::RedisConnection;
+use super::{
+    Append, AppendStop, Claim, Hydration, Log, LogEntry, LogError, LogId, RingEntry, RoomPage,
+    Watermark,
+};
+use crate::contract::id::{MessageId, RoomId, Shard, UserId};
+use crate::contract::keys;
+use crate::contract::limits::{HYDRATION_AGE_MS_MAX, ID_MEMORY_MS, RING_ENTRIES, ROOM_MEMORY_MS};
+use crate::contract::position::Position;
+
+/// How often the log is asked for entries, where nothing tells that there are any.
+const POLL: Duration = Duration::from_millis(20);
+
+/// How long [`Log::wait`] waits at most, so that its caller can look after other things.
+const WAIT: Duration = Duration::from_secs(1);
+
+/// What an append found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Appended {
+    /// It stands, or stood already.
+    Placed {
+        /// In the room's order.
+        position: Position,
+        /// It stood already.
+        duplicate: bool,
+        /// It is in the database.
+        persisted: bool,
+    },
+    /// Its id stands with other content.
+    Conflict,
+}
+
+/// The log in Redis.
+#[derive(Clone)]
+pub struct RedisLog {
+    connection: RedisConnection,
+    scripts: Arc<Scripts>,
+    entries_max: usize,
+}
+
+impl std::fmt::Debug for RedisLog {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RedisLog").field("entries_max", &self.entries_max).finish_non_exhaustive()
+    }
+}
+
+struct Scripts {
+    claim: Script,
+    arm: Script,
+    append: Script,
+    read: Script,
+    room: Script,
+    hydrate: Script,
+    trim: Script,
+}
+
+impl Scripts {
+    fn new() -> Scripts {
+        let script =
+            |body: &str| Script::new(&format!("{}\n{body}", include_str!("redis/epoch.lua")));
+        Scripts {
+            claim: script(include_str!("redis/claim.lua")),
+            arm: script(include_str!("redis/arm.lua")),
+            append: script(include_str!("redis/append.lua")),
+            read: script(include_str!("redis/read.lua")),
+            room: script(include_str!("redis/room.lua")),
+            hydrate: script(include_str!("redis/hydrate.lua")),
+            trim: script(include_str!("redis/trim.lua")),
+        }
+    }
+}
+
+/// Why Redis did not do it.
+#[derive(Debug, thiserror::Error)]
+enum CallError {
+    #[error(transparent)]
+    Redis(#[from] RedisError),
+    #[error(transparent)]
+    Malformed(#[from] MalformedAnswer),
+    #[error("the watermark cannot be written")]
+    Watermark(#[from] serde_json::Error),
+}
+
+impl From<CallError> for LogError {
+    fn from(error: CallError) -> LogError {
+        LogError::Unavailable(Box::new(error))
+    }
+}
+
+impl From<RedisError> for LogError {
+    fn from(error: RedisError) -> LogError {
+        LogError::Unavailable(Box::new(error))
+    }
+}
+
+impl From<MalformedAnswer> for LogError {
+    fn from(error: MalformedAnswer) -> LogError {
+        LogError::Unavailable(Box::new(error))
+    }
+}
+
+impl RedisLog {
+    /// The log behind a connection; a shard of it holds at most `entries_max` entries.
+    #[must_use]
+    pub fn new(connection: RedisConnection, entries_max: usize) -> RedisLog {
+        RedisLog { connection, scripts: Arc::new(Scripts::new()), entries_max }
+    }
+
+    /// How it is with Redis.
+    #[must_use]
+    pub fn connection(&self) -> &RedisConnection {
+        &self.connection
+    }
+
+    async fn call(&self, invocation: &ScriptInvocation<'_>) -> Result<Answer, LogError> {
+        let value: Value = self.connection.script(invocation).await?;
+        Ok(Answer::from(value))
+    }
+
+    /// Appends in order until the first stop; what is before it is done.
+    ///
+    /// # Errors
+    /// When Redis does not answer; the entries may or may not stand then.
+    pub async fn append(
+        &self,
+        shard: Shard,
+        epoch: u64,
+        entries: &[Append],
+    ) -> Result<(Vec<Appended>, Option<AppendStop>), LogError> {
+        let mut rooms: Vec<&RoomId> = entries.iter().map(|entry| &entry.envelope.room).collect();
+        rooms.sort_unstable();
+        rooms.dedup();
+        let mut call = self.scripts.append.prepare_invoke();
+        call.key(keys::epoch(shard)).key(keys::log(shard));
+        call.arg(epoch).arg(self.entries_max).arg("PUBLISH").arg(rooms.len());
+        for room in &rooms {
+            call.key(keys::head(room)).key(keys::ring(room)).arg(keys::channel(room));
+        }
+        for Append { envelope, digest } in entries {
+            call.key(keys::id(&envelope.room, &envelope.user, envelope.key()));
+            let place = rooms.binary_search(&&envelope.room).unwrap_or_else(|place| place);
+            let raw = envelope.encode().expect("a checked message fits in an envelope");
+            call.arg(place + 1).arg(digest.as_bytes().as_slice()).arg(raw);
+        }
+        let answer = self.call(&call).await?;
+        let stop = match answer.status()? {
+            "" => None,
+            "stale" => return Ok((Vec::new(), Some(AppendStop::Stale))),
+            "unhydrated" => Some(AppendStop::Unhydrated),
+            "full" => Some(AppendStop::Full),
+            _ => return Err(MalformedAnswer.into()),
+        };
+        let done: Result<Vec<Appended>, MalformedAnswer> =
+            answer.rest().map(|fields| appended(&fields?)).collect();
+        Ok((done?, stop))
+    }
+
+    /// Where an id stands, as long as it is remembered, and whether it is in the database.
+    ///
+    /// # Errors
+    /// When Redis does not answer.
+    pub async fn known(
+        &self,
+        room: &RoomId,
+        user: &UserId,
+        key: &MessageId,
+    ) -> Result<Option<(Position, bool)>, LogError> {
+        let mut pipe = redis::pipe();
+        pipe.get(keys::id(room, user, key));
+        pipe.cmd("HMGET").arg(keys::head(room)).arg("pepoch").arg("pseq");
+        type Held = (Option<Bytes>, (Option<u64>, Option<u64>));
+        let (known, persisted): Held = self.connection.pipeline(&pipe).await?;
+        let Some(known) = known else { return Ok(None) };
+        // The digest behind the position is not text.
+        let mut parts = known.split(|byte| *byte == b' ');
+        let position = Position::new(number(parts.next())?, number(parts.next())?);
+        let persisted = Position::new(persisted.0.unwrap_or(0), persisted.1.unwrap_or(0));
+        Ok(Some((position, position <= persisted)))
+    }
+
+    /// What this Redis's clock says, in Unix milliseconds.
+    async fn time_ms(&self) -> Result<i64, LogError> {
+        let mut pipe = redis::pipe();
+        pipe.cmd("TIME");
+        let ((seconds, micros),): ((i64, i64),) = self.connection.pipeline(&pipe).await?;
+        Ok(seconds * 1000 + micros / 1000)
+    }
+}
+
+fn number(part: Option<&[u8]>) -> Result<u64, MalformedAnswer> {
+    let text = part.and_then(|part| std::str::from_utf8(part).ok());
+    text.and_then(|text| text.parse().ok()).ok_or(MalformedAnswer)
+}
+
+fn appended(fields: &Answer) -> Result<Appended, MalformedAnswer> {
+    if fields.text(3)? == "0" {
+        return Ok(Appended::Conflict);
+    }
+    let position = Position::new(fields.number(0)?, fields.number(1)?);
+    let persisted = Position::new(fields.number(4)?, fields.number(5)?);
+    Ok(Appended::Placed {
+        position,
+        duplicate: fields.text(2)? == "1",
+        persisted: position <= persisted,
+    })
+}
+
+/// The answer, unless it is that the epoch is another.
+fn fresh(answer: Answer, believed: u64) -> Result<Answer, LogError> {
+    if answer.status()? == "stale" { Err(LogError::Stale { believed }) } else { Ok(answer) }
+}
+
+#[async_trait]
+impl Log for RedisLog {
+    async fn claim(&self, shard: Shard, at_least: u64, token: Uuid) -> Result<Claim, LogError> {
+        let mut call = self.scripts.claim.prepare_invoke();
+        call.key(keys::epoch(shard)).arg(at_least).arg(token.to_string());
+        let answer = self.call(&call).await?;
+        match answer.status()? {
+            "armed" => Ok(Claim::Armed(answer.number(1)?)),
+            "token" => {
+                let token = Uuid::try_parse(answer.text(1)?).map_err(|_| MalformedAnswer)?;
+                Ok(Claim::Token(token))
+            }
+            _ => Err(MalformedAnswer.into()),
+        }
+    }
+
+    async fn arm(&self, shard: Shard, token: Uuid, epoch: u64) -> Result<bool, LogError> {
+        let mut call = self.scripts.arm.prepare_invoke();
+        call.key(keys::epoch(shard)).arg(epoch).arg(token.to_string());
+        let armed: i64 = self.connection.script(&call).await?;
+        Ok(armed == 1)
+    }
+
+    async fn wait(&self, after: &[(Shard, LogId)]) -> Result<Vec<Shard>, LogError> {
+        let deadline = tokio::time::Instant::now() + WAIT;
+        loop {
+            let mut pipe = redis::pipe();
+            for (shard, at) in after {
+                let above = format!("({at}");
+                pipe.cmd("XRANGE").arg(keys::log(*shard)).arg(above).arg("+");
+                pipe.arg("COUNT").arg(1);
+            }
+            let found: Vec<Vec<Value>> = match after {
+                [] => Vec::new(),
+                _ => self.connection.pipeline(&pipe).await?,
+            };
+            let ready = after.iter().zip(found).filter(|(_, entries)| !entries.is_empty());
+            let ready: Vec<Shard> = ready.map(|((shard, _), _)| *shard).collect();
+            if !ready.is_empty() || tokio::time::Instant::now() >= deadline {
+                return Ok(ready);
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    async fn read(
+        &self,
+        shard: Shard,
+        epoch: u64,
+        after: LogId,
+        limit: usize,
+    ) -> Result<Vec<LogEntry>, LogError> {
+        let mut call = self.scripts.read.prepare_invoke();
+        call.key(keys::epoch(shard)).key(keys::log(shard));
+        call.arg(epoch).arg(after.to_string()).arg(limit);
+        let answer = fresh(self.call(&call).await?, epoch)?;
+        let entries: Result<Vec<LogEntry>, MalformedAnswer> = answer
+            .rest()
+            .map(|fields| {
+                let fields = fields?;
+                let position = match fields.text(1)? {
+                    "" => None,
+                    _ => Some(fields.position(1)?),
+                };
+                Ok(LogEntry { id: fields.log_id(0)?, position, raw: fields.bytes(2)? })
+            })
+            .collect();
+        Ok(entries?)
+    }
+
+    async fn len(&self, shard: Shard) -> Result<u64, LogError> {
+        let mut pipe = redis::pipe();
+        pipe.cmd("XLEN").arg(keys::log(shard));
+        let (length,): (u64,) = self.connection.pipeline(&pipe).await?;
+        Ok(length)
+    }
+
+    async fn trim(&self, watermark: &Watermark) -> Result<(), LogError> {
+        let Watermark { shard, epoch, rooms, forget, ids, .. } = watermark;
+        let told = serde_json::to_vec(watermark).map_err(CallError::from)?;
+        let mut call = self.scripts.trim.prepare_invoke();
+        call.key(keys::epoch(*shard)).key(keys::log(*shard));
+        let keep_from = match *forget {
+            LogId::ZERO => String::new(),
+            LogId { epoch, n } => format!("{epoch}-{}", n + 1),
+        };
+        call.arg(*epoch).arg(keep_from).arg("PUBLISH").arg(keys::watermark(*shard)).arg(told);
+        call.arg(rooms.len()).arg(RING_ENTRIES).arg(ROOM_MEMORY_MS).arg(ID_MEMORY_MS);
+        for (room, position) in rooms {
+            call.key(keys::head(room)).key(keys::ring(room));
+            call.arg(position.epoch).arg(position.seq);
+        }
+        for id in ids {
+            call.key(keys::id(&id.room, &id.user, &id.key));
+        }
+        fresh(self.call(&call).await?, *epoch).map(drop)
+    }
+
+    async fn room(
+        &self,
+        room: &RoomId,
+        epoch: u64,
+        after: Position,
+        limit: usize,
+    ) -> Result<Option<RoomPage>, LogError> {
+        let mut call = self.scripts.room.prepare_invoke();
+        call.key(keys::epoch(room.shard())).key(keys::head(room)).key(keys::ring(room));
+        call.arg(epoch).arg(after.to_string()).arg(limit);
+        let answer = fresh(self.call(&call).await?, epoch)?;
+        if answer.status()? == "unhydrated" {
+            return Ok(None);
+        }
+        let dense_from = match answer.text(3)? {
+            "" => None,
+            _ => Some(answer.position(3)?),
+        };
+        let entries: Result<Vec<RingEntry>, MalformedAnswer> = answer
+            .rest()
+            .skip(3)
+            .map(|fields| {
+                let fields = fields?;
+                Ok(RingEntry { position: fields.position(0)?, raw: fields.bytes(1)? })
+            })
+            .collect();
+        Ok(Some(RoomPage {
+            head: answer.position(1)?,
+            persisted: answer.position(2)?,
+            dense_from,
+            entries: entries?,
+        }))
+    }
+
+    async fn now_ms(&self) -> Result<i64, LogError> {
+        self.time_ms().await
+    }
+
+    async fn hydrate(&self, epoch: u64, hydration: &Hydration) -> Result<(), LogError> {
+        let mut call = self.scripts.hydrate.prepare_invoke();
+        call.key(keys::epoch(hydration.shard));
+        call.arg(epoch).arg(hydration.asked_at_ms).arg(HYDRATION_AGE_MS_MAX);
+        for (room, head) in &hydration.heads {
+            call.key(keys::head(room)).key(keys::ring(room));
+            call.arg(head.epoch).arg(head.seq);
+        }
+        call.arg(ROOM_MEMORY_MS);
+        fresh(self.call(&call).await?, epoch).map(drop)
+    }
+}
