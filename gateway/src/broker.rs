@@ -4,6 +4,7 @@ pub(crate) mod appender;
 pub(crate) mod epochs;
 pub mod memory;
 pub mod redis;
+mod retained;
 
 use async_trait::async_trait;
 use shared::contract::id::{RoomId, Shard};

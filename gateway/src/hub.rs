@@ -12,13 +12,15 @@ use std::time::Duration;
 
 use dashmap::DashMap;
 use shared::contract::id::RoomId;
-use shared::contract::limits::{APPEND_TIMEOUT_MS, ROOM_LINGER_MS};
+use shared::contract::limits::{
+    APPEND_TIMEOUT_MS, COMPARE_GRACE_MS, COMPARE_INTERVAL_MS, ROOM_LINGER_MS,
+};
 use shared::contract::position::Position;
 use shared::contract::protocol::Since;
 use shared::contract::refusal::{Refusal, RefusalCode};
 use shared::log::{Delivery, RingEntry, Watermark};
 use tokio::sync::Notify;
-use tracing::{error, warn};
+use tracing::{debug, error, warn};
 
 use self::logged::{Cursor, Logged};
 use self::room::{Joined, Joiner, Membership, Miss, Room};
@@ -227,6 +229,38 @@ impl Hub {
         }
         page.more |= page.messages.len() < count;
         Ok(page)
+    }
+
+    /// Finds rooms whose subscription has died without a word: behind the log, and still behind
+    /// when what is on its way should have come. A room that the log has lost is not behind.
+    pub(crate) async fn compare_rooms(&self) {
+        loop {
+            tokio::time::sleep(Duration::from_millis(COMPARE_INTERVAL_MS)).await;
+            // Collected first: no guard is held while the log is asked.
+            let rooms: Vec<Arc<Room>> = self.rooms.iter().map(|room| Arc::clone(&room)).collect();
+            let mut behind = Vec::new();
+            for room in rooms {
+                match self.parts.sources.head(&room.id).await {
+                    Ok((head, persisted)) => {
+                        room.persisted(persisted.min(room.head()));
+                        if room.head() < head {
+                            behind.push((room, head));
+                        }
+                    }
+                    Err(error) => {
+                        debug!(room.id = %room.id, error = ?error, "room cannot be compared");
+                    }
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(COMPARE_GRACE_MS)).await;
+            for (room, head) in behind {
+                if room.head() < head {
+                    warn!(room.id = %room.id, "room had fallen behind the log");
+                    self.parts.metrics.gaps_total.inc();
+                    room.resynchronise();
+                }
+            }
+        }
     }
 
     /// Takes out rooms that have lost their last member and stay empty for a while.

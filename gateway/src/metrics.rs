@@ -23,6 +23,10 @@ shared::metrics! {
         messages_in_total: counter,
         /// Messages that were offered again and stood already.
         duplicates_total: counter,
+        /// Accepted entries offered again because the log's epoch rose.
+        offered_again_total: counter,
+        /// Accepted entries that are not known to be in the database.
+        retained_entries: gauge,
         /// Frames written to sockets.
         frames_out_total: counter,
         /// Logged events handed to members.

@@ -5,6 +5,10 @@
 //! the lookup of ids that may be late duplicates, the heads of rooms that the log does not know.
 //! Every send is answered exactly once, at the latest at its deadline, and then with "unknown": it
 //! may stand, and is to be offered again under the same id.
+//!
+//! What was accepted and is not persisted is retained. When the log's epoch rises, it has lost its
+//! memory or its master: everything retained is offered again, same ids, in order, before anything
+//! newer; what still stands answers that it does.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,25 +18,31 @@ use shared::contract::id::{RoomId, Shard};
 use shared::contract::limits::{
     APPEND_BATCH_MAX, APPEND_QUEUE_MAX, APPEND_TIMEOUT_MS, ID_LATE_MS, ID_MEMORY_MS,
 };
+use shared::contract::position::Position;
 use shared::contract::protocol::Durability;
 use shared::contract::refusal::{Refusal, RefusalCode};
 use shared::epoch::EpochError;
-use shared::log::{Append, AppendStop, Hydration, Log, LogError};
+use shared::log::{Append, AppendStop, Hydration, Log, LogError, Watermark};
 use shared::process::backoff::Backoff;
 use shared::process::clock::Clock;
 use shared::store::{Epoch, Identity, Store, StoreError};
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::Instant;
-use tracing::warn;
+use tokio::time::{Instant, MissedTickBehavior};
+use tracing::{error, info, warn};
 use uuid::Uuid;
 
 use super::epochs::Epochs;
+use super::retained::{Retained, Retention};
 use super::{Answer, Broker, BrokerError, Place};
 use crate::metrics::Metrics;
 
 /// Pauses between tries while something does not answer.
 const PAUSE: Duration = Duration::from_millis(20);
 const PAUSE_MAX: Duration = Duration::from_millis(500);
+
+/// How often a shard that retains something looks whether the log still holds its epoch, and
+/// whether a watermark was missed.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// When a refused sender should try again, in milliseconds.
 const RETRY_AFTER_MS: u64 = 1000;
@@ -51,7 +61,13 @@ pub(crate) struct Parts {
 /// The way into the log.
 #[derive(Debug)]
 pub(crate) struct Appender {
-    shards: Vec<mpsc::Sender<Job>>,
+    shards: Vec<ShardWay>,
+}
+
+#[derive(Debug)]
+struct ShardWay {
+    jobs: mpsc::Sender<Job>,
+    retention: Arc<Retention>,
 }
 
 /// What became of a send.
@@ -61,7 +77,8 @@ pub(crate) type Outcome = Result<Place, Refusal>;
 struct Job {
     append: Append,
     began: Instant,
-    answer: oneshot::Sender<Outcome>,
+    /// Who waits; nobody for what is offered again, which therefore never expires.
+    answer: Option<oneshot::Sender<Outcome>>,
 }
 
 impl Appender {
@@ -69,9 +86,15 @@ impl Appender {
     pub(crate) fn start(parts: &Parts) -> Appender {
         let start = |shard| {
             let (sender, jobs) = mpsc::channel(APPEND_QUEUE_MAX);
-            let pauses = Backoff::new(PAUSE, PAUSE_MAX);
-            tokio::spawn(ShardAppender { shard, parts: parts.clone(), pauses }.run(jobs));
-            sender
+            let retention = Arc::new(Retention::default());
+            let task = ShardAppender {
+                shard,
+                parts: parts.clone(),
+                pauses: Backoff::new(PAUSE, PAUSE_MAX),
+                retention: Arc::clone(&retention),
+            };
+            tokio::spawn(task.run(jobs));
+            ShardWay { jobs: sender, retention }
         };
         Appender { shards: Shard::all().map(start).collect() }
     }
@@ -85,12 +108,28 @@ impl Appender {
         let (answer, outcome) = oneshot::channel();
         let shard = envelope.room.shard();
         let append = Append { envelope, digest };
-        let job = Job { append, began: Instant::now(), answer };
-        match self.shards[usize::from(shard.number())].try_send(job) {
+        let way = &self.shards[usize::from(shard.number())];
+        if way.retention.is_full() {
+            return Err(full());
+        }
+        let job = Job { append, began: Instant::now(), answer: Some(answer) };
+        match way.jobs.try_send(job) {
             Ok(()) => Ok(outcome),
             Err(mpsc::error::TrySendError::Full(_)) => Err(full()),
             Err(mpsc::error::TrySendError::Closed(_)) => Err(unavailable()),
         }
+    }
+}
+
+impl Appender {
+    /// Lets go of what the database has.
+    pub(crate) fn release(&self, watermark: &Watermark) {
+        self.shards[usize::from(watermark.shard.number())].retention.release(watermark);
+    }
+
+    /// How many accepted entries are not known to be in the database.
+    pub(crate) fn retained(&self) -> usize {
+        self.shards.iter().map(|way| way.retention.len()).sum()
     }
 }
 
@@ -115,6 +154,8 @@ enum TryError {
     Log(#[from] LogError),
     #[error(transparent)]
     Broker(#[from] BrokerError),
+    #[error("the log has no room for what it had accepted")]
+    Full,
     #[error("no answer within {APPEND_TIMEOUT_MS} ms")]
     Timeout,
 }
@@ -123,20 +164,59 @@ struct ShardAppender {
     shard: Shard,
     parts: Parts,
     pauses: Backoff,
+    retention: Arc<Retention>,
 }
 
 impl ShardAppender {
     async fn run(mut self, mut jobs: mpsc::Receiver<Job>) {
         let mut batch = Vec::with_capacity(APPEND_BATCH_MAX);
-        while jobs.recv_many(&mut batch, APPEND_BATCH_MAX).await > 0 {
-            self.settle(std::mem::take(&mut batch)).await;
+        let mut looks = tokio::time::interval(LOOK_INTERVAL);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                count = jobs.recv_many(&mut batch, APPEND_BATCH_MAX) => {
+                    if count == 0 {
+                        return;
+                    }
+                    self.settle(&mut jobs, std::mem::take(&mut batch)).await;
+                }
+                _ = looks.tick() => {
+                    if self.retention.len() > 0 {
+                        self.look().await;
+                        self.settle(&mut jobs, Vec::new()).await;
+                    }
+                }
+            }
         }
     }
 
-    /// Tries until every job is answered.
-    async fn settle(&mut self, mut jobs: Vec<Job>) {
-        while !jobs.is_empty() {
-            let deadline = jobs[0].began + Duration::from_millis(APPEND_TIMEOUT_MS);
+    /// Asks the log for its epoch, and for what of the oldest retained it knows to be persisted.
+    async fn look(&self) {
+        let looked = async {
+            let believed = self.parts.epochs.get(self.shard).await?.number;
+            self.parts.epochs.forget(self.shard, believed);
+            let epoch = self.parts.epochs.get(self.shard).await?.number;
+            for room in self.retention.rooms(epoch) {
+                let page = self.parts.log.room(&room, epoch, Position::MAX, 0).await?;
+                if let Some(page) = page {
+                    self.retention.release_room(&room, epoch, page.persisted);
+                }
+            }
+            Ok::<(), TryError>(())
+        };
+        if let Err(error) = looked.await {
+            warn!(shard = %self.shard, error = ?error, "log does not say where it stands");
+        }
+    }
+
+    /// Tries until every job is answered, and everything retained was offered to the log's epoch.
+    async fn settle(&mut self, more: &mut mpsc::Receiver<Job>, mut jobs: Vec<Job>) {
+        loop {
+            let deadline = Instant::now() + Duration::from_millis(APPEND_TIMEOUT_MS);
+            let deadline = jobs
+                .iter()
+                .find(|job| job.answer.is_some())
+                .map_or(deadline, |job| job.began + Duration::from_millis(APPEND_TIMEOUT_MS));
             let tried = tokio::time::timeout_at(deadline, self.attempt(&mut jobs)).await;
             match tried.unwrap_or(Err(TryError::Timeout)) {
                 Ok(()) => self.pauses.reset(),
@@ -146,19 +226,31 @@ impl ShardAppender {
                 }
             }
             expire(&mut jobs);
+            if jobs.is_empty() {
+                return;
+            }
+            // What came in meanwhile waits here, where its time can run out.
+            while jobs.len() < APPEND_BATCH_MAX
+                && let Ok(job) = more.try_recv()
+            {
+                jobs.push(job);
+            }
         }
     }
 
     /// One try; answers what it can and takes it out of `jobs`.
     async fn attempt(&self, jobs: &mut Vec<Job>) -> Result<(), TryError> {
         let epoch = self.parts.epochs.get(self.shard).await?;
+        self.offer_again(epoch.number, jobs);
         self.answer_late_duplicates(epoch, jobs).await?;
         if jobs.is_empty() {
             return Ok(());
         }
-        let entries: Vec<Append> = jobs.iter().map(|job| job.append.clone()).collect();
+        let count = jobs.len().min(APPEND_BATCH_MAX);
+        let entries: Vec<Append> = jobs[..count].iter().map(|job| job.append.clone()).collect();
         let answers = self.parts.broker.append(self.shard, epoch.number, &entries).await?;
         for (job, done) in jobs.drain(..answers.done.len()).zip(answers.done) {
+            self.retain(&job, &done, epoch.number);
             self.answer(job, outcome(done));
         }
         match answers.stop {
@@ -166,12 +258,39 @@ impl ShardAppender {
             Some(AppendStop::Stale) => self.parts.epochs.forget(self.shard, epoch.number),
             Some(AppendStop::Unhydrated) => self.hydrate(epoch, jobs).await?,
             Some(AppendStop::Full) => {
-                for job in jobs.drain(..) {
+                // What was accepted before waits for room; it is not refused a second time.
+                let (again, fresh) =
+                    std::mem::take(jobs).into_iter().partition(|job| job.answer.is_none());
+                *jobs = again;
+                for job in fresh {
                     self.answer(job, Err(full()));
+                }
+                if !jobs.is_empty() {
+                    return Err(TryError::Full);
                 }
             }
         }
         Ok(())
+    }
+
+    /// What the log accepted under an earlier epoch goes first, in its order.
+    fn offer_again(&self, epoch: u64, jobs: &mut Vec<Job>) {
+        let lost = self.retention.take_below(epoch);
+        if lost.is_empty() {
+            return;
+        }
+        info!(shard = %self.shard, entries = lost.len(), epoch, "offering again");
+        self.parts.metrics.offered_again_total.inc_by(lost.len() as u64);
+        let began = Instant::now();
+        let again = lost.into_iter().map(|append| Job { append, began, answer: None });
+        jobs.splice(0..0, again);
+    }
+
+    fn retain(&self, job: &Job, done: &Answer, epoch: u64) {
+        if let Answer::Placed(Place { position, persisted: false, .. }) = done {
+            let append = job.append.clone();
+            self.retention.keep(Retained { append, position: *position, epoch });
+        }
     }
 
     /// Looks up, in one query, the ids that neither log nor epoch can vouch for.
@@ -220,22 +339,34 @@ impl ShardAppender {
     }
 
     fn answer(&self, job: Job, outcome: Outcome) {
+        let Some(answer) = job.answer else {
+            // Nobody waits; but what was accepted once must not be refused in silence.
+            if let Err(refusal) = outcome {
+                let Envelope { room, id, .. } = &job.append.envelope;
+                error!(room.id = %room, message.id = %id, code = ?refusal.code,
+                    "what was accepted is refused now");
+            }
+            return;
+        };
         let metrics = &self.parts.metrics;
         metrics.append_seconds.observe(job.began.elapsed().as_secs_f64());
         if outcome.as_ref().is_ok_and(|place| place.duplicate) {
             metrics.duplicates_total.inc();
         }
         // The sender may have left; what was done stands all the same.
-        let _ = job.answer.send(outcome);
+        let _ = answer.send(outcome);
     }
 }
 
-/// Answers those that have waited too long.
+/// Answers those that have waited too long; what nobody waits for stays.
 fn expire(jobs: &mut Vec<Job>) {
     let oldest = Duration::from_millis(APPEND_TIMEOUT_MS);
-    let fresh = jobs.partition_point(|job| job.began.elapsed() >= oldest);
-    for job in jobs.drain(..fresh) {
-        let _ = job.answer.send(Err(unavailable()));
+    let expired = |job: &mut Job| job.answer.is_some() && job.began.elapsed() >= oldest;
+    for job in jobs.extract_if(.., expired) {
+        if let Some(answer) = job.answer {
+            // The sender may have left.
+            let _ = answer.send(Err(unavailable()));
+        }
     }
 }
 

@@ -105,6 +105,12 @@ impl Sources {
         Err(SourceError::Unsettled)
     }
 
+    /// Where the log has the room, and what of it is persisted.
+    pub(crate) async fn head(&self, room: &RoomId) -> Result<(Position, Position), SourceError> {
+        let page = self.ring(room, Position::MAX, 0).await?;
+        Ok((page.head, page.persisted))
+    }
+
     /// The whole ring above `after`.
     pub(crate) async fn tail(&self, room: &RoomId, after: Position) -> Result<Tail, SourceError> {
         let mut tail =

@@ -84,6 +84,13 @@ pub const RING_ENTRIES: usize = 1000;
 /// Appends that may wait for one shard on one gateway; beyond it the sender is told `backpressure`.
 pub const APPEND_QUEUE_MAX: usize = 8192;
 
+/// Entries of a shard that one gateway has accepted and the database is not known to have; beyond
+/// it senders are told `backpressure`.
+pub const RETAINED_ENTRIES_MAX: usize = 50_000;
+
+/// Bytes of those.
+pub const RETAINED_BYTES_MAX: usize = 64 * 1024 * 1024;
+
 /// Appends that travel in one call.
 pub const APPEND_BATCH_MAX: usize = 256;
 
@@ -115,6 +122,12 @@ pub const DEAD_LETTERS_IN_A_ROW_MAX: usize = 10;
 
 /// Persisted entries that a shard's log keeps at most, however young.
 pub const LOG_KEPT_ENTRIES_MAX: u64 = 50_000;
+
+/// How often each room's head is compared with the log's, in milliseconds.
+pub const COMPARE_INTERVAL_MS: u64 = 30_000;
+
+/// How long what is published may be on its way to a room, in milliseconds.
+pub const COMPARE_GRACE_MS: u64 = 2_000;
 
 /// How long a room without local members stays subscribed, in milliseconds.
 pub const ROOM_LINGER_MS: u64 = 5_000;
