@@ -74,10 +74,16 @@ shared::settings! {
 }
 
 impl Settings {
+    /// Whether Redis and Postgres lie behind this node, instead of its own memory and file.
+    #[must_use]
+    pub fn is_cluster(&self) -> bool {
+        self.redis_url.is_some() && self.database_url.is_some()
+    }
+
     /// Whether anybody may say who they are.
     #[must_use]
     pub fn is_dev(&self) -> bool {
-        self.dev || self.jwt_secret.is_none()
+        self.dev || (self.jwt_secret.is_none() && !self.is_cluster())
     }
 
     /// Where the page and the WebSocket listen.
@@ -107,10 +113,11 @@ impl Settings {
                 "REDIS_URL",
                 "missing: DATABASE_URL is set, and the cluster mode needs both",
             )),
-            (true, true) => problems.push(Problem::new(
-                "REDIS_URL",
-                "this version has the embedded mode only; unset REDIS_URL and DATABASE_URL",
+            (true, true) if self.jwt_secret.is_none() && !self.dev => problems.push(Problem::new(
+                "ROOMCAST_JWT_SECRET",
+                "missing: a cluster needs it, or --dev to try things out on the loopback",
             )),
+            (true, true) => {}
         }
         if self.connection_timeout_ms.0 <= self.heartbeat_interval_ms.0 {
             let text = "has to be longer than ROOMCAST_HEARTBEAT_INTERVAL_MS";

@@ -21,7 +21,9 @@ const PROGRAM: Program = Program {
 };
 
 fn main() -> ExitCode {
-    let sources = Sources::from_process();
+    // Both processes are often given one environment.
+    let worker = sync_worker::config::Settings::KEYS.iter().map(|key| key.env);
+    let sources = Sources::from_process().tolerating(worker);
     let (settings, _) = match Settings::start(&sources, &PROGRAM, Settings::problems) {
         Ok(started) => started,
         Err(stop) => return stop.exit(),
@@ -42,9 +44,15 @@ fn main() -> ExitCode {
 async fn run(settings: Settings) -> Result<ExitCode, Box<dyn std::error::Error>> {
     let signal = drain::signals()?;
     let greeting = Greeting::of(&settings);
-    let server = Server::start(settings, Clock::system()).await?;
+    let mut server = Server::start(settings, Clock::system()).await?;
     greeting.print(&server);
-    signal.await;
+    tokio::select! {
+        _ = signal => {}
+        error = server.failed() => {
+            server.drain().await;
+            return Err(error.into());
+        }
+    }
     let finished = server.drain().await;
     Ok(if finished { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

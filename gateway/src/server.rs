@@ -1,31 +1,32 @@
 //! One process: builds the node, binds, accepts, drains.
 
+mod backend;
+mod cluster;
+mod embedded;
+
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
-use shared::log::Log;
-use shared::log::memory::MemoryLog;
+use shared::log::redis::connection::Health;
 use shared::process::clock::Clock;
 use shared::process::operator::{self, Operator};
-use shared::process::readiness::{Condition, Readiness};
-use shared::store::Store;
-use shared::store::sqlite::{OpenError, SqliteStore};
+use shared::process::readiness::Readiness;
+use shared::store::sqlite::OpenError;
 use sync_worker::stats::Stats;
-use sync_worker::worker;
 use tokio::net::TcpListener;
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use self::backend::{Backend, Worker};
 use crate::auth::Authenticator;
-use crate::broker::Broker;
 use crate::broker::appender::{self, Appender};
 use crate::broker::epochs::Epochs;
-use crate::broker::memory::MemoryBroker;
 use crate::config::Settings;
 use crate::connections::Connections;
 use crate::handshake::AllowedOrigins;
@@ -37,16 +38,13 @@ use crate::node::Node;
 use crate::relay;
 use crate::roster::Roster;
 
-/// How often the database is asked whether it is there.
-const PING_INTERVAL: Duration = Duration::from_secs(5);
-
-/// How often the log forgets what its time has come for.
-const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
-
 /// How often a leaving node looks whether its connections are gone.
 const LEAVE_POLL: Duration = Duration::from_millis(20);
 
-/// Why a server does not start.
+/// How often gauges that nothing else keeps are told.
+const GAUGE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Why a server does not start, or must not go on.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The embedded database cannot be used.
@@ -60,58 +58,56 @@ pub enum StartError {
         /// Why.
         source: io::Error,
     },
-    /// The list of origins is wrong.
-    #[error("the allowed origins cannot be used")]
-    Origins(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// A setting that only its use finds wrong.
+    #[error("{setting} cannot be used")]
+    Setting {
+        /// The variable.
+        setting: &'static str,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
 }
 
-/// A running gateway in the embedded mode.
+/// A running gateway.
 #[derive(Debug)]
 pub struct Server {
     node: Arc<Node>,
-    store: Arc<SqliteStore>,
     readiness: Readiness,
     address: SocketAddr,
     operator_address: SocketAddr,
-    worker: JoinHandle<()>,
-    stop_worker: CancellationToken,
+    worker: Option<Worker>,
     /// What runs as long as the process does.
     attendants: Vec<JoinHandle<()>>,
-}
-
-/// What the embedded mode is made of, below the node.
-struct Embedded {
-    log: Arc<MemoryLog>,
-    store: Arc<SqliteStore>,
-    clock: Clock,
+    fatal: oneshot::Receiver<StartError>,
 }
 
 impl Server {
-    /// Opens the database, binds both ports and begins to accept.
+    /// Opens or connects what it stands on, binds both ports and begins to accept. In a cluster,
+    /// what is down is waited for: the node listens and is not ready.
     ///
     /// # Errors
     /// Says what cannot be opened or bound; nothing is left running then.
     pub async fn start(settings: Settings, clock: Clock) -> Result<Server, StartError> {
         let registry = prometheus::Registry::new();
         let metrics = Arc::new(Metrics::register(&registry));
-        let sync_metrics = Arc::new(sync_worker::metrics::Metrics::register(&registry));
-        let listener = bind(SocketAddr::new(settings.address(), settings.port)).await?;
-        let store = Arc::new(SqliteStore::open(&settings.data_dir, clock.clone())?);
-        let (log, deliveries) = MemoryLog::new(clock.clone(), settings.log_entries_max);
-        let embedded = Embedded { log: Arc::new(log), store: Arc::clone(&store), clock };
-        let sync_stats = Arc::new(Stats::default());
-        let worker_parts = embedded.worker(&settings, sync_metrics, Arc::clone(&sync_stats));
-        let node = Arc::new(embedded.node(settings, metrics)?);
-
         let readiness = Readiness::new();
-        let database = readiness.condition("database");
+        let listener = bind(SocketAddr::new(settings.address(), settings.port)).await?;
+        let backend = if settings.is_cluster() {
+            cluster::start(&settings, &clock, &readiness)?
+        } else {
+            embedded::start(&settings, &clock, &registry, &readiness)?
+        };
+        let node = Arc::new(node(settings, clock, metrics, &backend)?);
+        let Backend { deliveries, mut attendants, worker, redis, fatal, .. } = backend;
+
         let began = Instant::now();
+        let sync = worker.as_ref().map(|worker| Arc::clone(&worker.stats));
         let (stats_node, settings) = (Arc::clone(&node), &node.settings);
         let operator_address = SocketAddr::new(settings.operator_bind, settings.operator_port);
         let operator = Operator {
             readiness: readiness.clone(),
             registry,
-            stats: Arc::new(move || stats(&stats_node, &sync_stats, began)),
+            stats: Arc::new(move || stats(&stats_node, redis.as_deref(), sync.as_deref(), began)),
             extra: None,
         };
         let operator = operator
@@ -120,29 +116,17 @@ impl Server {
             .map_err(|source| StartError::Bind { address: operator_address, source })?;
         let operator_address = operator.local_addr();
         let address = listener.local_addr().unwrap_or(SocketAddr::new(settings.address(), 0));
-
-        let stop_worker = CancellationToken::new();
-        let worker = tokio::spawn(worker::run(worker_parts, stop_worker.clone()));
-        let attendants = vec![
+        attendants.extend([
             tokio::spawn(operator.serve(CancellationToken::new())),
             tokio::spawn(relay::run(Arc::clone(&node), deliveries)),
             tokio::spawn(heartbeat(Arc::clone(&node))),
             tokio::spawn(retire_rooms(Arc::clone(&node))),
-            tokio::spawn(sweep(embedded.log)),
-            tokio::spawn(watch(Arc::clone(&store), database)),
+            tokio::spawn(compare_rooms(Arc::clone(&node))),
+            tokio::spawn(tell_gauges(Arc::clone(&node))),
             tokio::spawn(accept(listener, Arc::clone(&node))),
-        ];
+        ]);
         info!(%address, %operator_address, "gateway listens");
-        Ok(Server {
-            node,
-            store,
-            readiness,
-            address,
-            operator_address,
-            worker,
-            stop_worker,
-            attendants,
-        })
+        Ok(Server { node, readiness, address, operator_address, worker, attendants, fatal })
     }
 
     /// Where the page and the WebSocket are.
@@ -157,8 +141,16 @@ impl Server {
         self.operator_address
     }
 
+    /// Waits for what makes going on impossible, such as a database with another number of shards.
+    pub async fn failed(&mut self) -> StartError {
+        match (&mut self.fatal).await {
+            Ok(error) => error,
+            Err(_) => std::future::pending().await,
+        }
+    }
+
     /// Leaves: not ready, no new connections; what was asked is answered and every client sent
-    /// elsewhere; the log goes into the database; the database is closed. Says whether all of that
+    /// elsewhere; in the embedded mode the log goes into the database. Says whether all of that
     /// was done in time.
     pub async fn drain(self) -> bool {
         let patience = self.node.settings.drain_timeout_ms.duration();
@@ -169,9 +161,11 @@ impl Server {
             while node.connections.len() > 0 {
                 tokio::time::sleep(LEAVE_POLL).await;
             }
-            self.stop_worker.cancel();
-            // A panic of the worker was reported when it happened.
-            let _ = self.worker.await;
+            if let Some(Worker { task, stop, .. }) = self.worker {
+                stop.cancel();
+                // A panic of the worker was reported when it happened.
+                let _ = task.await;
+            }
         })
         .await
         .is_ok();
@@ -182,72 +176,50 @@ impl Server {
         for attendant in self.attendants {
             attendant.abort();
         }
-        self.store.close().await;
+        self.node.store.close().await;
         finished
     }
 }
 
-impl Embedded {
-    fn worker(
-        &self,
-        settings: &Settings,
-        metrics: Arc<sync_worker::metrics::Metrics>,
-        stats: Arc<Stats>,
-    ) -> worker::Parts {
-        worker::Parts {
-            log: self.log.clone(),
-            store: self.store.clone(),
-            settings: worker::Settings {
-                batch_entries: settings.sync_batch_size,
-                batch_interval: settings.sync_interval_ms.duration(),
-                retry_delay: settings.sync_retry_delay_ms.duration(),
-                retry_delay_max: settings.sync_retry_delay_max_ms.duration(),
-                log_keep: Duration::ZERO,
-            },
-            lease: None,
-            metrics,
-            stats,
-            clock: self.clock.clone(),
-            lag: Arc::default(),
-        }
-    }
-
-    fn node(&self, settings: Settings, metrics: Arc<Metrics>) -> Result<Node, StartError> {
-        let origins = AllowedOrigins::parse(settings.origins())
-            .map_err(|error| StartError::Origins(Box::new(error)))?;
-        let log: Arc<dyn Log> = self.log.clone();
-        let store: Arc<dyn Store> = self.store.clone();
-        let broker: Arc<dyn Broker> = Arc::new(MemoryBroker::new(Arc::clone(&self.log)));
-        let epochs = Arc::new(Epochs::new(Arc::clone(&log), Arc::clone(&store)));
-        let appender = Appender::start(&appender::Parts {
-            broker: Arc::clone(&broker),
-            log: Arc::clone(&log),
-            store: Arc::clone(&store),
-            epochs: Arc::clone(&epochs),
-            clock: self.clock.clone(),
-            metrics: Arc::clone(&metrics),
-        });
-        let hub = Hub::new(hub::Parts {
-            broker: Arc::clone(&broker),
-            sources: Sources { log, store: Arc::clone(&store), epochs },
-            metrics: Arc::clone(&metrics),
-            empty: tokio::sync::Notify::new(),
-        });
-        Ok(Node {
-            authenticator: Authenticator::new(settings.jwt_secret.as_ref(), settings.is_dev()),
-            origins,
-            clock: self.clock.clone(),
-            connections: Connections::new(),
-            roster: Arc::new(Roster::default()),
-            leaving: CancellationToken::new(),
-            settings,
-            metrics,
-            hub,
-            appender,
-            broker,
-            store,
-        })
-    }
+fn node(
+    settings: Settings,
+    clock: Clock,
+    metrics: Arc<Metrics>,
+    backend: &Backend,
+) -> Result<Node, StartError> {
+    let origins = AllowedOrigins::parse(settings.origins()).map_err(|error| {
+        StartError::Setting { setting: "ROOMCAST_ALLOWED_ORIGINS", source: Box::new(error) }
+    })?;
+    let Backend { log, store, broker, .. } = backend;
+    let epochs = Arc::new(Epochs::new(Arc::clone(log), Arc::clone(store)));
+    let appender = Appender::start(&appender::Parts {
+        broker: Arc::clone(broker),
+        log: Arc::clone(log),
+        store: Arc::clone(store),
+        epochs: Arc::clone(&epochs),
+        clock: clock.clone(),
+        metrics: Arc::clone(&metrics),
+    });
+    let hub = Hub::new(hub::Parts {
+        broker: Arc::clone(broker),
+        sources: Sources { log: Arc::clone(log), store: Arc::clone(store), epochs },
+        metrics: Arc::clone(&metrics),
+        empty: tokio::sync::Notify::new(),
+    });
+    Ok(Node {
+        authenticator: Authenticator::new(settings.jwt_secret.as_ref(), settings.is_dev()),
+        origins,
+        clock,
+        connections: Connections::new(),
+        roster: Arc::new(Roster::default()),
+        leaving: CancellationToken::new(),
+        settings,
+        metrics,
+        hub,
+        appender,
+        broker: Arc::clone(broker),
+        store: Arc::clone(store),
+    })
 }
 
 async fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
@@ -277,31 +249,28 @@ async fn retire_rooms(node: Arc<Node>) {
     node.hub.retire_rooms().await;
 }
 
-async fn sweep(log: Arc<MemoryLog>) {
-    let mut ticks = tokio::time::interval(SWEEP_INTERVAL);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        ticks.tick().await;
-        log.sweep();
-    }
+async fn compare_rooms(node: Arc<Node>) {
+    node.hub.compare_rooms().await;
 }
 
-/// Says whether the database answers.
-async fn watch(store: Arc<SqliteStore>, database: Condition) {
+async fn tell_gauges(node: Arc<Node>) {
+    let told = |count| i64::try_from(count).unwrap_or(i64::MAX);
     loop {
-        match store.ping().await {
-            Ok(()) => database.ready(),
-            Err(error) => {
-                warn!(error = ?error, "database does not answer");
-                database.not_ready("the database does not answer");
-            }
-        }
-        tokio::time::sleep(PING_INTERVAL).await;
+        node.metrics.rooms.set(told(node.hub.len()));
+        node.metrics.retained_entries.set(told(node.appender.retained()));
+        tokio::time::sleep(GAUGE_INTERVAL).await;
     }
 }
 
 /// What `/stats` says, under the seed's names; times in milliseconds.
-fn stats(node: &Node, sync: &Stats, began: Instant) -> serde_json::Value {
+fn stats(
+    node: &Node,
+    redis: Option<&Health>,
+    sync: Option<&Stats>,
+    began: Instant,
+) -> serde_json::Value {
+    let no_redis =
+        || json!({"isConnected": false, "lastPing": null, "errorCount": 0, "reconnectAttempts": 0});
     json!({
         "connections": {
             "totalConnections": node.connections.total(),
@@ -310,12 +279,7 @@ fn stats(node: &Node, sync: &Stats, began: Instant) -> serde_json::Value {
             "totalMessages": node.metrics.messages_in_total.get(),
             "uptime": u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
         },
-        "redis": {
-            "isConnected": false,
-            "lastPing": null,
-            "errorCount": 0,
-            "reconnectAttempts": 0,
-        },
-        "sync": sync.to_json(),
+        "redis": redis.map_or_else(no_redis, Health::to_json),
+        "sync": sync.map_or_else(|| Stats::default().to_json(), Stats::to_json),
     })
 }

@@ -109,7 +109,8 @@ pub struct Watermark {
     pub epoch: u64,
     /// Everything in the log up to here is in the database or among its dead letters.
     pub upto: LogId,
-    /// The rooms that moved, and how far each is now.
+    /// The rooms that moved, and how far each is now; a room that moved in several epochs stands
+    /// once for each, in their order.
     pub rooms: Vec<(RoomId, Position)>,
     /// What became a dead letter on the way.
     pub rejected: Vec<RejectedEntry>,

@@ -280,6 +280,9 @@ pub trait Store: Send + Sync + 'static {
 
     /// Whether the database answers.
     async fn ping(&self) -> Result<(), StoreError>;
+
+    /// Finishes what was asked and lets go of the database; later calls are `Unavailable`.
+    async fn close(&self);
 }
 
 /// The name space of [`derived_id`]; chosen once.

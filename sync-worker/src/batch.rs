@@ -1,5 +1,7 @@
 //! From entries of the log to one transaction, and which of its rows are at fault.
 
+use std::collections::BTreeMap;
+
 use shared::contract::envelope::{EntryKind, Envelope};
 use shared::contract::id::{RoomId, Shard};
 use shared::contract::message::{Message, Metadata};
@@ -18,7 +20,8 @@ pub(crate) struct Entries {
     rows: Vec<(LogEntry, Envelope, Row)>,
     /// Those that are given up.
     dead: Vec<(LogEntry, Option<Envelope>, DeadLetter)>,
-    heads: Vec<(RoomId, Position)>,
+    /// How far each room gets, epoch by epoch: a position speaks for its own epoch only.
+    reached: BTreeMap<(RoomId, u64), Position>,
     upto: LogId,
     oldest_ms: Option<i64>,
 }
@@ -52,7 +55,7 @@ impl Entries {
             shard,
             rows: Vec::with_capacity(entries.len()),
             dead: Vec::new(),
-            heads: Vec::new(),
+            reached: BTreeMap::new(),
             upto,
             oldest_ms: None,
         };
@@ -73,10 +76,8 @@ impl Entries {
         };
         self.oldest_ms.get_or_insert(envelope.accepted_at.0);
         if let Some(position) = entry.position {
-            match self.heads.iter_mut().find(|(room, _)| *room == envelope.room) {
-                Some((_, head)) => *head = position.max(*head),
-                None => self.heads.push((envelope.room.clone(), position)),
-            }
+            let reached = self.reached.entry((envelope.room.clone(), position.epoch)).or_default();
+            *reached = position.max(*reached);
         }
         match row(&entry, &envelope) {
             Ok(Some(row)) => self.rows.push((entry, envelope, row)),
@@ -116,8 +117,15 @@ impl Entries {
             lease: lease.cloned(),
             rows: self.rows.iter().map(|(_, _, row)| row.clone()).collect(),
             dead: self.dead.iter().map(|(_, _, letter)| letter.clone()).collect(),
-            heads: self.heads.clone(),
+            heads: self.heads(),
         }
+    }
+
+    /// Each room once.
+    fn heads(&self) -> Vec<(RoomId, Position)> {
+        // Epochs ascend within a room, so the last one stays.
+        let heads = self.reached.iter().map(|((room, _), position)| (room.clone(), *position));
+        heads.collect::<BTreeMap<_, _>>().into_iter().collect()
     }
 
     /// What the log and the gateways are told after the commit; the log may forget up to `forget`.
@@ -142,7 +150,7 @@ impl Entries {
             shard: self.shard,
             epoch,
             upto: self.upto,
-            rooms: self.heads.clone(),
+            rooms: self.reached.iter().map(|((room, _), upto)| (room.clone(), *upto)).collect(),
             rejected: rejected.collect(),
             forget,
             ids: stored.chain(dead).map(remembered).collect(),

@@ -2,6 +2,7 @@
 //!
 //! The gateway's embedded mode runs it in its own process; modules are declared outermost first.
 
+pub mod config;
 pub mod worker;
 mod shard_reader;
 mod batch;

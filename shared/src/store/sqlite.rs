@@ -321,6 +321,10 @@ impl Store for SqliteStore {
         self.read(query::dead_letters).await
     }
 
+    async fn close(&self) {
+        SqliteStore::close(self).await;
+    }
+
     async fn ping(&self) -> Result<(), StoreError> {
         // Both ways in: a database that can be read but not written is no help.
         self.read(shards::ping).await?;

@@ -3,6 +3,7 @@
 //! Subscriptions have connections of their own: on a shared one, a reply was seen to be taken for
 //! another command's after a reconnect.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
@@ -154,6 +155,22 @@ impl RedisConnection {
         let outcome = call.invoke_async(&mut self.manager.clone()).await;
         self.health.note(&outcome);
         outcome
+    }
+
+    /// What this Redis does when it is full; `None` where it does not say.
+    ///
+    /// # Errors
+    /// When Redis does not answer.
+    pub async fn eviction_policy(&self) -> Result<Option<String>, RedisError> {
+        let mut pipe = redis::pipe();
+        pipe.cmd("CONFIG").arg("GET").arg("maxmemory-policy");
+        let asked: Result<(HashMap<String, String>,), RedisError> = self.pipeline(&pipe).await;
+        match asked {
+            Ok((mut policy,)) => Ok(policy.remove("maxmemory-policy")),
+            // Hosted servers forbid CONFIG; that is an answer too.
+            Err(error) if error.is_io_error() || error.is_timeout() => Err(error),
+            Err(_) => Ok(None),
+        }
     }
 
     /// Sends commands together.

@@ -10,6 +10,8 @@ pub struct Sources {
     variables: BTreeMap<OsString, OsString>,
     /// Without the program's name.
     arguments: Vec<OsString>,
+    /// Variables that another process of ours knows.
+    elsewhere: Vec<&'static str>,
 }
 
 /// Without the values, some of which are secrets.
@@ -26,6 +28,7 @@ impl Sources {
         Self {
             variables: std::env::vars_os().collect(),
             arguments: std::env::args_os().skip(1).collect(),
+            elsewhere: Vec::new(),
         }
     }
 
@@ -33,13 +36,21 @@ impl Sources {
     #[must_use]
     pub fn from_map(variables: &[(&str, &str)]) -> Self {
         let variables = variables.iter().map(|(name, value)| (name.into(), value.into()));
-        Self { variables: variables.collect(), arguments: Vec::new() }
+        Self { variables: variables.collect(), ..Self::default() }
     }
 
     /// The same with these arguments, the program's name not among them.
     #[must_use]
     pub fn with_arguments(mut self, arguments: &[&str]) -> Self {
         self.arguments = arguments.iter().map(OsString::from).collect();
+        self
+    }
+
+    /// The same; these variables are not misspelt, they are for another process that is given the
+    /// same environment.
+    #[must_use]
+    pub fn tolerating(mut self, elsewhere: impl IntoIterator<Item = &'static str>) -> Self {
+        self.elsewhere.extend(elsewhere);
         self
     }
 
@@ -58,7 +69,10 @@ impl Sources {
     /// The variables that claim to be settings of ours: set, and not Kubernetes' own.
     pub(super) fn claimed(&self) -> impl Iterator<Item = &str> {
         self.variables.keys().filter_map(|name| name.to_str()).filter(|name| {
-            name.starts_with("ROOMCAST_") && !is_service_link(name) && self.variable(name).is_some()
+            name.starts_with("ROOMCAST_")
+                && !is_service_link(name)
+                && !self.elsewhere.contains(name)
+                && self.variable(name).is_some()
         })
     }
 }

@@ -1,0 +1,39 @@
+//! What a node stands on: a log, a database, a broker. Embedded, or those of a cluster.
+
+use std::sync::Arc;
+
+use shared::log::redis::connection::Health;
+use shared::log::{Delivery, Log};
+use shared::store::Store;
+use sync_worker::stats::Stats;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::StartError;
+use crate::broker::Broker;
+
+/// What lies below a node.
+pub(super) struct Backend {
+    pub(super) log: Arc<dyn Log>,
+    pub(super) store: Arc<dyn Store>,
+    pub(super) broker: Arc<dyn Broker>,
+    /// What the broker delivers.
+    pub(super) deliveries: mpsc::Receiver<Delivery>,
+    /// What runs as long as the process does.
+    pub(super) attendants: Vec<JoinHandle<()>>,
+    /// Only in the embedded mode.
+    pub(super) worker: Option<Worker>,
+    /// Only in a cluster.
+    pub(super) redis: Option<Arc<Health>>,
+    /// Told when it turns out that this process must not go on.
+    pub(super) fatal: oneshot::Receiver<StartError>,
+}
+
+/// The sync-worker's loop inside this process.
+#[derive(Debug)]
+pub(super) struct Worker {
+    pub(super) task: JoinHandle<()>,
+    pub(super) stop: CancellationToken,
+    pub(super) stats: Arc<Stats>,
+}

@@ -1,0 +1,71 @@
+//! The cluster mode: the log in Redis, Postgres behind it, the workers elsewhere.
+
+use std::sync::Arc;
+
+use shared::attend::{self, Unfit};
+use shared::log::redis::RedisLog;
+use shared::log::redis::connection::RedisConnection;
+use shared::process::clock::Clock;
+use shared::process::readiness::Readiness;
+use shared::process::settings::Secret;
+use shared::store::postgres::{self, PostgresStore};
+use tokio::sync::oneshot;
+use uuid::Uuid;
+
+use super::StartError;
+use super::backend::Backend;
+use crate::broker::redis::RedisBroker;
+use crate::config::Settings;
+
+/// Names both servers and begins to look after them; nothing is waited for.
+pub(super) fn start(
+    settings: &Settings,
+    clock: &Clock,
+    readiness: &Readiness,
+) -> Result<Backend, StartError> {
+    let wrong = |setting| {
+        move |source: Box<dyn std::error::Error + Send + Sync>| StartError::Setting {
+            setting,
+            source,
+        }
+    };
+    let given = |url: &Option<Secret>| url.clone().unwrap_or_default();
+    let password = settings.redis_token.as_ref();
+    let connection = RedisConnection::new(&given(&settings.redis_url), password, clock.clone())
+        .map_err(|error| wrong("REDIS_URL")(error.into()))?;
+    let store =
+        PostgresStore::connect(&given(&settings.database_url), postgres::Settings::default())
+            .map_err(|error| wrong("DATABASE_URL")(error.into()))?;
+    let store = Arc::new(store);
+    let log = RedisLog::new(connection.clone(), settings.log_entries_max);
+    let node = Uuid::new_v4().to_string();
+    let heard = readiness.condition("redis");
+    let (broker, deliveries) = RedisBroker::start(log.clone(), &node, heard);
+    let (tell, fatal) = oneshot::channel();
+    let database = readiness.condition("database");
+    let attended = attend(Arc::clone(&store), database, connection.clone(), tell);
+    Ok(Backend {
+        log: Arc::new(log),
+        store,
+        broker: Arc::new(broker),
+        deliveries,
+        attendants: vec![tokio::spawn(attended)],
+        worker: None,
+        redis: Some(Arc::clone(connection.health())),
+        fatal,
+    })
+}
+
+async fn attend(
+    store: Arc<PostgresStore>,
+    database: shared::process::readiness::Condition,
+    redis: RedisConnection,
+    tell: oneshot::Sender<StartError>,
+) {
+    let (setting, unfit): (&str, Unfit) = tokio::select! {
+        unfit = attend::database(store, database) => ("DATABASE_URL", unfit),
+        unfit = attend::redis(redis, None) => ("REDIS_URL", unfit),
+    };
+    // The process may be leaving already.
+    let _ = tell.send(StartError::Setting { setting, source: Box::new(unfit) });
+}

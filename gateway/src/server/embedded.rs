@@ -1,0 +1,100 @@
+//! The embedded mode: the log in memory, the worker's loop inside, an SQLite file.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus::Registry;
+use shared::log::memory::MemoryLog;
+use shared::process::clock::Clock;
+use shared::process::readiness::{Condition, Readiness};
+use shared::store::Store;
+use shared::store::sqlite::SqliteStore;
+use sync_worker::metrics::Metrics;
+use sync_worker::stats::Stats;
+use sync_worker::worker;
+use tokio::sync::oneshot;
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use super::StartError;
+use super::backend::{Backend, Worker};
+use crate::broker::memory::MemoryBroker;
+use crate::config::Settings;
+
+/// How often the database is asked whether it is there.
+const PING_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How often the log forgets what its time has come for.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Opens the database and starts the loop that fills it.
+pub(super) fn start(
+    settings: &Settings,
+    clock: &Clock,
+    registry: &Registry,
+    readiness: &Readiness,
+) -> Result<Backend, StartError> {
+    let store = Arc::new(SqliteStore::open(&settings.data_dir, clock.clone())?);
+    let (log, deliveries) = MemoryLog::new(clock.clone(), settings.log_entries_max);
+    let log = Arc::new(log);
+    let stats = Arc::new(Stats::default());
+    let parts = worker::Parts {
+        log: log.clone(),
+        store: store.clone(),
+        settings: worker::Settings {
+            batch_entries: settings.sync_batch_size,
+            batch_interval: settings.sync_interval_ms.duration(),
+            retry_delay: settings.sync_retry_delay_ms.duration(),
+            retry_delay_max: settings.sync_retry_delay_max_ms.duration(),
+            log_keep: Duration::ZERO,
+        },
+        lease: None,
+        metrics: Arc::new(Metrics::register(registry)),
+        stats: Arc::clone(&stats),
+        clock: clock.clone(),
+        lag: Arc::default(),
+    };
+    let stop = CancellationToken::new();
+    let task = tokio::spawn(worker::run(parts, stop.clone()));
+    let database = readiness.condition("database");
+    let attendants = vec![
+        tokio::spawn(sweep(Arc::clone(&log))),
+        tokio::spawn(watch(Arc::clone(&store), database)),
+    ];
+    // Dropped at once: nothing is found out later.
+    let (_, fatal) = oneshot::channel();
+    Ok(Backend {
+        broker: Arc::new(MemoryBroker::new(Arc::clone(&log))),
+        log,
+        store,
+        deliveries,
+        attendants,
+        worker: Some(Worker { task, stop, stats }),
+        redis: None,
+        fatal,
+    })
+}
+
+async fn sweep(log: Arc<MemoryLog>) {
+    let mut ticks = tokio::time::interval(SWEEP_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        log.sweep();
+    }
+}
+
+/// Says whether the database answers.
+async fn watch(store: Arc<SqliteStore>, database: Condition) {
+    loop {
+        match store.ping().await {
+            Ok(()) => database.ready(),
+            Err(error) => {
+                warn!(error = ?error, "database does not answer");
+                database.not_ready("the database does not answer");
+            }
+        }
+        tokio::time::sleep(PING_INTERVAL).await;
+    }
+}

@@ -1,0 +1,167 @@
+//! The `sync-worker` binary: settings, loop, signal, drain.
+
+use std::error::Error;
+use std::io::Write;
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use shared::attend;
+use shared::log::redis::RedisLog;
+use shared::log::redis::connection::{Health, RedisConnection};
+use shared::process::clock::Clock;
+use shared::process::drain;
+use shared::process::operator::Operator;
+use shared::process::readiness::Readiness;
+use shared::process::settings::{Program, Sources};
+use shared::process::telemetry;
+use shared::store::Lease;
+use shared::store::postgres::{self, PostgresStore};
+use sync_worker::config::{GATEWAY_VARIABLES, Settings};
+use sync_worker::metrics::Metrics;
+use sync_worker::stats::Stats;
+use sync_worker::worker::{self, Parts};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+use uuid::Uuid;
+
+const PROGRAM: Program = Program {
+    name: "sync-worker",
+    about: "Moves Roomcast's log from Redis into Postgres, each entry exactly once.",
+    version: env!("CARGO_PKG_VERSION"),
+    words: None,
+};
+
+/// The worker never appends; no cap applies to it.
+const ENTRIES_MAX: usize = usize::MAX;
+
+/// `EX_CONFIG`: what it was told to work with is unfit.
+const UNFIT: u8 = 78;
+
+fn main() -> ExitCode {
+    // Both processes are often given one environment.
+    let sources = Sources::from_process().tolerating(GATEWAY_VARIABLES.iter().copied());
+    let (settings, _) = match Settings::start(&sources, &PROGRAM, Settings::problems) {
+        Ok(started) => started,
+        Err(stop) => return stop.exit(),
+    };
+    if let Err(error) = telemetry::start(settings.log_format, &settings.log) {
+        return fail(&error, 1);
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&error, 1),
+    };
+    match runtime.block_on(run(&settings)) {
+        Ok(code) => code,
+        Err(error) => fail(&*error, 1),
+    }
+}
+
+/// What a worker works with.
+struct Servers {
+    redis: RedisConnection,
+    store: Arc<PostgresStore>,
+}
+
+impl Servers {
+    fn of(settings: &Settings, clock: &Clock) -> Result<Servers, Box<dyn Error>> {
+        let redis_url = settings.redis_url.clone().unwrap_or_default();
+        let password = settings.redis_token.as_ref();
+        let redis = RedisConnection::new(&redis_url, password, clock.clone())?;
+        let database_url = settings.database_url.clone().unwrap_or_default();
+        let store = PostgresStore::connect(&database_url, postgres::Settings::default())?;
+        Ok(Servers { redis, store: Arc::new(store) })
+    }
+}
+
+async fn run(settings: &Settings) -> Result<ExitCode, Box<dyn Error>> {
+    let signal = drain::signals()?;
+    let clock = Clock::system();
+    let Servers { redis, store } = Servers::of(settings, &clock)?;
+    let (registry, readiness) = (prometheus::Registry::new(), Readiness::new());
+    let (database_ready, redis_ready) =
+        (readiness.condition("database"), readiness.condition("redis"));
+    let stats = Arc::new(Stats::default());
+    let parts = parts(settings, clock, &registry, &stats, &redis, &store);
+
+    let (told, health) = (Arc::clone(&stats), Arc::clone(redis.health()));
+    let operator = Operator {
+        readiness: readiness.clone(),
+        registry,
+        stats: Arc::new(move || report(&told, &health)),
+        extra: None,
+    };
+    let address = SocketAddr::new(settings.operator_bind, settings.operator_port);
+    let operator = operator.bind(address).await?;
+    info!(operator_address = %operator.local_addr(), "sync-worker runs");
+    tokio::spawn(operator.serve(CancellationToken::new()));
+
+    let stop = CancellationToken::new();
+    let mut work = tokio::spawn(worker::run(parts, stop.clone()));
+    let unfit = tokio::select! {
+        _ = signal => None,
+        unfit = attend::database(Arc::clone(&store), database_ready) => Some(unfit),
+        unfit = attend::redis(redis, Some(redis_ready)) => Some(unfit),
+        ended = &mut work => return Err(ended.map_or_else(Into::into, |()| "ended early".into())),
+    };
+    readiness.begin_drain();
+    stop.cancel();
+    let drained = tokio::time::timeout(settings.drain_timeout_ms.duration(), work).await;
+    if let Some(unfit) = unfit {
+        return Ok(fail(&unfit, UNFIT));
+    }
+    if drained.is_err() {
+        warn!("leaving in the middle of a batch; the next owner finishes it");
+        return Ok(ExitCode::FAILURE);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn parts(
+    settings: &Settings,
+    clock: Clock,
+    registry: &prometheus::Registry,
+    stats: &Arc<Stats>,
+    redis: &RedisConnection,
+    store: &Arc<PostgresStore>,
+) -> Parts {
+    Parts {
+        log: Arc::new(RedisLog::new(redis.clone(), ENTRIES_MAX)),
+        store: store.clone(),
+        settings: worker::Settings {
+            batch_entries: settings.sync_batch_size,
+            batch_interval: settings.sync_interval_ms.duration(),
+            retry_delay: settings.sync_retry_delay_ms.duration(),
+            retry_delay_max: settings.sync_retry_delay_max_ms.duration(),
+            log_keep: settings.log_keep_ms.duration(),
+        },
+        lease: Some(Lease { owner: Uuid::new_v4().to_string(), ms: settings.lease_ms.0 }),
+        metrics: Arc::new(Metrics::register(registry)),
+        stats: Arc::clone(stats),
+        clock,
+        lag: Arc::default(),
+    }
+}
+
+/// What `/stats` says, under the seed's names.
+fn report(stats: &Stats, redis: &Health) -> Value {
+    let nobody = json!({
+        "totalConnections": 0, "activeConnections": 0, "totalRooms": 0, "totalMessages": 0,
+        "uptime": 0,
+    });
+    json!({"connections": nobody, "redis": redis.to_json(), "sync": stats.to_json()})
+}
+
+fn fail(error: &dyn Error, code: u8) -> ExitCode {
+    let mut text = format!("sync-worker: {error}");
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(&format!(": {error}"));
+        source = error.source();
+    }
+    text.push('\n');
+    let _ = std::io::stderr().write_all(text.as_bytes());
+    ExitCode::from(code)
+}
