@@ -1,9 +1,9 @@
 //! A connection's life, top to bottom: prove who you are, be welcomed, ask and be told, close.
 
-pub(crate) mod assembler;
-mod control_budget;
 mod reader;
 mod writer;
+pub(crate) mod assembler;
+mod control_budget;
 
 use std::sync::Arc;
 use std::time::Duration;
