@@ -1,2 +1,3 @@
 //! Placeholder.
 mod store_contract;
+mod tidy;
