@@ -180,7 +180,7 @@ fn welcome(node: &Node, handle: &Handle, identity: &Identity) -> Frame {
         page_rows: PAGE_ROWS_MAX,
     };
     let welcome = Welcome {
-        protocol: SUBPROTOCOL,
+        protocol: SUBPROTOCOL.into(),
         connection_id: handle.number.to_string(),
         user_id: identity.user.clone(),
         heartbeat_ms: settings.heartbeat_interval_ms.0,

@@ -1,3 +1,4 @@
 //! Placeholder.
 mod store_contract;
 mod tidy;
+mod protocol_md;
