@@ -2,3 +2,4 @@
 mod store_contract;
 mod tidy;
 mod protocol_md;
+mod readme;
