@@ -1,9 +1,9 @@
 //! A connection's life, top to bottom: prove who you are, be welcomed, ask and be told, close.
 
-pub(crate) mod assembler;
-mod control_budget;
 mod reader;
 mod writer;
+pub(crate) mod assembler;
+mod control_budget;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -180,7 +180,7 @@ fn welcome(node: &Node, handle: &Handle, identity: &Identity) -> Frame {
         page_rows: PAGE_ROWS_MAX,
     };
     let welcome = Welcome {
-        protocol: SUBPROTOCOL,
+        protocol: SUBPROTOCOL.into(),
         connection_id: handle.number.to_string(),
         user_id: identity.user.clone(),
         heartbeat_ms: settings.heartbeat_interval_ms.0,

@@ -1,11 +1,11 @@
 //! Which local connections are in which room.
 
+mod synchronise;
 mod catch_up;
-mod logged;
-mod recent;
 pub(crate) mod room;
 pub(crate) mod sources;
-mod synchronise;
+mod recent;
+mod logged;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -5,5 +5,6 @@
 pub mod worker;
 mod shard_reader;
 mod batch;
+mod parts;
 pub mod metrics;
 pub mod stats;

@@ -69,7 +69,7 @@ pub const RECENT_ENTRIES_MAX: usize = 512;
 /// Bytes of a room's remembered entries on a node.
 pub const RECENT_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// Publications that a room keeps while it is being synchronised; beyond it the reading starts anew.
+/// Publications that a room keeps while it is synchronised; beyond it the reading starts anew.
 pub const SYNC_BUFFER_ENTRIES_MAX: usize = 4096;
 
 /// Entries read from the ring or the database in one step of synchronising or catching up.

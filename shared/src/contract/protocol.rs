@@ -1,7 +1,11 @@
 //! The native protocol, `roomcast.v1`: what a client can ask, what it is answered, what it is told.
 //!
-//! `PROTOCOL.md` shows every one of these by example. Every wire name is written once, here.
+//! Every wire name is written once, here. What follows is `PROTOCOL.md`, the same by example; a
+//! test reads its examples with these types.
+//!
+#![doc = include_str!("../../PROTOCOL.md")]
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -173,7 +177,7 @@ pub enum Durability {
 }
 
 /// Reply to `auth`.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AuthReply {
     /// When the proof ends, and with it the connection unless refreshed; absent when never.
@@ -181,7 +185,7 @@ pub struct AuthReply {
 }
 
 /// Reply to `room:join`, without its `messages`, which are spliced in already encoded.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct JoinReply {
     /// The room.
@@ -205,7 +209,7 @@ pub struct JoinReply {
 }
 
 /// Reply to `room:leave`.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Done {}
 
 /// Reply to `message:send`.
@@ -225,7 +229,7 @@ pub struct SendReply {
 }
 
 /// Reply to `history:get`, without its `messages`.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct HistoryReply {
     /// There are more on the side that was asked for.
@@ -268,11 +272,11 @@ pub enum EventName {
 }
 
 /// Data of `welcome`.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Welcome {
     /// [`SUBPROTOCOL`].
-    pub protocol: &'static str,
+    pub protocol: Cow<'static, str>,
     /// Names this connection in the server's logs.
     pub connection_id: String,
     /// Who the server takes the client for.
@@ -284,7 +288,7 @@ pub struct Welcome {
 }
 
 /// The limits of a connection.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct WelcomeLimits {
     /// Largest frame or fragmented message, in bytes.
@@ -322,7 +326,7 @@ pub struct Rejected {
 }
 
 /// What `room:error` says: a refusal without a `ref`, or something that happened to a room.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum RoomErrorCode {
     /// A command without a `ref` was refused.
@@ -332,7 +336,7 @@ pub enum RoomErrorCode {
 }
 
 /// What can happen to a room one is in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RoomNotice {
     /// What the client has cannot be continued: it is out of the room; join anew without `since`.
@@ -362,7 +366,7 @@ pub struct RoomError<'a> {
 }
 
 /// Data of `reconnect`.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Reconnect {
     /// How long to wait before coming back.
