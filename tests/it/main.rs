@@ -1,4 +1,4 @@
-//! Placeholder.
+//! One binary of scenarios: a file each, against processes that the scenario started.
 mod log_contract;
 mod store_contract;
 mod tidy;
