@@ -354,7 +354,8 @@ impl Room {
 
     /// Whether the cursor's entry is in memory.
     pub(super) fn knows(&self, cursor: &Cursor) -> bool {
-        self.lock().recent.knows(cursor)
+        let state = self.lock();
+        cursor.position <= state.head && state.recent.knows(cursor)
     }
 
     /// Joins behind a cursor that is known to stand in this order: with the page that was read for

@@ -164,9 +164,13 @@ impl Sources {
         cursor: &Cursor,
     ) -> Result<bool, SourceError> {
         let Cursor { position, key } = cursor;
+        let before = Position::new(position.epoch, position.seq.saturating_sub(1));
+        let page = self.ring(room, before, 1).await?;
+        if *position > page.head {
+            // Not even the beginning of an epoch that is still to come.
+            return Ok(false);
+        }
         if !cursor.at_beginning() {
-            let before = Position::new(position.epoch, position.seq - 1);
-            let page = self.ring(room, before, 1).await?;
             let in_ring = match page.entries.first() {
                 Some(entry) if entry.position == *position => {
                     let (_, entry) = Logged::from_entry(entry)?;
