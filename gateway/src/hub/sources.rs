@@ -114,6 +114,11 @@ impl Sources {
         let mut from = after;
         loop {
             let page = self.ring(room, from, RING_PAGE).await?;
+            if !tail.entries.is_empty() && is_cut(from, &page) {
+                tail.entries.clear();
+                from = after;
+                continue;
+            }
             tail.head = page.head;
             tail.persisted = page.persisted;
             tail.dense_from = page.dense_from;
@@ -251,6 +256,14 @@ impl Sources {
         }
         logged(&self.tail(room, page.persisted).await?.entries)
     }
+}
+
+/// Whether the ring no longer reaches back to `from`: its head moved on by more than it holds
+/// between two pages, and what lies between is in neither.
+fn is_cut(from: Position, page: &RoomPage) -> bool {
+    page.entries.first().is_some_and(|first| {
+        first.position.epoch == from.epoch && first.position != from.next()
+    })
 }
 
 fn logged(entries: &[RingEntry]) -> Result<Vec<Logged>, SourceError> {
