@@ -261,9 +261,9 @@ impl Sources {
 /// Whether the ring no longer reaches back to `from`: its head moved on by more than it holds
 /// between two pages, and what lies between is in neither.
 fn is_cut(from: Position, page: &RoomPage) -> bool {
-    page.entries.first().is_some_and(|first| {
-        first.position.epoch == from.epoch && first.position != from.next()
-    })
+    page.entries
+        .first()
+        .is_some_and(|first| first.position.epoch == from.epoch && first.position != from.next())
 }
 
 fn logged(entries: &[RingEntry]) -> Result<Vec<Logged>, SourceError> {
