@@ -1,5 +1,7 @@
 //! Rows that the database refuses, however often they are tried.
 
+#![expect(clippy::unwrap_used, reason = "the functions that tests share have no `#[test]`")]
+
 use std::collections::BTreeSet;
 
 use fleet::{Fleet, GatewayNode, GatewayOptions};
@@ -22,9 +24,8 @@ fn dead_letters(gateway: &GatewayNode) -> Vec<[String; 5]> {
     let select = "SELECT message_id, room_id, user_id, code, error FROM dead_letters
                   WHERE length(raw) > 0 ORDER BY id";
     let mut select = database.prepare(select).unwrap();
-    let letters = select.query_map([], |row| {
-        Ok([row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?])
-    });
+    let letters = select
+        .query_map([], |row| Ok([row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?]));
     letters.unwrap().collect::<Result<_, _>>().unwrap()
 }
 
@@ -101,7 +102,10 @@ async fn told_before_the_watermark(client: &Client, poison: &str, behind: Positi
     assert!(rejected < passed, "rejected at {rejected}, persisted at {passed}");
     let Incoming::Event { data, .. } = &log[rejected] else { unreachable!("it was found above") };
     let Value::String(code) = &data["error"]["code"] else { panic!("no code: {data}") };
-    assert_eq!((&data["roomId"], &data["id"], code.as_str()), (&json!("r"), &json!(poison), "rejected"));
+    assert_eq!(
+        (&data["roomId"], &data["id"], code.as_str()),
+        (&json!("r"), &json!(poison), "rejected")
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -168,7 +172,8 @@ async fn a_large_batch_of_which_every_row_is_refused_stops_its_shard_until_the_f
     }
     until_heard(&mut alice, &places[19].1).await;
     let stored = rows_of(gateway, sick);
-    let stored: Vec<_> = stored[1..].iter().map(|row: &Row| (row.position(), row.id.clone())).collect();
+    let stored: Vec<_> =
+        stored[1..].iter().map(|row: &Row| (row.position(), row.id.clone())).collect();
     assert_eq!(stored, places, "everything arrives, in its order");
     assert_eq!(dead_letters(gateway), Vec::<[String; 5]>::new());
     assert!(fleet.gateway_mut().terminate(SOON).await.unwrap().success());

@@ -2,6 +2,8 @@
 //!
 //! The server runs in this process, so that its clock can be set forward.
 
+#![expect(clippy::unwrap_used, reason = "the functions that tests share have no `#[test]`")]
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;

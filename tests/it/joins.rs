@@ -1,5 +1,7 @@
 //! Four hundred joins of a room to which four people write as fast as they can.
 
+#![expect(clippy::unwrap_used, reason = "the functions that tests share have no `#[test]`")]
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -40,9 +42,8 @@ async fn four_hundred_joins_of_a_busy_room_lose_nothing_and_double_nothing() {
 
     let next = Arc::new(AtomicUsize::new(0));
     let url = fleet.gateway().ws_url();
-    let joiners = (0..JOINERS_AT_A_TIME).map(|_| {
-        tokio::spawn(joiner(url.clone(), Arc::clone(&talk), Arc::clone(&next)))
-    });
+    let joiners = (0..JOINERS_AT_A_TIME)
+        .map(|_| tokio::spawn(joiner(url.clone(), Arc::clone(&talk), Arc::clone(&next))));
     let mut visits = Vec::new();
     let mut staying = Vec::new();
     for joiner in joiners.collect::<Vec<_>>() {
@@ -59,7 +60,8 @@ async fn four_hundred_joins_of_a_busy_room_lose_nothing_and_double_nothing() {
         visits.push(Visit { number, since, joined, shown, stayed: true });
     }
     assert_eq!(visits.len(), JOINS);
-    judge(fleet.gateway(), &visits);
+    let (written, behind) = judge(fleet.gateway(), &visits);
+    println!("{written} messages written, {behind} joins had to catch up");
 }
 
 /// Keeps everybody's hands full until it is over.
@@ -136,19 +138,20 @@ async fn shown_until(
     }
 }
 
-/// Each view is a piece of the database's order, from its join on.
-fn judge(gateway: &GatewayNode, visits: &[Visit]) {
+/// Each view is a piece of the database's order, from its join on. Says how many messages there
+/// are, and how many joins had to catch up.
+fn judge(gateway: &GatewayNode, visits: &[Visit]) -> (usize, usize) {
     let rows = rows_of(gateway, ROOM);
     let order: Vec<(Position, String)> =
         rows.into_iter().map(|row| (row.position(), row.id)).collect();
     let place = |position| order.binary_search_by_key(&position, |(at, _)| *at).unwrap();
-    let mut behind_memory = 0;
+    let mut caught_up = 0;
     for Visit { number, since, joined, shown, stayed } in visits {
         assert!(!joined.reset, "join {number} was reset");
         let first = match since {
             Some(since) => {
                 assert!(joined.recovered, "join {number} was not recovered");
-                behind_memory += usize::from(joined.has_more);
+                caught_up += usize::from(joined.has_more);
                 place(since.position) + 1
             }
             None => {
@@ -162,5 +165,5 @@ fn judge(gateway: &GatewayNode, visits: &[Visit]) {
         assert_eq!(shown[..], order[first..end], "join {number} from {since:?}");
         assert!(!stayed || end == order.len(), "join {number} ends before the end");
     }
-    println!("{} messages written, {behind_memory} joins had to catch up", order.len());
+    (order.len(), caught_up)
 }

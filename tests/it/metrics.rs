@@ -1,5 +1,7 @@
 //! What an operator sees: metrics that all move, figures, and readiness that ends with the drain.
 
+#![expect(clippy::unwrap_used, reason = "the functions that tests share have no `#[test]`")]
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use fleet::{Fleet, GatewayNode, GatewayOptions};
@@ -166,7 +168,8 @@ async fn the_figures_have_the_names_that_operators_know() {
     alice.join("r", None).await.unwrap();
     flood(&alice, "r", 10).await;
     let stats = fleet.gateway().stats().await.unwrap();
-    let names = |part: &Value| -> Vec<String> { part.as_object().unwrap().keys().cloned().collect() };
+    let names =
+        |part: &Value| -> Vec<String> { part.as_object().unwrap().keys().cloned().collect() };
     assert_eq!(names(&stats), ["connections", "redis", "sync"]);
     assert_eq!(
         names(&stats["connections"]),
@@ -181,8 +184,14 @@ async fn the_figures_have_the_names_that_operators_know() {
         ["errors", "failedSyncs", "lastSyncTime", "syncDuration", "totalSynced"]
     );
     let connections = &stats["connections"];
-    assert_eq!((&connections["activeConnections"], &connections["totalRooms"]), (&json!(1), &json!(1)));
-    assert_eq!((&connections["totalMessages"], &stats["sync"]["totalSynced"]), (&json!(10), &json!(10)));
+    assert_eq!(
+        (&connections["activeConnections"], &connections["totalRooms"]),
+        (&json!(1), &json!(1))
+    );
+    assert_eq!(
+        (&connections["totalMessages"], &stats["sync"]["totalSynced"]),
+        (&json!(10), &json!(10))
+    );
     assert!(stats["sync"]["lastSyncTime"].is_number());
     assert_eq!(stats["redis"]["isConnected"], json!(false));
 }

@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use fleet::{Fleet, GatewayNode, GatewayOptions};
-use harness::rows::read_sqlite;
 use harness::client::Pending;
+use harness::rows::read_sqlite;
 use harness::wire::{Accepted, Incoming, Since};
 use harness::{Chatter, ChatterOptions, Client, Position, Proof, Row, eventually, unique_id};
 use rusqlite::Connection;
