@@ -79,6 +79,7 @@ impl Hub {
         // The guard of the entry ends with the statement; the task it starts only reads.
         let room = self.rooms.entry(id.clone()).or_insert_with(|| {
             let room = Room::new(id.clone(), Arc::clone(&self.parts));
+            self.parts.metrics.rooms.inc();
             tokio::spawn(synchronise::run(Arc::clone(&room)));
             room
         });
@@ -238,6 +239,7 @@ impl Hub {
             self.rooms.retain(|id, room| {
                 let retire = room.retire_if_empty();
                 if retire {
+                    self.parts.metrics.rooms.dec();
                     retired.push(id.clone());
                 }
                 !retire

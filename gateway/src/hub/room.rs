@@ -338,7 +338,8 @@ impl Room {
 
     /// Whether the cursor's entry is in memory.
     pub(super) fn knows(&self, cursor: &Cursor) -> bool {
-        self.lock().recent.knows(cursor)
+        let state = self.lock();
+        cursor.position <= state.head && state.recent.knows(cursor)
     }
 
     /// Joins behind a cursor that is known to stand in this order: with the page that was read for
@@ -391,7 +392,9 @@ impl Room {
         let limit = joiner.limit as usize;
         let mut messages = state.recent.latest(limit + 1);
         let mut more = false;
-        if messages.len() <= limit && state.recent.floor() > Position::ZERO {
+        // What fills the page, in number or in bytes, needs nothing older.
+        let fills = messages.len() > limit || fitting(messages.iter().rev()) < messages.len();
+        if !fills && state.recent.floor() > Position::ZERO {
             match older {
                 Some((floor, older, older_more)) if floor == state.recent.floor() => {
                     messages.splice(0..0, older.iter().cloned());

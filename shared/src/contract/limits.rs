@@ -118,9 +118,9 @@ pub const ROOM_LINGER_MS: u64 = 5_000;
 
 // A lagging client must be catchable: one page and one message have to fit in its queue.
 const _: () = assert!(SEND_QUEUE_BYTES_LOW + PAGE_BYTES_MAX <= SEND_QUEUE_BYTES_MAX);
-// What is looked up in the database must overlap with what is remembered beside the log, or an id
-// could be forgotten by one before the other is asked.
-const _: () = assert!(ID_LATE_MS < ID_MEMORY_MS);
+// An id is looked up in the database from the moment at which the log may have forgotten it, even
+// one whose time was as far ahead as is allowed; or it could pass between the two.
+const _: () = assert!(ID_LATE_MS + ID_AHEAD_MS_MAX <= ID_MEMORY_MS);
 // A room's head must outlive the ids of its entries, or a duplicate would hydrate a new head first.
 const _: () = assert!(ID_MEMORY_MS < ROOM_MEMORY_MS);
 // A room's memory must be able to serve the largest page.
