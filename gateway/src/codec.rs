@@ -44,6 +44,12 @@ struct Reference {
 
 /// Reads one text frame.
 pub(crate) fn read(text: &[u8]) -> Request {
+    // serde would also take the fields in their order from an array.
+    if text.trim_ascii_start().first() != Some(&b'{') {
+        let text = "a command is an object of event, ref and data";
+        let command = Err(Refusal::new(RefusalCode::BadRequest, text));
+        return Request { reference: None, command };
+    }
     match serde_json::from_slice::<Outer<'_>>(text) {
         Ok(outer) => {
             let reference = outer.reference.filter(|reference| *reference <= REF_MAX);
@@ -88,6 +94,10 @@ fn command(event: &str, data: &str) -> Result<Command, Refusal> {
 
 /// Reads a command's data; only where that fails, again, to learn which field it was.
 fn parse<T: DeserializeOwned>(data: &str) -> Result<T, Refusal> {
+    if !data.starts_with('{') {
+        let refusal = Refusal::new(RefusalCode::InvalidField, "data is an object");
+        return Err(refusal.field("data"));
+    }
     if let Ok(value) = serde_json::from_str(data) {
         return Ok(value);
     }

@@ -76,6 +76,20 @@ const NO_COMMANDS: &[Case] = &[
         RefusalCode::InvalidField,
         Some("type"),
     ),
+    ("[\"heartbeat\",3,{}]", None, RefusalCode::BadRequest, None),
+    ("[3]", None, RefusalCode::BadRequest, None),
+    (
+        "{\"event\":\"room:leave\",\"ref\":5,\"data\":[\"a\"]}",
+        Some(5),
+        RefusalCode::InvalidField,
+        Some("data"),
+    ),
+    (
+        "{\"event\":\"room:join\",\"data\":{\"roomId\":\"a\",\"since\":[1,2]}}",
+        None,
+        RefusalCode::InvalidField,
+        Some("since"),
+    ),
 ];
 
 #[test]
