@@ -111,14 +111,15 @@ fn parse<T: DeserializeOwned>(data: &str) -> Result<T, Refusal> {
 fn invalid_field(error: &serde_path_to_error::Error<serde_json::Error>) -> Refusal {
     let why = plain(error.inner());
     let absent = why.starts_with("missing field") || why.starts_with("unknown field");
-    let field = fault(&error.path().to_string(), why.split('`').nth(1).filter(|_| absent));
+    let named = absent || why.starts_with("duplicate field");
+    let field = fault(&error.path().to_string(), why.split('`').nth(1).filter(|_| named));
     let id = matches!(field.as_str(), "id" | "changeId" | "since.messageId");
     let code = if id && !absent { RefusalCode::BadId } else { RefusalCode::InvalidField };
     Refusal::new(code, why).field(field)
 }
 
-/// The path of the field at fault. One that is missing or unknown is named by serde itself and may
-/// not be on the path.
+/// The path of the field at fault. One that is missing, unknown or doubled is named by serde itself
+/// and may not be on the path.
 fn fault(path: &str, named: Option<&str>) -> String {
     match (path, named) {
         (".", None) => "data".to_owned(),

@@ -90,6 +90,12 @@ const NO_COMMANDS: &[Case] = &[
         RefusalCode::InvalidField,
         Some("since"),
     ),
+    (
+        "{\"event\":\"room:leave\",\"data\":{\"roomId\":\"a\",\"roomId\":\"b\"}}",
+        None,
+        RefusalCode::InvalidField,
+        Some("roomId"),
+    ),
 ];
 
 #[test]
