@@ -7,6 +7,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use shared::contract::id::RoomId;
+use shared::contract::limits::METADATA_LEVELS_MAX;
+use shared::contract::message::TextError;
 use shared::contract::position::Position;
 use shared::contract::protocol::{
     Command, CommandName, EventName, REF_MAX, RoomError, RoomErrorCode, RoomNotice,
@@ -110,6 +112,12 @@ fn parse<T: DeserializeOwned>(data: &str) -> Result<T, Refusal> {
 
 fn invalid_field(error: &serde_path_to_error::Error<serde_json::Error>) -> Refusal {
     let why = plain(error.inner());
+    if why.starts_with("recursion limit") {
+        // Only metadata are read to any depth, and serde_json gives up before they are checked.
+        let text = TextError::TooDeep.to_string();
+        let refusal = Refusal::new(RefusalCode::TooLarge, text).field("metadata");
+        return refusal.limit(METADATA_LEVELS_MAX);
+    }
     let absent = why.starts_with("missing field") || why.starts_with("unknown field");
     let named = absent || why.starts_with("duplicate field");
     let field = fault(&error.path().to_string(), why.split('`').nth(1).filter(|_| named));

@@ -111,6 +111,16 @@ fn what_is_no_command_is_refused_by_name() {
 }
 
 #[test]
+fn metadata_too_deep_to_be_read_are_too_large() {
+    let deep = "[".repeat(10_000) + &"]".repeat(10_000);
+    let data = format!("{{\"roomId\":\"a\",\"content\":\"\",\"metadata\":{{\"b\":{deep}}}}}");
+    let text = format!("{{\"event\":\"message:send\",\"ref\":1,\"data\":{data}}}");
+    let (reference, refusal) = refused(&text);
+    assert_eq!((reference, refusal.code), (Some(1), RefusalCode::TooLarge));
+    assert_eq!(refusal.field.as_deref(), Some("metadata"));
+}
+
+#[test]
 fn a_logged_event_gives_its_data_back() {
     let data = with_position(b"{\"id\":\"m\"}", Position::new(3, 41));
     let frame = raw_event(EventName::MessageNew, &data);
