@@ -1,2 +1,4 @@
 //! Placeholder.
 mod store_contract;
+mod one_gateway;
+mod raw_frames;
