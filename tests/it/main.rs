@@ -2,3 +2,4 @@
 mod store_contract;
 mod one_gateway;
 mod raw_frames;
+mod handshakes;
