@@ -3,3 +3,4 @@ mod store_contract;
 mod one_gateway;
 mod raw_frames;
 mod handshakes;
+mod bad_commands;
