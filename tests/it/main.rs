@@ -4,3 +4,4 @@ mod one_gateway;
 mod raw_frames;
 mod handshakes;
 mod bad_commands;
+mod slow_clients;
