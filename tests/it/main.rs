@@ -5,3 +5,4 @@ mod raw_frames;
 mod handshakes;
 mod bad_commands;
 mod slow_clients;
+mod limits;
