@@ -6,3 +6,4 @@ mod handshakes;
 mod bad_commands;
 mod slow_clients;
 mod limits;
+mod configuration;
