@@ -7,3 +7,4 @@ mod bad_commands;
 mod slow_clients;
 mod limits;
 mod configuration;
+mod who_is_asking;
