@@ -121,8 +121,13 @@ impl Settings {
             let text = "has to be longer than ROOMCAST_HEARTBEAT_INTERVAL_MS";
             problems.push(Problem::new("ROOMCAST_CONNECTION_TIMEOUT_MS", text));
         }
-        if let Err(error) = AllowedOrigins::parse(self.origins()) {
-            problems.push(Problem::new("ROOMCAST_ALLOWED_ORIGINS", error.to_string()));
+        let named = |name| move |entry| (name, entry);
+        let app_url = self.app_url.iter().map(named("NEXT_PUBLIC_APP_URL"));
+        let listed = self.allowed_origins.iter().map(named("ROOMCAST_ALLOWED_ORIGINS"));
+        for (name, entry) in app_url.chain(listed) {
+            if let Err(error) = AllowedOrigins::parse([entry]) {
+                problems.push(Problem::new(name, error.to_string()));
+            }
         }
         problems
     }

@@ -95,13 +95,16 @@ async fn talk(
     handle.queue.push(welcome(node, handle, &identity));
     let mut session = Session::new(identity, Arc::clone(handle));
     loop {
-        // Replies are bounded because nothing is read while they cannot be taken.
-        handle.queue.accepting().await;
+        let next = async {
+            // Replies are bounded because nothing is read while they cannot be taken.
+            handle.queue.accepting().await;
+            reader.next(node, handle).await
+        };
         tokio::select! {
             reason = handle.queue.closed() => return reason,
             () = expiry(node, &session) => return CloseReason::Unauthenticated,
             () = node.leaving.cancelled() => return leave(&session).await,
-            incoming = reader.next(node, handle) => {
+            incoming = next => {
                 let incoming = match incoming {
                     Ok(incoming) => incoming,
                     Err(reason) => return reason,

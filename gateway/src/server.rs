@@ -87,11 +87,16 @@ struct Embedded {
 }
 
 impl Server {
-    /// Opens the database, binds both ports and begins to accept.
+    /// Opens the database, binds both ports and begins to accept. `announce` is told the addresses
+    /// of the page and of the operator port before anything runs that could log a line.
     ///
     /// # Errors
     /// Says what cannot be opened or bound; nothing is left running then.
-    pub async fn start(settings: Settings, clock: Clock) -> Result<Server, StartError> {
+    pub async fn start(
+        settings: Settings,
+        clock: Clock,
+        announce: impl FnOnce(SocketAddr, SocketAddr),
+    ) -> Result<Server, StartError> {
         let registry = prometheus::Registry::new();
         let metrics = Arc::new(Metrics::register(&registry));
         let sync_metrics = Arc::new(sync_worker::metrics::Metrics::register(&registry));
@@ -121,6 +126,9 @@ impl Server {
         let operator_address = operator.local_addr();
         let address = listener.local_addr().unwrap_or(SocketAddr::new(settings.address(), 0));
 
+        announce(address, operator_address);
+        info!(%address, %operator_address, "gateway listens");
+
         let stop_worker = CancellationToken::new();
         let worker = tokio::spawn(worker::run(worker_parts, stop_worker.clone()));
         let attendants = vec![
@@ -132,7 +140,6 @@ impl Server {
             tokio::spawn(watch(Arc::clone(&store), database)),
             tokio::spawn(accept(listener, Arc::clone(&node))),
         ];
-        info!(%address, %operator_address, "gateway listens");
         Ok(Server {
             node,
             store,

@@ -1,11 +1,11 @@
 //! One binary of scenarios: a file each, against processes that the scenario started.
 
+mod scene;
 mod log_contract;
 mod store_contract;
 mod tidy;
-mod protocol_md;
 mod readme;
-mod scene;
+mod protocol_md;
 mod full_speed;
 mod kills;
 mod joins;
@@ -13,3 +13,11 @@ mod duplicates;
 mod dead_letters;
 mod resume;
 mod metrics;
+mod one_gateway;
+mod raw_frames;
+mod handshakes;
+mod bad_commands;
+mod slow_clients;
+mod limits;
+mod configuration;
+mod who_is_asking;

@@ -7,8 +7,12 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fmt;
+use std::marker::PhantomData;
 
-use serde::{Deserialize, Serialize};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{self, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::id::{MessageId, RoomId, UserId};
 use super::message::MessageType;
@@ -70,8 +74,8 @@ pub struct Auth {
     pub token: String,
 }
 
-impl std::fmt::Debug for Auth {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Auth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Auth([redacted])")
     }
 }
@@ -97,6 +101,34 @@ impl Since {
     }
 }
 
+/// Reads an object and nothing else: of itself, serde also takes a struct's fields in their order
+/// from an array.
+fn object<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    struct Object<T>(PhantomData<T>);
+
+    impl<'de, T: Deserialize<'de>> Visitor<'de> for Object<T> {
+        type Value = Option<T>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Option<T>, A::Error> {
+            T::deserialize(MapAccessDeserializer::new(map)).map(Some)
+        }
+
+        fn visit_unit<E: de::Error>(self) -> Result<Option<T>, E> {
+            Ok(None)
+        }
+    }
+
+    deserializer.deserialize_any(Object(PhantomData))
+}
+
 /// Data of `room:join`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -104,7 +136,7 @@ pub struct RoomJoin {
     /// The room.
     pub room_id: RoomId,
     /// Where to go on, for a client that comes back.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "object")]
     pub since: Option<Since>,
     /// Most messages in the reply; 1–200, 50 by default.
     #[serde(default)]
@@ -145,10 +177,10 @@ pub struct HistoryGet {
     /// The room.
     pub room_id: RoomId,
     /// The page that ends below this position.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "object")]
     pub before: Option<Position>,
     /// The page that begins above this position.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "object")]
     pub after: Option<Position>,
     /// Most messages in the page; 1–200, 50 by default.
     #[serde(default)]
