@@ -71,7 +71,8 @@ async fn serve(folder: &Path, clock: &Clock) -> Server {
         ("ROOMCAST_OPERATOR_PORT", "0"),
         ("ROOMCAST_DATA_DIR", folder.to_str().unwrap()),
     ]);
-    Server::start(Settings::load(&sources).unwrap(), clock.clone()).await.unwrap()
+    let settings = Settings::load(&sources).unwrap();
+    Server::start(settings, clock.clone(), |_, _| ()).await.unwrap()
 }
 
 /// Offers every id once more; each is answered as a duplicate at the place it has.

@@ -81,6 +81,9 @@ pub const RESUME_ENTRIES_MAX: u64 = 10_000;
 /// Entries of a room's ring that are kept even when all of them are persisted.
 pub const RING_ENTRIES: usize = 1000;
 
+/// Bytes of a room's ring in memory that are kept when all of it is persisted.
+pub const RING_BYTES_MAX: usize = 8 * 1024 * 1024;
+
 /// Appends that may wait for one shard on one gateway; beyond it the sender is told `backpressure`.
 pub const APPEND_QUEUE_MAX: usize = 8192;
 
