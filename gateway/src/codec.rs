@@ -7,6 +7,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use shared::contract::id::RoomId;
+use shared::contract::limits::METADATA_LEVELS_MAX;
+use shared::contract::message::TextError;
 use shared::contract::position::Position;
 use shared::contract::protocol::{
     Command, CommandName, EventName, REF_MAX, RoomError, RoomErrorCode, RoomNotice,
@@ -44,6 +46,12 @@ struct Reference {
 
 /// Reads one text frame.
 pub(crate) fn read(text: &[u8]) -> Request {
+    // serde would also take the fields in their order from an array.
+    if text.trim_ascii_start().first() != Some(&b'{') {
+        let text = "a command is an object of event, ref and data";
+        let command = Err(Refusal::new(RefusalCode::BadRequest, text));
+        return Request { reference: None, command };
+    }
     match serde_json::from_slice::<Outer<'_>>(text) {
         Ok(outer) => {
             let reference = outer.reference.filter(|reference| *reference <= REF_MAX);
@@ -88,6 +96,10 @@ fn command(event: &str, data: &str) -> Result<Command, Refusal> {
 
 /// Reads a command's data; only where that fails, again, to learn which field it was.
 fn parse<T: DeserializeOwned>(data: &str) -> Result<T, Refusal> {
+    if !data.starts_with('{') {
+        let refusal = Refusal::new(RefusalCode::InvalidField, "data is an object");
+        return Err(refusal.field("data"));
+    }
     if let Ok(value) = serde_json::from_str(data) {
         return Ok(value);
     }
@@ -100,15 +112,22 @@ fn parse<T: DeserializeOwned>(data: &str) -> Result<T, Refusal> {
 
 fn invalid_field(error: &serde_path_to_error::Error<serde_json::Error>) -> Refusal {
     let why = plain(error.inner());
+    if why.starts_with("recursion limit") {
+        // Only metadata are read to any depth, and serde_json gives up before they are checked.
+        let text = TextError::TooDeep.to_string();
+        let refusal = Refusal::new(RefusalCode::TooLarge, text).field("metadata");
+        return refusal.limit(METADATA_LEVELS_MAX);
+    }
     let absent = why.starts_with("missing field") || why.starts_with("unknown field");
-    let field = fault(&error.path().to_string(), why.split('`').nth(1).filter(|_| absent));
+    let named = absent || why.starts_with("duplicate field");
+    let field = fault(&error.path().to_string(), why.split('`').nth(1).filter(|_| named));
     let id = matches!(field.as_str(), "id" | "changeId" | "since.messageId");
     let code = if id && !absent { RefusalCode::BadId } else { RefusalCode::InvalidField };
     Refusal::new(code, why).field(field)
 }
 
-/// The path of the field at fault. One that is missing or unknown is named by serde itself and may
-/// not be on the path.
+/// The path of the field at fault. One that is missing, unknown or doubled is named by serde itself
+/// and may not be on the path.
 fn fault(path: &str, named: Option<&str>) -> String {
     match (path, named) {
         (".", None) => "data".to_owned(),

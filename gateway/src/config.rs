@@ -13,7 +13,7 @@ shared::settings! {
     pub struct Settings {
         /// Port of the page, the WebSocket and the API; 0 takes a free one.
         port: u16 = "3001", env "PORT";
-        /// Address they listen on; all of them, or in the development mode the loopback, by default.
+        /// Address they listen on; by default all, or in the development mode the loopback.
         bind: Option<IpAddr> = "", env "ROOMCAST_BIND";
         /// Port of health, metrics and stats; 0 takes a free one.
         operator_port: u16 = "9464", env "ROOMCAST_OPERATOR_PORT";
@@ -43,19 +43,23 @@ shared::settings! {
         /// Largest frame or fragmented message of a client, in bytes.
         message_bytes_max: usize = "1048576" in 1024..=1048576, env "ROOMCAST_MESSAGE_BYTES_MAX";
         /// How often each client is pinged, in milliseconds.
-        heartbeat_interval_ms: Millis = "30000" in 100..=600000, env "ROOMCAST_HEARTBEAT_INTERVAL_MS";
+        heartbeat_interval_ms: Millis = "30000" in 100..=600000,
+            env "ROOMCAST_HEARTBEAT_INTERVAL_MS";
         /// After how long without a sign of life a client is gone, in milliseconds.
-        connection_timeout_ms: Millis = "60000" in 200..=1200000, env "ROOMCAST_CONNECTION_TIMEOUT_MS";
+        connection_timeout_ms: Millis = "60000" in 200..=1200000,
+            env "ROOMCAST_CONNECTION_TIMEOUT_MS";
         /// How long leaving may take before the process ends anyhow, in milliseconds.
         drain_timeout_ms: Millis = "25000" in 1000..=600000, env "ROOMCAST_DRAIN_TIMEOUT_MS";
         /// Messages a user may send per 60 seconds; accepted, not enforced yet.
         rate_limit_message_send: u32 = "10" in 1..=1000000, env "WEBSOCKET_RATE_LIMIT_MESSAGE_SEND";
         /// Typing events of a user per 60 seconds; accepted, not enforced yet.
-        rate_limit_typing_events: u32 = "30" in 1..=1000000, env "WEBSOCKET_RATE_LIMIT_TYPING_EVENTS";
+        rate_limit_typing_events: u32 = "30" in 1..=1000000,
+            env "WEBSOCKET_RATE_LIMIT_TYPING_EVENTS";
         /// Joins of a user per 60 seconds; accepted, not enforced yet.
         rate_limit_room_join: u32 = "5" in 1..=1000000, env "WEBSOCKET_RATE_LIMIT_ROOM_JOIN";
         /// Presence updates of a user per 60 seconds; accepted, not enforced yet.
-        rate_limit_presence_update: u32 = "20" in 1..=1000000, env "WEBSOCKET_RATE_LIMIT_PRESENCE_UPDATE";
+        rate_limit_presence_update: u32 = "20" in 1..=1000000,
+            env "WEBSOCKET_RATE_LIMIT_PRESENCE_UPDATE";
         /// Entries that a shard's log may hold before senders are told `backpressure`.
         log_entries_max: usize = "200000" in 100..=10000000, env "ROOMCAST_LOG_ENTRIES_MAX";
         /// Most entries that go into the database in one transaction.
@@ -65,7 +69,8 @@ shared::settings! {
         /// First pause after the database failed, in milliseconds; each further one is longer.
         sync_retry_delay_ms: Millis = "100" in 1..=60000, env "ROOMCAST_SYNC_RETRY_DELAY_MS";
         /// Longest pause after the database failed, in milliseconds; tries never end.
-        sync_retry_delay_max_ms: Millis = "5000" in 1..=600000, env "ROOMCAST_SYNC_RETRY_DELAY_MAX_MS";
+        sync_retry_delay_max_ms: Millis = "5000" in 1..=600000,
+            env "ROOMCAST_SYNC_RETRY_DELAY_MAX_MS";
         /// How log lines are written: text or json.
         log_format: LogFormat = "text", env "ROOMCAST_LOG_FORMAT";
         /// Which log lines are written, such as `info` or `info,gateway=debug`.
@@ -123,8 +128,13 @@ impl Settings {
             let text = "has to be longer than ROOMCAST_HEARTBEAT_INTERVAL_MS";
             problems.push(Problem::new("ROOMCAST_CONNECTION_TIMEOUT_MS", text));
         }
-        if let Err(error) = AllowedOrigins::parse(self.origins()) {
-            problems.push(Problem::new("ROOMCAST_ALLOWED_ORIGINS", error.to_string()));
+        let named = |name| move |entry| (name, entry);
+        let app_url = self.app_url.iter().map(named("NEXT_PUBLIC_APP_URL"));
+        let listed = self.allowed_origins.iter().map(named("ROOMCAST_ALLOWED_ORIGINS"));
+        for (name, entry) in app_url.chain(listed) {
+            if let Err(error) = AllowedOrigins::parse([entry]) {
+                problems.push(Problem::new(name, error.to_string()));
+            }
         }
         problems
     }

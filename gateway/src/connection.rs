@@ -1,9 +1,9 @@
 //! A connection's life, top to bottom: prove who you are, be welcomed, ask and be told, close.
 
-pub(crate) mod assembler;
-mod control_budget;
 mod reader;
 mod writer;
+pub(crate) mod assembler;
+mod control_budget;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -95,13 +95,16 @@ async fn talk(
     handle.queue.push(welcome(node, handle, &identity));
     let mut session = Session::new(identity, Arc::clone(handle));
     loop {
-        // Replies are bounded because nothing is read while they cannot be taken.
-        handle.queue.accepting().await;
+        let next = async {
+            // Replies are bounded because nothing is read while they cannot be taken.
+            handle.queue.accepting().await;
+            reader.next(node, handle).await
+        };
         tokio::select! {
             reason = handle.queue.closed() => return reason,
             () = expiry(node, &session) => return CloseReason::Unauthenticated,
             () = node.leaving.cancelled() => return leave(&session).await,
-            incoming = reader.next(node, handle) => {
+            incoming = next => {
                 let incoming = match incoming {
                     Ok(incoming) => incoming,
                     Err(reason) => return reason,
@@ -180,7 +183,7 @@ fn welcome(node: &Node, handle: &Handle, identity: &Identity) -> Frame {
         page_rows: PAGE_ROWS_MAX,
     };
     let welcome = Welcome {
-        protocol: SUBPROTOCOL,
+        protocol: SUBPROTOCOL.into(),
         connection_id: handle.number.to_string(),
         user_id: identity.user.clone(),
         heartbeat_ms: settings.heartbeat_interval_ms.0,

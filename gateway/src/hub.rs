@@ -1,11 +1,11 @@
 //! Which local connections are in which room.
 
+mod synchronise;
 mod catch_up;
-mod logged;
-mod recent;
 pub(crate) mod room;
 pub(crate) mod sources;
-mod synchronise;
+mod recent;
+mod logged;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -81,6 +81,7 @@ impl Hub {
         // The guard of the entry ends with the statement; the task it starts only reads.
         let room = self.rooms.entry(id.clone()).or_insert_with(|| {
             let room = Room::new(id.clone(), Arc::clone(&self.parts));
+            self.parts.metrics.rooms.inc();
             tokio::spawn(synchronise::run(Arc::clone(&room)));
             room
         });
@@ -272,6 +273,7 @@ impl Hub {
             self.rooms.retain(|id, room| {
                 let retire = room.retire_if_empty();
                 if retire {
+                    self.parts.metrics.rooms.dec();
                     retired.push(id.clone());
                 }
                 !retire

@@ -1,6 +1,7 @@
 //! The `gateway` binary: settings, server, signal, drain.
 
 use std::io::Write;
+use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use gateway::config::Settings;
@@ -44,8 +45,8 @@ fn main() -> ExitCode {
 async fn run(settings: Settings) -> Result<ExitCode, Box<dyn std::error::Error>> {
     let signal = drain::signals()?;
     let greeting = Greeting::of(&settings);
-    let mut server = Server::start(settings, Clock::system()).await?;
-    greeting.print(&server);
+    let announce = |page, operator| greeting.print(page, operator);
+    let mut server = Server::start(settings, Clock::system(), announce).await?;
     tokio::select! {
         _ = signal => {}
         error = server.failed() => {
@@ -70,8 +71,7 @@ impl Greeting {
         Greeting { dev: settings.is_dev(), data: data.display().to_string() }
     }
 
-    fn print(&self, server: &Server) {
-        let (page, operator) = (server.address(), server.operator_address());
+    fn print(&self, page: SocketAddr, operator: SocketAddr) {
         let mode = if self.dev {
             "embedded, DEVELOPMENT: anybody on this machine may be anyone and enter every room;\n            \
              set ROOMCAST_JWT_SECRET to ask for tokens"

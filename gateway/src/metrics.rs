@@ -43,7 +43,7 @@ shared::metrics! {
         append_seconds: histogram(APPEND_SECONDS),
         /// Bytes that wait for sockets.
         send_queue_bytes: gauge,
-        /// Rooms with members on this node.
+        /// Rooms with members on this node, or with some a moment ago.
         rooms: gauge,
     }
 }

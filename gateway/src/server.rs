@@ -83,11 +83,16 @@ pub struct Server {
 
 impl Server {
     /// Opens or connects what it stands on, binds both ports and begins to accept. In a cluster,
-    /// what is down is waited for: the node listens and is not ready.
+    /// what is down is waited for: the node listens and is not ready. `announce` is told the
+    /// addresses of the page and of the operator port, before this logs anything itself.
     ///
     /// # Errors
     /// Says what cannot be opened or bound; nothing is left running then.
-    pub async fn start(settings: Settings, clock: Clock) -> Result<Server, StartError> {
+    pub async fn start(
+        settings: Settings,
+        clock: Clock,
+        announce: impl FnOnce(SocketAddr, SocketAddr),
+    ) -> Result<Server, StartError> {
         let registry = prometheus::Registry::new();
         let metrics = Arc::new(Metrics::register(&registry));
         let readiness = Readiness::new();
@@ -116,6 +121,8 @@ impl Server {
             .map_err(|source| StartError::Bind { address: operator_address, source })?;
         let operator_address = operator.local_addr();
         let address = listener.local_addr().unwrap_or(SocketAddr::new(settings.address(), 0));
+        announce(address, operator_address);
+        info!(%address, %operator_address, "gateway listens");
         attendants.extend([
             tokio::spawn(operator.serve(CancellationToken::new())),
             tokio::spawn(relay::run(Arc::clone(&node), deliveries)),
@@ -125,7 +132,6 @@ impl Server {
             tokio::spawn(tell_gauges(Arc::clone(&node))),
             tokio::spawn(accept(listener, Arc::clone(&node))),
         ]);
-        info!(%address, %operator_address, "gateway listens");
         Ok(Server { node, readiness, address, operator_address, worker, attendants, fatal })
     }
 

@@ -6,5 +6,7 @@ pub mod config;
 pub mod worker;
 mod shard_reader;
 mod batch;
+mod parts;
+mod lag;
 pub mod metrics;
 pub mod stats;

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use tracing::{error, warn};
 
 use crate::batch::{Entries, chain};
-use crate::worker::Parts;
+use crate::parts::Parts;
 
 /// Why a step did not come through; every one of them is tried again.
 #[derive(Debug, thiserror::Error)]

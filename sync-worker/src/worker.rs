@@ -1,71 +1,24 @@
 //! The loop over the shards that this worker has.
 
-mod lag;
-
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use shared::contract::id::Shard;
-use shared::log::{Log, LogId};
-use shared::process::clock::Clock;
-use shared::store::{Lease, Store};
+use shared::log::LogId;
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::batch::chain;
-use crate::metrics::Metrics;
 use crate::shard_reader::ShardReader;
-use crate::stats::Stats;
 
-pub use lag::Lag;
+pub use crate::lag::Lag;
+pub use crate::parts::{Parts, Settings};
 
 /// How often the lag is told.
 const LAG_INTERVAL: Duration = Duration::from_secs(1);
-
-/// How the worker goes about it.
-#[derive(Clone, Copy, Debug)]
-pub struct Settings {
-    /// Most entries in one transaction.
-    pub batch_entries: usize,
-    /// How long entries may gather before they are stored.
-    pub batch_interval: Duration,
-    /// The first pause after a failure.
-    pub retry_delay: Duration,
-    /// The longest pause after a failure; what was accepted is tried for ever.
-    pub retry_delay_max: Duration,
-    /// How long the log keeps what is persisted, for a database that fails over and forgets.
-    pub log_keep: Duration,
-}
-
-/// What the loop works with.
-#[derive(Clone)]
-pub struct Parts {
-    /// Where entries come from.
-    pub log: Arc<dyn Log>,
-    /// Where they go.
-    pub store: Arc<dyn Store>,
-    /// How.
-    pub settings: Settings,
-    /// Under which name this worker takes shards among others; alone it has them all.
-    pub lease: Option<Lease>,
-    /// What is counted.
-    pub metrics: Arc<Metrics>,
-    /// What `/stats` says.
-    pub stats: Arc<Stats>,
-    /// What time it is.
-    pub clock: Clock,
-    /// What is not in the database yet.
-    pub lag: Arc<Lag>,
-}
-
-impl std::fmt::Debug for Parts {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Parts").field("settings", &self.settings).finish_non_exhaustive()
-    }
-}
 
 /// Moves this worker's shards into the database until `stop`.
 ///

@@ -45,7 +45,8 @@ mod tests {
     #[test]
     fn samples_are_found_by_name_and_labels_and_summed_by_name() {
         let page = "# HELP a_total Things.\n# TYPE a_total counter\n\
-                    a_total{kind=\"x y\"} 2\na_total{kind=\"}\"} 3\nb 1.5e3\nc_bucket{le=\"+Inf\"} 7\n";
+                    a_total{kind=\"x y\"} 2\na_total{kind=\"}\"} 3\nb 1.5e3\n\
+                    c_bucket{le=\"+Inf\"} 7\n";
         let samples = Samples::parse(page);
         assert_eq!(samples.get("a_total{kind=\"x y\"}"), Some(2.0));
         assert_eq!(samples.get("b"), Some(1500.0));

@@ -303,7 +303,7 @@ impl ShardAppender {
         let young = !epoch.quiet && now_ms < epoch.minted_at.0 + ID_MEMORY_MS;
         let late = |job: &Job| {
             let made_at_ms = job.append.envelope.key().made_at_ms();
-            young || made_at_ms.is_none_or(|made_at| made_at < now_ms - ID_LATE_MS)
+            young || made_at_ms.is_none_or(|made_at| made_at <= now_ms - ID_LATE_MS)
         };
         let (places, asked): (Vec<usize>, Vec<Identity>) = jobs
             .iter()

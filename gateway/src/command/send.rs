@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use shared::contract::envelope::{EntryKind, Envelope};
 use shared::contract::id::MessageId;
-use shared::contract::limits::{CONTENT_BYTES_MAX, ID_AHEAD_MS_MAX, METADATA_BYTES_MAX};
+use shared::contract::limits::{ID_AHEAD_MS_MAX, METADATA_LEVELS_MAX};
 use shared::contract::message::{Message, MessageType, Metadata, TextError, check_content};
 use shared::contract::protocol::{Durability, MessageSend, SendReply};
 use shared::contract::refusal::{Refusal, RefusalCode};
@@ -67,9 +67,8 @@ async fn accept(
     let MessageSend { room_id, id, content, kind, metadata } = data;
     let id = id.unwrap_or_else(|| new_id(now_ms));
     check_id(&id, now_ms)?;
-    check_content(&content).map_err(|error| refusal_of("content", CONTENT_BYTES_MAX, error))?;
-    let metadata = Metadata::check(metadata)
-        .map_err(|error| refusal_of("metadata", METADATA_BYTES_MAX, error))?;
+    check_content(&content).map_err(|error| refusal_of("content", error))?;
+    let metadata = Metadata::check(metadata).map_err(|error| refusal_of("metadata", error))?;
     let user = session.identity.user.clone();
     // A known id is answered before anything that only a fresh message is asked for.
     if let Err(refusal) = may_send(session, &room_id, kind) {
@@ -174,11 +173,15 @@ fn digest(kind: MessageType, content: &str, metadata: &Metadata) -> Uuid {
     Uuid::new_v5(&DIGEST, text.as_bytes())
 }
 
-fn refusal_of(field: &str, limit: usize, error: TextError) -> Refusal {
+fn refusal_of(field: &str, error: TextError) -> Refusal {
     let text = error.to_string();
     match error {
-        TextError::TooLong { .. } | TextError::TooDeep => {
+        TextError::TooLong { limit, .. } => {
             Refusal::new(RefusalCode::TooLarge, text).field(field).limit(limit)
+        }
+        TextError::TooDeep => {
+            let refusal = Refusal::new(RefusalCode::TooLarge, text).field(field);
+            refusal.limit(METADATA_LEVELS_MAX)
         }
         TextError::Nul => Refusal::new(RefusalCode::InvalidField, text).field(field),
     }

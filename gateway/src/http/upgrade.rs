@@ -78,10 +78,13 @@ async fn begin(upgraded: UpgradeFut, node: Arc<Node>, identity: Option<Identity>
 
 /// Who is asking, where the handshake says so; a wrong proof is refused, an absent one may follow.
 fn identity(request: &Request<Incoming>, node: &Node) -> Result<Option<Identity>, Box<Answer>> {
-    if let Some(header) = request.headers().get(AUTHORIZATION) {
-        let token = header.to_str().ok().and_then(bearer);
+    let mut headers = request.headers().get_all(AUTHORIZATION).iter();
+    if let Some(header) = headers.next() {
+        // Of two, a proxy on the way may have looked at the other one.
+        let alone = headers.next().is_none();
+        let token = header.to_str().ok().and_then(bearer).filter(|_| alone);
         let token =
-            token.ok_or_else(|| unauthorized("Authorization is not Bearer and a token\n"))?;
+            token.ok_or_else(|| unauthorized("Authorization is not Bearer and one token\n"))?;
         let proven = node.authenticator.token(token, node.clock.now_ms());
         return proven.map(Some).map_err(|error| unauthorized(&format!("{error}\n")));
     }

@@ -8,6 +8,8 @@
 //! waits. The state is the room's, not the client's: ten thousand clients that come back within its
 //! memory cost nobody a question.
 
+mod lagging;
+
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,10 +18,11 @@ use bytes::Bytes;
 use shared::contract::id::{RoomId, UserId};
 use shared::contract::limits::SYNC_BUFFER_ENTRIES_MAX;
 use shared::contract::position::Position;
-use shared::contract::protocol::{EventName, Persisted, Rejected, RoomNotice};
+use shared::contract::protocol::{EventName, Persisted, Rejected};
 use shared::log::RejectedEntry;
 use tokio::sync::Notify;
 
+use self::lagging::Lagging;
 use super::logged::{Cursor, Logged};
 use super::recent::{Recent, fitting};
 use super::sources::Refill;
@@ -27,6 +30,8 @@ use super::{Parts, catch_up, synchronise};
 use crate::codec;
 use crate::frame::Frame;
 use crate::send_queue::SendQueue;
+
+pub(super) use self::lagging::Step;
 
 /// Names a connection within a node.
 pub(crate) type MemberId = u64;
@@ -76,14 +81,6 @@ struct Member {
     ended: Arc<AtomicBool>,
 }
 
-/// A member that catches up by its cursor.
-#[derive(Clone, Debug)]
-struct Lagging {
-    cursor: Cursor,
-    /// Its cursor's entry is known to stand in this order; otherwise that is looked up first.
-    verified: bool,
-}
-
 /// Who joins.
 #[derive(Clone, Debug)]
 pub(crate) struct Joiner {
@@ -109,19 +106,6 @@ pub(crate) enum Miss {
     Retired,
     /// The room's memory does not reach back to what is needed.
     Memory,
-}
-
-/// The next step of a member that catches up.
-#[derive(Debug)]
-pub(super) enum Step {
-    /// Caught up, or gone.
-    Over,
-    /// Its queue is full again.
-    Wait,
-    /// What it needs is not in the room's memory.
-    ///
-    /// `floor` is where the memory began when it was looked at.
-    Read { cursor: Cursor, verified: bool, floor: Position },
 }
 
 /// A membership as the connection holds it; leaving is dropping it.
@@ -354,7 +338,8 @@ impl Room {
 
     /// Whether the cursor's entry is in memory.
     pub(super) fn knows(&self, cursor: &Cursor) -> bool {
-        self.lock().recent.knows(cursor)
+        let state = self.lock();
+        cursor.position <= state.head && state.recent.knows(cursor)
     }
 
     /// Joins behind a cursor that is known to stand in this order: with the page that was read for
@@ -407,7 +392,9 @@ impl Room {
         let limit = joiner.limit as usize;
         let mut messages = state.recent.latest(limit + 1);
         let mut more = false;
-        if messages.len() <= limit && state.recent.floor() > Position::ZERO {
+        // What fills the page, in number or in bytes, needs nothing older.
+        let fills = messages.len() > limit || fitting(messages.iter().rev()) < messages.len();
+        if !fills && state.recent.floor() > Position::ZERO {
             match older {
                 Some((floor, older, older_more)) if floor == state.recent.floor() => {
                     messages.splice(0..0, older.iter().cloned());
@@ -460,81 +447,5 @@ impl Room {
         let mut state = self.lock();
         state.retired = state.members.is_empty() && state.settled;
         state.retired
-    }
-
-    // --- Catching up ---
-
-    /// Goes on with a lagging member from memory as far as its queue takes it.
-    pub(super) fn advance(&self, id: MemberId, queue: &Arc<SendQueue>) -> Step {
-        let mut state = self.lock();
-        let State { recent, members, last, persisted, .. } = &mut *state;
-        // The same connection may have left and joined again; its new membership has its own task.
-        let member = members.get_mut(&id).filter(|member| Arc::ptr_eq(&member.queue, queue));
-        let Some((member, lagging)) = member.and_then(|member| {
-            let lagging = member.lagging.clone()?;
-            Some((member, lagging))
-        }) else {
-            return Step::Over;
-        };
-        let Lagging { mut cursor, verified } = lagging;
-        let in_memory =
-            if verified { cursor.position >= recent.floor() } else { recent.knows(&cursor) };
-        if !in_memory {
-            return Step::Read { cursor, verified, floor: recent.floor() };
-        }
-        for entry in recent.after(cursor.position) {
-            if let Some(frame) = entry.frame(cursor.position) {
-                if !member.queue.offer(frame) {
-                    member.lagging = Some(Lagging { cursor, verified: true });
-                    return Step::Wait;
-                }
-                cursor = entry.cursor();
-            }
-        }
-        debug_assert!(cursor.position >= last.position, "memory reaches to the last entry");
-        member.lagging = None;
-        if *persisted > Position::ZERO {
-            member.queue.offer(&self.persisted_frame(*persisted));
-        }
-        Step::Over
-    }
-
-    /// Hands over what was read for a lagging member that stood at `from`. Nothing above it means
-    /// that the memory, which began at `floor` before the reading, goes on from there.
-    pub(super) fn hand_over(&self, id: MemberId, from: &Cursor, floor: Position, page: &[Logged]) {
-        let mut state = self.lock();
-        let Some(member) = state.members.get_mut(&id) else { return };
-        if member.lagging.as_ref().is_none_or(|lagging| lagging.cursor != *from) {
-            return;
-        }
-        let mut cursor = from.clone();
-        for entry in page {
-            if let Some(frame) = entry.frame(cursor.position) {
-                if !member.queue.offer(frame) {
-                    break;
-                }
-                cursor = entry.cursor();
-            } else {
-                cursor.position = entry.at;
-            }
-        }
-        if page.is_empty() && cursor.position < floor {
-            cursor.position = floor;
-        }
-        member.lagging = Some(Lagging { cursor, verified: true });
-    }
-
-    /// What a member has cannot be continued: it is told so and is out of the room.
-    pub(super) fn reset(&self, id: MemberId, from: &Cursor) {
-        let mut state = self.lock();
-        let stands = |member: &Member| member.lagging.as_ref().is_some_and(|l| l.cursor == *from);
-        if state.members.get(&id).is_some_and(stands)
-            && let Some(member) = state.members.remove(&id)
-        {
-            member.ended.store(true, Ordering::Release);
-            let text = "what you have cannot be continued; join anew without since";
-            member.queue.push(codec::notice(&self.id, RoomNotice::Reset, text));
-            self.parts.metrics.resets_total.inc();
-        }
     }
 }

@@ -118,6 +118,11 @@ impl Sources {
         let mut from = after;
         loop {
             let page = self.ring(room, from, RING_PAGE).await?;
+            if !tail.entries.is_empty() && is_cut(from, &page) {
+                tail.entries.clear();
+                from = after;
+                continue;
+            }
             tail.head = page.head;
             tail.persisted = page.persisted;
             tail.dense_from = page.dense_from;
@@ -168,9 +173,13 @@ impl Sources {
         cursor: &Cursor,
     ) -> Result<bool, SourceError> {
         let Cursor { position, key } = cursor;
+        let before = Position::new(position.epoch, position.seq.saturating_sub(1));
+        let page = self.ring(room, before, 1).await?;
+        if *position > page.head {
+            // Not even the beginning of an epoch that is still to come.
+            return Ok(false);
+        }
         if !cursor.at_beginning() {
-            let before = Position::new(position.epoch, position.seq - 1);
-            let page = self.ring(room, before, 1).await?;
             let in_ring = match page.entries.first() {
                 Some(entry) if entry.position == *position => {
                     let (_, entry) = Logged::from_entry(entry)?;
@@ -251,6 +260,14 @@ impl Sources {
         }
         logged(&self.tail(room, page.persisted).await?.entries)
     }
+}
+
+/// Whether the ring no longer reaches back to `from`: its head moved on by more than it holds
+/// between two pages, and what lies between is in neither.
+fn is_cut(from: Position, page: &RoomPage) -> bool {
+    page.entries
+        .first()
+        .is_some_and(|first| first.position.epoch == from.epoch && first.position != from.next())
 }
 
 fn logged(entries: &[RingEntry]) -> Result<Vec<Logged>, SourceError> {

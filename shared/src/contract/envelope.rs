@@ -1,10 +1,10 @@
 //! What travels between nodes and lies in the log: bincode, a version byte first.
 //!
 //! The layout is bincode 2's `standard()` configuration (little endian, variable-length integers)
-//! of the private `Wire` struct, behind one version byte, limited in size and without trailing bytes. The
-//! crate is unmaintained (RUSTSEC-2025-0141) and therefore pinned and used nowhere else; the parity
-//! test below shows that wincode reads and writes the same bytes, so that leaving is a change of
-//! this file alone. The position is not in here: the log gives it, and carries it beside.
+//! of the private `Wire` struct, behind one version byte, limited in size and without trailing
+//! bytes. The crate is unmaintained (RUSTSEC-2025-0141) and therefore pinned and used nowhere else;
+//! the parity test below shows that wincode reads and writes the same bytes, so that leaving is a
+//! change of this file alone. The position is not in here: the log gives it, and carries it beside.
 
 use bytes::Bytes;
 

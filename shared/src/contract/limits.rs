@@ -69,7 +69,7 @@ pub const RECENT_ENTRIES_MAX: usize = 512;
 /// Bytes of a room's remembered entries on a node.
 pub const RECENT_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// Publications that a room keeps while it is being synchronised; beyond it the reading starts anew.
+/// Publications that a room keeps while it is synchronised; beyond it the reading starts anew.
 pub const SYNC_BUFFER_ENTRIES_MAX: usize = 4096;
 
 /// Entries read from the ring or the database in one step of synchronising or catching up.
@@ -80,6 +80,9 @@ pub const RESUME_ENTRIES_MAX: u64 = 10_000;
 
 /// Entries of a room's ring that are kept even when all of them are persisted.
 pub const RING_ENTRIES: usize = 1000;
+
+/// Bytes of a room's ring in memory that are kept when all of it is persisted.
+pub const RING_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// Appends that may wait for one shard on one gateway; beyond it the sender is told `backpressure`.
 pub const APPEND_QUEUE_MAX: usize = 8192;
@@ -134,9 +137,9 @@ pub const ROOM_LINGER_MS: u64 = 5_000;
 
 // A lagging client must be catchable: one page and one message have to fit in its queue.
 const _: () = assert!(SEND_QUEUE_BYTES_LOW + PAGE_BYTES_MAX <= SEND_QUEUE_BYTES_MAX);
-// What is looked up in the database must overlap with what is remembered beside the log, or an id
-// could be forgotten by one before the other is asked.
-const _: () = assert!(ID_LATE_MS < ID_MEMORY_MS);
+// An id is looked up in the database from the moment at which the log may have forgotten it, even
+// one whose time was as far ahead as is allowed; or it could pass between the two.
+const _: () = assert!(ID_LATE_MS + ID_AHEAD_MS_MAX <= ID_MEMORY_MS);
 // A room's head must outlive the ids of its entries, or a duplicate would hydrate a new head first.
 const _: () = assert!(ID_MEMORY_MS < ROOM_MEMORY_MS);
 // A room's memory must be able to serve the largest page.

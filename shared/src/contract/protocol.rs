@@ -1,10 +1,18 @@
 //! The native protocol, `roomcast.v1`: what a client can ask, what it is answered, what it is told.
 //!
-//! `PROTOCOL.md` shows every one of these by example. Every wire name is written once, here.
+//! Every wire name is written once, here. What follows is `PROTOCOL.md`, the same by example; a
+//! test reads its examples with these types.
+//!
+#![doc = include_str!("../../PROTOCOL.md")]
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fmt;
+use std::marker::PhantomData;
 
-use serde::{Deserialize, Serialize};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{self, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::id::{MessageId, RoomId, UserId};
 use super::message::MessageType;
@@ -66,8 +74,8 @@ pub struct Auth {
     pub token: String,
 }
 
-impl std::fmt::Debug for Auth {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Auth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Auth([redacted])")
     }
 }
@@ -93,6 +101,34 @@ impl Since {
     }
 }
 
+/// Reads an object and nothing else: of itself, serde also takes a struct's fields in their order
+/// from an array.
+fn object<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    struct Object<T>(PhantomData<T>);
+
+    impl<'de, T: Deserialize<'de>> Visitor<'de> for Object<T> {
+        type Value = Option<T>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Option<T>, A::Error> {
+            T::deserialize(MapAccessDeserializer::new(map)).map(Some)
+        }
+
+        fn visit_unit<E: de::Error>(self) -> Result<Option<T>, E> {
+            Ok(None)
+        }
+    }
+
+    deserializer.deserialize_any(Object(PhantomData))
+}
+
 /// Data of `room:join`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -100,7 +136,7 @@ pub struct RoomJoin {
     /// The room.
     pub room_id: RoomId,
     /// Where to go on, for a client that comes back.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "object")]
     pub since: Option<Since>,
     /// Most messages in the reply; 1–200, 50 by default.
     #[serde(default)]
@@ -141,10 +177,10 @@ pub struct HistoryGet {
     /// The room.
     pub room_id: RoomId,
     /// The page that ends below this position.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "object")]
     pub before: Option<Position>,
     /// The page that begins above this position.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "object")]
     pub after: Option<Position>,
     /// Most messages in the page; 1–200, 50 by default.
     #[serde(default)]
@@ -173,7 +209,7 @@ pub enum Durability {
 }
 
 /// Reply to `auth`.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AuthReply {
     /// When the proof ends, and with it the connection unless refreshed; absent when never.
@@ -181,7 +217,7 @@ pub struct AuthReply {
 }
 
 /// Reply to `room:join`, without its `messages`, which are spliced in already encoded.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct JoinReply {
     /// The room.
@@ -205,7 +241,7 @@ pub struct JoinReply {
 }
 
 /// Reply to `room:leave`.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Done {}
 
 /// Reply to `message:send`.
@@ -225,7 +261,7 @@ pub struct SendReply {
 }
 
 /// Reply to `history:get`, without its `messages`.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct HistoryReply {
     /// There are more on the side that was asked for.
@@ -268,11 +304,11 @@ pub enum EventName {
 }
 
 /// Data of `welcome`.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Welcome {
     /// [`SUBPROTOCOL`].
-    pub protocol: &'static str,
+    pub protocol: Cow<'static, str>,
     /// Names this connection in the server's logs.
     pub connection_id: String,
     /// Who the server takes the client for.
@@ -284,7 +320,7 @@ pub struct Welcome {
 }
 
 /// The limits of a connection.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct WelcomeLimits {
     /// Largest frame or fragmented message, in bytes.
@@ -322,7 +358,7 @@ pub struct Rejected {
 }
 
 /// What `room:error` says: a refusal without a `ref`, or something that happened to a room.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum RoomErrorCode {
     /// A command without a `ref` was refused.
@@ -332,7 +368,7 @@ pub enum RoomErrorCode {
 }
 
 /// What can happen to a room one is in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RoomNotice {
     /// What the client has cannot be continued: it is out of the room; join anew without `since`.
@@ -362,7 +398,7 @@ pub struct RoomError<'a> {
 }
 
 /// Data of `reconnect`.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Reconnect {
     /// How long to wait before coming back.

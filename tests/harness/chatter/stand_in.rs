@@ -139,9 +139,10 @@ impl StandIn {
         let recovered = since.is_some() && !reset;
         // Nothing is called persisted here, so that everything not yet answered is offered again.
         let persisted = json!({ "epoch": 1, "seq": 0 });
-        json!({ "data": { "roomId": name, "messages": messages, "head": head, "persisted": persisted,
-                          "recovered": recovered, "reset": reset,
-                          "hasMore": !recovered && from > 0 } })
+        let has_more = !recovered && from > 0;
+        json!({ "data": { "roomId": name, "messages": messages, "head": head,
+                          "persisted": persisted, "recovered": recovered, "reset": reset,
+                          "hasMore": has_more } })
     }
 
     fn send(

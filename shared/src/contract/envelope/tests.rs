@@ -91,7 +91,11 @@ fn foreign_bytes_are_refused_by_reason() {
 
 proptest! {
     #[test]
-    fn every_envelope_comes_back(body in "\\PC{0,300}", user in "[a-z0-9:é]{1,40}", change in any::<bool>()) {
+    fn every_envelope_comes_back(
+        body in "\\PC{0,300}",
+        user in "[a-z0-9:é]{1,40}",
+        change in any::<bool>(),
+    ) {
         let mut envelope = envelope(change.then_some("c-1"), &body);
         envelope.user = UserId::parse(&user).unwrap();
         let bytes = Bytes::from(envelope.encode().unwrap());

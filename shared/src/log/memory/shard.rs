@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::Appended;
 use crate::contract::envelope::{EntryKind, Envelope};
 use crate::contract::id::{MessageId, RoomId, UserId};
-use crate::contract::limits::{ID_MEMORY_MS, RING_ENTRIES, ROOM_MEMORY_MS};
+use crate::contract::limits::{ID_MEMORY_MS, RING_BYTES_MAX, RING_ENTRIES, ROOM_MEMORY_MS};
 use crate::contract::position::Position;
 use crate::contract::refusal::Refusal;
 use crate::log::{
@@ -59,6 +59,7 @@ struct MemoryRoom {
     /// The last position shown; everything above it waits for the database.
     shown: Position,
     ring: VecDeque<RingEntry>,
+    ring_bytes: usize,
     /// When it was last shown something, for forgetting it.
     touched_ms: i64,
 }
@@ -187,9 +188,11 @@ impl MemoryShard {
         let Some(room) = self.rooms.get_mut(room) else { return };
         room.shown = entry.position;
         room.touched_ms = now_ms;
+        room.ring_bytes += entry.raw.len();
         room.ring.push_back(entry);
-        if room.ring.len() > RING_ENTRIES {
-            room.ring.pop_front();
+        while room.ring.len() > RING_ENTRIES || room.ring_bytes > RING_BYTES_MAX {
+            let Some(oldest) = room.ring.pop_front() else { break };
+            room.ring_bytes -= oldest.raw.len();
         }
     }
 
@@ -208,7 +211,8 @@ impl MemoryShard {
     pub(super) fn hydrate(&mut self, room: &RoomId, head: Position, now_ms: i64) {
         if !self.rooms.contains_key(room) {
             let ring = VecDeque::new();
-            let cold = MemoryRoom { head, shown: head, ring, touched_ms: now_ms };
+            let (ring_bytes, touched_ms) = (0, now_ms);
+            let cold = MemoryRoom { head, shown: head, ring, ring_bytes, touched_ms };
             self.rooms.insert(room.clone(), cold);
             self.rooms_expiring.push_back((now_ms + ROOM_MEMORY_MS, room.clone()));
         }

@@ -1,0 +1,54 @@
+//! What the loop works with.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use shared::log::Log;
+use shared::process::clock::Clock;
+use shared::store::{Lease, Store};
+
+use crate::lag::Lag;
+use crate::metrics::Metrics;
+use crate::stats::Stats;
+
+/// How the worker goes about it.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// Most entries in one transaction.
+    pub batch_entries: usize,
+    /// How long entries may gather before they are stored.
+    pub batch_interval: Duration,
+    /// The first pause after a failure.
+    pub retry_delay: Duration,
+    /// The longest pause after a failure; what was accepted is tried for ever.
+    pub retry_delay_max: Duration,
+    /// How long the log keeps what is persisted, for a database that fails over and forgets.
+    pub log_keep: Duration,
+}
+
+/// What the loop works with.
+#[derive(Clone)]
+pub struct Parts {
+    /// Where entries come from.
+    pub log: Arc<dyn Log>,
+    /// Where they go.
+    pub store: Arc<dyn Store>,
+    /// How.
+    pub settings: Settings,
+    /// Under which name this worker takes shards among others; alone it has them all.
+    pub lease: Option<Lease>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// What `/stats` says.
+    pub stats: Arc<Stats>,
+    /// What time it is.
+    pub clock: Clock,
+    /// What is not in the database yet.
+    pub lag: Arc<Lag>,
+}
+
+impl std::fmt::Debug for Parts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Parts").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}

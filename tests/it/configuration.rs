@@ -1,0 +1,181 @@
+//! What a gateway says about its settings, and about why it does not start.
+
+use crate::one_gateway::{SOON, gateway, gateway_with, log_of};
+use fleet::{Fleet, FleetError, GatewayOptions};
+
+/// A secret that must show nowhere.
+const CANARY: &str = "canary-2f1b77-secret";
+
+/// No flags and no address: what the fleet sets is taken back where it can be.
+fn plain() -> GatewayOptions {
+    GatewayOptions { dev: false, ..GatewayOptions::default() }.with_env("ROOMCAST_BIND", "")
+}
+
+fn with_flag(mut options: GatewayOptions, flag: &str) -> GatewayOptions {
+    options.flags.push(flag.to_owned());
+    options
+}
+
+/// The exit code and the output of a gateway that does not start.
+async fn refused(options: GatewayOptions) -> (Option<i32>, String) {
+    match Fleet::embedded(options).await {
+        Err(FleetError::Ended { status, log, .. }) => (status.code(), log),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn check_config_says_that_all_is_well_and_starts_nothing() {
+    let options = with_flag(plain().with_env("ROOMCAST_JWT_SECRET", CANARY), "--check-config");
+    let (code, output) = refused(options).await;
+    assert_eq!((code, output.as_str()), (Some(0), "the configuration is valid\n"));
+}
+
+#[tokio::test]
+async fn check_config_names_all_problems_at_once() {
+    let options = plain()
+        .with_env("PORT", "70000")
+        .with_env("ROOMCAST_JWT_SECRET", CANARY)
+        .with_env("ROOMCAST_ROOMS_PER_USER", "0")
+        .with_env("ROOMCAST_HEARTBEAT_INTERVAL_MS", "soon")
+        .with_env("WEBSOCKET_RATE_LIMIT_ROOM_JOIN", "-5")
+        .with_env("ROOMCAST_ROOM_PER_USER", "5")
+        .with_env("ROOMCAST_LOG_FORMAT", "xml");
+    let options = with_flag(with_flag(options, "--check-config"), "--no-such-flag");
+    let (code, output) = refused(options).await;
+    assert_eq!(code, Some(64), "{output}");
+    for name in [
+        "PORT: ",
+        "ROOMCAST_ROOMS_PER_USER: ",
+        "ROOMCAST_HEARTBEAT_INTERVAL_MS: ",
+        "WEBSOCKET_RATE_LIMIT_ROOM_JOIN: ",
+        "ROOMCAST_ROOM_PER_USER: no setting has this variable",
+        "ROOMCAST_LOG_FORMAT: ",
+        "--no-such-flag",
+    ] {
+        let named = output.lines().filter(|line| line.starts_with(name)).count();
+        assert_eq!(named, 1, "{name} in:\n{output}");
+    }
+    assert_eq!(output.lines().count(), 7, "{output}");
+    assert!(!output.contains(CANARY), "{output}");
+}
+
+#[tokio::test]
+async fn problems_between_settings_are_named_without_check_config_too() {
+    let options = plain()
+        .with_env("ROOMCAST_HEARTBEAT_INTERVAL_MS", "5000")
+        .with_env("ROOMCAST_CONNECTION_TIMEOUT_MS", "5000")
+        .with_env("NEXT_PUBLIC_APP_URL", "app.example.com")
+        .with_env("ROOMCAST_BIND", "0.0.0.0");
+    let (code, output) = refused(options).await;
+    assert_eq!(code, Some(64), "{output}");
+    for name in ["ROOMCAST_CONNECTION_TIMEOUT_MS", "NEXT_PUBLIC_APP_URL", "ROOMCAST_BIND"] {
+        assert!(output.lines().any(|line| line.starts_with(name)), "{name} in:\n{output}");
+    }
+}
+
+#[tokio::test]
+async fn print_config_shows_every_setting_with_its_source_and_no_secret() {
+    let options = plain().with_env("ROOMCAST_JWT_SECRET", CANARY);
+    let (code, output) = refused(with_flag(options, "--print-config")).await;
+    assert_eq!(code, Some(0), "{output}");
+    assert!(!output.contains(CANARY), "{output}");
+    for line in [
+        "jwt_secret = \"[redacted]\"  # ROOMCAST_JWT_SECRET (environment)",
+        "rooms_per_user = 10  # ROOMCAST_ROOMS_PER_USER (default)",
+        "connections_max = 20000  # ROOMCAST_CONNECTIONS_MAX (default)",
+    ] {
+        assert!(output.lines().any(|shown| shown == line), "{line} in:\n{output}");
+    }
+}
+
+#[tokio::test]
+async fn the_development_mode_is_for_the_loopback_only() {
+    for address in ["0.0.0.0", "::", "192.0.2.1"] {
+        let options = with_flag(plain().with_env("ROOMCAST_BIND", address), "--dev");
+        let (code, output) = refused(options).await;
+        assert_eq!(code, Some(64), "{address}: {output}");
+        assert!(output.starts_with("ROOMCAST_BIND: "), "{output}");
+    }
+    // With a secret beside it, the flag still lets anybody be anyone.
+    let options = plain().with_env("ROOMCAST_BIND", "0.0.0.0");
+    let options = with_flag(options.with_env("ROOMCAST_JWT_SECRET", CANARY), "--dev");
+    assert_eq!(refused(options).await.0, Some(64));
+}
+
+#[tokio::test]
+async fn one_half_of_the_cluster_mode_names_the_missing_one() {
+    let cases = [
+        ("REDIS_URL", "redis://127.0.0.1:1", "DATABASE_URL"),
+        ("DATABASE_URL", "postgres://127.0.0.1:1/chat", "REDIS_URL"),
+    ];
+    for (set, url, missing) in cases {
+        let (code, output) = refused(plain().with_env(set, url)).await;
+        assert_eq!(code, Some(64), "{output}");
+        assert!(output.starts_with(&format!("{missing}: missing")), "{output}");
+        assert!(!output.contains(url), "{output}");
+    }
+}
+
+#[tokio::test]
+async fn a_second_process_on_the_same_folder_is_refused_and_the_first_goes_on() {
+    let fleet = gateway().await;
+    let folder = fleet.gateway().data_dir().to_str().unwrap().to_owned();
+    let options = GatewayOptions::default().with_env("ROOMCAST_DATA_DIR", &folder);
+    let (code, output) = refused(options).await;
+    assert_eq!(code, Some(1), "{output}");
+    let said = output.lines().find(|line| line.starts_with("gateway: ")).unwrap();
+    assert!(said.contains(&folder) && said.contains("process"), "{said}");
+    assert!(!output.contains("panicked"), "{output}");
+    assert_eq!(fleet.gateway().operator_get("/readyz").await.unwrap().status, 200);
+}
+
+#[tokio::test]
+async fn a_port_in_use_is_named() {
+    let fleet = gateway().await;
+    for (variable, port) in [
+        ("PORT", fleet.gateway().port()),
+        ("ROOMCAST_OPERATOR_PORT", fleet.gateway().operator_port()),
+    ] {
+        let options = GatewayOptions::default().with_env(variable, port.to_string());
+        let (code, output) = refused(options).await;
+        assert_eq!(code, Some(1), "{output}");
+        let said = output.lines().find(|line| line.starts_with("gateway: ")).unwrap();
+        assert!(said.contains(&port.to_string()) && said.contains("in use"), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn a_folder_that_cannot_be_made_is_named() {
+    let options = GatewayOptions::default().with_env("ROOMCAST_DATA_DIR", "/dev/null/data");
+    let (code, output) = refused(options).await;
+    assert_eq!(code, Some(1), "{output}");
+    assert!(output.contains("/dev/null/data"), "{output}");
+}
+
+#[tokio::test]
+async fn the_first_output_says_where_the_page_is_which_mode_and_where_the_data_lie() {
+    let fleet = gateway().await;
+    let output = log_of(&fleet);
+    let first: Vec<&str> = output.lines().take(6).collect();
+    assert!(first[0].starts_with("Roomcast "), "{output}");
+    let page = format!("http://127.0.0.1:{}/", fleet.gateway().port());
+    let data = fleet.gateway().data_dir().to_str().unwrap();
+    for expected in [page.as_str(), "DEVELOPMENT", data] {
+        assert!(first.iter().any(|line| line.contains(expected)), "{expected} in:\n{output}");
+    }
+    let page = fleet.gateway().get("/").await.unwrap();
+    assert!(page.status == 200 && page.body.contains("<html"), "{page:?}");
+
+    let asking = gateway_with(GatewayOptions::default().with_jwt_secret(CANARY)).await;
+    let output = log_of(&asking);
+    assert!(output.contains("tokens signed with ROOMCAST_JWT_SECRET"), "{output}");
+    assert!(!output.contains("DEVELOPMENT") && !output.contains(CANARY), "{output}");
+}
+
+#[tokio::test]
+async fn a_gateway_that_is_told_to_end_ends_with_zero() {
+    let mut fleet = gateway().await;
+    let status = fleet.gateway_mut().terminate(SOON).await.unwrap();
+    assert_eq!(status.code(), Some(0));
+}

@@ -1,0 +1,225 @@
+//! What an operator sees: metrics that all move, figures, and readiness that ends with the drain.
+
+#![expect(clippy::unwrap_used, reason = "the functions that tests share have no `#[test]`")]
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use fleet::{Fleet, GatewayNode, GatewayOptions};
+use harness::raw::text;
+use harness::wire::Since;
+use harness::{Client, Position, RawSocket, eventually, unique_id};
+use rusqlite::Connection;
+use serde_json::{Value, json};
+
+use crate::scene::{
+    POISON, SOON, accepted, client, database, flood, gateway, in_one_batch, say, since,
+};
+
+/// Every family of the gateway's own series: the sum of its samples.
+type Families = BTreeMap<String, f64>;
+
+/// The families of this project on a metrics page; what the process library counts is not ours.
+fn families(page: &str) -> Families {
+    let samples = fleet::Samples::parse(page);
+    let names = page.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+    let ours = names.filter_map(|line| {
+        let (name, kind) = line.split_once(' ')?;
+        let sampled = if kind == "histogram" { format!("{name}_count") } else { name.to_owned() };
+        name.starts_with("roomcast_").then(|| (name.to_owned(), samples.sum(&sampled)))
+    });
+    ours.collect()
+}
+
+/// Which families have moved since the start, at any of the moments that were looked at.
+struct Watch<'a> {
+    gateway: &'a GatewayNode,
+    initial: Families,
+    moved: BTreeSet<String>,
+}
+
+impl Watch<'_> {
+    async fn begin(gateway: &GatewayNode) -> Watch<'_> {
+        let initial = families(&gateway.operator_get("/metrics").await.unwrap().body);
+        assert!(initial.len() > 20, "{initial:?}");
+        Watch { gateway, initial, moved: BTreeSet::new() }
+    }
+
+    async fn look(&mut self) {
+        let now = families(&self.gateway.operator_get("/metrics").await.unwrap().body);
+        for (name, value) in now {
+            if self.initial.get(&name) != Some(&value) {
+                self.moved.insert(name);
+            }
+        }
+    }
+
+    /// Waits until a family has moved.
+    async fn until(&mut self, name: &str) {
+        let name = format!("roomcast_{name}");
+        let watch = std::cell::RefCell::new(self);
+        #[expect(clippy::await_holding_refcell_ref, reason = "`eventually` asks one at a time")]
+        let moved = || async {
+            let mut watch = watch.borrow_mut();
+            watch.look().await;
+            watch.moved.contains(&name)
+        };
+        eventually(SOON, &format!("{name} moves"), moved).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_registered_series_moves() {
+    let options = GatewayOptions::default()
+        .with_env("ROOMCAST_HEARTBEAT_INTERVAL_MS", "100")
+        .with_env("ROOMCAST_SYNC_RETRY_DELAY_MAX_MS", "50");
+    let fleet = Fleet::embedded(options).await.unwrap();
+    let gateway = fleet.gateway();
+    let mut watch = Watch::begin(gateway).await;
+    let alice = client(gateway, "alice").await;
+    let bob = client(gateway, "bob").await;
+    talk(gateway, &alice, &bob).await;
+    come_back(&alice, &bob).await;
+    fail(gateway, &alice, &mut watch).await;
+    let _silent = silent_reader(gateway, &alice, &mut watch).await;
+    // A plain request is no handshake.
+    assert_ne!(gateway.get("/ws").await.unwrap().status, 101);
+    bob.close(1000).await;
+    watch.until("connections_closed_total").await;
+
+    watch.look().await;
+    let dead: Vec<&String> =
+        watch.initial.keys().filter(|name| !watch.moved.contains(*name)).collect();
+    assert!(dead.is_empty(), "these never moved: {dead:?}");
+}
+
+/// Messages, one of them twice, one refused, one under an id that another has.
+async fn talk(gateway: &GatewayNode, alice: &Client, bob: &Client) {
+    let id = unique_id();
+    let refused = alice.send("r", &id, "too early").await.unwrap_err();
+    assert_eq!(refused.code(), Some("not_joined"));
+    alice.join("r", None).await.unwrap();
+    bob.join("r", None).await.unwrap();
+    alice.send("r", &id, "hello").await.unwrap();
+    assert!(alice.send("r", &id, "hello").await.unwrap().duplicate);
+    assert!(!bob.send("r", &id, "hello").await.unwrap().duplicate);
+    // What another program has put into the table meanwhile is a duplicate for the worker.
+    let id = unique_id();
+    insert(&database(gateway), &id);
+    assert!(!alice.send("r", &id, "found there").await.unwrap().duplicate);
+}
+
+fn insert(database: &Connection, id: &str) {
+    let insert = "INSERT INTO team_chat_messages (id, team_chat_id, user_id, content, message_type,
+        metadata, created_at, updated_at, accessed_at, send_time, epoch, seq, changed_epoch,
+        changed_seq) VALUES (?1, 'r', 'alice', 'found there', 'user', '{}', 1, 1, 1, 1, 0, 1, 0, 1)";
+    database.execute(insert, [id]).unwrap();
+}
+
+/// Resumed with more than fits, and reset.
+async fn come_back(alice: &Client, bob: &Client) {
+    let said = flood(alice, "r", 300).await;
+    let joined = bob.join("r", Some(&since(&said[0]))).await.unwrap();
+    assert!(joined.recovered && joined.has_more);
+    let future = Since { position: Position::new(9, 9), message_id: unique_id() };
+    assert!(bob.join("r", Some(&future)).await.unwrap().reset);
+}
+
+/// A database that is held up, one row refused, a shard stopped.
+async fn fail(gateway: &GatewayNode, alice: &Client, watch: &mut Watch<'_>) {
+    let held = database(gateway);
+    held.execute_batch(POISON).unwrap();
+    held.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let (_, waiting) = say(alice, "r", "waits").await;
+    watch.until("sync_log_lag_entries").await;
+    watch.until("sync_log_lag_seconds").await;
+    held.execute_batch("COMMIT").unwrap();
+    accepted(waiting).await;
+
+    let (_, poison) = say(alice, "r", "poison").await;
+    assert_eq!(poison.reply(SOON).await.unwrap_err().code(), Some("rejected"));
+    let many = in_one_batch(gateway, alice, "r", &["poison"; 20]).await;
+    watch.until("sync_shards_stopped_total").await;
+    held.execute_batch("DROP TRIGGER poison").unwrap();
+    for (_, reply) in many {
+        accepted(reply).await;
+    }
+}
+
+/// Somebody who asks for much and reads nothing of it.
+async fn silent_reader(gateway: &GatewayNode, alice: &Client, watch: &mut Watch<'_>) -> RawSocket {
+    for _ in 0..5 {
+        let data = json!({ "roomId": "r", "id": unique_id(), "content": "x".repeat(200 * 1024) });
+        alice.command("message:send", data).await.unwrap();
+    }
+    let path = "/ws?user=carol";
+    let mut silent = RawSocket::upgraded(gateway.port(), path, SOON).await.unwrap();
+    for reference in 0..40 {
+        let ask = json!({ "event": "history:get", "ref": reference, "data": { "roomId": "r" } });
+        silent.send(&text(&ask.to_string())).await.unwrap();
+    }
+    watch.until("send_queue_bytes").await;
+    silent
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_figures_have_the_names_that_operators_know() {
+    let fleet = gateway().await;
+    let alice = client(fleet.gateway(), "alice").await;
+    alice.join("r", None).await.unwrap();
+    flood(&alice, "r", 10).await;
+    let stats = fleet.gateway().stats().await.unwrap();
+    let names =
+        |part: &Value| -> Vec<String> { part.as_object().unwrap().keys().cloned().collect() };
+    assert_eq!(names(&stats), ["connections", "redis", "sync"]);
+    assert_eq!(
+        names(&stats["connections"]),
+        ["activeConnections", "totalConnections", "totalMessages", "totalRooms", "uptime"]
+    );
+    assert_eq!(
+        names(&stats["redis"]),
+        ["errorCount", "isConnected", "lastPing", "reconnectAttempts"]
+    );
+    assert_eq!(
+        names(&stats["sync"]),
+        ["errors", "failedSyncs", "lastSyncTime", "syncDuration", "totalSynced"]
+    );
+    let connections = &stats["connections"];
+    assert_eq!(
+        (&connections["activeConnections"], &connections["totalRooms"]),
+        (&json!(1), &json!(1))
+    );
+    assert_eq!(
+        (&connections["totalMessages"], &stats["sync"]["totalSynced"]),
+        (&json!(10), &json!(10))
+    );
+    assert!(stats["sync"]["lastSyncTime"].is_number());
+    assert_eq!(stats["redis"]["isConnected"], json!(false));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_leaves_is_alive_but_not_ready() {
+    let mut fleet = gateway().await;
+    let mut alice = client(fleet.gateway(), "alice").await;
+    alice.join("r", None).await.unwrap();
+    let ready = fleet.gateway().operator_get("/readyz").await.unwrap();
+    assert_eq!(ready.status, 200);
+    // It cannot end before what is under way is answered, and that waits for the database.
+    let held = database(fleet.gateway());
+    held.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let (_, reply) = say(&alice, "r", "the last").await;
+    alice.command("heartbeat", json!({})).await.unwrap();
+    let operator = fleet.gateway().operator_port();
+    let watching = async {
+        let status = |path: &'static str| async move {
+            fleet::get(operator, path, SOON).await.map(|answer| answer.status)
+        };
+        let unready = || async { status("/readyz").await.is_ok_and(|status| status == 503) };
+        eventually(SOON, "the node says that it leaves", unready).await;
+        assert_eq!(status("/livez").await.unwrap(), 200);
+        held.execute_batch("COMMIT").unwrap();
+    };
+    let (status, ()) = tokio::join!(fleet.gateway_mut().terminate(SOON), watching);
+    assert!(status.unwrap().success());
+    assert!(!accepted(reply).await.duplicate);
+    assert_eq!(alice.closed(SOON).await.unwrap().code, Some(1012));
+}

@@ -1,0 +1,254 @@
+//! `PROTOCOL.md` is true: its examples are read with the types of the contract, and written back
+//! the same; its tables have every code.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, from_value, json, to_value};
+use shared::contract::id::RoomId;
+use shared::contract::limits::{CONTENT_BYTES_MAX, METADATA_BYTES_MAX, PAGE_ROWS_MAX};
+use shared::contract::message::Message;
+use shared::contract::protocol::{
+    Auth, AuthReply, CommandName, Done, EventName, Heartbeat, HistoryGet, HistoryReply, JoinReply,
+    MessageSend, Persisted, REF_MAX, Reconnect, Rejected, RoomError, RoomErrorCode, RoomJoin,
+    RoomLeave, SUBPROTOCOL, SendReply, Welcome,
+};
+use shared::contract::refusal::{CloseReason, Refusal, RefusalCode};
+
+const PAGE: &str = include_str!("../../shared/PROTOCOL.md");
+
+/// Any frame, of either side.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Frame {
+    event: String,
+    #[serde(rename = "ref")]
+    reference: Option<u64>,
+    data: Option<Value>,
+    error: Option<Value>,
+}
+
+/// The blocks of JSON, each one value.
+fn blocks() -> Vec<Value> {
+    let texts = PAGE.split("```json\n").skip(1).map(|rest| rest.split("```").next());
+    let read = |text: &str| {
+        serde_json::from_str(text).unwrap_or_else(|error| panic!("{error} in\n{text}"))
+    };
+    texts.flatten().map(read).collect()
+}
+
+/// Reads the value as a `T` and expects the same when it is written back: nothing is unknown,
+/// misspelt or left out.
+fn expect<T: DeserializeOwned + Serialize>(value: &Value) -> T {
+    let read: T = from_value(value.clone()).unwrap_or_else(|error| panic!("{error} in\n{value}"));
+    assert_eq!(&to_value(&read).expect("it is JSON"), value);
+    read
+}
+
+/// A reply whose messages are spliced in behind the rest.
+fn expect_with_messages<T: DeserializeOwned + Serialize>(value: &Value) {
+    let mut rest = value.clone();
+    let messages = rest.as_object_mut().and_then(|object| object.remove("messages"));
+    let messages: Vec<Message> = expect(&messages.expect("such a reply has messages"));
+    assert!(messages.iter().all(|message| message.position.is_some()));
+    expect::<T>(&rest);
+}
+
+/// A command's data, by the type that the gateway reads them with, which refuses unknown fields.
+fn read_command(name: CommandName, data: Value) {
+    let outcome = match name {
+        CommandName::Auth => from_value::<Auth>(data.clone()).map(drop),
+        CommandName::RoomJoin => from_value::<RoomJoin>(data.clone()).map(drop),
+        CommandName::RoomLeave => from_value::<RoomLeave>(data.clone()).map(drop),
+        CommandName::MessageSend => from_value::<MessageSend>(data.clone()).map(drop),
+        CommandName::HistoryGet => from_value::<HistoryGet>(data.clone()).map(drop),
+        CommandName::Heartbeat => from_value::<Heartbeat>(data.clone()).map(drop),
+    };
+    outcome.unwrap_or_else(|error| panic!("{error} in {name:?}\n{data}"));
+}
+
+fn read_reply(name: CommandName, data: &Value) {
+    match name {
+        CommandName::Auth => drop(expect::<AuthReply>(data)),
+        CommandName::RoomJoin => expect_with_messages::<JoinReply>(data),
+        CommandName::RoomLeave => drop(expect::<Done>(data)),
+        CommandName::MessageSend => drop(expect::<SendReply>(data)),
+        CommandName::HistoryGet => expect_with_messages::<HistoryReply>(data),
+        CommandName::Heartbeat => drop(expect::<Heartbeat>(data)),
+    }
+}
+
+fn read_event(name: EventName, data: &Value) {
+    match name {
+        EventName::Welcome => read_welcome(data),
+        EventName::MessageNew => {
+            assert!(expect::<Message>(data).position.is_some(), "{data}");
+        }
+        EventName::MessagePersisted => drop(expect::<Persisted>(data)),
+        EventName::MessageRejected => drop(expect::<Rejected>(data)),
+        EventName::Heartbeat => drop(expect::<Heartbeat>(data)),
+        EventName::RoomError => read_room_error(data),
+        EventName::Reconnect => drop(expect::<Reconnect>(data)),
+        EventName::Reply => panic!("a reply has a ref: {data}"),
+        EventName::MessageUpdate | EventName::MessageDelete => {
+            panic!("write down how {name:?} is read: {data}")
+        }
+    }
+}
+
+fn read_welcome(data: &Value) {
+    let welcome: Welcome = expect(data);
+    assert_eq!(welcome.protocol, SUBPROTOCOL);
+    assert_eq!(welcome.limits.content_bytes, CONTENT_BYTES_MAX);
+    assert_eq!(welcome.limits.metadata_bytes, METADATA_BYTES_MAX);
+    assert_eq!(welcome.limits.page_rows, PAGE_ROWS_MAX);
+    let default = |name: &str| {
+        let mut keys = gateway::config::Settings::KEYS.iter();
+        let key = keys.find(|key| key.name == name).expect("there is such a setting");
+        key.default.parse::<usize>().expect("it is a number")
+    };
+    assert_eq!(welcome.limits.frame_bytes, default("message_bytes_max"));
+    assert_eq!(welcome.limits.rooms_per_user, default("rooms_per_user"));
+    assert_eq!(welcome.heartbeat_ms, default("heartbeat_interval_ms") as u64);
+}
+
+/// The type borrows and is only written; so it is written from what was read.
+fn read_room_error(data: &Value) {
+    let mut rest = data.clone();
+    let object = rest.as_object_mut().expect("data are an object");
+    let room: Option<RoomId> = object.remove("roomId").map(|id| expect(&id));
+    let code: RoomErrorCode = expect(&object["code"]);
+    if let RoomErrorCode::Notice(_) = code {
+        // A notice is no refusal; any code of one lets the other fields be read.
+        object.insert("code".to_owned(), json!(RefusalCode::Internal));
+    }
+    let refusal: Refusal = expect(&rest);
+    let written = RoomError {
+        room_id: room.as_ref(),
+        code,
+        message: &refusal.message,
+        field: refusal.field.as_deref(),
+        limit: refusal.limit,
+        retry_after_ms: refusal.retry_after_ms,
+    };
+    assert_eq!(&to_value(&written).expect("it is JSON"), data);
+}
+
+#[test]
+fn every_example_is_what_the_types_say() {
+    let mut asked: BTreeMap<u64, CommandName> = BTreeMap::new();
+    let mut answered: BTreeSet<u64> = BTreeSet::new();
+    let mut told: Vec<EventName> = Vec::new();
+    for block in blocks() {
+        let frame: Frame = expect_frame(&block);
+        let is_reply = frame.data.is_none() || frame.event == "reply";
+        let command = from_value::<CommandName>(json!(frame.event));
+        match (command, frame.reference) {
+            (Ok(name), Some(reference)) => {
+                assert!(reference <= REF_MAX && frame.error.is_none(), "{block}");
+                read_command(name, frame.data.unwrap_or_else(|| json!({})));
+                assert_eq!(asked.insert(reference, name), None, "ref {reference} asks twice");
+            }
+            (Err(_), Some(reference)) => {
+                let event: EventName = expect(&json!(frame.event));
+                assert!(is_reply && event == EventName::Reply, "{block}");
+                let name = asked.get(&reference).expect("a reply answers a command shown before");
+                match (frame.data, frame.error) {
+                    (Some(data), None) => {
+                        read_reply(*name, &data);
+                        answered.insert(reference);
+                    }
+                    (None, Some(error)) => drop(expect::<Refusal>(&error)),
+                    (data, error) => panic!("not one of the two: {data:?}, {error:?}"),
+                }
+            }
+            (_, None) => {
+                let event: EventName = expect(&json!(frame.event));
+                read_event(event, &frame.data.expect("an event has data"));
+                told.push(event);
+            }
+        }
+    }
+    assert_eq!(asked.keys().copied().collect::<BTreeSet<_>>(), answered, "commands and replies");
+    expect_all_are_shown(&asked.into_values().collect::<Vec<_>>(), &told);
+}
+
+fn expect_frame(block: &Value) -> Frame {
+    from_value(block.clone()).unwrap_or_else(|error| panic!("{error} in\n{block}"))
+}
+
+fn expect_all_are_shown(asked: &[CommandName], told: &[EventName]) {
+    let commands = [
+        CommandName::Auth,
+        CommandName::RoomJoin,
+        CommandName::RoomLeave,
+        CommandName::MessageSend,
+        CommandName::HistoryGet,
+        CommandName::Heartbeat,
+    ];
+    for command in commands {
+        assert!(asked.contains(&command), "{command:?} is not shown");
+    }
+    let events = [
+        EventName::Welcome,
+        EventName::MessageNew,
+        EventName::MessagePersisted,
+        EventName::MessageRejected,
+        EventName::Heartbeat,
+        EventName::RoomError,
+        EventName::Reconnect,
+    ];
+    for event in events {
+        assert!(told.contains(&event), "{event:?} is not shown");
+    }
+}
+
+/// The rows of the table below a heading, without its two first lines, by their first cells.
+fn table(heading: &str) -> Vec<Vec<&'static str>> {
+    let section = PAGE.split(heading).nth(1).unwrap_or_else(|| panic!("no heading {heading}"));
+    let section = section.split("\n## ").next().unwrap_or(section);
+    let rows = section.lines().filter(|line| line.starts_with('|')).skip(2);
+    let cells =
+        |row: &'static str| row.split('|').skip(1).map(|cell| cell.trim_matches([' ', '`']));
+    rows.map(|row| cells(row).collect()).collect()
+}
+
+#[test]
+fn the_table_of_refusals_has_every_code() {
+    let codes: Vec<RefusalCode> =
+        table("\n## Refusals\n").iter().map(|row| expect(&json!(row[0]))).collect();
+    // A new code has to be counted here, because this match has to meet it.
+    let number = |code: &RefusalCode| match code {
+        RefusalCode::BadRequest => 0,
+        RefusalCode::UnknownEvent => 1,
+        RefusalCode::InvalidField => 2,
+        RefusalCode::BadId => 3,
+        RefusalCode::TooLarge => 4,
+        RefusalCode::Unauthenticated => 5,
+        RefusalCode::Forbidden => 6,
+        RefusalCode::NotJoined => 7,
+        RefusalCode::NotFound => 8,
+        RefusalCode::Conflict => 9,
+        RefusalCode::RateLimited => 10,
+        RefusalCode::Blocked => 11,
+        RefusalCode::TooManyRooms => 12,
+        RefusalCode::InsufficientCredits => 13,
+        RefusalCode::Backpressure => 14,
+        RefusalCode::Unavailable => 15,
+        RefusalCode::Rejected => 16,
+        RefusalCode::Internal => 17,
+    };
+    let numbers: BTreeSet<u32> = codes.iter().map(number).collect();
+    assert_eq!(numbers, (0..18).collect(), "{codes:?}");
+    assert_eq!(codes.len(), 18);
+}
+
+#[test]
+fn the_table_of_close_codes_has_every_reason() {
+    let rows = table("\n## Close codes\n");
+    let shown: BTreeSet<(&str, &str)> = rows.iter().map(|row| (row[0], row[1])).collect();
+    let reasons = CloseReason::ALL.map(|reason| (reason.code().to_string(), reason.label()));
+    let wanted = reasons.iter().map(|(code, label)| (code.as_str(), *label)).collect();
+    assert_eq!(shown, wanted);
+}

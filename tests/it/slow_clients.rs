@@ -1,0 +1,149 @@
+//! Clients that do not read: they cost bounded memory and delay nobody.
+
+#![expect(clippy::unwrap_used, reason = "scenarios are tests, but no `#[test]` stands on them")]
+
+use crate::one_gateway::{SOON, assert_no_panic, closed_for, gateway, metric, resident_bytes};
+use fleet::Fleet;
+use harness::raw::{RawSocket, opcode, text};
+use harness::wire::{Incoming, Wire, command};
+use harness::{Proof, eventually, unique_id};
+use serde_json::{Value, json};
+use std::time::Duration;
+use tokio::task::JoinHandle;
+
+const ROOM: &str = "busy";
+/// The size of one message.
+const CONTENT_BYTES: usize = 16 * 1024;
+/// Messages until the room's memory is full: after them memory must not grow any more.
+const WARM_UP: usize = 1_200;
+/// Messages that pass while somebody does not read: 100 MB.
+const MESSAGES: usize = 6_400;
+/// Messages on their way at once.
+const IN_FLIGHT: usize = 32;
+/// What the gateway may have more at the end, for its allocator and its database as well.
+const GROWTH_MAX: u64 = 40 * 1024 * 1024;
+/// The write timeout is 20 s.
+const CUT_WITHIN: Duration = Duration::from_secs(40);
+
+async fn joined(fleet: &Fleet, user: &str) -> Wire {
+    let mut wire = Wire::connect(&fleet.gateway().ws_url(), &Proof::user(user)).await.unwrap();
+    assert!(wire.try_send(command("room:join", 0, &json!({ "roomId": ROOM }))));
+    loop {
+        match wire.recv().await {
+            Incoming::Reply { outcome: Ok(_), .. } => return wire,
+            Incoming::Event { .. } => {}
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// The id of the message that this frame brings, where it brings one.
+fn id_of(incoming: Incoming) -> Option<String> {
+    match incoming {
+        Incoming::Event { name, data } if name == "message:new" => {
+            Some(data["id"].as_str().unwrap().to_owned())
+        }
+        Incoming::Event { .. } | Incoming::Reply { outcome: Ok(_), .. } => None,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Sends so many messages, and waits until each has come back.
+async fn pour(wire: &mut Wire, messages: usize) {
+    let (mut sent, mut heard) = (0, 0);
+    let content = "x".repeat(CONTENT_BYTES);
+    while heard < messages {
+        while sent < messages && sent - heard < IN_FLIGHT {
+            let data = json!({ "roomId": ROOM, "id": unique_id(), "content": content });
+            assert!(wire.try_send(command("message:send", 1, &data)));
+            sent += 1;
+        }
+        let incoming = tokio::time::timeout(SOON, wire.recv()).await.unwrap();
+        heard += usize::from(id_of(incoming).is_some());
+    }
+}
+
+/// Somebody who reads: the ids of so many messages, in the order in which they come.
+fn witness(mut wire: Wire, messages: usize) -> JoinHandle<Vec<String>> {
+    tokio::spawn(async move {
+        let mut ids = Vec::new();
+        while ids.len() < messages {
+            let incoming = tokio::time::timeout(SOON, wire.recv()).await.unwrap();
+            ids.extend(id_of(incoming));
+        }
+        ids
+    })
+}
+
+/// A connection in the room that reads only when it is told to.
+async fn sleeper(fleet: &Fleet, user: &str) -> RawSocket {
+    let path = format!("/ws?user={user}");
+    let mut socket = RawSocket::upgraded(fleet.gateway().port(), &path, SOON).await.unwrap();
+    // One message of history: the reply alone must not fill what the kernel holds.
+    let data = json!({ "roomId": ROOM, "limit": 1 });
+    socket.send(&text(&command("room:join", 0, &data))).await.unwrap();
+    loop {
+        if socket.next_frame(SOON).await.unwrap().text().contains("\"reply\"") {
+            return socket;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_that_never_read_cost_bounded_memory_delay_nobody_and_are_cut() {
+    let fleet = gateway().await;
+    let mut sender = joined(&fleet, "sender").await;
+    pour(&mut sender, WARM_UP).await;
+    let before = resident_bytes(&fleet);
+    let reader = witness(joined(&fleet, "reader").await, MESSAGES);
+    let mut sleepers = Vec::new();
+    for n in 0..4 {
+        sleepers.push(sleeper(&fleet, &format!("sleeper-{n}")).await);
+    }
+    pour(&mut sender, MESSAGES).await;
+    assert_eq!(reader.await.unwrap().len(), MESSAGES);
+    let grown = resident_bytes(&fleet).saturating_sub(before);
+    assert!(grown < GROWTH_MAX, "{grown} bytes more, of {before}");
+    assert!(metric(&fleet, "roomcast_lagging_total").await >= 4.0);
+
+    let cut = || async { closed_for(&fleet, "too_slow").await >= 4.0 };
+    eventually(CUT_WITHIN, "all who never read are cut", cut).await;
+    pour(&mut sender, 10).await;
+    let queued = || async { metric(&fleet, "roomcast_send_queue_bytes").await < 1.0 };
+    eventually(SOON, "nothing waits for those who are gone", queued).await;
+    assert_no_panic(&fleet);
+    drop(sleepers);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_reads_on_after_a_while_ends_with_the_same_messages_as_the_others() {
+    const MISSED: usize = 2_000;
+    let fleet = gateway().await;
+    let mut sender = joined(&fleet, "sender").await;
+    let reader = witness(joined(&fleet, "reader").await, MISSED);
+    let mut socket = sleeper(&fleet, "sleeper").await;
+    pour(&mut sender, MISSED).await;
+    let seen_by_all = reader.await.unwrap();
+    assert!(metric(&fleet, "roomcast_lagging_total").await >= 1.0);
+
+    let mut seen = Vec::new();
+    while seen.len() < MISSED {
+        let frame = socket.next_frame(SOON).await.unwrap();
+        assert_eq!(frame.opcode, opcode::TEXT, "{frame:?}");
+        let told: Value = serde_json::from_slice(&frame.payload).unwrap();
+        if told["event"] == "message:new" {
+            seen.push(told["data"]["id"].as_str().unwrap().to_owned());
+        } else {
+            assert_eq!(told["event"], "message:persisted", "{told:.300}");
+        }
+    }
+    assert_eq!(seen, seen_by_all);
+    // What is said from now on comes as it is said.
+    pour(&mut sender, 1).await;
+    let live = async {
+        while !socket.next_frame(SOON).await.unwrap().text().contains("\"message:new\"") {}
+    };
+    tokio::time::timeout(SOON, live).await.unwrap();
+    assert!(closed_for(&fleet, "too_slow").await < 1.0);
+    assert_no_panic(&fleet);
+}
