@@ -262,7 +262,6 @@ async fn compare_rooms(node: Arc<Node>) {
 async fn tell_gauges(node: Arc<Node>) {
     let told = |count| i64::try_from(count).unwrap_or(i64::MAX);
     loop {
-        node.metrics.rooms.set(told(node.hub.len()));
         node.metrics.retained_entries.set(told(node.appender.retained()));
         tokio::time::sleep(GAUGE_INTERVAL).await;
     }
