@@ -3,6 +3,7 @@
 //! `SQLite` and Postgres pass one suite of contract tests.
 
 pub mod sqlite;
+mod renamed;
 
 use async_trait::async_trait;
 use bytes::Bytes;
