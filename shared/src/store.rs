@@ -2,6 +2,7 @@
 //!
 //! `SQLite` and Postgres pass one suite of contract tests.
 
+pub mod postgres;
 pub mod sqlite;
 mod renamed;
 
