@@ -2,7 +2,9 @@
 //!
 //! `SQLite` and Postgres pass one suite of contract tests.
 
+pub mod postgres;
 pub mod sqlite;
+mod renamed;
 
 use async_trait::async_trait;
 use bytes::Bytes;

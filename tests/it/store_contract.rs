@@ -71,6 +71,9 @@ macro_rules! every_scenario {
     };
 }
 
+mod postgres_server;
+mod postgres;
+
 mod sqlite {
     use std::future::{Ready, ready};
     use std::sync::Arc;

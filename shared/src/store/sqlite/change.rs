@@ -3,9 +3,9 @@
 use rusqlite::{Connection, params};
 
 use super::place::{NewRow, Placed, Standing, place, standing};
-use super::stored::named;
 use crate::contract::message::{MessageType, Metadata};
 use crate::contract::timestamp::Timestamp;
+use crate::store::renamed::named;
 use crate::store::{Change, Identity, MessageChange, StoreError};
 
 /// Makes the change, if it is newer than what stands; says whether it did.

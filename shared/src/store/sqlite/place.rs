@@ -2,11 +2,11 @@
 
 use rusqlite::{Connection, params};
 
-use super::stored::{client_id, named};
 use crate::contract::id::{MessageId, RoomId};
 use crate::contract::message::{MessageType, Metadata};
 use crate::contract::position::Position;
 use crate::contract::timestamp::Timestamp;
+use crate::store::renamed::{client_id, named};
 use crate::store::{Identity, StoreError, derived_id};
 
 /// A row that may have to be made.

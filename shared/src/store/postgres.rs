@@ -1,0 +1,226 @@
+//! The store of the cluster mode: `PostgreSQL`, which several gateways and workers share.
+//!
+//! A batch is one transaction in four round trips: begin; lock the shard's row and read what
+//! stands; write what the batch leaves behind, decided in memory ([`fold`]); commit. Everything
+//! else is one round trip. Works behind `PgBouncer` in transaction mode ([`link`] says how).
+//!
+//! A shard's row is the lock of everything in its rooms: batches, epochs, and the places of rows
+//! that another program wrote. Workers' leases are in it too, but nothing relies on them.
+
+mod heads;
+mod commit;
+mod write;
+mod fold;
+mod query;
+mod dead_letters;
+mod known;
+mod schema;
+mod shards;
+mod stored;
+mod link;
+mod url;
+mod value;
+mod failure;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use uuid::Uuid;
+
+use self::link::Link;
+pub use self::url::UrlError;
+use super::{Batch, Committed, Cursor, DeadLetter, Epoch, Identity, Lease, Row, Store, StoreError};
+use crate::contract::id::{MessageId, RoomId, Shard};
+use crate::contract::message::Message;
+use crate::contract::position::Position;
+use crate::process::settings::Secret;
+
+/// How much is asked of the database, and how long it may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// Most connections of this process.
+    pub connections_max: usize,
+    /// How long a connection may take to be made, TLS and password included.
+    pub connect_timeout: Duration,
+    /// How long one statement may take, a wait for a lock included; the server ends it.
+    pub statement_timeout: Duration,
+    /// How long a whole call may take, a wait for a connection included. The connection of a call
+    /// that takes longer is closed, for the server may have stopped.
+    pub call_timeout: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            connections_max: 8,
+            connect_timeout: Duration::from_secs(5),
+            statement_timeout: Duration::from_secs(15),
+            call_timeout: Duration::from_secs(20),
+        }
+    }
+}
+
+/// Why the database does not have our tables, or cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum MigrateError {
+    /// It does not answer, or refuses for now: to be tried again, for as long as it takes.
+    #[error("the database cannot be migrated now")]
+    Unavailable(#[from] StoreError),
+    /// A later version of this software has migrated it.
+    #[error("the database has schema {found}, this program knows schemas up to {known}")]
+    Newer {
+        /// The schema's number in the database.
+        found: u32,
+        /// The newest one this program knows.
+        known: u32,
+    },
+    /// Rooms lie in other shards than this program would look in.
+    #[error("the database has {found} shards, this program has {known}")]
+    Shards {
+        /// What the database says.
+        found: String,
+        /// What this program has.
+        known: u16,
+    },
+    /// Not every text can be stored in it.
+    #[error("the database's encoding is {found}, it must be UTF8")]
+    Encoding {
+        /// What it has.
+        found: String,
+    },
+}
+
+/// The database of the cluster mode.
+#[derive(Debug)]
+pub struct PostgresStore {
+    link: Link,
+}
+
+impl PostgresStore {
+    /// Reads the URL, and connects when first asked: a database that is down only makes calls
+    /// answer [`StoreError::Unavailable`].
+    ///
+    /// # Errors
+    /// Says what is wrong with the URL, never quoting its password, or with the certificates.
+    pub fn connect(url: &Secret, settings: Settings) -> Result<PostgresStore, UrlError> {
+        let address = url::parse(url, settings.connect_timeout)?;
+        Ok(PostgresStore { link: Link::new(address, settings) })
+    }
+
+    /// Makes the tables, or brings them up to date, under a lock; before that, calls answer
+    /// [`StoreError::Unavailable`]. Every process does this at its start. Can be cancelled and
+    /// repeated at will.
+    ///
+    /// # Errors
+    /// [`MigrateError::Unavailable`] is to be tried again; the others stay.
+    pub async fn migrate(&self) -> Result<(), MigrateError> {
+        schema::migrate(&self.link).await
+    }
+
+    /// Closes the connections; later calls answer [`StoreError::Unavailable`].
+    pub fn close(&self) {
+        self.link.close();
+    }
+}
+
+#[async_trait]
+impl Store for PostgresStore {
+    async fn mint(&self, shard: Shard, token: Uuid, at_least: u64) -> Result<Epoch, StoreError> {
+        shards::mint(&self.link, shard, token, at_least).await
+    }
+
+    async fn epoch(&self, shard: Shard, number: u64) -> Result<Option<Epoch>, StoreError> {
+        shards::epoch(&self.link, shard, number).await
+    }
+
+    async fn cursor(&self, shard: Shard) -> Result<Cursor, StoreError> {
+        shards::cursor(&self.link, shard).await
+    }
+
+    async fn lease(&self, lease: &Lease) -> Result<Vec<Shard>, StoreError> {
+        shards::lease(&self.link, lease).await
+    }
+
+    async fn release(&self, owner: &str) -> Result<(), StoreError> {
+        shards::release(&self.link, owner).await
+    }
+
+    async fn commit(&self, batch: &Batch) -> Result<Committed, StoreError> {
+        commit::commit(&self.link, batch).await
+    }
+
+    async fn probe(&self, rows: &[Row]) -> Result<(), StoreError> {
+        commit::probe(&self.link, rows).await
+    }
+
+    async fn heads(&self, rooms: &[RoomId]) -> Result<Vec<Position>, StoreError> {
+        heads::heads(&self.link, rooms).await
+    }
+
+    async fn find(&self, identities: &[Identity]) -> Result<Vec<Option<Position>>, StoreError> {
+        query::find(&self.link, identities).await
+    }
+
+    async fn stood(
+        &self,
+        room: &RoomId,
+        position: Position,
+        key: Option<&MessageId>,
+    ) -> Result<bool, StoreError> {
+        query::stood(&self.link, room, position, key).await
+    }
+
+    async fn changes(
+        &self,
+        room: &RoomId,
+        after: Position,
+        below: Position,
+        limit: u32,
+    ) -> Result<Vec<Message>, StoreError> {
+        query::changes(&self.link, room, after..below, limit).await
+    }
+
+    async fn latest_changes(
+        &self,
+        room: &RoomId,
+        below: Position,
+        limit: u32,
+    ) -> Result<Vec<Message>, StoreError> {
+        query::latest_changes(&self.link, room, below, limit).await
+    }
+
+    async fn count_changes(
+        &self,
+        room: &RoomId,
+        after: Position,
+        at_most: u64,
+    ) -> Result<u64, StoreError> {
+        query::count_changes(&self.link, room, after, at_most).await
+    }
+
+    async fn before(
+        &self,
+        room: &RoomId,
+        before: Position,
+        limit: u32,
+    ) -> Result<Vec<Message>, StoreError> {
+        query::before(&self.link, room, before, limit).await
+    }
+
+    async fn after(
+        &self,
+        room: &RoomId,
+        after: Position,
+        limit: u32,
+    ) -> Result<Vec<Message>, StoreError> {
+        query::after(&self.link, room, after, limit).await
+    }
+
+    async fn dead_letters(&self) -> Result<Vec<DeadLetter>, StoreError> {
+        dead_letters::list(&self.link).await
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        shards::ping(&self.link).await
+    }
+}

@@ -1,0 +1,209 @@
+//! A batch as one transaction.
+
+use std::collections::BTreeMap;
+
+use deadpool_postgres::Transaction;
+use tokio_postgres::types::Type;
+
+use super::dead_letters::Letters;
+use super::failure::Trouble;
+use super::fold::Fold;
+use super::known::{Known, Wanted};
+use super::link::{End, Link, Parameter, Statement, pipeline};
+use super::shards::{LOCK, NEWEST_EPOCH, lease_ms, shard_number};
+use super::stored::scalar;
+use super::value::{Moment, Place, count, log_id, number};
+use super::write::write;
+use crate::contract::id::RoomId;
+use crate::contract::position::Position;
+use crate::contract::timestamp::Timestamp;
+use crate::store::{Batch, Change, Committed, Cursor, Identity, Row, StoreError, derived_id};
+
+/// Tries of a transaction that another writer came in between of; after that the caller waits.
+const TRIES_MAX: usize = 4;
+
+const RAISE_HEADS: &str = "
+    INSERT INTO room_heads (room_id, epoch, seq)
+    SELECT room, epoch, seq
+    FROM unnest($1::text[], $2::bigint[], $3::bigint[]) AS head(room, epoch, seq)
+    ON CONFLICT (room_id) DO UPDATE SET epoch = excluded.epoch, seq = excluded.seq
+    WHERE (excluded.epoch, excluded.seq) > (room_heads.epoch, room_heads.seq)";
+
+/// Moves the cursor, remembers when the shard's youngest entry was accepted, and renews the lease
+/// of `$5` for `$6` ms if it is the owner still.
+const MOVE_CURSOR: &str = "
+    UPDATE shards
+    SET cursor_epoch = $2, cursor_n = $3, newest_at = greatest(newest_at, $4),
+        lease_until = CASE WHEN lease_owner = $5
+            THEN clock_timestamp() + $6 * interval '1 millisecond' ELSE lease_until END
+    WHERE shard = $1";
+
+/// See [`Store::commit`](crate::store::Store::commit).
+pub(super) async fn commit(link: &Link, batch: &Batch) -> Result<Committed, StoreError> {
+    for tried in 0..TRIES_MAX {
+        let done = link.write(async |transaction| try_commit(transaction, batch, tried > 0).await);
+        if let Some(done) = done.await? {
+            return Ok(done);
+        }
+    }
+    Err(Trouble::Contended.into())
+}
+
+/// See [`Store::probe`](crate::store::Store::probe).
+pub(super) async fn probe(link: &Link, rows: &[Row]) -> Result<(), StoreError> {
+    for tried in 0..TRIES_MAX {
+        let sound = link.write(async |transaction| try_rows(transaction, rows, tried > 0).await);
+        if sound.await? {
+            return Ok(());
+        }
+    }
+    Err(Trouble::Contended.into())
+}
+
+/// `None` when another writer came in between.
+async fn try_commit(
+    transaction: &Transaction<'_>,
+    batch: &Batch,
+    thorough: bool,
+) -> Result<(Option<Committed>, End), StoreError> {
+    let shard = shard_number(batch.shard);
+    let wanted = wanted(&batch.rows, thorough);
+    let read = [
+        Statement { sql: LOCK, parameters: vec![(&shard, Type::INT2)] },
+        // Not in one statement with the lock: it would see what was minted before it waited, and
+        // minting changes no row that waiting for would make it look at again.
+        Statement { sql: NEWEST_EPOCH, parameters: vec![(&shard, Type::INT2)] },
+        wanted.statement(),
+    ];
+    let answers = pipeline(transaction.client(), &read).await?;
+    let row = answers[0].first().ok_or(Trouble::Unmigrated)?;
+    let stands = Cursor {
+        upto: log_id(row.try_get(0)?, row.try_get(1)?),
+        epoch: count(scalar(&answers[1])?),
+    };
+    if stands != (Cursor { upto: batch.after, epoch: batch.epoch }) {
+        return Err(StoreError::Fenced { shard: batch.shard });
+    }
+
+    let fold = Fold::new(Known::read(&answers[2])?, &batch.rows)?;
+    let letters = Letters::of(batch)?;
+    let heads = Heads::of(&batch.heads);
+    let cursor = NewCursor::of(batch)?;
+    let mut others = Vec::with_capacity(3);
+    others.extend((!batch.dead.is_empty()).then(|| letters.statement()));
+    others.extend((!batch.heads.is_empty()).then(|| heads.statement()));
+    others.push(Statement { sql: MOVE_CURSOR, parameters: cursor.parameters() });
+    let whole = write(transaction.client(), &fold, others).await?;
+    Ok(if whole { (Some(fold.done), End::Commit) } else { (None, End::RollBack) })
+}
+
+/// `false` when another writer came in between.
+async fn try_rows(
+    transaction: &Transaction<'_>,
+    rows: &[Row],
+    thorough: bool,
+) -> Result<(bool, End), StoreError> {
+    let answers = pipeline(transaction.client(), &[wanted(rows, thorough).statement()]).await?;
+    let fold = Fold::new(Known::read(&answers[0])?, rows)?;
+    // What a commit would only find at its end is to be found here.
+    let check = Statement { sql: "SET CONSTRAINTS ALL IMMEDIATE", parameters: Vec::new() };
+    let whole = write(transaction.client(), &fold, vec![check]).await?;
+    Ok((whole, End::RollBack))
+}
+
+/// What must be known of what stands. That a derived id is taken is the rarest of cases: only a
+/// second try, after rows did not go in, looks for it.
+fn wanted(rows: &[Row], thorough: bool) -> Wanted<'_> {
+    let mut wanted = Wanted::default();
+    for row in rows {
+        let (room, user, id, may_insert) = match row {
+            Row::Message(message) => (&message.room_id, &message.user_id, &message.id, true),
+            Row::Change(change) => {
+                let may_insert = matches!(change.change, Change::Delete);
+                (&change.room, &change.user, &change.id, may_insert)
+            }
+        };
+        wanted.name(room, id);
+        if thorough && may_insert {
+            let identity = Identity { room: room.clone(), user: user.clone(), id: id.clone() };
+            wanted.row_id(&derived_id(&identity));
+        }
+    }
+    wanted
+}
+
+/// The columns of [`RAISE_HEADS`]: each room once, in one order everywhere.
+struct Heads<'a> {
+    rooms: Vec<&'a str>,
+    epochs: Vec<i64>,
+    seqs: Vec<i64>,
+}
+
+impl<'a> Heads<'a> {
+    fn of(heads: &'a [(RoomId, Position)]) -> Heads<'a> {
+        let mut highest = BTreeMap::new();
+        for (room, head) in heads {
+            let standing: &mut Position = highest.entry(room.as_str()).or_default();
+            *standing = (*head).max(*standing);
+        }
+        let places: Vec<Place> = highest.values().map(|head| Place::near(*head)).collect();
+        Heads {
+            rooms: highest.into_keys().collect(),
+            epochs: places.iter().map(|place| place.epoch).collect(),
+            seqs: places.iter().map(|place| place.seq).collect(),
+        }
+    }
+
+    fn statement(&self) -> Statement<'_> {
+        Statement {
+            sql: RAISE_HEADS,
+            parameters: vec![
+                (&self.rooms, Type::TEXT_ARRAY),
+                (&self.epochs, Type::INT8_ARRAY),
+                (&self.seqs, Type::INT8_ARRAY),
+            ],
+        }
+    }
+}
+
+/// The parameters of [`MOVE_CURSOR`].
+struct NewCursor<'a> {
+    shard: i16,
+    epoch: i64,
+    n: i64,
+    newest_at: Option<Moment>,
+    owner: Option<&'a str>,
+    lease_ms: i64,
+}
+
+impl<'a> NewCursor<'a> {
+    fn of(batch: &'a Batch) -> Result<NewCursor<'a>, StoreError> {
+        let newest_at = batch.rows.iter().map(accepted_at).max();
+        Ok(NewCursor {
+            shard: shard_number(batch.shard),
+            epoch: number(batch.upto.epoch)?,
+            n: number(batch.upto.n)?,
+            newest_at: newest_at.map(Moment::of).transpose()?,
+            owner: batch.lease.as_ref().map(|lease| lease.owner.as_str()),
+            lease_ms: batch.lease.as_ref().map_or(0, lease_ms),
+        })
+    }
+
+    fn parameters(&self) -> Vec<Parameter<'_>> {
+        vec![
+            (&self.shard, Type::INT2),
+            (&self.epoch, Type::INT8),
+            (&self.n, Type::INT8),
+            (&self.newest_at, Type::TIMESTAMPTZ),
+            (&self.owner, Type::TEXT),
+            (&self.lease_ms, Type::INT8),
+        ]
+    }
+}
+
+fn accepted_at(row: &Row) -> Timestamp {
+    match row {
+        Row::Message(message) => message.created_at,
+        Row::Change(change) => change.at,
+    }
+}

@@ -1,0 +1,114 @@
+//! What could not be stored, kept with its batch.
+
+use std::borrow::Cow;
+
+use tokio_postgres::Row;
+use tokio_postgres::types::Type;
+
+use super::link::{Link, Statement};
+use super::shards::shard_number;
+use super::stored::optional;
+use super::value::{Place, log_id, number, position};
+use crate::contract::id::{MessageId, RoomId, UserId};
+use crate::store::{Batch, DeadLetter, StoreError};
+
+const BURY: &str = "
+    INSERT INTO dead_letters (shard, log_epoch, log_n, epoch, seq, room_id, user_id, message_id,
+        raw, code, error, first_seen_at)
+    SELECT $1, log_epoch, log_n, epoch, seq, room_id, user_id, message_id, raw, code, error,
+        clock_timestamp()
+    FROM unnest($2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::text[], $7::text[],
+        $8::text[], $9::bytea[], $10::text[], $11::text[])
+        AS letter(log_epoch, log_n, epoch, seq, room_id, user_id, message_id, raw, code, error)";
+
+const LIST: &str = "
+    SELECT log_epoch, log_n, epoch, seq, room_id, user_id, message_id, raw, code, error
+    FROM dead_letters ORDER BY id";
+
+/// The columns of [`BURY`].
+#[derive(Default)]
+pub(super) struct Letters<'a> {
+    shard: i16,
+    log_epochs: Vec<i64>,
+    log_ns: Vec<i64>,
+    epochs: Vec<Option<i64>>,
+    seqs: Vec<Option<i64>>,
+    rooms: Vec<Option<&'a str>>,
+    users: Vec<Option<&'a str>>,
+    ids: Vec<Option<&'a str>>,
+    raws: Vec<&'a [u8]>,
+    codes: Vec<Cow<'a, str>>,
+    errors: Vec<Cow<'a, str>>,
+}
+
+impl<'a> Letters<'a> {
+    pub(super) fn of(batch: &'a Batch) -> Result<Letters<'a>, StoreError> {
+        let mut columns = Letters { shard: shard_number(batch.shard), ..Letters::default() };
+        for letter in &batch.dead {
+            columns.push(letter)?;
+        }
+        Ok(columns)
+    }
+
+    fn push(&mut self, letter: &'a DeadLetter) -> Result<(), StoreError> {
+        // Nothing about a dead letter may be at fault again, or its batch would never end: a place
+        // that cannot be kept is in the raw entry as well.
+        let place = letter.position.and_then(|position| Place::exactly(position).ok());
+        self.log_epochs.push(number(letter.log_id.epoch)?);
+        self.log_ns.push(number(letter.log_id.n)?);
+        self.epochs.push(place.map(|place| place.epoch));
+        self.seqs.push(place.map(|place| place.seq));
+        self.rooms.push(letter.room.as_ref().map(RoomId::as_str));
+        self.users.push(letter.user.as_ref().map(UserId::as_str));
+        self.ids.push(letter.id.as_ref().map(MessageId::as_str));
+        self.raws.push(&letter.raw);
+        self.codes.push(without_nul(&letter.code));
+        self.errors.push(without_nul(&letter.error));
+        Ok(())
+    }
+
+    pub(super) fn statement(&self) -> Statement<'_> {
+        Statement {
+            sql: BURY,
+            parameters: vec![
+                (&self.shard, Type::INT2),
+                (&self.log_epochs, Type::INT8_ARRAY),
+                (&self.log_ns, Type::INT8_ARRAY),
+                (&self.epochs, Type::INT8_ARRAY),
+                (&self.seqs, Type::INT8_ARRAY),
+                (&self.rooms, Type::TEXT_ARRAY),
+                (&self.users, Type::TEXT_ARRAY),
+                (&self.ids, Type::TEXT_ARRAY),
+                (&self.raws, Type::BYTEA_ARRAY),
+                (&self.codes, Type::TEXT_ARRAY),
+                (&self.errors, Type::TEXT_ARRAY),
+            ],
+        }
+    }
+}
+
+/// As the database can store it.
+fn without_nul(text: &str) -> Cow<'_, str> {
+    if text.contains('\0') { text.replace('\0', "\u{fffd}").into() } else { text.into() }
+}
+
+/// See [`Store::dead_letters`](crate::store::Store::dead_letters).
+pub(super) async fn list(link: &Link) -> Result<Vec<DeadLetter>, StoreError> {
+    let answers = link.read(&[Statement { sql: LIST, parameters: Vec::new() }]).await?;
+    answers[0].iter().map(letter).collect()
+}
+
+fn letter(row: &Row) -> Result<DeadLetter, StoreError> {
+    let epoch: Option<i64> = row.try_get(2)?;
+    let seq: Option<i64> = row.try_get(3)?;
+    Ok(DeadLetter {
+        log_id: log_id(row.try_get(0)?, row.try_get(1)?),
+        position: epoch.zip(seq).map(|(epoch, seq)| position(epoch, seq)),
+        room: optional(row, 4, RoomId::parse)?,
+        user: optional(row, 5, UserId::parse)?,
+        id: optional(row, 6, MessageId::parse)?,
+        raw: row.try_get::<_, Vec<u8>>(7)?.into(),
+        code: row.try_get(8)?,
+        error: row.try_get(9)?,
+    })
+}

@@ -1,0 +1,80 @@
+//! What the database's errors mean to the store: whether the data are at fault.
+
+use deadpool_postgres::PoolError;
+use tokio_postgres::Error;
+use tokio_postgres::error::DbError;
+
+use crate::store::StoreError;
+
+/// Why a call was not done, besides a connection that failed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Trouble {
+    /// The server said no. Its detail is left out: it may quote a row.
+    #[error("{message} (SQLSTATE {code})")]
+    Refused { code: String, message: String },
+    /// The call took longer than it may.
+    #[error("no answer within {ms} ms")]
+    Timeout { ms: u128 },
+    /// A standby, or a server set to read only.
+    #[error("the database cannot be written")]
+    ReadOnly,
+    /// Others wrote the same rows at the same time, every time.
+    #[error("other writers were faster every time")]
+    Contended,
+    /// The tables are not there, or not whole.
+    #[error("the database has not been migrated")]
+    Unmigrated,
+}
+
+impl From<Trouble> for StoreError {
+    fn from(trouble: Trouble) -> StoreError {
+        StoreError::Unavailable(Box::new(trouble))
+    }
+}
+
+impl From<Error> for StoreError {
+    fn from(error: Error) -> StoreError {
+        match error.as_db_error() {
+            Some(refusal) => refused(refusal),
+            None => StoreError::Unavailable(Box::new(error)),
+        }
+    }
+}
+
+impl From<PoolError> for StoreError {
+    fn from(error: PoolError) -> StoreError {
+        match error {
+            PoolError::Backend(error) => match error.as_db_error() {
+                // Of no call's data: there was none yet.
+                Some(refusal) => trouble(refusal).into(),
+                None => StoreError::Unavailable(Box::new(error)),
+            },
+            error => StoreError::Unavailable(Box::new(error)),
+        }
+    }
+}
+
+/// An error of the data: classes 22 (data exception) and 23 (integrity constraint violation).
+fn refused(refusal: &DbError) -> StoreError {
+    let code = refusal.code().code();
+    if !code.starts_with("22") && !code.starts_with("23") {
+        return trouble(refusal).into();
+    }
+    let mut detail = refusal.message().to_owned();
+    if let Some(constraint) = refusal.constraint().filter(|name| !detail.contains(name)) {
+        detail = format!("{detail} (constraint {constraint})");
+    }
+    StoreError::Data { code: code.to_owned(), detail }
+}
+
+fn trouble(refusal: &DbError) -> Trouble {
+    Trouble::Refused {
+        code: refusal.code().code().to_owned(),
+        message: refusal.message().to_owned(),
+    }
+}
+
+/// A number that the database's integers do not reach.
+pub(super) fn out_of_range(what: &str) -> StoreError {
+    StoreError::Data { code: "22003".to_owned(), detail: format!("{what} is out of range") }
+}

@@ -1,0 +1,249 @@
+//! A batch's rows, folded: what they leave behind when done one after the other.
+//!
+//! Everything is decided here, from what stood when the shard was locked; the database is then
+//! told the outcome in two statements. Should another program, or another shard that wants the
+//! same id, have written in between, fewer rows are written than decided, and the transaction is
+//! tried again.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use super::known::{Known, Standing};
+use crate::contract::id::MessageId;
+use crate::contract::message::{Message, MessageType, Metadata};
+use crate::contract::position::Position;
+use crate::contract::timestamp::Timestamp;
+use crate::store::renamed::named;
+use crate::store::{Change, Committed, Identity, MessageChange, Row, StoreError, derived_id};
+
+/// A row that does not stand yet, as it will in the end.
+#[derive(Debug)]
+pub(super) struct NewRow<'a> {
+    pub(super) identity: Identity,
+    pub(super) content: &'a str,
+    pub(super) kind: MessageType,
+    pub(super) metadata: Cow<'a, Metadata>,
+    pub(super) created_at: Timestamp,
+    pub(super) updated_at: Timestamp,
+    /// `None` in the tombstone of a message that never came.
+    pub(super) send_time: Option<Timestamp>,
+    pub(super) position: Position,
+    pub(super) changed: Position,
+    pub(super) change_id: Option<&'a MessageId>,
+    pub(super) edited_at: Option<Timestamp>,
+    pub(super) deleted_at: Option<Timestamp>,
+}
+
+/// What becomes of a row that stands: all its changes in one.
+#[derive(Debug)]
+pub(super) struct Update<'a> {
+    pub(super) content: &'a str,
+    /// `None` keeps what it has, here and below.
+    pub(super) metadata: Option<Cow<'a, Metadata>>,
+    pub(super) edited_at: Option<Timestamp>,
+    /// The first delete's; what stands goes before.
+    pub(super) deleted_at: Option<Timestamp>,
+    pub(super) updated_at: Timestamp,
+    pub(super) changed: Position,
+    pub(super) change_id: &'a MessageId,
+}
+
+/// What is to be written, by row id: in one order everywhere, so that two writers that want the
+/// same ids wait for one another instead of deadlocking.
+#[derive(Debug, Default)]
+pub(super) struct Fold<'a> {
+    known: Known,
+    pub(super) inserts: BTreeMap<String, NewRow<'a>>,
+    pub(super) updates: BTreeMap<String, Update<'a>>,
+    pub(super) done: Committed,
+}
+
+/// Where a row came to stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Placed {
+    /// Under its own id.
+    Own,
+    /// Under the derived one.
+    Renamed,
+    /// Nowhere: it stood already.
+    Stands,
+}
+
+impl<'a> Fold<'a> {
+    /// Does the rows in their order, on top of what is known.
+    ///
+    /// # Errors
+    /// Of the data, for a row that no database could keep.
+    pub(super) fn new(known: Known, rows: &'a [Row]) -> Result<Fold<'a>, StoreError> {
+        let mut fold = Fold { known, ..Fold::default() };
+        for row in rows {
+            match row {
+                Row::Message(message) => match fold.message(message)? {
+                    Placed::Own => fold.done.inserted += 1,
+                    Placed::Renamed => fold.done.renamed += 1,
+                    Placed::Stands => fold.done.duplicates += 1,
+                },
+                Row::Change(change) => fold.done.changed += u64::from(fold.change(change)?),
+            }
+        }
+        Ok(fold)
+    }
+
+    fn message(&mut self, message: &'a Message) -> Result<Placed, StoreError> {
+        let Some(position) = message.position else {
+            return Err(StoreError::Data {
+                code: "no_position".to_owned(),
+                detail: "a message without a position cannot be stored".to_owned(),
+            });
+        };
+        self.place(NewRow {
+            identity: Identity {
+                room: message.room_id.clone(),
+                user: message.user_id.clone(),
+                id: message.id.clone(),
+            },
+            content: &message.content,
+            kind: message.kind,
+            metadata: Cow::Borrowed(&message.metadata),
+            created_at: message.created_at,
+            updated_at: message.created_at,
+            send_time: Some(message.created_at),
+            position,
+            changed: position,
+            change_id: None,
+            edited_at: None,
+            deleted_at: None,
+        })
+    }
+
+    fn place(&mut self, mut row: NewRow<'a>) -> Result<Placed, StoreError> {
+        let mut row_id = row.identity.id.clone();
+        let mut placed = Placed::Own;
+        if self.known.taken(&row_id) {
+            if self.known.find(&row.identity).is_some() {
+                return Ok(Placed::Stands);
+            }
+            row.metadata = Cow::Owned(named(&row.metadata, &row_id));
+            row_id = derived_id(&row.identity);
+            placed = Placed::Renamed;
+            if self.known.taken(&row_id) {
+                // Somebody chose it, knowing what it would be.
+                return Err(StoreError::Data {
+                    code: "23505".to_owned(),
+                    detail: "the id and the one derived from it stand with others".to_owned(),
+                });
+            }
+        }
+        let standing = Standing {
+            row_id: row_id.as_str().to_owned(),
+            user: row.identity.user.as_str().to_owned(),
+            sender_known: row.send_time.is_some(),
+            deleted: row.deleted_at.is_some(),
+            position: row.position,
+            changed: row.changed,
+        };
+        self.known.add(&row.identity, standing);
+        self.inserts.insert(row_id.as_str().to_owned(), row);
+        Ok(placed)
+    }
+
+    /// Makes the change, if it is newer than what stands; says whether it did.
+    fn change(&mut self, change: &'a MessageChange) -> Result<bool, StoreError> {
+        let Some(row) = self.known.changed_row(&change.room, &change.user, &change.id) else {
+            return match &change.change {
+                Change::Edit { .. } => Ok(false),
+                Change::Delete => self.leave_tombstone(change),
+            };
+        };
+        let revives = row.deleted && matches!(change.change, Change::Edit { .. });
+        if row.changed >= change.position || revives {
+            return Ok(false);
+        }
+        row.changed = change.position;
+        row.deleted |= matches!(change.change, Change::Delete);
+        let row_id = row.row_id.clone();
+        let update = Update::of(change, &row_id);
+        match self.inserts.get_mut(&row_id) {
+            Some(new) => new.apply(update),
+            None => match self.updates.get_mut(&row_id) {
+                Some(earlier) => earlier.apply(update),
+                None => {
+                    self.updates.insert(row_id, update);
+                }
+            },
+        }
+        Ok(true)
+    }
+
+    /// Takes the id of a message that never came, or comes later.
+    fn leave_tombstone(&mut self, change: &'a MessageChange) -> Result<bool, StoreError> {
+        let placed = self.place(NewRow {
+            identity: Identity {
+                room: change.room.clone(),
+                user: change.user.clone(),
+                id: change.id.clone(),
+            },
+            content: "",
+            kind: MessageType::default(),
+            metadata: Cow::Owned(Metadata::default()),
+            created_at: change.at,
+            updated_at: change.at,
+            send_time: None,
+            position: change.position,
+            changed: change.position,
+            change_id: Some(&change.change_id),
+            edited_at: None,
+            deleted_at: Some(change.at),
+        })?;
+        Ok(placed != Placed::Stands)
+    }
+}
+
+impl<'a> Update<'a> {
+    fn of(change: &'a MessageChange, row_id: &str) -> Update<'a> {
+        // The client's id stays in the metadata of a row that has another.
+        let kept = |metadata: Cow<'a, Metadata>| match row_id == change.id.as_str() {
+            true => metadata,
+            false => Cow::Owned(named(&metadata, &change.id)),
+        };
+        let (content, metadata, edited_at, deleted_at) = match &change.change {
+            Change::Edit { content, metadata } => {
+                (&**content, metadata.as_ref().map(Cow::Borrowed), Some(change.at), None)
+            }
+            Change::Delete => ("", Some(Cow::Owned(Metadata::default())), None, Some(change.at)),
+        };
+        Update {
+            content,
+            metadata: metadata.map(kept),
+            edited_at,
+            deleted_at,
+            updated_at: change.at,
+            changed: change.position,
+            change_id: &change.change_id,
+        }
+    }
+
+    fn apply(&mut self, later: Update<'a>) {
+        self.content = later.content;
+        self.metadata = later.metadata.or(self.metadata.take());
+        self.edited_at = later.edited_at.or(self.edited_at);
+        self.deleted_at = self.deleted_at.or(later.deleted_at);
+        self.updated_at = later.updated_at;
+        self.changed = later.changed;
+        self.change_id = later.change_id;
+    }
+}
+
+impl<'a> NewRow<'a> {
+    fn apply(&mut self, update: Update<'a>) {
+        self.content = update.content;
+        if let Some(metadata) = update.metadata {
+            self.metadata = metadata;
+        }
+        self.edited_at = update.edited_at.or(self.edited_at);
+        self.deleted_at = self.deleted_at.or(update.deleted_at);
+        self.updated_at = update.updated_at;
+        self.changed = update.changed;
+        self.change_id = Some(update.change_id);
+    }
+}

@@ -1,0 +1,125 @@
+//! Heads of rooms, and a place for what another program wrote.
+//!
+//! A row without a place gets one when its room is next asked for: in epoch 0, before everything of
+//! ours, by its time and its id. Rows whose names are no ids are left as they are, for nobody could
+//! read them.
+
+use deadpool_postgres::Transaction;
+use tokio_postgres::types::Type;
+
+use super::failure::Trouble;
+use super::link::{End, Link, Statement, pipeline};
+use super::shards::{LOCK, shard_number};
+use super::stored::scalar;
+use super::value::position;
+use crate::contract::id::RoomId;
+use crate::contract::position::Position;
+use crate::store::StoreError;
+
+/// Rows that get their place in one transaction, which holds the shard: few enough that a batch
+/// waits but a moment, and that what is done stays done if the asker gives up.
+const CHUNK_ROWS: i64 = 2000;
+
+/// What has no place and can be given one: both names pass as ids, by the rules of
+/// [`IdError`](crate::contract::id::IdError).
+macro_rules! readable {
+    () => {
+        concat!(
+            "epoch IS NULL AND octet_length(id) BETWEEN 1 AND 128
+             AND octet_length(user_id) BETWEEN 1 AND 128
+             AND (id || user_id) !~ '[",
+            r"\u0001-\u0020\u007f-\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000{}",
+            "]'"
+        )
+    };
+}
+
+const HEADS: &str = concat!(
+    "SELECT coalesce(head.epoch, 0), coalesce(head.seq, 0), EXISTS (
+         SELECT FROM team_chat_messages WHERE team_chat_id = asked.room AND ",
+    readable!(),
+    ")
+     FROM unnest($1::text[]) WITH ORDINALITY AS asked(room, n)
+     LEFT JOIN room_heads AS head ON head.room_id = asked.room
+     ORDER BY asked.n"
+);
+
+const PLACE: &str = concat!(
+    "WITH last AS (
+         SELECT coalesce(max(seq), 0) AS seq FROM team_chat_messages
+         WHERE team_chat_id = $1 AND epoch = 0
+     ), first AS (
+         SELECT id, row_number() OVER (ORDER BY created_at, id COLLATE \"C\") AS n
+         FROM team_chat_messages WHERE team_chat_id = $1 AND ",
+    readable!(),
+    "    ORDER BY created_at, id COLLATE \"C\" LIMIT $2
+     ), placed AS (
+         UPDATE team_chat_messages AS m
+         SET epoch = 0, seq = last.seq + first.n, changed_epoch = 0,
+             changed_seq = last.seq + first.n, send_time = coalesce(send_time, created_at)
+         FROM first, last WHERE m.id = first.id AND m.epoch IS NULL
+         RETURNING m.seq
+     ), head AS (
+         INSERT INTO room_heads AS h (room_id, epoch, seq)
+         SELECT $1, 0, max(seq) FROM placed HAVING count(*) > 0
+         ON CONFLICT (room_id) DO UPDATE SET epoch = 0, seq = excluded.seq
+         WHERE (h.epoch, h.seq) < (0, excluded.seq)
+     )
+     SELECT count(*) FROM placed"
+);
+
+/// See [`Store::heads`](crate::store::Store::heads).
+pub(super) async fn heads(link: &Link, rooms: &[RoomId]) -> Result<Vec<Position>, StoreError> {
+    let mut known = ask(link, rooms).await?;
+    let unplaced: Vec<RoomId> = rooms
+        .iter()
+        .zip(&known)
+        .filter(|(_, (_, unplaced))| *unplaced)
+        .map(|(room, _)| room.clone())
+        .collect();
+    if !unplaced.is_empty() {
+        for room in &unplaced {
+            place(link, room).await?;
+        }
+        known = ask(link, rooms).await?;
+    }
+    Ok(known.into_iter().map(|(head, _)| head).collect())
+}
+
+/// Each room's head, and whether some rows of it have no place.
+async fn ask(link: &Link, rooms: &[RoomId]) -> Result<Vec<(Position, bool)>, StoreError> {
+    if rooms.is_empty() {
+        return Ok(Vec::new());
+    }
+    let names: Vec<&str> = rooms.iter().map(RoomId::as_str).collect();
+    let statement = Statement { sql: HEADS, parameters: vec![(&names, Type::TEXT_ARRAY)] };
+    let answers = link.read(&[statement]).await?;
+    let heads = answers[0]
+        .iter()
+        .map(|row| Ok((position(row.try_get(0)?, row.try_get(1)?), row.try_get(2)?)));
+    heads.collect()
+}
+
+/// Gives every row of the room a place, a part at a time.
+async fn place(link: &Link, room: &RoomId) -> Result<(), StoreError> {
+    loop {
+        let placed = link.write(async |transaction| {
+            let placed = place_some(transaction, room).await?;
+            Ok((placed, End::Commit))
+        });
+        if placed.await? < CHUNK_ROWS {
+            return Ok(());
+        }
+    }
+}
+
+async fn place_some(transaction: &Transaction<'_>, room: &RoomId) -> Result<i64, StoreError> {
+    let (shard, name) = (shard_number(room.shard()), room.as_str());
+    let statements = [
+        Statement { sql: LOCK, parameters: vec![(&shard, Type::INT2)] },
+        Statement { sql: PLACE, parameters: vec![(&name, Type::TEXT), (&CHUNK_ROWS, Type::INT8)] },
+    ];
+    let answers = pipeline(transaction.client(), &statements).await?;
+    answers[0].first().ok_or(Trouble::Unmigrated)?;
+    scalar(&answers[1])
+}

@@ -1,0 +1,184 @@
+//! Reading back: by position, by changed position, by id.
+//!
+//! `epoch IS NOT NULL` leaves out what has no place yet, and lets the partial indexes serve.
+
+use std::ops::Range;
+
+use tokio_postgres::types::Type;
+
+use super::known::{Known, Wanted};
+use super::link::{Link, Parameter, Statement};
+use super::stored::{message, scalar, select_messages};
+use super::value::{Place, count};
+use crate::contract::id::{MessageId, RoomId};
+use crate::contract::message::Message;
+use crate::contract::position::Position;
+use crate::store::{Identity, StoreError};
+
+const AT: &str = select_messages!("epoch IS NOT NULL AND (epoch, seq) = ($2, $3)");
+
+const BEFORE: &str = select_messages!(
+    "epoch IS NOT NULL AND (epoch, seq) < ($2, $3) ORDER BY epoch DESC, seq DESC LIMIT $4"
+);
+
+const AFTER: &str =
+    select_messages!("epoch IS NOT NULL AND (epoch, seq) > ($2, $3) ORDER BY epoch, seq LIMIT $4");
+
+const CHANGES: &str = select_messages!(
+    "changed_epoch IS NOT NULL AND (changed_epoch, changed_seq) > ($2, $3) \
+     AND (changed_epoch, changed_seq) < ($4, $5) ORDER BY changed_epoch, changed_seq LIMIT $6"
+);
+
+const LATEST_CHANGES: &str = select_messages!(
+    "changed_epoch IS NOT NULL AND (changed_epoch, changed_seq) < ($2, $3) \
+     ORDER BY changed_epoch DESC, changed_seq DESC LIMIT $4"
+);
+
+const COUNT_CHANGES: &str = "
+    SELECT count(*) FROM (
+        SELECT 1 FROM team_chat_messages
+        WHERE team_chat_id = $1 AND changed_epoch IS NOT NULL
+            AND (changed_epoch, changed_seq) > ($2, $3) LIMIT $4) AS counted";
+
+const CHANGED_AT: &str =
+    select_messages!("changed_epoch IS NOT NULL AND (changed_epoch, changed_seq) = ($2, $3)");
+
+/// See [`Store::find`](crate::store::Store::find).
+pub(super) async fn find(
+    link: &Link,
+    identities: &[Identity],
+) -> Result<Vec<Option<Position>>, StoreError> {
+    if identities.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut wanted = Wanted::default();
+    for identity in identities {
+        wanted.name(&identity.room, &identity.id);
+    }
+    let answers = link.read(&[wanted.statement()]).await?;
+    let known = Known::read(&answers[0])?;
+    Ok(identities.iter().map(|identity| known.find(identity)).collect())
+}
+
+/// See [`Store::stood`](crate::store::Store::stood).
+pub(super) async fn stood(
+    link: &Link,
+    room: &RoomId,
+    position: Position,
+    key: Option<&MessageId>,
+) -> Result<bool, StoreError> {
+    let (name, at) = (room.as_str(), Place::near(position));
+    let [here, changed_here] = [AT, CHANGED_AT].map(|sql| Statement {
+        sql,
+        parameters: vec![(&name, Type::TEXT), (&at.epoch, Type::INT8), (&at.seq, Type::INT8)],
+    });
+    let left = |message: &Message| match key {
+        None => true,
+        Some(key) => message.id == *key || message.change_id.as_ref() == Some(key),
+    };
+    for row in link.read(&[here, changed_here]).await?.iter().flatten() {
+        if left(&message(room, row)?) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// See [`Store::changes`](crate::store::Store::changes).
+pub(super) async fn changes(
+    link: &Link,
+    room: &RoomId,
+    range: Range<Position>,
+    limit: u32,
+) -> Result<Vec<Message>, StoreError> {
+    let (after, below) = (Place::near(range.start), Place::near(range.end));
+    let limit = i64::from(limit);
+    let bounds = [
+        (&after.epoch as _, Type::INT8),
+        (&after.seq as _, Type::INT8),
+        (&below.epoch as _, Type::INT8),
+        (&below.seq as _, Type::INT8),
+        (&limit as _, Type::INT8),
+    ];
+    messages(link, room, CHANGES, &bounds).await
+}
+
+/// See [`Store::latest_changes`](crate::store::Store::latest_changes).
+pub(super) async fn latest_changes(
+    link: &Link,
+    room: &RoomId,
+    below: Position,
+    limit: u32,
+) -> Result<Vec<Message>, StoreError> {
+    let mut messages = page(link, room, LATEST_CHANGES, (below, limit)).await?;
+    messages.reverse();
+    Ok(messages)
+}
+
+/// See [`Store::count_changes`](crate::store::Store::count_changes).
+pub(super) async fn count_changes(
+    link: &Link,
+    room: &RoomId,
+    after: Position,
+    at_most: u64,
+) -> Result<u64, StoreError> {
+    let (name, after) = (room.as_str(), Place::near(after));
+    let at_most = i64::try_from(at_most).unwrap_or(i64::MAX);
+    let statement = Statement {
+        sql: COUNT_CHANGES,
+        parameters: vec![
+            (&name, Type::TEXT),
+            (&after.epoch, Type::INT8),
+            (&after.seq, Type::INT8),
+            (&at_most, Type::INT8),
+        ],
+    };
+    Ok(count(scalar(&link.read(&[statement]).await?[0])?))
+}
+
+/// See [`Store::before`](crate::store::Store::before).
+pub(super) async fn before(
+    link: &Link,
+    room: &RoomId,
+    before: Position,
+    limit: u32,
+) -> Result<Vec<Message>, StoreError> {
+    let mut messages = page(link, room, BEFORE, (before, limit)).await?;
+    messages.reverse();
+    Ok(messages)
+}
+
+/// See [`Store::after`](crate::store::Store::after).
+pub(super) async fn after(
+    link: &Link,
+    room: &RoomId,
+    after: Position,
+    limit: u32,
+) -> Result<Vec<Message>, StoreError> {
+    page(link, room, AFTER, (after, limit)).await
+}
+
+async fn page(
+    link: &Link,
+    room: &RoomId,
+    sql: &'static str,
+    (bound, limit): (Position, u32),
+) -> Result<Vec<Message>, StoreError> {
+    let (bound, limit) = (Place::near(bound), i64::from(limit));
+    let bounds =
+        [(&bound.epoch as _, Type::INT8), (&bound.seq as _, Type::INT8), (&limit as _, Type::INT8)];
+    messages(link, room, sql, &bounds).await
+}
+
+async fn messages(
+    link: &Link,
+    room: &RoomId,
+    sql: &'static str,
+    bounds: &[Parameter<'_>],
+) -> Result<Vec<Message>, StoreError> {
+    let name = room.as_str();
+    let mut parameters: Vec<Parameter<'_>> = vec![(&name, Type::TEXT)];
+    parameters.extend(bounds.iter().cloned());
+    let answers = link.read(&[Statement { sql, parameters }]).await?;
+    answers[0].iter().map(|row| message(room, row)).collect()
+}

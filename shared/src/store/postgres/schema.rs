@@ -1,0 +1,129 @@
+//! The schema, and how an older or another's database gets it.
+
+use std::time::Duration;
+
+use deadpool_postgres::Transaction;
+use tokio_postgres::types::Type;
+
+use super::MigrateError;
+use super::link::{End, Link, Patience, Statement, pipeline};
+use super::stored::scalar;
+use crate::contract::limits::SHARDS;
+use crate::store::StoreError;
+
+/// Every step from a database without our tables to the present schema; `roomcast_meta` counts
+/// those done.
+const MIGRATIONS: [&str; 1] = [include_str!("../migrations/postgres/0001_tables.sql")];
+
+/// Taken by whoever migrates, until its transaction ends; a number of our own, chosen once.
+const LOCK: i64 = 0x526f_6f6d_6361_7374;
+
+/// An index on a large old table takes its time.
+const PATIENCE: Patience =
+    Patience { call: Duration::from_secs(15 * 60), statement: Duration::from_secs(10 * 60) };
+
+/// Waiting to change a table keeps everybody else from it, so it waits but a moment.
+const CALM: &str = "SET LOCAL lock_timeout = '3s'; SET LOCAL client_min_messages = warning";
+
+const META: &str = "
+    CREATE TABLE IF NOT EXISTS roomcast_meta (key text PRIMARY KEY, value text NOT NULL)";
+
+const SET_META: &str = "
+    INSERT INTO roomcast_meta (key, value) VALUES ($1, $2)
+    ON CONFLICT (key) DO UPDATE SET value = excluded.value";
+
+/// What a database says of itself.
+#[derive(Debug, Default)]
+struct Found {
+    /// The steps done; 0 before the first.
+    schema: u32,
+    /// `None` before the first step.
+    shards: Option<String>,
+}
+
+/// See [`PostgresStore::migrate`](super::PostgresStore::migrate).
+pub(super) async fn migrate(link: &Link) -> Result<(), MigrateError> {
+    let known = u32::try_from(MIGRATIONS.len()).expect("there are few migrations");
+    let unchecked = |found: &Found| found.schema < known;
+    // Without any lock, and without the right to change tables, when nothing is to be done.
+    let mut found = look(link).await?;
+    while unchecked(&found) {
+        let step = MIGRATIONS[found.schema as usize];
+        link.write_patiently(PATIENCE, async |transaction| {
+            take_step(transaction, found.schema, step).await?;
+            Ok(((), End::Commit))
+        })
+        .await?;
+        let before = found.schema;
+        found = look(link).await?;
+        debug_assert!(found.schema > before, "a step that was taken is counted");
+    }
+    if found.schema > known {
+        return Err(MigrateError::Newer { found: found.schema, known });
+    }
+    match found.shards {
+        Some(shards) if shards == SHARDS.to_string() => Ok(()),
+        shards => Err(MigrateError::Shards { found: shards.unwrap_or_default(), known: SHARDS }),
+    }
+}
+
+async fn look(link: &Link) -> Result<Found, MigrateError> {
+    const THERE: &str = "
+        SELECT current_setting('server_encoding'), to_regclass('roomcast_meta') IS NOT NULL";
+    const SAYS: &str = "SELECT key, value FROM roomcast_meta";
+    let answers = link.read(&[Statement { sql: THERE, parameters: Vec::new() }]).await?;
+    let encoding: String = scalar(&answers[0])?;
+    if encoding != "UTF8" {
+        return Err(MigrateError::Encoding { found: encoding });
+    }
+    let mut found = Found::default();
+    let there: bool = answers[0][0].try_get(1).map_err(StoreError::from)?;
+    if !there {
+        return Ok(found);
+    }
+    let answers = link.read(&[Statement { sql: SAYS, parameters: Vec::new() }]).await?;
+    for row in &answers[0] {
+        let key: &str = row.try_get(0).map_err(StoreError::from)?;
+        let value: &str = row.try_get(1).map_err(StoreError::from)?;
+        match key {
+            "schema" => found.schema = value.parse().unwrap_or(u32::MAX),
+            "shards" => found.shards = Some(value.to_owned()),
+            _ => {}
+        }
+    }
+    Ok(found)
+}
+
+/// Takes the step that follows `done` steps, unless another process has meanwhile.
+async fn take_step(transaction: &Transaction<'_>, done: u32, step: &str) -> Result<(), StoreError> {
+    const LOCK_OUT: &str = "SELECT pg_advisory_xact_lock($1)";
+    const DONE: &str = "SELECT value FROM roomcast_meta WHERE key = 'schema'";
+    transaction.batch_execute(CALM).await?;
+    let lock = Statement { sql: LOCK_OUT, parameters: vec![(&LOCK, Type::INT8)] };
+    pipeline(transaction.client(), &[lock]).await?;
+    transaction.batch_execute(META).await?;
+    let answers =
+        pipeline(transaction.client(), &[Statement { sql: DONE, parameters: Vec::new() }]).await?;
+    let found: Option<&str> = answers[0].first().map(|row| row.try_get(0)).transpose()?;
+    if found.unwrap_or("0") != done.to_string() {
+        return Ok(());
+    }
+    transaction.batch_execute(step).await?;
+    if done == 0 {
+        set(transaction, "shards", &SHARDS.to_string()).await?;
+        let last = i32::from(SHARDS) - 1;
+        let all = Statement {
+            sql: "INSERT INTO shards (shard) SELECT generate_series(0, $1)",
+            parameters: vec![(&last, Type::INT4)],
+        };
+        pipeline(transaction.client(), &[all]).await?;
+    }
+    set(transaction, "schema", &(done + 1).to_string()).await
+}
+
+async fn set(transaction: &Transaction<'_>, key: &str, value: &str) -> Result<(), StoreError> {
+    let statement =
+        Statement { sql: SET_META, parameters: vec![(&key, Type::TEXT), (&value, Type::TEXT)] };
+    pipeline(transaction.client(), &[statement]).await?;
+    Ok(())
+}

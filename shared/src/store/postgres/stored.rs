@@ -1,0 +1,82 @@
+//! A row as the message that its sender knows.
+
+use tokio_postgres::Row;
+use tokio_postgres::types::FromSql;
+
+use super::failure::Trouble;
+use super::value::{Moment, position};
+use crate::contract::id::{IdError, MessageId, RoomId, UserId};
+use crate::contract::message::{Message, MessageType, Metadata};
+use crate::store::StoreError;
+use crate::store::renamed::{client_id, nameless};
+
+/// A question for messages of the room `$1`, with what [`message`] reads, in its order. Another
+/// program's rows may lack what ours have; they have a place once their room was hydrated.
+macro_rules! select_messages {
+    ($where:literal) => {
+        concat!(
+            "SELECT id, user_id, coalesce(content, ''), coalesce(message_type::text, ''), \
+                 coalesce(metadata::text, ''), created_at, edited_at, deleted_at, epoch, seq, \
+                 changed_epoch, changed_seq, change_id, \
+                 CASE WHEN metadata ? 'roomcast.id' \
+                      THEN left(metadata ->> 'roomcast.id', 128) END \
+             FROM team_chat_messages WHERE team_chat_id = $1 AND ",
+            $where
+        )
+    };
+}
+pub(super) use select_messages;
+
+/// The message in a row of [`select_messages`].
+pub(super) fn message(room: &RoomId, row: &Row) -> Result<Message, StoreError> {
+    let row_id = parsed(row.try_get(0)?, MessageId::parse)?;
+    let user_id = parsed(row.try_get(1)?, UserId::parse)?;
+    let metadata = Metadata::from_stored(row.try_get(4)?);
+    let renamed_from: Option<&str> = row.try_get(13)?;
+    let renamed_from =
+        renamed_from.and_then(|from| client_id(room, user_id.as_str(), row_id.as_str(), from));
+    let (id, metadata) = match renamed_from {
+        Some(client_id) => (client_id, nameless(&metadata)),
+        None => (row_id, metadata),
+    };
+    let change_id = optional(row, 12, MessageId::parse)?;
+    let changed_position = position(row.try_get(10)?, row.try_get(11)?);
+    let moment = |column| -> Result<_, StoreError> {
+        Ok(row.try_get::<_, Option<Moment>>(column)?.map(Moment::timestamp))
+    };
+    Ok(Message {
+        room_id: room.clone(),
+        id,
+        user_id,
+        kind: MessageType::from_stored(row.try_get(3)?),
+        content: row.try_get(2)?,
+        metadata,
+        // Another program may have left it open.
+        created_at: moment(5)?.unwrap_or_default(),
+        edited_at: moment(6)?,
+        deleted_at: moment(7)?,
+        changed_position: change_id.is_some().then_some(changed_position),
+        change_id,
+        position: Some(position(row.try_get(8)?, row.try_get(9)?)),
+    })
+}
+
+/// An id that may be missing.
+pub(super) fn optional<T>(
+    row: &Row,
+    column: usize,
+    parse: fn(&str) -> Result<T, IdError>,
+) -> Result<Option<T>, StoreError> {
+    let text: Option<&str> = row.try_get(column)?;
+    text.map(|text| parsed(text, parse)).transpose()
+}
+
+/// An id; only what passes as one is ever given a place.
+fn parsed<T>(text: &str, parse: fn(&str) -> Result<T, IdError>) -> Result<T, StoreError> {
+    parse(text).map_err(|error| StoreError::Unavailable(Box::new(error)))
+}
+
+/// The one value of a question that always has one.
+pub(super) fn scalar<'a, T: FromSql<'a>>(rows: &'a [Row]) -> Result<T, StoreError> {
+    Ok(rows.first().ok_or(Trouble::Unmigrated)?.try_get(0)?)
+}

@@ -1,0 +1,208 @@
+//! The outcome of a batch as statements: a column of each is one array.
+
+use tokio_postgres::Client;
+use tokio_postgres::types::Type;
+
+use super::fold::{Fold, NewRow, Update};
+use super::link::{Parameter, Statement, pipeline};
+use super::stored::scalar;
+use super::value::{Moment, Place, count};
+use crate::contract::id::MessageId;
+use crate::contract::timestamp::Timestamp;
+use crate::store::StoreError;
+
+const INSERT: &str = "
+    WITH written AS (
+        INSERT INTO team_chat_messages (id, team_chat_id, user_id, content, message_type, metadata,
+            created_at, updated_at, accessed_at, send_time, epoch, seq, changed_epoch, changed_seq,
+            change_id, edited_at, deleted_at)
+        SELECT id, room, author, content, kind, metadata::jsonb, created_at, updated_at,
+            created_at, send_time, epoch, seq, changed_epoch, changed_seq, change_id, edited_at,
+            deleted_at
+        FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[],
+            $7::timestamptz[], $8::timestamptz[], $9::timestamptz[], $10::bigint[], $11::bigint[],
+            $12::bigint[], $13::bigint[], $14::text[], $15::timestamptz[], $16::timestamptz[])
+            AS new(id, room, author, content, kind, metadata, created_at, updated_at, send_time,
+                epoch, seq, changed_epoch, changed_seq, change_id, edited_at, deleted_at)
+        ON CONFLICT (id) DO NOTHING
+        RETURNING 1
+    )
+    SELECT count(*) FROM written";
+
+const UPDATE: &str = "
+    WITH written AS (
+        UPDATE team_chat_messages AS m
+        SET content = new.content, metadata = coalesce(new.metadata::jsonb, m.metadata),
+            edited_at = coalesce(new.edited_at, m.edited_at),
+            deleted_at = coalesce(m.deleted_at, new.deleted_at), updated_at = new.updated_at,
+            changed_epoch = new.changed_epoch, changed_seq = new.changed_seq,
+            change_id = new.change_id
+        FROM unnest($1::text[], $2::text[], $3::text[], $4::timestamptz[], $5::timestamptz[],
+            $6::timestamptz[], $7::bigint[], $8::bigint[], $9::text[])
+            AS new(id, content, metadata, edited_at, deleted_at, updated_at, changed_epoch,
+                changed_seq, change_id)
+        WHERE m.id = new.id AND (coalesce(m.changed_epoch, 0), coalesce(m.changed_seq, 0))
+            < (new.changed_epoch, new.changed_seq)
+        RETURNING 1
+    )
+    SELECT count(*) FROM written";
+
+/// Writes what was decided, and `others` behind it; `false` when something came in between, and
+/// the transaction must be undone.
+pub(super) async fn write(
+    client: &Client,
+    fold: &Fold<'_>,
+    others: Vec<Statement<'_>>,
+) -> Result<bool, StoreError> {
+    let inserts = Inserts::of(fold)?;
+    let updates = Updates::of(fold)?;
+    let mut statements = Vec::with_capacity(2 + others.len());
+    let mut expected = Vec::with_capacity(2);
+    if !fold.inserts.is_empty() {
+        statements.push(Statement { sql: INSERT, parameters: inserts.parameters() });
+        expected.push(fold.inserts.len());
+    }
+    if !fold.updates.is_empty() {
+        statements.push(Statement { sql: UPDATE, parameters: updates.parameters() });
+        expected.push(fold.updates.len());
+    }
+    statements.extend(others);
+    let answers = pipeline(client, &statements).await?;
+    for (answer, expected) in answers.iter().zip(expected) {
+        if count(scalar(answer)?) != expected as u64 {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+type Moments = Vec<Option<Moment>>;
+
+fn optional(moment: Option<Timestamp>) -> Result<Option<Moment>, StoreError> {
+    moment.map(Moment::of).transpose()
+}
+
+/// The columns of [`INSERT`].
+#[derive(Default)]
+struct Inserts<'a> {
+    ids: Vec<&'a str>,
+    rooms: Vec<&'a str>,
+    users: Vec<&'a str>,
+    contents: Vec<&'a str>,
+    kinds: Vec<&'a str>,
+    metadata: Vec<&'a str>,
+    created_at: Vec<Moment>,
+    updated_at: Vec<Moment>,
+    send_time: Moments,
+    epochs: Vec<i64>,
+    seqs: Vec<i64>,
+    changed_epochs: Vec<i64>,
+    changed_seqs: Vec<i64>,
+    change_ids: Vec<Option<&'a str>>,
+    edited_at: Moments,
+    deleted_at: Moments,
+}
+
+impl<'a> Inserts<'a> {
+    fn of(fold: &'a Fold<'_>) -> Result<Inserts<'a>, StoreError> {
+        let mut columns = Inserts::default();
+        for (row_id, row) in &fold.inserts {
+            columns.push(row_id, row)?;
+        }
+        Ok(columns)
+    }
+
+    fn push(&mut self, row_id: &'a str, row: &'a NewRow<'_>) -> Result<(), StoreError> {
+        let (place, changed) = (Place::exactly(row.position)?, Place::exactly(row.changed)?);
+        self.ids.push(row_id);
+        self.rooms.push(row.identity.room.as_str());
+        self.users.push(row.identity.user.as_str());
+        self.contents.push(row.content);
+        self.kinds.push(row.kind.as_str());
+        self.metadata.push(row.metadata.as_str());
+        self.created_at.push(Moment::of(row.created_at)?);
+        self.updated_at.push(Moment::of(row.updated_at)?);
+        self.send_time.push(optional(row.send_time)?);
+        self.epochs.push(place.epoch);
+        self.seqs.push(place.seq);
+        self.changed_epochs.push(changed.epoch);
+        self.changed_seqs.push(changed.seq);
+        self.change_ids.push(row.change_id.map(MessageId::as_str));
+        self.edited_at.push(optional(row.edited_at)?);
+        self.deleted_at.push(optional(row.deleted_at)?);
+        Ok(())
+    }
+
+    fn parameters(&self) -> Vec<Parameter<'_>> {
+        vec![
+            (&self.ids, Type::TEXT_ARRAY),
+            (&self.rooms, Type::TEXT_ARRAY),
+            (&self.users, Type::TEXT_ARRAY),
+            (&self.contents, Type::TEXT_ARRAY),
+            (&self.kinds, Type::TEXT_ARRAY),
+            (&self.metadata, Type::TEXT_ARRAY),
+            (&self.created_at, Type::TIMESTAMPTZ_ARRAY),
+            (&self.updated_at, Type::TIMESTAMPTZ_ARRAY),
+            (&self.send_time, Type::TIMESTAMPTZ_ARRAY),
+            (&self.epochs, Type::INT8_ARRAY),
+            (&self.seqs, Type::INT8_ARRAY),
+            (&self.changed_epochs, Type::INT8_ARRAY),
+            (&self.changed_seqs, Type::INT8_ARRAY),
+            (&self.change_ids, Type::TEXT_ARRAY),
+            (&self.edited_at, Type::TIMESTAMPTZ_ARRAY),
+            (&self.deleted_at, Type::TIMESTAMPTZ_ARRAY),
+        ]
+    }
+}
+
+/// The columns of [`UPDATE`].
+#[derive(Default)]
+struct Updates<'a> {
+    ids: Vec<&'a str>,
+    contents: Vec<&'a str>,
+    metadata: Vec<Option<&'a str>>,
+    edited_at: Moments,
+    deleted_at: Moments,
+    updated_at: Vec<Moment>,
+    changed_epochs: Vec<i64>,
+    changed_seqs: Vec<i64>,
+    change_ids: Vec<&'a str>,
+}
+
+impl<'a> Updates<'a> {
+    fn of(fold: &'a Fold<'_>) -> Result<Updates<'a>, StoreError> {
+        let mut columns = Updates::default();
+        for (row_id, update) in &fold.updates {
+            columns.push(row_id, update)?;
+        }
+        Ok(columns)
+    }
+
+    fn push(&mut self, row_id: &'a str, update: &'a Update<'_>) -> Result<(), StoreError> {
+        let changed = Place::exactly(update.changed)?;
+        self.ids.push(row_id);
+        self.contents.push(update.content);
+        self.metadata.push(update.metadata.as_ref().map(|metadata| metadata.as_str()));
+        self.edited_at.push(optional(update.edited_at)?);
+        self.deleted_at.push(optional(update.deleted_at)?);
+        self.updated_at.push(Moment::of(update.updated_at)?);
+        self.changed_epochs.push(changed.epoch);
+        self.changed_seqs.push(changed.seq);
+        self.change_ids.push(update.change_id.as_str());
+        Ok(())
+    }
+
+    fn parameters(&self) -> Vec<Parameter<'_>> {
+        vec![
+            (&self.ids, Type::TEXT_ARRAY),
+            (&self.contents, Type::TEXT_ARRAY),
+            (&self.metadata, Type::TEXT_ARRAY),
+            (&self.edited_at, Type::TIMESTAMPTZ_ARRAY),
+            (&self.deleted_at, Type::TIMESTAMPTZ_ARRAY),
+            (&self.updated_at, Type::TIMESTAMPTZ_ARRAY),
+            (&self.changed_epochs, Type::INT8_ARRAY),
+            (&self.changed_seqs, Type::INT8_ARRAY),
+            (&self.change_ids, Type::TEXT_ARRAY),
+        ]
+    }
+}
