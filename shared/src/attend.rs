@@ -68,10 +68,12 @@ pub async fn database(store: Arc<PostgresStore>, ready: Condition) -> Unfit {
     loop {
         match store.migrate().await {
             Ok(()) => break,
-            Err(error @ (MigrateError::Newer { .. } | MigrateError::Shards { .. })) => {
-                return error.into();
-            }
-            Err(error) => {
+            Err(
+                error @ (MigrateError::Newer { .. }
+                | MigrateError::Shards { .. }
+                | MigrateError::Encoding { .. }),
+            ) => return error.into(),
+            Err(error @ MigrateError::Unavailable(_)) => {
                 complaint.say("database", &error);
                 tokio::time::sleep(pauses.next_delay()).await;
             }

@@ -183,6 +183,7 @@ impl Entries {
                 }
             }
         }
+        let bad = still_refused(bad, &rows, store).await?;
         let failed = (bad.len(), rows.len());
         // From the back, so that the places before stay what they are.
         for (place, error) in bad.into_iter().rev() {
@@ -198,9 +199,30 @@ impl Entries {
     }
 }
 
+<<<<<<< HEAD
 fn remembered(envelope: &Envelope) -> RememberedId {
     let Envelope { room, user, .. } = envelope;
     RememberedId { room: room.clone(), user: user.clone(), key: envelope.key().clone() }
+=======
+/// Tries each of them alone once more: where the fault was the database's and went away in the
+/// middle of the search, what was tried before that is as good as what was tried after it.
+async fn still_refused(
+    bad: Vec<(usize, StoreError)>,
+    rows: &[Row],
+    store: &dyn Store,
+) -> Result<Vec<(usize, StoreError)>, StoreError> {
+    let mut still = Vec::with_capacity(bad.len());
+    for (place, _) in bad {
+        match store.probe(std::slice::from_ref(&rows[place])).await {
+            Ok(()) => {}
+            Err(error @ StoreError::Data { .. }) => still.push((place, error)),
+            Err(error @ (StoreError::Fenced { .. } | StoreError::Unavailable(_))) => {
+                return Err(error);
+            }
+        }
+    }
+    Ok(still)
+>>>>>>> main
 }
 
 fn row(entry: &LogEntry, envelope: &Envelope) -> Result<Option<Row>, RowError> {

@@ -84,7 +84,16 @@ async fn run(settings: &Settings) -> Result<ExitCode, Box<dyn Error>> {
     let (database_ready, redis_ready) =
         (readiness.condition("database"), readiness.condition("redis"));
     let stats = Arc::new(Stats::default());
-    let parts = parts(settings, clock, &registry, &stats, &redis, &store);
+    let work = Parts {
+        log: Arc::new(RedisLog::new(redis.clone(), ENTRIES_MAX)),
+        store: store.clone(),
+        settings: worker_settings(settings),
+        lease: Some(Lease { owner: Uuid::new_v4().to_string(), ms: settings.lease_ms.0 }),
+        metrics: Arc::new(Metrics::register(&registry)),
+        stats: Arc::clone(&stats),
+        clock,
+        lag: Arc::default(),
+    };
 
     let (told, health) = (Arc::clone(&stats), Arc::clone(redis.health()));
     let operator = Operator {
@@ -99,16 +108,16 @@ async fn run(settings: &Settings) -> Result<ExitCode, Box<dyn Error>> {
     tokio::spawn(operator.serve(CancellationToken::new()));
 
     let stop = CancellationToken::new();
-    let mut work = tokio::spawn(worker::run(parts, stop.clone()));
+    let mut working = tokio::spawn(worker::run(work, stop.clone()));
     let unfit = tokio::select! {
         _ = signal => None,
         unfit = attend::database(Arc::clone(&store), database_ready) => Some(unfit),
         unfit = attend::redis(redis, Some(redis_ready)) => Some(unfit),
-        ended = &mut work => return Err(ended.map_or_else(Into::into, |()| "ended early".into())),
+        ended = &mut working => return Err(ended.map_or_else(Into::into, |()| "ended early".into())),
     };
     readiness.begin_drain();
     stop.cancel();
-    let drained = tokio::time::timeout(settings.drain_timeout_ms.duration(), work).await;
+    let drained = tokio::time::timeout(settings.drain_timeout_ms.duration(), working).await;
     if let Some(unfit) = unfit {
         return Ok(fail(&unfit, UNFIT));
     }
@@ -119,29 +128,13 @@ async fn run(settings: &Settings) -> Result<ExitCode, Box<dyn Error>> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn parts(
-    settings: &Settings,
-    clock: Clock,
-    registry: &prometheus::Registry,
-    stats: &Arc<Stats>,
-    redis: &RedisConnection,
-    store: &Arc<PostgresStore>,
-) -> Parts {
-    Parts {
-        log: Arc::new(RedisLog::new(redis.clone(), ENTRIES_MAX)),
-        store: store.clone(),
-        settings: worker::Settings {
-            batch_entries: settings.sync_batch_size,
-            batch_interval: settings.sync_interval_ms.duration(),
-            retry_delay: settings.sync_retry_delay_ms.duration(),
-            retry_delay_max: settings.sync_retry_delay_max_ms.duration(),
-            log_keep: settings.log_keep_ms.duration(),
-        },
-        lease: Some(Lease { owner: Uuid::new_v4().to_string(), ms: settings.lease_ms.0 }),
-        metrics: Arc::new(Metrics::register(registry)),
-        stats: Arc::clone(stats),
-        clock,
-        lag: Arc::default(),
+fn worker_settings(settings: &Settings) -> worker::Settings {
+    worker::Settings {
+        batch_entries: settings.sync_batch_size,
+        batch_interval: settings.sync_interval_ms.duration(),
+        retry_delay: settings.sync_retry_delay_ms.duration(),
+        retry_delay_max: settings.sync_retry_delay_max_ms.duration(),
+        log_keep: settings.log_keep_ms.duration(),
     }
 }
 

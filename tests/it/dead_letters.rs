@@ -12,8 +12,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::scene::{
-    POISON, SOON, Talk, accepted, client, database, gateway, heard, in_one_batch, rows_of, say,
-    until_heard,
+    POISON, SOON, Talk, accepted, client, database, gateway, heard, in_one_batch, is_event,
+    rows_of, say, until_heard,
 };
 
 const STOPPED: &str = "roomcast_sync_shards_stopped_total";
@@ -76,10 +76,6 @@ async fn a_poisonous_row_is_alone_among_the_dead_letters_and_its_sender_is_told(
     assert_eq!(again.code(), Some("rejected"));
     assert_eq!(dead_letters(gateway).len(), 1);
     assert_eq!(gateway.metrics().await.unwrap().sum("roomcast_sync_dead_letters_total"), 1.0);
-}
-
-fn is_event(incoming: &Incoming, wanted: &str) -> bool {
-    matches!(incoming, Incoming::Event { name, .. } if name == wanted)
 }
 
 /// `message:rejected` comes, and before the first watermark that reaches what stands behind it.

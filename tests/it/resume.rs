@@ -27,11 +27,13 @@ async fn join(client: &Client, room: &str, since: &Since, limit: u32) -> Joined 
     Joined::deserialize(client.command("room:join", data).await.unwrap()).unwrap()
 }
 
-/// Somebody who is in the room, and has said so much.
+/// Somebody who is in the room, has said so much, and has heard all of it: an answer may come a
+/// moment before the room is there too.
 async fn talker(fleet: &fleet::Fleet, count: usize) -> (Client, Vec<Accepted>) {
-    let alice = client(fleet.gateway(), "alice").await;
+    let mut alice = client(fleet.gateway(), "alice").await;
     alice.join("r", None).await.unwrap();
     let said = flood(&alice, "r", count).await;
+    until_heard(&mut alice, &said.last().unwrap().id).await;
     (alice, said)
 }
 
@@ -282,7 +284,7 @@ async fn history_is_read_in_both_directions_over_a_restart() {
 async fn replies_and_pages_end_at_a_mebibyte_and_say_that_there_is_more() {
     const PAGE_BYTES_MAX: usize = 1024 * 1024;
     let fleet = gateway().await;
-    let (alice, first) = talker(&fleet, 1).await;
+    let (mut alice, first) = talker(&fleet, 1).await;
     let mut all = vec![first[0].id.clone()];
     for letter in "abcdefghij".chars() {
         let id = unique_id();
@@ -290,6 +292,7 @@ async fn replies_and_pages_end_at_a_mebibyte_and_say_that_there_is_more() {
         alice.send("r", &id, &large).await.unwrap();
         all.push(id);
     }
+    until_heard(&mut alice, all.last().unwrap()).await;
     let mut bob = client(fleet.gateway(), "bob").await;
     let back = pages(&bob, "before", None, 200).await;
     let forth = pages(&bob, "after", Some(Position::default()), 200).await;

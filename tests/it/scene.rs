@@ -229,6 +229,11 @@ pub(crate) fn new_message(incoming: &Incoming, room: &str) -> Option<(Position, 
     Some((position, data["id"].as_str().unwrap().to_owned()))
 }
 
+/// Whether this is an event of that name.
+pub(crate) fn is_event(incoming: &Incoming, wanted: &str) -> bool {
+    matches!(incoming, Incoming::Event { name, .. } if name == wanted)
+}
+
 /// Waits until a client has heard of an id in a room.
 pub(crate) async fn until_heard(client: &mut Client, id: &str) {
     loop {

@@ -1,4 +1,4 @@
-//! The embedded mode: the log in memory, the worker's loop inside, an SQLite file.
+//! The embedded mode: the log in memory, the worker's loop inside, an `SQLite` file.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -125,6 +125,10 @@ impl PostgresStore {
 
 #[async_trait]
 impl Store for PostgresStore {
+    async fn close(&self) {
+        PostgresStore::close(self);
+    }
+
     async fn mint(&self, shard: Shard, token: Uuid, at_least: u64) -> Result<Epoch, StoreError> {
         shards::mint(&self.link, shard, token, at_least).await
     }
