@@ -199,11 +199,11 @@ impl Entries {
     }
 }
 
-<<<<<<< HEAD
 fn remembered(envelope: &Envelope) -> RememberedId {
     let Envelope { room, user, .. } = envelope;
     RememberedId { room: room.clone(), user: user.clone(), key: envelope.key().clone() }
-=======
+}
+
 /// Tries each of them alone once more: where the fault was the database's and went away in the
 /// middle of the search, what was tried before that is as good as what was tried after it.
 async fn still_refused(
@@ -222,7 +222,6 @@ async fn still_refused(
         }
     }
     Ok(still)
->>>>>>> main
 }
 
 fn row(entry: &LogEntry, envelope: &Envelope) -> Result<Option<Row>, RowError> {
