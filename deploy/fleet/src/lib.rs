@@ -5,6 +5,7 @@
 //! what it started when it is dropped, by process id, so that a test that panics leaves nothing
 //! behind.
 
+pub mod cli;
 #[cfg(test)]
 mod stand_in;
 mod local_fleet;
