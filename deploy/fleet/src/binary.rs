@@ -12,9 +12,32 @@ pub(crate) async fn find_or_build(package: &str) -> Result<PathBuf, FleetError> 
     let folder = program_folder();
     let program = folder.join(package);
     if !is_current(&program) {
+        tracing::info!(package, "building");
         build(package, &folder).await?;
     }
-    Ok(program)
+    if program.is_file() {
+        return Ok(program);
+    }
+    Err(FleetError::NotBuilt { path: program })
+}
+
+/// A program that a Debian package brings: in `folders`, else where `PATH` says.
+pub(crate) fn find_installed(
+    program: &'static str,
+    package: &'static str,
+    folders: &[PathBuf],
+) -> Result<PathBuf, FleetError> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    // Where servers lie, which is not on the path of everybody.
+    let system = ["/usr/sbin", "/usr/local/sbin"].map(PathBuf::from);
+    let folders = folders.iter().cloned().chain(std::env::split_paths(&path)).chain(system);
+    let mut programs = folders.map(|folder| folder.join(program));
+    programs.find(|path| path.is_file()).ok_or(FleetError::MissingProgram { program, package })
+}
+
+/// Where things are kept that serve many fleets of this machine.
+pub(crate) fn cache_folder() -> PathBuf {
+    program_folder().join("fleet-cache")
 }
 
 /// `target/debug` for `target/debug/deps/it-1234` and for `target/debug/fleet`.
@@ -59,7 +82,7 @@ async fn build(package: &str, folder: &Path) -> Result<(), FleetError> {
         command.arg("--release");
     }
     let spawn_error = |source| FleetError::Spawn { name: "cargo".to_owned(), source };
-    let status = command.status().await.map_err(spawn_error)?;
+    let status = command.kill_on_drop(true).status().await.map_err(spawn_error)?;
     if status.success() {
         return Ok(());
     }
@@ -74,6 +97,17 @@ mod tests {
     #[test]
     fn the_folder_of_a_test_is_where_cargo_puts_programs() {
         assert!(!program_folder().ends_with("deps"));
+    }
+
+    #[test]
+    fn a_program_that_is_not_installed_is_named_with_its_package() {
+        let error = find_installed("no-such-server", "no-such-package", &[]).unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains("no-such-server is missing"), "{text}");
+        assert!(
+            text.ends_with("apt-get install -y --no-install-recommends no-such-package"),
+            "{text}"
+        );
     }
 
     #[test]

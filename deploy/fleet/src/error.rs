@@ -32,6 +32,12 @@ pub enum FleetError {
         /// How cargo ended.
         status: ExitStatus,
     },
+    /// The package was built, and the program is not there.
+    #[error("its package has no program {path}")]
+    NotBuilt {
+        /// Where it should be.
+        path: PathBuf,
+    },
     /// The part is not running, so it can neither be signalled nor waited for.
     #[error("{name} is not running")]
     NotRunning {
@@ -71,8 +77,16 @@ pub enum FleetError {
     /// No port could be bound on 127.0.0.1.
     #[error("no free port on 127.0.0.1")]
     NoFreePort(#[source] std::io::Error),
+    /// A port that was asked for cannot be bound.
+    #[error("port {port} of 127.0.0.1 cannot be bound")]
+    PortTaken {
+        /// Which one.
+        port: u16,
+        /// Why not.
+        source: std::io::Error,
+    },
     /// A request did not get as far as an answer.
-    #[error("GET {url} got no answer")]
+    #[error("{url} gave no answer")]
     NoAnswer {
         /// What was asked.
         url: String,
@@ -80,7 +94,7 @@ pub enum FleetError {
         source: std::io::Error,
     },
     /// An answer was not what this address answers in health.
-    #[error("GET {url} answered {status}: {body}")]
+    #[error("{url} answered {status}: {body}")]
     WrongAnswer {
         /// What was asked.
         url: String,
@@ -89,4 +103,71 @@ pub enum FleetError {
         /// The start of the body.
         body: String,
     },
+    /// Nobody listens in the folder.
+    #[error("no fleet runs in {path}; start one with `fleet up`")]
+    NoFleet {
+        /// Which folder.
+        path: PathBuf,
+    },
+    /// Another fleet runs in the folder.
+    #[error("another fleet runs in {path}")]
+    FolderInUse {
+        /// Which folder.
+        path: PathBuf,
+    },
+    /// A folder is shut for the user a server runs as.
+    #[error("{user} cannot enter {path}, and its server cannot run as root: chmod o+x {path}")]
+    Shut {
+        /// The folder that is shut.
+        path: PathBuf,
+        /// The user of the server.
+        user: String,
+    },
+    /// There is no user to run a server as, and it refuses to run as root.
+    #[error("neither the user postgres nor nobody is in /etc/passwd")]
+    NoUser,
+    /// A program of another package is not on this machine.
+    #[error("{program} is missing; on Debian: {}", install_command(package))]
+    MissingProgram {
+        /// The program.
+        program: &'static str,
+        /// The Debian package that has it.
+        package: &'static str,
+    },
+    /// A program that prepares something for a server failed.
+    #[error("{program} ended with {status}: {output}")]
+    Preparation {
+        /// The program.
+        program: &'static str,
+        /// How it ended.
+        status: ExitStatus,
+        /// What it wrote.
+        output: String,
+    },
+    /// A server answered with an error of its own.
+    #[error("{name} refused: {answer}")]
+    Refused {
+        /// The server.
+        name: String,
+        /// What it said.
+        answer: String,
+    },
+    /// A part runs already.
+    #[error("{name} runs already")]
+    AlreadyRuns {
+        /// The part.
+        name: String,
+    },
+    /// The fleet has no such part.
+    #[error("this fleet has no {name}")]
+    NoSuchPart {
+        /// The part.
+        name: String,
+    },
+}
+
+/// What a person types to get a missing package.
+fn install_command(package: &str) -> String {
+    let sudo = if rustix::process::geteuid().is_root() { "" } else { "sudo " };
+    format!("{sudo}apt-get install -y --no-install-recommends {package}")
 }

@@ -1,6 +1,7 @@
 //! One run of one program: its log, the signals it is sent, its end.
 
 use crate::FleetError;
+use crate::procfs::Identity;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 use std::fs::OpenOptions;
 use std::io::{Read, Seek, SeekFrom};
@@ -23,12 +24,15 @@ const STOP_WITHIN: Duration = Duration::from_secs(5);
 pub struct Process {
     name: String,
     log: PathBuf,
+    /// Says which process this is, for whoever finds the folder after this one was killed.
+    pid_file: PathBuf,
     child: Child,
 }
 
 impl Process {
     /// Starts `command`, in an environment that holds only what `command` sets and the few
     /// variables no program should miss: a `REDIS_URL` of the caller must not reach a test.
+    /// Beside the log lies a `.pid` file as long as the handle lives.
     pub fn spawn(name: &str, mut command: Command, log: &Path) -> Result<Process, FleetError> {
         let folder = |source| FleetError::Folder { path: log.to_owned(), source };
         let output = OpenOptions::new().create(true).append(true).open(log).map_err(folder)?;
@@ -48,12 +52,25 @@ impl Process {
         let child = command
             .spawn()
             .map_err(|source| FleetError::Spawn { name: name.to_owned(), source })?;
-        Ok(Process { name: name.to_owned(), log: log.to_owned(), child })
+        let pid_file = log.with_extension("pid");
+        let process = Process { name: name.to_owned(), log: log.to_owned(), pid_file, child };
+        // One that has ended already needs no file.
+        if let Some(identity) = process.identity() {
+            let written = std::fs::write(&process.pid_file, identity.to_string());
+            written
+                .map_err(|source| FleetError::Folder { path: process.pid_file.clone(), source })?;
+        }
+        Ok(process)
     }
 
     /// The process id, while it runs.
     pub fn pid(&self) -> Option<u32> {
         self.child.id()
+    }
+
+    /// Which process it is, while it runs.
+    pub(crate) fn identity(&self) -> Option<Identity> {
+        Identity::of(self.pid()?)
     }
 
     /// How it ended, if it did.
@@ -94,12 +111,29 @@ impl Process {
 
     /// SIGTERM, and waits. A process that outlives `grace` is killed, which is an error.
     pub async fn terminate(&mut self, grace: Duration) -> Result<ExitStatus, FleetError> {
-        self.signal(Signal::TERM)?;
+        self.end(Signal::TERM, grace).await
+    }
+
+    /// As [`Process::terminate`], for programs that end best on another signal.
+    pub(crate) async fn end(
+        &mut self,
+        signal: Signal,
+        grace: Duration,
+    ) -> Result<ExitStatus, FleetError> {
+        self.signal(signal)?;
         let ended = self.wait_exit(grace).await;
         if ended.is_err() {
             self.kill_9().await?;
         }
         ended
+    }
+
+    /// An error with the end of the log where the process has ended.
+    pub(crate) fn check_runs(&mut self) -> Result<(), FleetError> {
+        match self.exited()? {
+            Some(status) => Err(self.ended(status)),
+            None => Ok(()),
+        }
     }
 
     /// Waits until the process ends by itself.
@@ -119,7 +153,7 @@ impl Process {
         FleetError::TooSlow { name: self.name.clone(), what, within, log: self.log_tail() }
     }
 
-    pub(crate) fn ended(&self, status: ExitStatus) -> FleetError {
+    fn ended(&self, status: ExitStatus) -> FleetError {
         FleetError::Ended { name: self.name.clone(), status, log: self.log_tail() }
     }
 
@@ -131,7 +165,7 @@ impl Process {
         Ok(pid)
     }
 
-    fn signal_error(&self, source: std::io::Error) -> FleetError {
+    pub(crate) fn signal_error(&self, source: std::io::Error) -> FleetError {
         FleetError::Signal { name: self.name.clone(), source }
     }
 }
@@ -150,6 +184,8 @@ impl Drop for Process {
             std::thread::sleep(step);
             waited += step;
         }
+        // It is missing where the process ended at once.
+        let _removed = std::fs::remove_file(&self.pid_file);
     }
 }
 
@@ -201,8 +237,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let process = shell("exec sleep 60", folder.path());
         let pid = process.pid().unwrap();
+        let pid_file = folder.path().join("shell.pid");
+        assert!(pid_file.exists());
         drop(process);
         assert!(!is_alive(pid));
+        assert!(!pid_file.exists());
     }
 
     #[tokio::test]
