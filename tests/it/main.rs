@@ -21,3 +21,4 @@ mod slow_clients;
 mod limits;
 mod configuration;
 mod who_is_asking;
+mod cluster;

@@ -1,0 +1,124 @@
+//! What is killed, stopped, emptied while everybody talks.
+
+use fleet::Fleet;
+use harness::{Expect, eventually};
+
+use super::{PATIENCE, Talk, cluster, rows, stored};
+
+const ROOMS: usize = 4;
+const PEOPLE_PER_ROOM: usize = 5;
+const MESSAGES_EACH: usize = 400;
+const MESSAGES: usize = ROOMS * PEOPLE_PER_ROOM * MESSAGES_EACH;
+
+/// Acked places may pass where the log forgot and the gateways offered again.
+const LOG_FORGETS: Expect =
+    Expect { ack_positions: false, dense: true, contents: true, complete: true };
+
+/// Talks, and does something to the fleet once a part of it is said.
+async fn talk_through(
+    fleet: &mut Fleet,
+    expect: Expect,
+    fault: impl AsyncFnOnce(&mut Fleet),
+) -> u64 {
+    let talk = Talk::begin(fleet, ROOMS, PEOPLE_PER_ROOM).await;
+    talk.say(MESSAGES_EACH);
+    talk.until_acked(MESSAGES / 5).await;
+    fault(fleet).await;
+    talk.until_acked(MESSAGES).await;
+    talk.ends_well(fleet, expect).await;
+    assert_eq!(rows(fleet).await.map(|rows| rows.len()), Ok(MESSAGES));
+    talk.resets()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_of_a_killed_gateway_go_on_at_the_other() {
+    let mut fleet = cluster().await;
+    let resets = talk_through(&mut fleet, Expect::default(), async |fleet| {
+        fleet.gateways_mut()[0].kill_9().await.unwrap();
+    })
+    .await;
+    assert_eq!(resets, 0, "what a gateway accepted is in redis");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redis_that_is_killed_and_comes_back_costs_nothing() {
+    let mut fleet = cluster().await;
+    talk_through(&mut fleet, LOG_FORGETS, async |fleet| {
+        fleet.redis_mut().kill_9().await.unwrap();
+        fleet.redis_mut().restart(PATIENCE).await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_redis_that_was_emptied_has_lost_is_offered_again() {
+    let mut fleet = cluster().await;
+    talk_through(&mut fleet, LOG_FORGETS, async |fleet| {
+        fleet.redis().command(&["FLUSHALL"]).await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_that_is_killed_twice_has_everything_once() {
+    let mut fleet = cluster().await;
+    let resets = talk_through(&mut fleet, Expect::default(), async |fleet| {
+        for _ in 0..2 {
+            let before = stored(fleet).await;
+            fleet.postgres_mut().kill_9().await.unwrap();
+            fleet.postgres_mut().restart(PATIENCE).await.unwrap();
+            let more = || async { stored(fleet).await > before };
+            eventually(PATIENCE, "rows arrive again", more).await;
+        }
+    })
+    .await;
+    assert_eq!(resets, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_that_is_killed_is_replaced_by_the_other() {
+    let mut fleet = cluster().await;
+    let resets = talk_through(&mut fleet, Expect::default(), async |fleet| {
+        fleet.workers_mut()[0].kill_9().await.unwrap();
+    })
+    .await;
+    assert_eq!(resets, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_that_slept_past_its_lease_stores_nothing_twice() {
+    let mut fleet = cluster().await;
+    let resets = talk_through(&mut fleet, Expect::default(), async |fleet| {
+        fleet.workers()[0].stop().await.unwrap();
+        let taken = || async { owners(fleet).await == 1 };
+        eventually(PATIENCE, "the other worker has every shard", taken).await;
+        fleet.workers()[0].cont().unwrap();
+    })
+    .await;
+    assert_eq!(resets, 0);
+    let shared = || async { owners(&fleet).await == 2 };
+    eventually(PATIENCE, "both have shards again", shared).await;
+}
+
+/// How many workers hold a lease that has not lapsed.
+async fn owners(fleet: &Fleet) -> usize {
+    let count = "SELECT count(DISTINCT lease_owner) FROM shards WHERE lease_until > now()";
+    let answer = fleet.postgres().query(fleet.database(), count).await;
+    answer.ok().and_then(|mut rows| rows.pop()?.pop()??.parse().ok()).unwrap_or(0)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn everything_at_once_still_ends_with_each_message_once() {
+    let mut fleet = cluster().await;
+    talk_through(&mut fleet, LOG_FORGETS, async |fleet| {
+        fleet.workers_mut()[1].kill_9().await.unwrap();
+        fleet.gateways_mut()[1].kill_9().await.unwrap();
+        fleet.redis_mut().kill_9().await.unwrap();
+        fleet.postgres_mut().kill_9().await.unwrap();
+        fleet.redis_mut().restart(PATIENCE).await.unwrap();
+        fleet.postgres_mut().restart(PATIENCE).await.unwrap();
+        fleet.gateways_mut()[1].restart(PATIENCE).await.unwrap();
+        fleet.workers_mut()[1].restart(PATIENCE).await.unwrap();
+    })
+    .await;
+}
