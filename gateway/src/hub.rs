@@ -99,10 +99,15 @@ impl Hub {
             Delivery::Entry(entry) => self.deliver(&entry),
             Delivery::Watermark(watermark) => self.watermark(&watermark),
             Delivery::Gap => {
-                warn!("deliveries were lost; every room reads what it missed");
                 // Collected first: no guard is held while a room works.
                 let rooms: Vec<Arc<Room>> =
                     self.rooms.iter().map(|room| Arc::clone(&room)).collect();
+                if !rooms.is_empty() {
+                    warn!(
+                        rooms = rooms.len(),
+                        "publications may be lost; rooms read what they missed"
+                    );
+                }
                 for room in rooms {
                     room.resynchronise();
                 }

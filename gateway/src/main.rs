@@ -60,23 +60,29 @@ async fn run(settings: Settings) -> Result<ExitCode, Box<dyn std::error::Error>>
 
 /// The first output: where the page is, which mode, where the data lies.
 struct Greeting {
+    mode: &'static str,
     dev: bool,
     data: String,
 }
 
 impl Greeting {
     fn of(settings: &Settings) -> Greeting {
+        let dev = settings.is_dev();
+        if settings.is_cluster() {
+            let data = "the log in REDIS_URL, the database in DATABASE_URL".to_owned();
+            return Greeting { mode: "cluster", dev, data };
+        }
         let folder = &settings.data_dir;
         let data = std::path::absolute(folder).unwrap_or_else(|_| folder.clone());
-        Greeting { dev: settings.is_dev(), data: data.display().to_string() }
+        Greeting { mode: "embedded", dev, data: data.display().to_string() }
     }
 
     fn print(&self, page: SocketAddr, operator: SocketAddr) {
-        let mode = if self.dev {
-            "embedded, DEVELOPMENT: anybody on this machine may be anyone and enter every room;\n            \
+        let who = if self.dev {
+            "DEVELOPMENT: anybody on this machine may be anyone and enter every room;\n            \
              set ROOMCAST_JWT_SECRET to ask for tokens"
         } else {
-            "embedded, tokens signed with ROOMCAST_JWT_SECRET"
+            "tokens signed with ROOMCAST_JWT_SECRET"
         };
         let tabs = if self.dev {
             format!("\n            two tabs: http://{page}/?user=alice and http://{page}/?user=bob")
@@ -84,9 +90,10 @@ impl Greeting {
             String::new()
         };
         let text = format!(
-            "Roomcast {version}\n  page      http://{page}/{tabs}\n  mode      {mode}\n  \
+            "Roomcast {version}\n  page      http://{page}/{tabs}\n  mode      {mode}, {who}\n  \
              data      {data}\n  operator  http://{operator}/metrics\n",
             version = PROGRAM.version,
+            mode = self.mode,
             data = self.data,
         );
         // Nobody reads it: then nobody needs it.

@@ -61,24 +61,34 @@ impl Complaint {
     }
 }
 
-/// Migrates the database as soon as it is there, then tells `ready` whether it answers. Returns
-/// only when this process must not work with it.
-pub async fn database(store: Arc<PostgresStore>, ready: Condition) -> Unfit {
+/// Migrates the database as soon as it is there.
+///
+/// # Errors
+/// When this process must not work with it.
+pub async fn migrated(store: &PostgresStore) -> Result<(), Unfit> {
     let (mut pauses, mut complaint) = (Backoff::new(PAUSE, PAUSE_MAX), Complaint::default());
     loop {
         match store.migrate().await {
-            Ok(()) => break,
+            Ok(()) => {
+                complaint.over("database");
+                return Ok(());
+            }
             Err(
                 error @ (MigrateError::Newer { .. }
                 | MigrateError::Shards { .. }
                 | MigrateError::Encoding { .. }),
-            ) => return error.into(),
+            ) => return Err(error.into()),
             Err(error @ MigrateError::Unavailable(_)) => {
                 complaint.say("database", &error);
                 tokio::time::sleep(pauses.next_delay()).await;
             }
         }
     }
+}
+
+/// Tells `ready` whether a migrated database answers; never returns.
+pub async fn database(store: Arc<PostgresStore>, ready: Condition) -> Unfit {
+    let mut complaint = Complaint::default();
     loop {
         match store.ping().await {
             Ok(()) => {

@@ -118,7 +118,7 @@ pub struct Watermark {
     /// a while of what is persisted, for a database that fails over and forgets.
     #[serde(skip)]
     pub forget: LogId,
-    /// The ids of what was covered, which need not be remembered for ever now.
+    /// The ids of what was stored, which need not be remembered for ever now.
     #[serde(skip)]
     pub ids: Vec<RememberedId>,
 }

@@ -145,7 +145,6 @@ impl Entries {
             })
         });
         let stored = self.rows.iter().map(|(_, envelope, _)| envelope);
-        let dead = self.dead.iter().filter_map(|(_, envelope, _)| envelope.as_ref());
         Watermark {
             shard: self.shard,
             epoch,
@@ -153,7 +152,7 @@ impl Entries {
             rooms: self.reached.iter().map(|((room, _), upto)| (room.clone(), *upto)).collect(),
             rejected: rejected.collect(),
             forget,
-            ids: stored.chain(dead).map(remembered).collect(),
+            ids: stored.map(remembered).collect(),
         }
     }
 

@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::io::Write;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -107,12 +108,23 @@ async fn run(settings: &Settings) -> Result<ExitCode, Box<dyn Error>> {
     info!(operator_address = %operator.local_addr(), "sync-worker runs");
     tokio::spawn(operator.serve(CancellationToken::new()));
 
+    let mut signal = pin!(signal);
+    let mut redis = pin!(attend::redis(redis, Some(redis_ready)));
+    // The work begins when the tables are there.
+    let unfit = tokio::select! {
+        _ = &mut signal => return Ok(ExitCode::SUCCESS),
+        unfit = &mut redis => Some(unfit),
+        migrated = attend::migrated(&store) => migrated.err(),
+    };
+    if let Some(unfit) = unfit {
+        return Ok(fail(&unfit, UNFIT));
+    }
     let stop = CancellationToken::new();
     let mut working = tokio::spawn(worker::run(work, stop.clone()));
     let unfit = tokio::select! {
-        _ = signal => None,
+        _ = &mut signal => None,
         unfit = attend::database(Arc::clone(&store), database_ready) => Some(unfit),
-        unfit = attend::redis(redis, Some(redis_ready)) => Some(unfit),
+        unfit = redis => Some(unfit),
         ended = &mut working => return Err(ended.map_or_else(Into::into, |()| "ended early".into())),
     };
     readiness.begin_drain();

@@ -1,5 +1,6 @@
 //! Several gateways and workers over a real Redis and a real Postgres, and what is done to them.
 
+mod duplicates;
 mod faults;
 mod full_speed;
 mod joins;
@@ -117,6 +118,18 @@ impl Talk {
             if acked >= count { Ok(()) } else { Err(format!("{acked} of {count} are accepted")) }
         };
         eventually(PATIENCE, "the talk goes on", enough).await;
+    }
+
+    /// Waits until so many messages are known to be in the database. One whose ack was lost with
+    /// its connection is among them: its sender found it in the room afterwards.
+    async fn until_persisted(&self, count: usize) {
+        let persisted =
+            || self.chatters.iter().map(|c| c.look(|record| record.persisted.len())).sum::<usize>();
+        let enough = || async {
+            let persisted = persisted();
+            if persisted >= count { Ok(()) } else { Err(format!("{persisted} of {count}")) }
+        };
+        eventually(PATIENCE, "everything is persisted", enough).await;
     }
 
     /// Waits until everything is persisted and every promise holds.

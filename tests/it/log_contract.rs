@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use fleet::{ClusterOptions, Fleet};
 use gateway::broker::memory::MemoryBroker;
 use gateway::broker::redis::RedisBroker;
 use gateway::broker::{Answer, Answers, Broker, Place};
@@ -63,10 +64,10 @@ async fn memory() -> Subject {
 }
 
 async fn redis() -> Subject {
-    let server = RedisServer::start().await;
+    let servers = Fleet::cluster(ClusterOptions::only_servers()).await.unwrap();
     let folder = tempfile::tempdir().unwrap();
     let clock = Clock::system();
-    let url = Secret::parse(&format!("redis://127.0.0.1:{}", server.port)).unwrap();
+    let url = Secret::parse(&servers.redis_url()).unwrap();
     let connection = RedisConnection::new(&url, None, clock.clone()).unwrap();
     let log = RedisLog::new(connection, ENTRIES_MAX);
     let store = Arc::new(SqliteStore::open(folder.path(), clock.clone()).unwrap());
@@ -76,35 +77,9 @@ async fn redis() -> Subject {
     // It begins with a gap: what was published before it listened is not known.
     let first = tokio::time::timeout(PATIENCE, deliveries.recv()).await.unwrap();
     assert!(matches!(first, Some(Delivery::Gap)), "{first:?}");
-    let kept = Box::new((folder, server));
+    let kept = Box::new((folder, servers));
     let (log, broker) = (Arc::new(log), Arc::new(broker));
     Subject { log, broker, store, deliveries, clock, worker: None, _kept: kept }
-}
-
-struct RedisServer {
-    port: u16,
-    child: std::process::Child,
-}
-
-impl RedisServer {
-    async fn start() -> RedisServer {
-        let port = fleet::free_port().unwrap();
-        let child = std::process::Command::new("redis-server")
-            .args(["--port", &port.to_string(), "--save", "", "--bind", "127.0.0.1"])
-            .stdout(std::process::Stdio::null())
-            .spawn()
-            .unwrap();
-        let up = || async { tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_ok() };
-        harness::eventually(PATIENCE, "redis answers", up).await;
-        RedisServer { port, child }
-    }
-}
-
-impl Drop for RedisServer {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 impl Subject {
@@ -421,6 +396,23 @@ async fn what_is_stored_leaves_the_log_and_is_remembered(subject: Subject) {
     assert_eq!(entries.len(), 30);
 }
 
+async fn what_the_database_refused_is_refused_when_it_is_offered_again(subject: Subject) {
+    let lobby = room("lobby");
+    let (subject, epoch) = subject.at_work(lobby.shard()).await;
+    subject.hydrate(epoch, &lobby, Position::ZERO).await;
+    let mut unreadable = entry(&lobby, "ann", "m1", "x");
+    unreadable.envelope.body = Bytes::from_static(b"{}");
+    let batch = [unreadable, entry(&lobby, "ann", "m2", "x")];
+    let refused = || async {
+        let answers = subject.append(epoch, &batch).await;
+        matches!(answers.done[0], Answer::Rejected(_))
+    };
+    harness::eventually(PATIENCE, "the sender can learn that it was refused", refused).await;
+    let stored = subject.append(epoch, &batch[1..]).await;
+    assert_eq!(places(&stored), [(Position::new(epoch, 2), true)]);
+    assert_eq!(subject.store.dead_letters().await.unwrap().len(), 1);
+}
+
 macro_rules! every_scenario {
     ($open:ident) => {
         every_scenario! { $open:
@@ -433,6 +425,7 @@ macro_rules! every_scenario {
             a_full_log_takes_no_more_and_loses_nothing,
             a_room_is_read_back_by_place,
             what_is_stored_leaves_the_log_and_is_remembered,
+            what_the_database_refused_is_refused_when_it_is_offered_again,
         }
     };
     ($open:ident: $($scenario:ident),+ $(,)?) => {

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use shared::contract::id::{RoomId, Shard};
 use shared::contract::keys;
 use shared::contract::protocol::Durability;
-use shared::log::redis::{Appended, RedisLog};
+use shared::log::redis::{Appended, Known, RedisLog};
 use shared::log::{Append, Delivery, LogError};
 use shared::process::readiness::Condition;
 use shared::store::Identity;
@@ -57,6 +57,7 @@ impl Broker for RedisBroker {
         let (done, stop) = self.log.append(shard, epoch, entries).await?;
         let answer = |appended| match appended {
             Appended::Conflict => Answer::Conflict,
+            Appended::Rejected(refusal) => Answer::Rejected(refusal),
             Appended::Placed { position, duplicate, persisted } => {
                 let durability = durability(persisted);
                 Answer::Placed(Place { position, duplicate, persisted, durability })
@@ -68,9 +69,12 @@ impl Broker for RedisBroker {
     async fn known(&self, identity: &Identity) -> Result<Option<Answer>, BrokerError> {
         let Identity { room, user, id } = identity;
         let known = self.log.known(room, user, id).await?;
-        Ok(known.map(|(position, persisted)| {
-            let durability = durability(persisted);
-            Answer::Placed(Place { position, duplicate: true, persisted, durability })
+        Ok(known.map(|known| match known {
+            Known::Placed { position, persisted } => {
+                let durability = durability(persisted);
+                Answer::Placed(Place { position, duplicate: true, persisted, durability })
+            }
+            Known::Rejected(refusal) => Answer::Rejected(refusal),
         }))
     }
 

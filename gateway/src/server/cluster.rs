@@ -6,7 +6,7 @@ use shared::attend::{self, Unfit};
 use shared::log::redis::RedisLog;
 use shared::log::redis::connection::RedisConnection;
 use shared::process::clock::Clock;
-use shared::process::readiness::Readiness;
+use shared::process::readiness::{Condition, Readiness};
 use shared::process::settings::Secret;
 use shared::store::postgres::{self, PostgresStore};
 use tokio::sync::oneshot;
@@ -58,12 +58,18 @@ pub(super) fn start(
 
 async fn attend(
     store: Arc<PostgresStore>,
-    database: shared::process::readiness::Condition,
+    database: Condition,
     redis: RedisConnection,
     tell: oneshot::Sender<StartError>,
 ) {
+    let database = async {
+        match attend::migrated(&store).await {
+            Ok(()) => attend::database(Arc::clone(&store), database).await,
+            Err(unfit) => unfit,
+        }
+    };
     let (setting, unfit): (&str, Unfit) = tokio::select! {
-        unfit = attend::database(store, database) => ("DATABASE_URL", unfit),
+        unfit = database => ("DATABASE_URL", unfit),
         unfit = attend::redis(redis, None) => ("REDIS_URL", unfit),
     };
     // The process may be leaving already.

@@ -24,15 +24,21 @@ use crate::contract::id::{MessageId, RoomId, Shard, UserId};
 use crate::contract::keys;
 use crate::contract::limits::{HYDRATION_AGE_MS_MAX, ID_MEMORY_MS, RING_ENTRIES, ROOM_MEMORY_MS};
 use crate::contract::position::Position;
+use crate::contract::refusal::Refusal;
 
-/// How often the log is asked for entries, where nothing tells that there are any.
+/// How soon the log is asked again for entries, since nothing tells that there are any; each time
+/// that there are none it is asked half as often, down to the longer.
 const POLL: Duration = Duration::from_millis(20);
+const POLL_MAX: Duration = Duration::from_millis(200);
+
+/// What the trim script puts before the refusal of an id.
+const REFUSED: &[u8] = b"refused ";
 
 /// How long [`Log::wait`] waits at most, so that its caller can look after other things.
 const WAIT: Duration = Duration::from_secs(1);
 
 /// What an append found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Appended {
     /// It stands, or stood already.
     Placed {
@@ -45,6 +51,22 @@ pub enum Appended {
     },
     /// Its id stands with other content.
     Conflict,
+    /// The database has refused it for good.
+    Rejected(Refusal),
+}
+
+/// What is remembered of an id.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Known {
+    /// It stands.
+    Placed {
+        /// In the room's order.
+        position: Position,
+        /// It is in the database.
+        persisted: bool,
+    },
+    /// The database has refused it for good.
+    Rejected(Refusal),
 }
 
 /// The log in Redis.
@@ -181,18 +203,21 @@ impl RedisLog {
         room: &RoomId,
         user: &UserId,
         key: &MessageId,
-    ) -> Result<Option<(Position, bool)>, LogError> {
+    ) -> Result<Option<Known>, LogError> {
         let mut pipe = redis::pipe();
         pipe.get(keys::id(room, user, key));
         pipe.cmd("HMGET").arg(keys::head(room)).arg("pepoch").arg("pseq");
         type Held = (Option<Bytes>, (Option<u64>, Option<u64>));
         let (known, persisted): Held = self.connection.pipeline(&pipe).await?;
         let Some(known) = known else { return Ok(None) };
+        if let Some(refusal) = known.strip_prefix(REFUSED) {
+            return Ok(Some(Known::Rejected(refused(refusal)?)));
+        }
         // The digest behind the position is not text.
         let mut parts = known.split(|byte| *byte == b' ');
         let position = Position::new(number(parts.next())?, number(parts.next())?);
         let persisted = Position::new(persisted.0.unwrap_or(0), persisted.1.unwrap_or(0));
-        Ok(Some((position, position <= persisted)))
+        Ok(Some(Known::Placed { position, persisted: position <= persisted }))
     }
 
     /// What this Redis's clock says, in Unix milliseconds.
@@ -209,7 +234,14 @@ fn number(part: Option<&[u8]>) -> Result<u64, MalformedAnswer> {
     text.and_then(|text| text.parse().ok()).ok_or(MalformedAnswer)
 }
 
+fn refused(json: &[u8]) -> Result<Refusal, MalformedAnswer> {
+    serde_json::from_slice(json).map_err(|_| MalformedAnswer)
+}
+
 fn appended(fields: &Answer) -> Result<Appended, MalformedAnswer> {
+    if fields.status()? == "refused" {
+        return Ok(Appended::Rejected(refused(fields.text(1)?.as_bytes())?));
+    }
     if fields.text(3)? == "0" {
         return Ok(Appended::Conflict);
     }
@@ -252,6 +284,7 @@ impl Log for RedisLog {
 
     async fn wait(&self, after: &[(Shard, LogId)]) -> Result<Vec<Shard>, LogError> {
         let deadline = tokio::time::Instant::now() + WAIT;
+        let mut pause = POLL;
         loop {
             let mut pipe = redis::pipe();
             for (shard, at) in after {
@@ -268,7 +301,8 @@ impl Log for RedisLog {
             if !ready.is_empty() || tokio::time::Instant::now() >= deadline {
                 return Ok(ready);
             }
-            tokio::time::sleep(POLL).await;
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(POLL_MAX);
         }
     }
 
@@ -318,6 +352,10 @@ impl Log for RedisLog {
         for (room, position) in rooms {
             call.key(keys::head(room)).key(keys::ring(room));
             call.arg(position.epoch).arg(position.seq);
+        }
+        for rejected in &watermark.rejected {
+            call.key(keys::id(&rejected.room, &rejected.user, &rejected.key));
+            call.arg(serde_json::to_vec(&rejected.error).map_err(CallError::from)?);
         }
         for id in ids {
             call.key(keys::id(&id.room, &id.user, &id.key));

@@ -7,7 +7,7 @@ use super::{PATIENCE, Talk, cluster, rows, stored};
 
 const ROOMS: usize = 4;
 const PEOPLE_PER_ROOM: usize = 5;
-const MESSAGES_EACH: usize = 400;
+const MESSAGES_EACH: usize = 1000;
 const MESSAGES: usize = ROOMS * PEOPLE_PER_ROOM * MESSAGES_EACH;
 
 /// Acked places may pass where the log forgot and the gateways offered again.
@@ -24,7 +24,7 @@ async fn talk_through(
     talk.say(MESSAGES_EACH);
     talk.until_acked(MESSAGES / 5).await;
     fault(fleet).await;
-    talk.until_acked(MESSAGES).await;
+    talk.until_persisted(MESSAGES).await;
     talk.ends_well(fleet, expect).await;
     assert_eq!(rows(fleet).await.map(|rows| rows.len()), Ok(MESSAGES));
     talk.resets()

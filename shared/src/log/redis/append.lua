@@ -2,7 +2,8 @@
 -- KEYS: epoch, log, then head and ring of each room, then the id of each entry.
 -- ARGV: epoch, cap of the log, PUBLISH or SPUBLISH, count of rooms, the channel of each room, then
 -- for each entry: its room (from 1), the digest of its content, its envelope.
--- Answers {stop, {epoch, seq, duplicate, same content, persisted epoch, persisted seq}...}.
+-- Answers {stop, {epoch, seq, duplicate, same content, persisted epoch, persisted seq}...}, and for
+-- an id that the database refused {'refused', why}.
 if is_stale() then return {'stale'} end
 local epoch, cap, rooms = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[4])
 local length = redis.call('XLEN', KEYS[2])
@@ -49,7 +50,10 @@ while at <= #ARGV do
     known = redis.call('SET', id, value, 'NX', 'GET')
   end
   local pepoch, pseq = head and head.pepoch or 0, head and head.pseq or 0
-  if known then
+  local refused = known and string.match(known, '^refused (.*)$')
+  if refused then
+    answers[#answers + 1] = {'refused', refused}
+  elseif known then
     local e, s, d = string.match(known, '^(%d+) (%d+) (.*)$')
     answers[#answers + 1] = {e, s, '1', d == digest and '1' or '0',
       string.format('%.0f', pepoch), string.format('%.0f', pseq)}

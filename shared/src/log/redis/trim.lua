@@ -1,8 +1,9 @@
 -- After the commit: remembers what is persisted, cuts log and rings, lets go of ids, tells everyone.
--- KEYS: epoch, log, then head and ring of each room, then ids.
+-- KEYS: epoch, log, then head and ring of each room, then ids, those first that were refused.
 -- ARGV: epoch, the first log id to keep, PUBLISH or SPUBLISH, the watermark's channel, the
 -- watermark, count of rooms, entries a ring keeps, ms that a room and an id are kept, then for each
--- room the epoch and seq that are persisted. Idempotent; never moves anything back.
+-- room the epoch and seq that are persisted, then for each refused id the refusal. Idempotent;
+-- never moves anything back.
 if is_stale() then return {'stale'} end
 local rooms, keep = tonumber(ARGV[6]), tonumber(ARGV[7])
 if ARGV[2] ~= '' then redis.call('XTRIM', KEYS[2], 'MINID', ARGV[2]) end
@@ -26,8 +27,15 @@ for room = 1, rooms do
     end
   end
 end
+-- Whoever offers a refused id again is told so, and not that it stands.
+local refusals = #ARGV - 9 - 2 * rooms
 for id = 3 + 2 * rooms, #KEYS do
-  redis.call('PEXPIRE', KEYS[id], ARGV[9])
+  local refused = id - 2 - 2 * rooms
+  if refused <= refusals then
+    redis.call('SET', KEYS[id], 'refused ' .. ARGV[9 + 2 * rooms + refused], 'PX', ARGV[9])
+  else
+    redis.call('PEXPIRE', KEYS[id], ARGV[9])
+  end
 end
 redis.pcall(ARGV[3], ARGV[4], ARGV[5])
 return {'', tostring(redis.call('XLEN', KEYS[2]))}
