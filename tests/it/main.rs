@@ -22,3 +22,4 @@ mod limits;
 mod configuration;
 mod who_is_asking;
 mod cluster;
+mod deploy_files;
