@@ -1,8 +1,8 @@
 //! One process: builds the node, binds, accepts, drains.
 
-mod backend;
 mod cluster;
 mod embedded;
+mod backend;
 
 use std::io;
 use std::net::SocketAddr;

@@ -25,7 +25,8 @@ shared::settings! {
         /// First pause after the database failed, in milliseconds; each further one is longer.
         sync_retry_delay_ms: Millis = "100" in 1..=60000, env "ROOMCAST_SYNC_RETRY_DELAY_MS";
         /// Longest pause after the database failed, in milliseconds; tries never end.
-        sync_retry_delay_max_ms: Millis = "5000" in 1..=600000, env "ROOMCAST_SYNC_RETRY_DELAY_MAX_MS";
+        sync_retry_delay_max_ms: Millis = "5000" in 1..=600000,
+            env "ROOMCAST_SYNC_RETRY_DELAY_MAX_MS";
         /// How long a worker that says nothing more keeps its shards, in milliseconds.
         lease_ms: Millis = "6000" in 300..=600000, env "ROOMCAST_LEASE_MS";
         /// How long the log keeps what is persisted, for a database that fails over and forgets,

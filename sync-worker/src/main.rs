@@ -125,7 +125,9 @@ async fn run(settings: &Settings) -> Result<ExitCode, Box<dyn Error>> {
         _ = &mut signal => None,
         unfit = attend::database(Arc::clone(&store), database_ready) => Some(unfit),
         unfit = redis => Some(unfit),
-        ended = &mut working => return Err(ended.map_or_else(Into::into, |()| "ended early".into())),
+        ended = &mut working => {
+            return Err(ended.map_or_else(Into::into, |()| "the loop ended early".into()));
+        }
     };
     readiness.begin_drain();
     stop.cancel();

@@ -4,8 +4,8 @@
 //! of a connection the bytes under way. How a connection is carried is in `balancer/pump.rs`, what
 //! a test can do to it in `balancer/link.rs`.
 
-mod link;
 mod pump;
+mod link;
 
 use crate::{FleetError, port};
 use std::net::Ipv4Addr;

@@ -1,8 +1,8 @@
 //! The `fleet` program: a cluster in one terminal, and words to it from another.
 
 mod arguments;
-mod control;
 mod supervisor;
+mod control;
 
 use crate::{Fleet, FleetError};
 use arguments::{Request, Up};

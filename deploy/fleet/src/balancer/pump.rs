@@ -97,7 +97,9 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Pump<R, W> {
                         self.write(&chunk.bytes, &faults).await?;
                     }
                 }
-                read = self.from.read(&mut buffer), if may_read && faults.traffic != Traffic::Held => {
+                read = self.from.read(&mut buffer),
+                    if may_read && faults.traffic != Traffic::Held =>
+                {
                     let length = read?;
                     self.take(&buffer[..length], &faults).await?;
                 }

@@ -37,7 +37,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 /// How often something is published that has to come back.
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
-/// After how long without a probe coming back the node is not ready, and the connection is given up.
+/// After how long without a probe coming back the node is not ready and the connection given up.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The way to the task that listens.

@@ -3,7 +3,7 @@
 -- than the one that armed the epoch, and takes nothing under it.
 local function run_id()
   local info = redis.pcall('INFO', 'server')
-  -- Where INFO is forbidden, the run id is compared at every connection instead.
+  -- Where INFO is forbidden nothing is compared: such a Redis must not lose writes at a restart.
   if type(info) ~= 'string' then return nil end
   return string.match(info, 'run_id:(%w+)')
 end
