@@ -28,7 +28,7 @@ pub(crate) struct Entries {
 
 /// Why an entry makes no row.
 #[derive(Debug, thiserror::Error)]
-enum RowError {
+pub(crate) enum RowError {
     #[error("not the JSON of its kind")]
     Body(#[from] serde_json::Error),
     #[error("the entry has no place in a room's order")]
@@ -223,7 +223,8 @@ async fn still_refused(
     Ok(still)
 }
 
-fn row(entry: &LogEntry, envelope: &Envelope) -> Result<Option<Row>, RowError> {
+/// The row of an entry; `None` for one that only takes a place.
+pub(crate) fn row(entry: &LogEntry, envelope: &Envelope) -> Result<Option<Row>, RowError> {
     let change = |change| -> Result<Option<Row>, RowError> {
         Ok(Some(Row::Change(MessageChange {
             room: envelope.room.clone(),

@@ -57,6 +57,13 @@ pub const GATEWAY_VARIABLES: &[&str] = &[
 ];
 
 impl Settings {
+    /// What is missing for the dead letters alone, which lie in Postgres.
+    #[must_use]
+    pub fn database_problems(&self) -> Vec<Problem> {
+        let missing = || Problem::new("DATABASE_URL", "missing: dead letters lie in Postgres");
+        if self.database_url.is_none() { vec![missing()] } else { Vec::new() }
+    }
+
     /// What is missing.
     #[must_use]
     pub fn problems(&self) -> Vec<Problem> {

@@ -15,11 +15,12 @@ use shared::process::clock::Clock;
 use shared::process::drain;
 use shared::process::operator::Operator;
 use shared::process::readiness::Readiness;
-use shared::process::settings::{Program, Sources};
+use shared::process::settings::{self, Program, Sources};
 use shared::process::telemetry;
 use shared::store::Lease;
 use shared::store::postgres::{self, PostgresStore};
 use sync_worker::config::{GATEWAY_VARIABLES, Settings};
+use sync_worker::dead_letter;
 use sync_worker::metrics::Metrics;
 use sync_worker::stats::Stats;
 use sync_worker::worker::{self, Parts};
@@ -31,7 +32,7 @@ const PROGRAM: Program = Program {
     name: "sync-worker",
     about: "Moves Roomcast's log from Redis into Postgres, each entry exactly once.",
     version: env!("CARGO_PKG_VERSION"),
-    words: None,
+    words: Some("[dead-letters list|show N|redrive N|redrive all]"),
 };
 
 /// The worker never appends; no cap applies to it.
@@ -43,7 +44,9 @@ const UNFIT: u8 = 78;
 fn main() -> ExitCode {
     // Both processes are often given one environment.
     let sources = Sources::from_process().tolerating(GATEWAY_VARIABLES.iter().copied());
-    let (settings, _) = match Settings::start(&sources, &PROGRAM, Settings::problems) {
+    let asked = !settings::words(&sources, Settings::KEYS, &PROGRAM).is_empty();
+    let check = if asked { Settings::database_problems } else { Settings::problems };
+    let (settings, words) = match Settings::start(&sources, &PROGRAM, check) {
         Ok(started) => started,
         Err(stop) => return stop.exit(),
     };
@@ -54,6 +57,13 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(&error, 1),
     };
+    if asked {
+        let asking = dead_letter::run(settings.database_url.as_ref(), &words);
+        return match runtime.block_on(asking) {
+            Ok(code) => ExitCode::from(code),
+            Err(error) => fail(&error, error.code()),
+        };
+    }
     match runtime.block_on(run(&settings)) {
         Ok(code) => code,
         Err(error) => fail(&*error, 1),

@@ -19,7 +19,7 @@ mod value;
 use std::fmt::Write;
 use std::ops::RangeInclusive;
 
-pub use command_line::{Program, Stop, begin};
+pub use command_line::{Program, Stop, begin, words};
 pub use reading::Reading;
 pub use sources::Sources;
 pub use value::{Millis, Secret, Setting, Shape};

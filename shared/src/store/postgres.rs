@@ -8,6 +8,7 @@
 //! that another program wrote. Workers' leases are in it too, but nothing relies on them.
 
 mod heads;
+mod redrive;
 mod commit;
 mod write;
 mod fold;
@@ -33,6 +34,7 @@ use super::{Batch, Committed, Cursor, DeadLetter, Epoch, Identity, Lease, Row, S
 use crate::contract::id::{MessageId, RoomId, Shard};
 use crate::contract::message::Message;
 use crate::contract::position::Position;
+use crate::contract::timestamp::Timestamp;
 use crate::process::settings::Secret;
 
 /// How much is asked of the database, and how long it may take.
@@ -88,6 +90,28 @@ pub enum MigrateError {
         /// What it has.
         found: String,
     },
+}
+
+/// A dead letter as an operator names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NumberedLetter {
+    /// Given once, ascending, never again.
+    pub number: u64,
+    /// When it was given up.
+    pub first_seen: Timestamp,
+    /// What was given up, and why.
+    pub letter: DeadLetter,
+}
+
+/// What became of a dead letter that was driven again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Redriven {
+    /// Its row was written.
+    Stored,
+    /// Nothing was left to write: what it says stood already, or has been overtaken.
+    Stood,
+    /// There is no such letter, or another has driven it meanwhile.
+    Gone,
 }
 
 /// The database of the cluster mode.

@@ -93,6 +93,12 @@ pub fn begin<S>(
     }
 }
 
+/// The words after the flags, for a check that depends on what is asked; [`begin`] judges the line.
+#[must_use]
+pub fn words(sources: &Sources, keys: &'static [Key], program: &Program) -> Vec<String> {
+    CommandLine::read(sources.arguments(), keys, program).words
+}
+
 /// What the command line says, read and not judged, except by itself.
 #[derive(Default)]
 pub(super) struct CommandLine {

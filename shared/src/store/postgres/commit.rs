@@ -113,7 +113,7 @@ async fn try_rows(
 
 /// What must be known of what stands. That a derived id is taken is the rarest of cases: only a
 /// second try, after rows did not go in, looks for it.
-fn wanted(rows: &[Row], thorough: bool) -> Wanted<'_> {
+pub(super) fn wanted(rows: &[Row], thorough: bool) -> Wanted<'_> {
     let mut wanted = Wanted::default();
     for row in rows {
         let (room, user, id, may_insert) = match row {

@@ -1,14 +1,16 @@
 //! What could not be stored, kept with its batch.
 
 use std::borrow::Cow;
+use std::ops::RangeInclusive;
 
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
-use super::link::{Link, Statement};
+use super::link::{Link, Parameter, Statement};
 use super::shards::shard_number;
 use super::stored::optional;
-use super::value::{Place, log_id, number, position};
+use super::value::{Moment, Place, count, log_id, number, position};
+use super::{NumberedLetter, PostgresStore};
 use crate::contract::id::{MessageId, RoomId, UserId};
 use crate::store::{Batch, DeadLetter, StoreError};
 
@@ -24,6 +26,11 @@ const BURY: &str = "
 const LIST: &str = "
     SELECT log_epoch, log_n, epoch, seq, room_id, user_id, message_id, raw, code, error
     FROM dead_letters ORDER BY id";
+
+const NUMBERED: &str = "
+    SELECT log_epoch, log_n, epoch, seq, room_id, user_id, message_id, raw, code, error, id,
+        first_seen_at
+    FROM dead_letters WHERE id BETWEEN $1 AND $2 ORDER BY id LIMIT $3";
 
 /// The columns of [`BURY`].
 #[derive(Default)]
@@ -96,6 +103,50 @@ fn without_nul(text: &str) -> Cow<'_, str> {
 pub(super) async fn list(link: &Link) -> Result<Vec<DeadLetter>, StoreError> {
     let answers = link.read(&[Statement { sql: LIST, parameters: Vec::new() }]).await?;
     answers[0].iter().map(letter).collect()
+}
+
+impl PostgresStore {
+    /// Dead letters with a number above `after`, the lowest first, at most `limit`.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn numbered_dead_letters(
+        &self,
+        after: u64,
+        limit: u32,
+    ) -> Result<Vec<NumberedLetter>, StoreError> {
+        numbered(&self.link, after.saturating_add(1)..=u64::MAX, limit).await
+    }
+
+    /// The dead letter of that number, if there is one.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn dead_letter(&self, number: u64) -> Result<Option<NumberedLetter>, StoreError> {
+        Ok(numbered(&self.link, number..=number, 1).await?.pop())
+    }
+}
+
+async fn numbered(
+    link: &Link,
+    numbers: RangeInclusive<u64>,
+    limit: u32,
+) -> Result<Vec<NumberedLetter>, StoreError> {
+    let cut = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+    let (first, last) = (cut(*numbers.start()), cut(*numbers.end()));
+    let limit = i64::from(limit);
+    let parameters: Vec<Parameter<'_>> =
+        vec![(&first, Type::INT8), (&last, Type::INT8), (&limit, Type::INT8)];
+    let answers = link.read(&[Statement { sql: NUMBERED, parameters }]).await?;
+    answers[0].iter().map(numbered_letter).collect()
+}
+
+fn numbered_letter(row: &Row) -> Result<NumberedLetter, StoreError> {
+    Ok(NumberedLetter {
+        number: count(row.try_get(10)?),
+        first_seen: row.try_get::<_, Moment>(11)?.timestamp(),
+        letter: letter(row)?,
+    })
 }
 
 fn letter(row: &Row) -> Result<DeadLetter, StoreError> {

@@ -1,0 +1,82 @@
+//! A dead letter driven again, in one transaction.
+
+use deadpool_postgres::Transaction;
+use tokio_postgres::types::Type;
+
+use super::commit::wanted;
+use super::failure::Trouble;
+use super::fold::Fold;
+use super::known::Known;
+use super::link::{End, Link, Statement, pipeline};
+use super::shards::{LOCK, shard_number};
+use super::write::write;
+use super::{PostgresStore, Redriven};
+use crate::store::{Row, StoreError};
+
+/// Tries of a transaction that another writer came in between of.
+const TRIES_MAX: usize = 4;
+
+const LOCK_LETTER: &str = "SELECT 1 FROM dead_letters WHERE id = $1 FOR UPDATE";
+
+const REMOVE: &str = "DELETE FROM dead_letters WHERE id = $1";
+
+impl PostgresStore {
+    /// Stores the row of a dead letter at its place and removes the letter, in one transaction.
+    ///
+    /// # Errors
+    /// [`StoreError::Data`] when the row is refused still; then, as with every error, the letter
+    /// stays.
+    pub async fn redrive(&self, number: u64, row: &Row) -> Result<Redriven, StoreError> {
+        // No letter has a number that the database cannot count to.
+        let Ok(number) = i64::try_from(number) else { return Ok(Redriven::Gone) };
+        for tried in 0..TRIES_MAX {
+            if let Some(done) = once(&self.link, number, row, tried > 0).await? {
+                return Ok(done);
+            }
+        }
+        Err(Trouble::Contended.into())
+    }
+}
+
+/// `None` when another writer came in between.
+async fn once(
+    link: &Link,
+    number: i64,
+    row: &Row,
+    thorough: bool,
+) -> Result<Option<Redriven>, StoreError> {
+    link.write(async |transaction| try_once(transaction, number, row, thorough).await).await
+}
+
+async fn try_once(
+    transaction: &Transaction<'_>,
+    number: i64,
+    row: &Row,
+    thorough: bool,
+) -> Result<(Option<Redriven>, End), StoreError> {
+    let client = transaction.client();
+    let room = match row {
+        Row::Message(message) => &message.room_id,
+        Row::Change(change) => &change.room,
+    };
+    let (shard, rows) = (shard_number(room.shard()), std::slice::from_ref(row));
+    let wanted = wanted(rows, thorough);
+    let read = [
+        Statement { sql: LOCK_LETTER, parameters: vec![(&number, Type::INT8)] },
+        // Whatever is done in a shard waits for its row.
+        Statement { sql: LOCK, parameters: vec![(&shard, Type::INT2)] },
+        wanted.statement(),
+    ];
+    let answers = pipeline(client, &read).await?;
+    if answers[0].is_empty() {
+        return Ok((Some(Redriven::Gone), End::RollBack));
+    }
+    let fold = Fold::new(Known::read(&answers[2])?, rows)?;
+    let stored = !fold.inserts.is_empty() || !fold.updates.is_empty();
+    let remove = Statement { sql: REMOVE, parameters: vec![(&number, Type::INT8)] };
+    if !write(client, &fold, vec![remove]).await? {
+        return Ok((None, End::RollBack));
+    }
+    let done = if stored { Redriven::Stored } else { Redriven::Stood };
+    Ok((Some(done), End::Commit))
+}

@@ -1,0 +1,217 @@
+//! What an operator can do about the dead letters, as words of the program.
+
+use std::fmt::Write as _;
+use std::io::{self, Write as _};
+
+use shared::contract::envelope::{Envelope, EnvelopeError};
+use shared::log::LogEntry;
+use shared::process::settings::Secret;
+use shared::store::postgres::{self, NumberedLetter, PostgresStore, Redriven, UrlError};
+use shared::store::{DeadLetter, Row, StoreError};
+
+use crate::batch::{chain, row};
+
+/// Letters that are read at once; each holds its whole entry.
+const PAGE: u32 = 100;
+/// Characters of an error in the list.
+const ERROR_CHARS: usize = 60;
+/// Something could not be driven, or read.
+const NOT_DONE: u8 = 1;
+/// `EX_USAGE`.
+const USAGE: u8 = 64;
+
+const HEADINGS: [&str; 8] =
+    ["number", "room", "user", "message id", "position", "code", "first seen", "error"];
+
+/// Why an operator's words were not done.
+#[derive(Debug, thiserror::Error)]
+pub enum LetterError {
+    /// No such words.
+    #[error("expected: dead-letters list | show N | redrive N | redrive all")]
+    Usage,
+    /// The database's address is of no use.
+    #[error("DATABASE_URL is of no use")]
+    Url(#[from] UrlError),
+    /// There is none of that number.
+    #[error("there is no dead letter {0}")]
+    Nothing(u64),
+    /// Its bytes are no envelope.
+    #[error("dead letter {0} cannot be decoded and stays")]
+    Undecodable(u64, #[source] EnvelopeError),
+    /// Its envelope makes no row.
+    #[error("dead letter {0} makes no row and stays")]
+    NoRow(u64, #[source] Box<dyn std::error::Error + Send + Sync>),
+    /// It takes a place, and nothing is to be stored.
+    #[error("dead letter {0} holds nothing to store and stays")]
+    Void(u64),
+    /// The database refuses it still.
+    #[error("dead letter {number} is refused and stays: SQLSTATE {code}: {detail}")]
+    Refused {
+        /// Which one.
+        number: u64,
+        /// The database's code.
+        code: String,
+        /// What it said.
+        detail: String,
+    },
+    /// The database could not be asked.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Nobody listens.
+    #[error("the answer could not be written")]
+    Output(#[from] io::Error),
+}
+
+impl LetterError {
+    /// The exit code: 64 for wrong words, else 1.
+    #[must_use]
+    pub fn code(&self) -> u8 {
+        if matches!(self, LetterError::Usage) { USAGE } else { NOT_DONE }
+    }
+}
+
+/// Does what the words say, and gives the exit code.
+///
+/// # Errors
+/// Says what could not be done; of `redrive all` only what ends it early.
+pub async fn run(database_url: Option<&Secret>, words: &[String]) -> Result<u8, LetterError> {
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let connect = || {
+        let url = database_url.cloned().unwrap_or_default();
+        PostgresStore::connect(&url, postgres::Settings::default())
+    };
+    match words[..] {
+        ["dead-letters", "list"] => list(&connect()?).await?,
+        ["dead-letters", "show", n] => show(&connect()?, number(n)?).await?,
+        ["dead-letters", "redrive", "all"] => return redrive_all(&connect()?).await,
+        ["dead-letters", "redrive", n] => {
+            let (store, number) = (connect()?, number(n)?);
+            let letter = store.dead_letter(number).await?.ok_or(LetterError::Nothing(number))?;
+            say(&redrive(&store, &letter).await?)?;
+        }
+        _ => return Err(LetterError::Usage),
+    }
+    Ok(0)
+}
+
+fn number(word: &str) -> Result<u64, LetterError> {
+    word.parse().map_err(|_| LetterError::Usage)
+}
+
+fn say(text: &str) -> Result<(), LetterError> {
+    Ok(io::stdout().write_all(format!("{text}\n").as_bytes())?)
+}
+
+async fn list(store: &PostgresStore) -> Result<(), LetterError> {
+    let mut lines = vec![HEADINGS.map(str::to_owned)];
+    let mut after = 0;
+    loop {
+        let page = store.numbered_dead_letters(after, PAGE).await?;
+        let Some(last) = page.last() else { break };
+        after = last.number;
+        lines.extend(page.iter().map(cells));
+    }
+    let widths: Vec<usize> = (0..HEADINGS.len())
+        .map(|column| lines.iter().map(|cells| cells[column].chars().count()).max().unwrap_or(0))
+        .collect();
+    for cells in lines {
+        let padded = cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
+        say(padded.collect::<Vec<_>>().join("  ").trim_end())?;
+    }
+    Ok(())
+}
+
+fn cells(numbered: &NumberedLetter) -> [String; 8] {
+    let letter = &numbered.letter;
+    [
+        numbered.number.to_string(),
+        or_dash(letter.room.as_ref()),
+        or_dash(letter.user.as_ref()),
+        or_dash(letter.id.as_ref()),
+        or_dash(letter.position),
+        letter.code.clone(),
+        numbered.first_seen.to_string(),
+        printable(&letter.error).chars().take(ERROR_CHARS).collect(),
+    ]
+}
+
+fn or_dash(value: Option<impl ToString>) -> String {
+    value.map_or_else(|| "-".to_owned(), |value| value.to_string())
+}
+
+/// In one line, and nothing that would steer a terminal.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+async fn show(store: &PostgresStore, number: u64) -> Result<(), LetterError> {
+    let numbered = store.dead_letter(number).await?.ok_or(LetterError::Nothing(number))?;
+    let DeadLetter { log_id, raw, error, .. } = &numbered.letter;
+    let mut text = String::new();
+    for (heading, cell) in HEADINGS.iter().zip(cells(&numbered)).take(HEADINGS.len() - 1) {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "{heading}: {cell}");
+    }
+    let _ = writeln!(text, "log id: {}-{}", log_id.epoch, log_id.n);
+    let _ = writeln!(text, "error: {}", printable(error));
+    let _ = match Envelope::decode(raw) {
+        Ok(envelope) => write!(text, "{}", decoded(&envelope)),
+        Err(error) => write!(text, "raw: {} bytes, {}", raw.len(), chain(&error)),
+    };
+    say(&text)
+}
+
+fn decoded(envelope: &Envelope) -> String {
+    let body = match serde_json::from_slice::<serde_json::Value>(&envelope.body) {
+        Ok(json) => format!("{json:#}"),
+        Err(_) => String::from_utf8_lossy(&envelope.body).escape_debug().to_string(),
+    };
+    let (kind, change) = (envelope.kind, or_dash(envelope.change_id.as_ref()));
+    format!("kind: {kind:?}\nchange id: {change}\naccepted: {}\nbody: {body}", envelope.accepted_at)
+}
+
+async fn redrive_all(store: &PostgresStore) -> Result<u8, LetterError> {
+    let (mut driven, mut failed, mut after) = (0_u64, 0_u64, 0);
+    loop {
+        let page = store.numbered_dead_letters(after, PAGE).await?;
+        let Some(last) = page.last() else { break };
+        after = last.number;
+        for letter in &page {
+            match redrive(store, letter).await {
+                Ok(text) => {
+                    driven += 1;
+                    say(&text)?;
+                }
+                Err(error) => {
+                    failed += 1;
+                    say(&chain(&error))?;
+                }
+            }
+        }
+    }
+    say(&format!("{driven} driven, {failed} not"))?;
+    Ok(if failed == 0 { 0 } else { NOT_DONE })
+}
+
+async fn redrive(store: &PostgresStore, numbered: &NumberedLetter) -> Result<String, LetterError> {
+    let number = numbered.number;
+    match store.redrive(number, &row_of(numbered)?).await {
+        Ok(Redriven::Stored) => Ok(format!("dead letter {number} is stored")),
+        Ok(Redriven::Stood) => Ok(format!("dead letter {number} had nothing left to store")),
+        Ok(Redriven::Gone) => Err(LetterError::Nothing(number)),
+        Err(StoreError::Data { code, detail }) => {
+            Err(LetterError::Refused { number, code, detail })
+        }
+        Err(error @ (StoreError::Fenced { .. } | StoreError::Unavailable(_))) => Err(error.into()),
+    }
+}
+
+fn row_of(numbered: &NumberedLetter) -> Result<Row, LetterError> {
+    let NumberedLetter { number, letter, .. } = numbered;
+    let envelope =
+        Envelope::decode(&letter.raw).map_err(|e| LetterError::Undecodable(*number, e))?;
+    let entry = LogEntry { id: letter.log_id, position: letter.position, raw: letter.raw.clone() };
+    let row = row(&entry, &envelope);
+    row.map_err(|e| LetterError::NoRow(*number, Box::from(chain(&e))))?
+        .ok_or(LetterError::Void(*number))
+}
