@@ -7,6 +7,7 @@ mod joins;
 mod pooled;
 mod start_up;
 mod table;
+mod fork;
 
 use std::time::Duration;
 

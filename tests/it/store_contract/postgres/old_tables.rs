@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use shared::contract::position::Position;
 use shared::contract::timestamp::Timestamp;
-use shared::store::postgres::PostgresStore;
+use shared::log::LogId;
+use shared::store::postgres::{PostgresStore, Redriven};
 use shared::store::{Row, Store, StoreError};
 use tokio_postgres::Client;
 
-use super::super::feed::{Feed, counts, delete, edit, id, identity, message, room};
+use super::super::feed::{Feed, counts, dead_letter, delete, edit, id, identity, message, room};
 use super::super::postgres_server::{Guard, fresh_database};
 use super::{connect, shell};
 
@@ -189,4 +190,31 @@ async fn a_key_that_is_checked_at_the_end_is_found_by_probing_too() {
     for refused in [feed.try_commit(&batch).await.map(drop), store.probe(&rows).await] {
         assert!(matches!(refused, Err(StoreError::Data { code, .. }) if code == "23503"));
     }
+}
+
+#[tokio::test]
+async fn a_dead_letter_is_driven_once_and_stays_while_its_row_is_refused() {
+    let (store, shell, _guard) = old_database().await;
+    let all = Arc::clone(&store) as Arc<dyn Store>;
+    let mut feed = Feed::begin(&all, "a").await;
+    let mut batch = feed.batch(&[]);
+    batch.dead = vec![dead_letter(LogId { epoch: 1, n: 1 }), dead_letter(LogId { epoch: 1, n: 2 })];
+    feed.try_commit(&batch).await.unwrap();
+    let letters = store.numbered_dead_letters(0, 9).await.unwrap();
+    let [first, second] = [letters[0].number, letters[1].number];
+    assert_eq!(store.numbered_dead_letters(first, 9).await.unwrap(), letters[1..]);
+    assert_eq!(store.dead_letter(second).await.unwrap().as_ref(), letters.last());
+
+    let row = Row::Message(message("a/eve/m9", Position::new(1, 9)));
+    let refused = store.redrive(first, &row).await;
+    assert!(matches!(refused, Err(StoreError::Data { code, .. }) if code == "23503"));
+    assert_eq!(store.numbered_dead_letters(0, 9).await.unwrap(), letters);
+
+    shell.batch_execute("INSERT INTO users VALUES ('eve')").await.unwrap();
+    assert_eq!(store.redrive(first, &row).await.unwrap(), Redriven::Stored);
+    assert_eq!(store.redrive(first, &row).await.unwrap(), Redriven::Gone);
+    assert_eq!(store.redrive(second, &row).await.unwrap(), Redriven::Stood);
+    assert_eq!(store.numbered_dead_letters(0, 9).await.unwrap(), []);
+    let latest = store.before(&room("a"), Position::MAX, 1).await.unwrap();
+    assert_eq!((latest[0].id.as_str(), latest[0].position), ("m9", Some(Position::new(1, 9))));
 }
