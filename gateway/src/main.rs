@@ -8,6 +8,7 @@ use gateway::config::Settings;
 use gateway::server::Server;
 use shared::process::clock::Clock;
 use shared::process::drain;
+use shared::process::error_chain::error_chain;
 use shared::process::settings::{Program, Sources};
 use shared::process::telemetry;
 
@@ -102,13 +103,7 @@ impl Greeting {
 }
 
 fn fail(error: &dyn std::error::Error) -> ExitCode {
-    let mut text = format!("gateway: {error}");
-    let mut source = error.source();
-    while let Some(error) = source {
-        text.push_str(&format!(": {error}"));
-        source = error.source();
-    }
-    text.push('\n');
+    let text = format!("gateway: {}\n", error_chain(error));
     let _ = std::io::stderr().write_all(text.as_bytes());
     ExitCode::FAILURE
 }

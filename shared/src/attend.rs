@@ -9,6 +9,7 @@ use tracing::{info, warn};
 
 use crate::log::redis::connection::RedisConnection;
 use crate::process::backoff::Backoff;
+use crate::process::error_chain::error_chain;
 use crate::process::readiness::Condition;
 use crate::store::Store;
 use crate::store::postgres::{MigrateError, PostgresStore};
@@ -44,13 +45,7 @@ impl Complaint {
     fn say(&mut self, what: &'static str, error: &dyn std::error::Error) {
         if self.said.is_none_or(|at| at.elapsed() >= SAY_INTERVAL) {
             self.said = Some(Instant::now());
-            let mut chain = error.to_string();
-            let mut source = error.source();
-            while let Some(error) = source {
-                chain = format!("{chain}: {error}");
-                source = error.source();
-            }
-            warn!(error = chain, "{what} does not answer, trying on");
+            warn!(error = error_chain(error), "{what} does not answer, trying on");
         }
     }
 

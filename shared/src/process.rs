@@ -9,3 +9,4 @@ pub mod drain;
 pub mod backoff;
 pub mod settings;
 pub mod clock;
+pub mod error_chain;

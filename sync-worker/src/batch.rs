@@ -8,6 +8,7 @@ use shared::contract::message::{Message, Metadata};
 use shared::contract::position::Position;
 use shared::contract::refusal::{Refusal, RefusalCode};
 use shared::log::{LogEntry, LogId, RejectedEntry, RememberedId, Watermark};
+use shared::process::error_chain::error_chain;
 use shared::store::{
     Batch, Change, Cursor, DeadLetter, Lease, MessageChange, Row, Store, StoreError,
 };
@@ -265,18 +266,6 @@ fn dead_letter(
         id: envelope.map(|e| e.id.clone()),
         raw: entry.raw.clone(),
         code: code.to_owned(),
-        error: chain(error),
+        error: error_chain(error),
     }
-}
-
-/// An error with its sources, once.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        source = error.source();
-    }
-    text
 }

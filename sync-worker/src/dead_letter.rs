@@ -5,11 +5,12 @@ use std::io::{self, Write as _};
 
 use shared::contract::envelope::{Envelope, EnvelopeError};
 use shared::log::LogEntry;
+use shared::process::error_chain::error_chain;
 use shared::process::settings::Secret;
 use shared::store::postgres::{self, NumberedLetter, PostgresStore, Redriven, UrlError};
 use shared::store::{DeadLetter, Row, StoreError};
 
-use crate::batch::{chain, row};
+use crate::batch::row;
 
 /// Letters that are read at once; each holds its whole entry.
 const PAGE: u32 = 100;
@@ -156,7 +157,7 @@ async fn show(store: &PostgresStore, number: u64) -> Result<(), LetterError> {
     let _ = writeln!(text, "error: {}", printable(error));
     let _ = match Envelope::decode(raw) {
         Ok(envelope) => write!(text, "{}", decoded(&envelope)),
-        Err(error) => write!(text, "raw: {} bytes, {}", raw.len(), chain(&error)),
+        Err(error) => write!(text, "raw: {} bytes, {}", raw.len(), error_chain(&error)),
     };
     say(&text)
 }
@@ -184,7 +185,7 @@ async fn redrive_all(store: &PostgresStore) -> Result<u8, LetterError> {
                 }
                 Err(error) => {
                     failed += 1;
-                    say(&chain(&error))?;
+                    say(&error_chain(&error))?;
                 }
             }
         }
@@ -212,6 +213,6 @@ fn row_of(numbered: &NumberedLetter) -> Result<Row, LetterError> {
         Envelope::decode(&letter.raw).map_err(|e| LetterError::Undecodable(*number, e))?;
     let entry = LogEntry { id: letter.log_id, position: letter.position, raw: letter.raw.clone() };
     let row = row(&entry, &envelope);
-    row.map_err(|e| LetterError::NoRow(*number, Box::from(chain(&e))))?
+    row.map_err(|e| LetterError::NoRow(*number, Box::from(error_chain(&e))))?
         .ok_or(LetterError::Void(*number))
 }

@@ -13,6 +13,7 @@ use shared::log::redis::RedisLog;
 use shared::log::redis::connection::{Health, RedisConnection};
 use shared::process::clock::Clock;
 use shared::process::drain;
+use shared::process::error_chain::error_chain;
 use shared::process::operator::Operator;
 use shared::process::readiness::Readiness;
 use shared::process::settings::{self, Program, Sources};
@@ -172,13 +173,7 @@ fn report(stats: &Stats, redis: &Health) -> Value {
 }
 
 fn fail(error: &dyn Error, code: u8) -> ExitCode {
-    let mut text = format!("sync-worker: {error}");
-    let mut source = error.source();
-    while let Some(error) = source {
-        text.push_str(&format!(": {error}"));
-        source = error.source();
-    }
-    text.push('\n');
+    let text = format!("sync-worker: {}\n", error_chain(error));
     let _ = std::io::stderr().write_all(text.as_bytes());
     ExitCode::from(code)
 }

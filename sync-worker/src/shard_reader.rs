@@ -8,11 +8,12 @@ use shared::contract::limits::{DEAD_LETTERS_IN_A_ROW_MAX, LOG_KEPT_ENTRIES_MAX};
 use shared::epoch::{self, EpochError};
 use shared::log::{LogError, LogId};
 use shared::process::backoff::Backoff;
+use shared::process::error_chain::error_chain;
 use shared::store::{Committed, Cursor, StoreError};
 use tokio::time::Instant;
 use tracing::{error, warn};
 
-use crate::batch::{Entries, chain};
+use crate::batch::Entries;
 use crate::parts::Parts;
 
 /// Why a step did not come through; every one of them is tried again.
@@ -86,13 +87,13 @@ impl ShardReader {
         // Whatever it was, what is believed of the shard may be wrong now.
         self.cursor = None;
         self.parts.metrics.retries_total.inc();
-        self.parts.stats.failed(chain(failure));
+        self.parts.stats.failed(error_chain(failure));
         match failure {
             StepError::AllRefused { .. } => {
-                error!(shard = %self.shard, error = chain(failure), "shard stopped");
+                error!(shard = %self.shard, error = error_chain(failure), "shard stopped");
             }
             StepError::Log(_) | StepError::Store(_) | StepError::Epoch(_) => {
-                warn!(shard = %self.shard, error = chain(failure), "batch will be tried again");
+                warn!(shard = %self.shard, error = error_chain(failure), "batch will be tried again");
             }
         }
     }

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use shared::contract::id::Shard;
 use shared::log::LogId;
+use shared::process::error_chain::error_chain;
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::batch::chain;
 use crate::shard_reader::ShardReader;
 
 pub use crate::lag::Lag;
@@ -47,7 +47,7 @@ pub async fn run(parts: Parts, stop: CancellationToken) {
                 }
                 Ok(_) => {}
                 Err(error) => {
-                    warn!(error = chain(&error), "log does not answer");
+                    warn!(error = error_chain(&error), "log does not answer");
                     tokio::time::sleep(parts.settings.retry_delay_max.min(LAG_INTERVAL)).await;
                 }
             },
@@ -86,7 +86,7 @@ impl Readers {
         let Some(lease) = &self.parts.lease else { return };
         match self.parts.store.lease(lease).await {
             Ok(shards) => self.own(shards),
-            Err(error) => warn!(error = chain(&error), "lease cannot be renewed"),
+            Err(error) => warn!(error = error_chain(&error), "lease cannot be renewed"),
         }
     }
 
@@ -143,7 +143,7 @@ impl Readers {
         }
         if let Some(lease) = &self.parts.lease {
             if let Err(error) = self.parts.store.release(&lease.owner).await {
-                warn!(error = chain(&error), "lease is left to lapse");
+                warn!(error = error_chain(&error), "lease is left to lapse");
             }
             return;
         }
