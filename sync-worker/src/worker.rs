@@ -92,7 +92,8 @@ impl Readers {
 
     fn own(&mut self, shards: Vec<Shard>) {
         let owned: HashSet<Shard> = shards.into_iter().collect();
-        if owned != self.owned {
+        // Alone it has them all, which is nothing to tell.
+        if owned != self.owned && self.parts.lease.is_some() {
             info!(shards = owned.len(), "shards of this worker changed");
         }
         for gone in self.owned.difference(&owned) {

@@ -67,6 +67,9 @@ impl Watch<'_> {
     }
 }
 
+/// What a log that dies with its process has no use for; `cluster` sees these move.
+const ONLY_IN_A_CLUSTER: [&str; 2] = ["roomcast_offered_again_total", "roomcast_retained_entries"];
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_registered_series_moves() {
     let options = GatewayOptions::default()
@@ -87,8 +90,9 @@ async fn every_registered_series_moves() {
     watch.until("connections_closed_total").await;
 
     watch.look().await;
+    let still = watch.initial.keys().filter(|name| !watch.moved.contains(*name));
     let dead: Vec<&String> =
-        watch.initial.keys().filter(|name| !watch.moved.contains(*name)).collect();
+        still.filter(|name| !ONLY_IN_A_CLUSTER.contains(&name.as_str())).collect();
     assert!(dead.is_empty(), "these never moved: {dead:?}");
 }
 

@@ -51,12 +51,31 @@ async fn a_redis_that_is_killed_and_comes_back_costs_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redis_that_stands_still_turns_readiness_off_and_costs_nothing_when_it_wakes() {
+    let mut fleet = cluster().await;
+    talk_through(&mut fleet, LOG_FORGETS, async |fleet| {
+        fleet.redis().stop().await.unwrap();
+        let away = || async { !fleet.gateways()[0].is_ready().await };
+        eventually(PATIENCE, "a node that hears nothing is not ready", away).await;
+        fleet.redis().cont().unwrap();
+    })
+    .await;
+    let back = || async { fleet.gateways()[0].is_ready().await };
+    eventually(PATIENCE, "the node is ready again", back).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_redis_that_was_emptied_has_lost_is_offered_again() {
     let mut fleet = cluster().await;
     talk_through(&mut fleet, LOG_FORGETS, async |fleet| {
         fleet.redis().command(&["FLUSHALL"]).await.unwrap();
     })
     .await;
+    let mut offered_again = 0.0;
+    for gateway in fleet.gateways() {
+        offered_again += gateway.metrics().await.unwrap().sum("roomcast_offered_again_total");
+    }
+    assert!(offered_again > 0.0, "the wipe found nothing to lose");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -25,6 +25,15 @@ async fn a_right_that_is_taken_away_for_a_while_makes_no_dead_letters() {
     };
     eventually(PATIENCE, "the workers have been refused", refused).await;
     assert_eq!(stored(&fleet).await, 0);
+    let retained = || async {
+        let mut retained = 0.0;
+        for gateway in fleet.gateways() {
+            let metrics = gateway.metrics().await.map_err(|error| error.to_string())?;
+            retained += metrics.sum("roomcast_retained_entries");
+        }
+        if retained >= 800.0 { Ok(()) } else { Err(format!("{retained} retained")) }
+    };
+    eventually(PATIENCE, "the gateways retain what is not stored", retained).await;
     sql("GRANT INSERT, UPDATE ON team_chat_messages TO roomcast").await.unwrap();
     talk.ends_well(&fleet, Expect::default()).await;
     assert_eq!(rows(&fleet).await.map(|rows| rows.len()), Ok(800));
