@@ -87,13 +87,14 @@ impl ShardReader {
         // Whatever it was, what is believed of the shard may be wrong now.
         self.cursor = None;
         self.parts.metrics.retries_total.inc();
-        self.parts.stats.failed(error_chain(failure));
+        let error = error_chain(failure);
+        self.parts.stats.failed(error.clone());
         match failure {
             StepError::AllRefused { .. } => {
-                error!(shard = %self.shard, error = error_chain(failure), "shard stopped");
+                error!(shard = %self.shard, error, "shard stopped");
             }
             StepError::Log(_) | StepError::Store(_) | StepError::Epoch(_) => {
-                warn!(shard = %self.shard, error = error_chain(failure), "batch will be tried again");
+                warn!(shard = %self.shard, error, "batch will be tried again");
             }
         }
     }
