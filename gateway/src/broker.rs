@@ -11,6 +11,7 @@ use shared::contract::id::{RoomId, Shard};
 use shared::contract::position::Position;
 use shared::contract::protocol::Durability;
 use shared::contract::refusal::Refusal;
+use shared::contract::signal::Signal;
 use shared::log::{Append, AppendStop};
 use shared::store::Identity;
 
@@ -28,7 +29,7 @@ pub enum Answer {
 /// Where an entry stands, and how safely.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {
-    /// Its place in the room's order.
+    /// Its place in the room's order; of what has none, in the log.
     pub position: Position,
     /// It stood there already.
     pub duplicate: bool,
@@ -71,7 +72,10 @@ pub trait Broker: Send + Sync + 'static {
     /// Where an id stands, if it is remembered.
     async fn known(&self, identity: &Identity) -> Result<Option<Answer>, BrokerError>;
 
-    /// Delivers a room's entries from now on; confirmed when it returns.
+    /// Tells the nodes that listen, this one among them; best effort, nothing is kept of it.
+    async fn signal(&self, signal: &Signal) -> Result<(), BrokerError>;
+
+    /// Delivers a room's entries and signals from now on; confirmed when it returns.
     async fn subscribe(&self, room: &RoomId) -> Result<(), BrokerError>;
 
     /// Delivers them no more.

@@ -89,7 +89,18 @@ fn command(event: &str, data: &str) -> Result<Command, Refusal> {
         CommandName::RoomJoin => parse(data).map(Command::RoomJoin),
         CommandName::RoomLeave => parse(data).map(Command::RoomLeave),
         CommandName::MessageSend => parse(data).map(Command::MessageSend),
+        CommandName::MessageEdit => parse(data).map(Command::MessageEdit),
+        CommandName::MessageDelete => parse(data).map(Command::MessageDelete),
+        CommandName::StreamStart => parse(data).map(Command::StreamStart),
+        CommandName::StreamAppend => parse(data).map(Command::StreamAppend),
+        CommandName::StreamEnd => parse(data).map(Command::StreamEnd),
         CommandName::HistoryGet => parse(data).map(Command::HistoryGet),
+        CommandName::TypingStart => parse(data).map(Command::TypingStart),
+        CommandName::TypingStop => parse(data).map(Command::TypingStop),
+        CommandName::ReceiptUpdate => parse(data).map(Command::ReceiptUpdate),
+        CommandName::PresenceUpdate => parse(data).map(Command::PresenceUpdate),
+        CommandName::CreditsGet => parse(data).map(Command::CreditsGet),
+        CommandName::CreditsTrack => parse(data).map(Command::CreditsTrack),
         CommandName::Heartbeat => parse(data).map(Command::Heartbeat),
     }
 }
@@ -121,7 +132,10 @@ fn invalid_field(error: &serde_path_to_error::Error<serde_json::Error>) -> Refus
     let absent = why.starts_with("missing field") || why.starts_with("unknown field");
     let named = absent || why.starts_with("duplicate field");
     let field = fault(&error.path().to_string(), why.split('`').nth(1).filter(|_| named));
-    let id = matches!(field.as_str(), "id" | "changeId" | "since.messageId");
+    let id = matches!(
+        field.as_str(),
+        "id" | "changeId" | "since.messageId" | "messageId" | "lastReadMessageId"
+    );
     let code = if id && !absent { RefusalCode::BadId } else { RefusalCode::InvalidField };
     Refusal::new(code, why).field(field)
 }

@@ -1,16 +1,21 @@
 //! What a client can ask: one file per command.
 
 mod auth;
+mod credits;
+mod delete;
+mod edit;
 mod heartbeat;
 mod history;
 mod join;
 mod leave;
+mod presence;
+mod receipt;
 mod send;
+mod stream;
+mod typing;
 
 use std::sync::Arc;
 
-use shared::contract::limits::{PAGE_ROWS_DEFAULT, PAGE_ROWS_MAX};
-use shared::contract::position::Position;
 use shared::contract::protocol::Command;
 use shared::contract::refusal::{Refusal, RefusalCode};
 
@@ -32,29 +37,23 @@ pub(crate) async fn execute(
         Command::RoomJoin(data) => join::execute(session, node, &reply, data).await,
         Command::RoomLeave(data) => leave::execute(session, &reply, &data),
         Command::MessageSend(data) => send::execute(session, node, reply, data).await,
+        Command::MessageEdit(data) => edit::execute(session, node, reply, data).await,
+        Command::MessageDelete(data) => delete::execute(session, node, reply, data).await,
+        Command::StreamStart(data) => stream::start(session, node, reply, data).await,
+        Command::StreamAppend(data) => stream::append(session, node, reply, data).await,
+        Command::StreamEnd(data) => stream::end(session, node, reply, data).await,
+        Command::TypingStart(data) => typing::start(session, node, &reply, data).await,
+        Command::TypingStop(data) => typing::stop(session, node, &reply, data).await,
+        Command::ReceiptUpdate(data) => receipt::execute(session, node, reply, data).await,
+        Command::PresenceUpdate(data) => presence::execute(session, node, &reply, data).await,
+        Command::CreditsGet(data) => credits::get(session, node, &reply, data).await,
+        Command::CreditsTrack(data) => credits::track(session, node, reply, data).await,
         Command::HistoryGet(data) => history::execute(session, node, &reply, data).await,
         Command::Heartbeat(_) => heartbeat::execute(session, &reply),
     }
 }
 
-/// The page size that was asked for.
-fn page_rows(limit: Option<u32>) -> Result<u32, Refusal> {
-    match limit {
-        None => Ok(PAGE_ROWS_DEFAULT),
-        Some(limit) if (1..=PAGE_ROWS_MAX).contains(&limit) => Ok(limit),
-        Some(_) => {
-            let text = format!("limit is from 1 to {PAGE_ROWS_MAX}");
-            let refusal = Refusal::new(RefusalCode::InvalidField, text).field("limit");
-            Err(refusal.limit(PAGE_ROWS_MAX as usize))
-        }
-    }
-}
-
-/// A position whose parts are integers that JavaScript, Redis and the database hold exactly.
-fn checked(field: &str, position: Position) -> Result<Position, Refusal> {
-    if position.epoch <= Position::MAX.epoch && position.seq <= Position::MAX.seq {
-        return Ok(position);
-    }
-    let text = "epoch and seq are at most 2^53 - 1";
-    Err(Refusal::new(RefusalCode::InvalidField, text).field(field))
+/// Stands in for a command that is not built yet.
+fn unbuilt(reply: &Reply) {
+    reply.refuse(None, &Refusal::new(RefusalCode::Unavailable, "not built yet"));
 }

@@ -18,6 +18,7 @@ use shared::contract::limits::{
 use shared::contract::position::Position;
 use shared::contract::protocol::Since;
 use shared::contract::refusal::{Refusal, RefusalCode};
+use shared::contract::signal::Signal;
 use shared::log::{Delivery, RingEntry, Watermark};
 use tokio::sync::Notify;
 use tracing::{debug, error, warn};
@@ -98,6 +99,13 @@ impl Hub {
         match delivery {
             Delivery::Entry(entry) => self.deliver(&entry),
             Delivery::Watermark(watermark) => self.watermark(&watermark),
+            Delivery::Signal(Signal::Room { room, what }) => {
+                if let Some(room) = self.known(&room) {
+                    room.signal(what);
+                }
+            }
+            // What is for the whole node is none of the rooms' business.
+            Delivery::Signal(Signal::Nodes(_)) => {}
             Delivery::Gap => {
                 // Collected first: no guard is held while a room works.
                 let rooms: Vec<Arc<Room>> =

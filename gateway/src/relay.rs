@@ -1,7 +1,8 @@
-//! The task from broker deliveries to the hub.
+//! The task from broker deliveries to the hub, and to whatever else of the node they are for.
 
 use std::sync::Arc;
 
+use shared::contract::signal::{NodeSignal, Signal};
 use shared::log::Delivery;
 use tokio::sync::mpsc;
 
@@ -10,9 +11,22 @@ use crate::node::Node;
 /// Hands on what the broker delivers, until the broker is gone.
 pub(crate) async fn run(node: Arc<Node>, mut deliveries: mpsc::Receiver<Delivery>) {
     while let Some(delivery) = deliveries.recv().await {
-        if let Delivery::Watermark(watermark) = &delivery {
-            node.appender.release(watermark);
+        match &delivery {
+            Delivery::Watermark(watermark) => node.appender.release(watermark),
+            Delivery::Signal(Signal::Nodes(signal)) => heed(&node, signal),
+            Delivery::Signal(Signal::Room { .. }) | Delivery::Entry(_) | Delivery::Gap => {}
         }
         node.hub.take(delivery);
+    }
+}
+
+/// What every node has to know.
+fn heed(_node: &Arc<Node>, signal: &NodeSignal) {
+    match signal {
+        NodeSignal::Disconnect { .. }
+        | NodeSignal::Revoked
+        | NodeSignal::Blocked { .. }
+        | NodeSignal::Erased { .. }
+        | NodeSignal::Reaped { .. } => {}
     }
 }

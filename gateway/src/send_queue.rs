@@ -69,6 +69,19 @@ impl SendQueue {
         true
     }
 
+    /// Queues an event that may be lost, if the queue is nearly empty; says whether it did.
+    pub(crate) fn offer_ephemeral(&self, frame: &Frame) -> bool {
+        let mut state = self.lock();
+        if state.closing.is_some() || state.bytes + frame.len() > SEND_QUEUE_BYTES_LOW {
+            return false;
+        }
+        state.bytes += frame.len();
+        state.frames.push_back(frame.clone().into());
+        drop(state);
+        self.filled.notify_one();
+        true
+    }
+
     /// Ends the connection after what is queued; only the first reason counts.
     pub(crate) fn close(&self, reason: CloseReason) {
         let mut state = self.lock();

@@ -1,8 +1,10 @@
 //! What every process, node and client must agree on: pure, without I/O and without a clock.
 
+pub mod signal;
 pub mod protocol;
 pub mod envelope;
 pub mod message;
+pub mod credit;
 pub mod refusal;
 pub mod keys;
 pub mod position;

@@ -15,6 +15,7 @@ use crate::contract::envelope::Envelope;
 use crate::contract::id::{MessageId, RoomId, Shard, UserId};
 use crate::contract::position::Position;
 use crate::contract::refusal::Refusal;
+use crate::contract::signal::{ReadMark, Signal};
 
 /// The place of an entry in its shard's log: `<epoch>-<n>`, no clock involved.
 #[derive(
@@ -47,6 +48,19 @@ pub struct LogEntry {
     pub position: Option<Position>,
     /// The encoded envelope.
     pub raw: Bytes,
+}
+
+impl From<LogId> for Position {
+    /// Stands in for the place in a room's order of what has none.
+    fn from(id: LogId) -> Position {
+        Position::new(id.epoch, id.n)
+    }
+}
+
+impl From<Position> for LogId {
+    fn from(place: Position) -> LogId {
+        LogId { epoch: place.epoch, n: place.seq }
+    }
 }
 
 /// What lies in a room's ring, and what is published.
@@ -118,9 +132,26 @@ pub struct Watermark {
     /// a while of what is persisted, for a database that fails over and forgets.
     #[serde(skip)]
     pub forget: LogId,
+    /// Whose balance moved, and to what.
+    #[serde(default)]
+    pub balances: Vec<(UserId, i64)>,
     /// The ids of what was stored, which need not be remembered for ever now.
     #[serde(skip)]
     pub ids: Vec<RememberedId>,
+    /// The movements of credits among what is covered, which count as unsynced no longer.
+    #[serde(skip)]
+    pub movements: Vec<Movement>,
+}
+
+/// A movement of credits in a shard's log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Movement {
+    /// Its place.
+    pub id: LogId,
+    /// Whose credits.
+    pub user: UserId,
+    /// Added to the balance.
+    pub amount: i64,
 }
 
 /// What a claim found.
@@ -139,6 +170,8 @@ pub enum Delivery {
     Entry(RingEntry),
     /// A shard moved on in the database.
     Watermark(Watermark),
+    /// Something that has no place in any order.
+    Signal(Signal),
     /// Deliveries were lost; every room reads what it missed.
     Gap,
 }
@@ -150,6 +183,11 @@ pub struct Append {
     pub envelope: Envelope,
     /// A digest of its content: the same id with another digest is a conflict.
     pub digest: Uuid,
+    /// What a message costs: an entry of the log of its own, before the message's and in the same
+    /// step, so that where the message is persisted its cost is too.
+    pub cost: Option<Envelope>,
+    /// Who sent the message that an edit is about: offered again, the edit waits for it.
+    pub author: Option<UserId>,
 }
 
 /// Why a batch of appends ended before its end.
@@ -227,6 +265,20 @@ pub trait Log: Send + Sync + 'static {
     /// What the log's own clock says, in Unix milliseconds; asked before the database is, for
     /// [`Hydration::asked_at_ms`].
     async fn now_ms(&self) -> Result<i64, LogError>;
+
+    /// How far users have read a room, as far as the log remembers it.
+    async fn receipts(&self, room: &RoomId) -> Result<Vec<ReadMark>, LogError>;
+
+    /// What a user's credits have moved, over all shards, that is not in the database yet; below 0
+    /// for what was used.
+    async fn unsynced(&self, user: &UserId) -> Result<i64, LogError>;
+
+    /// Up to where the shard's log is in the database, as far as the log remembers it.
+    async fn synced(&self, shard: Shard) -> Result<LogId, LogError>;
+
+    /// Forgets the room's ring up to what is persisted, which is read from the database from then
+    /// on: messages were erased there.
+    async fn forget_ring(&self, room: &RoomId, epoch: u64) -> Result<(), LogError>;
 
     /// Tells the log the database's head of rooms that it does not know; what it knows stays. An
     /// answer of the database older than

@@ -5,6 +5,10 @@
 pub mod postgres;
 pub mod sqlite;
 mod renamed;
+mod erasure;
+mod ledger;
+mod members;
+mod receipts;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -13,8 +17,14 @@ use uuid::Uuid;
 use crate::contract::id::{MessageId, RoomId, Shard, UserId};
 use crate::contract::message::{Message, Metadata};
 use crate::contract::position::Position;
+use crate::contract::signal::ReadMark;
 use crate::contract::timestamp::Timestamp;
 use crate::log::LogId;
+
+pub use self::erasure::{Erased, ErasedStep, Erasure};
+pub use self::ledger::{CreditRow, Ledger, Reconciliation};
+pub use self::members::{Member, MemberRole, Members, Revocation, RevokedSubject};
+pub use self::receipts::Receipts;
 
 /// An epoch as the database minted it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,6 +87,15 @@ pub enum Row {
     Message(Message),
     /// A change of one.
     Change(MessageChange),
+    /// How far somebody has read.
+    Receipt {
+        /// In which room.
+        room: RoomId,
+        /// How far.
+        mark: ReadMark,
+    },
+    /// A movement of credits.
+    Credit(CreditRow),
 }
 
 /// An entry that could not be stored, and why.
@@ -131,7 +150,7 @@ pub struct Batch {
 }
 
 /// What a batch really did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Committed {
     /// Messages that stand now and did not before, under their own id.
     pub inserted: u64,
@@ -142,6 +161,16 @@ pub struct Committed {
     pub renamed: u64,
     /// Edits and deletes that were newer than what stood; tombstones of unknown messages counted.
     pub changed: u64,
+    /// Edits whose message does not stand: nothing came of them.
+    pub orphaned: u64,
+    /// Receipts that were greater than what stood.
+    pub read: u64,
+    /// Movements of credits that are in the ledger now and were not before.
+    pub credited: u64,
+    /// Movements whose id stands in the ledger with another user or amount: put aside, not counted.
+    pub quarantined: u64,
+    /// Whose balance moved, each user once, and what it is now.
+    pub balances: Vec<(UserId, i64)>,
 }
 
 /// Why the database did not do it. Nothing of the call was done; only a call that writes and ends
@@ -185,7 +214,7 @@ pub struct Identity {
 /// under the id its sender chose. Where several senders of a room chose one id, a change means the
 /// changer's own message, else the one that has the id itself.
 #[async_trait]
-pub trait Store: Send + Sync + 'static {
+pub trait Store: Erasure + Ledger + Members + Receipts + Send + Sync + 'static {
     /// Mints an epoch for `token`: the highest of the shard plus one, and at least `at_least`; or
     /// the one that was minted for this token before.
     async fn mint(&self, shard: Shard, token: Uuid, at_least: u64) -> Result<Epoch, StoreError>;
@@ -206,8 +235,10 @@ pub trait Store: Send + Sync + 'static {
     async fn release(&self, owner: &str) -> Result<(), StoreError>;
 
     /// Stores a batch: cursor and epoch compared; messages that do not stand yet; changes where
-    /// newer (a delete of an unknown message leaves a tombstone that takes the id); dead letters;
-    /// heads where greater; cursor.
+    /// newer (a delete of an unknown message leaves a tombstone that takes the id) and not made
+    /// before under the same id; receipts where greater; movements of credits that are not in the
+    /// ledger, and balances by the sum of the rows really inserted, in the order of the users; dead
+    /// letters; heads where greater; cursor.
     ///
     /// # Errors
     /// [`StoreError::Data`] names the fault of some row: find it with [`Store::probe`].
@@ -224,6 +255,26 @@ pub trait Store: Send + Sync + 'static {
     /// asked; content is not compared. The tombstone of a message that never came is found by any
     /// sender: whose message it was is not known.
     async fn find(&self, identities: &[Identity]) -> Result<Vec<Option<Position>>, StoreError>;
+
+    /// The positions of changes that were made already: same room, same changer, same `changeId`;
+    /// in the order asked.
+    async fn find_changes(
+        &self,
+        _identities: &[Identity],
+    ) -> Result<Vec<Option<Position>>, StoreError> {
+        Err(unbuilt())
+    }
+
+    /// A message in its present state, as a room's clients know it: where several senders chose one
+    /// id, the one that a change by `user` would mean.
+    async fn message(
+        &self,
+        _room: &RoomId,
+        _user: &UserId,
+        _id: &MessageId,
+    ) -> Result<Option<Message>, StoreError> {
+        Err(unbuilt())
+    }
 
     /// Whether some entry stood at `position`: a message there, or a message's last change; where
     /// `key` is given, with that message id or change id.
@@ -285,6 +336,10 @@ pub trait Store: Send + Sync + 'static {
 
     /// Finishes what was asked and lets go of the database; later calls are `Unavailable`.
     async fn close(&self);
+}
+
+fn unbuilt() -> StoreError {
+    StoreError::Unavailable("not built yet".into())
 }
 
 /// The name space of [`derived_id`]; chosen once.

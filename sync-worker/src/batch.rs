@@ -2,15 +2,16 @@
 
 use std::collections::BTreeMap;
 
+use shared::contract::credit::CreditEntry;
 use shared::contract::envelope::{EntryKind, Envelope};
-use shared::contract::id::{RoomId, Shard};
+use shared::contract::id::{RoomId, Shard, UserId};
 use shared::contract::message::{Message, Metadata};
 use shared::contract::position::Position;
 use shared::contract::refusal::{Refusal, RefusalCode};
-use shared::log::{LogEntry, LogId, RejectedEntry, RememberedId, Watermark};
+use shared::log::{LogEntry, LogId, Movement, RejectedEntry, RememberedId, Watermark};
 use shared::process::error_chain::error_chain;
 use shared::store::{
-    Batch, Change, Cursor, DeadLetter, Lease, MessageChange, Row, Store, StoreError,
+    Batch, Change, CreditRow, Cursor, DeadLetter, Lease, MessageChange, Row, Store, StoreError,
 };
 
 /// The entries of one batch, decoded.
@@ -130,7 +131,12 @@ impl Entries {
     }
 
     /// What the log and the gateways are told after the commit; the log may forget up to `forget`.
-    pub(crate) fn watermark(&self, epoch: u64, forget: LogId) -> Watermark {
+    pub(crate) fn watermark(
+        &self,
+        epoch: u64,
+        forget: LogId,
+        balances: Vec<(UserId, i64)>,
+    ) -> Watermark {
         let rejected = self.dead.iter().filter_map(|(entry, envelope, letter)| {
             let envelope = envelope.as_ref()?;
             Some(RejectedEntry {
@@ -153,8 +159,24 @@ impl Entries {
             rooms: self.reached.iter().map(|((room, _), upto)| (room.clone(), *upto)).collect(),
             rejected: rejected.collect(),
             forget,
-            ids: stored.map(remembered).collect(),
+            balances,
+            ids: stored.filter(|envelope| has_id(envelope.kind)).map(remembered).collect(),
+            movements: self.movements(),
         }
+    }
+
+    /// What moved credits, dead letters too: they are not on their way any more.
+    fn movements(&self) -> Vec<Movement> {
+        let stored = self.rows.iter().map(|(entry, envelope, _)| (entry, envelope));
+        let dead =
+            self.dead.iter().filter_map(|(entry, envelope, _)| Some((entry, envelope.as_ref()?)));
+        let moved = stored.chain(dead).filter(|(_, envelope)| envelope.kind == EntryKind::Usage);
+        moved
+            .filter_map(|(entry, envelope)| {
+                let body: CreditEntry = serde_json::from_slice(&envelope.body).ok()?;
+                Some(Movement { id: entry.id, user: envelope.user.clone(), amount: body.amount })
+            })
+            .collect()
     }
 
     /// Finds the rows that fail alone, by halves, and makes dead letters of them; says how many
@@ -197,6 +219,11 @@ impl Entries {
         }
         Ok(failed)
     }
+}
+
+/// Whether the log remembers the entry by its id. A receipt is only ever compared.
+fn has_id(kind: EntryKind) -> bool {
+    kind != EntryKind::Receipt
 }
 
 fn remembered(envelope: &Envelope) -> RememberedId {
@@ -248,7 +275,18 @@ pub(crate) fn row(entry: &LogEntry, envelope: &Envelope) -> Result<Option<Row>, 
             change(Change::Edit { content, metadata })
         }
         EntryKind::Delete => change(Change::Delete),
-        EntryKind::Void => Ok(None),
+        EntryKind::Receipt => {
+            let (room, mark) = (envelope.room.clone(), serde_json::from_slice(&envelope.body)?);
+            Ok(Some(Row::Receipt { room, mark }))
+        }
+        EntryKind::Usage => Ok(Some(Row::Credit(CreditRow {
+            id: envelope.id.clone(),
+            user: envelope.user.clone(),
+            room: envelope.room.clone(),
+            entry: serde_json::from_slice(&envelope.body)?,
+            at: envelope.accepted_at,
+        }))),
+        EntryKind::Void | EntryKind::Removal => Ok(None),
     }
 }
 

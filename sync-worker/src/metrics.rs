@@ -15,6 +15,10 @@ shared::metrics! {
         duplicates_total: counter,
         /// Messages stored under a derived id, because theirs stood with another room or sender.
         renamed_total: counter,
+        /// Edits whose message does not stand.
+        orphaned_total: counter,
+        /// Movements of credits whose id stands in the ledger with another user or amount.
+        quarantined_total: counter,
         /// Entries that the database refused for good.
         dead_letters_total: counter,
         /// Batches that have to be tried again.

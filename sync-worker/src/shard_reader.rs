@@ -112,11 +112,12 @@ impl ShardReader {
         let Some(entries) = Entries::decode(self.shard, read) else { return Ok(false) };
         self.note_lag(&entries, count == limit).await?;
         let (entries, committed) = self.commit(entries, cursor).await?;
-        self.count(&entries, committed, began);
+        self.count(&entries, &committed, began);
         self.cursor = Some(Cursor { upto: entries.upto(), epoch: cursor.epoch });
         let forget = self.keep(entries.upto(), count as u64);
         // Should this fail: the next owner's first trim covers it, and so does a later batch's.
-        parts.log.trim(&entries.watermark(cursor.epoch, forget)).await?;
+        let watermark = entries.watermark(cursor.epoch, forget, committed.balances);
+        parts.log.trim(&watermark).await?;
         Ok(true)
     }
 
@@ -144,7 +145,8 @@ impl ShardReader {
             let Some(entries) = Entries::decode(self.shard, read) else { return Ok(()) };
             from = entries.upto();
             let forget = self.keep(from, count as u64);
-            parts.log.trim(&entries.watermark(cursor.epoch, forget)).await?;
+            // Balances that moved then are told when they move again, or are asked for.
+            parts.log.trim(&entries.watermark(cursor.epoch, forget, Vec::new())).await?;
             if count < limit {
                 return Ok(());
             }
@@ -200,12 +202,15 @@ impl ShardReader {
         Ok((entries, committed))
     }
 
-    fn count(&self, entries: &Entries, committed: Committed, began: Instant) {
+    fn count(&self, entries: &Entries, committed: &Committed, began: Instant) {
         let Parts { metrics, stats, clock, .. } = &*self.parts;
         metrics.batches_total.inc();
-        metrics.rows_total.inc_by(committed.inserted + committed.changed + committed.renamed);
+        let messages = committed.inserted + committed.changed + committed.renamed;
+        metrics.rows_total.inc_by(messages + committed.read + committed.credited);
         metrics.duplicates_total.inc_by(committed.duplicates);
         metrics.renamed_total.inc_by(committed.renamed);
+        metrics.orphaned_total.inc_by(committed.orphaned);
+        metrics.quarantined_total.inc_by(committed.quarantined);
         metrics.dead_letters_total.inc_by(entries.dead() as u64);
         stats.synced(entries.len() as u64, clock.now_ms(), began.elapsed());
     }

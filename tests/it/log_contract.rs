@@ -142,6 +142,7 @@ impl Subject {
                         assert!(last >= Some(*upto), "a watermark before what it covers");
                     }
                 }
+                Delivery::Signal(_) => {}
                 Delivery::Gap => panic!("nothing was lost here"),
             }
         }
@@ -179,6 +180,7 @@ fn entry(room: &RoomId, user: &str, id: &str, content: &str) -> Append {
         created_at: Timestamp(1_795_000_000_000),
         edited_at: None,
         deleted_at: None,
+        credits: None,
         changed_position: None,
         change_id: None,
         position: None,
@@ -192,7 +194,8 @@ fn entry(room: &RoomId, user: &str, id: &str, content: &str) -> Append {
         accepted_at: Timestamp(1_795_000_000_000),
         body: Bytes::from(serde_json::to_vec(&message).unwrap()),
     };
-    Append { envelope, digest: Uuid::new_v5(&Uuid::NAMESPACE_OID, content.as_bytes()) }
+    let digest = Uuid::new_v5(&Uuid::NAMESPACE_OID, content.as_bytes());
+    Append { envelope, digest, cost: None, author: None }
 }
 
 fn places(answers: &Answers) -> Vec<(Position, bool)> {

@@ -6,15 +6,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, from_value, json, to_value};
-use shared::contract::id::RoomId;
+use shared::contract::id::{MessageId, RoomId};
 use shared::contract::limits::{CONTENT_BYTES_MAX, METADATA_BYTES_MAX, PAGE_ROWS_MAX};
-use shared::contract::message::Message;
+use shared::contract::message::{Message, Metadata};
+use shared::contract::position::Position;
 use shared::contract::protocol::{
-    Auth, AuthReply, CommandName, Done, EventName, Heartbeat, HistoryGet, HistoryReply, JoinReply,
-    MessageSend, Persisted, REF_MAX, Reconnect, Rejected, RoomError, RoomErrorCode, RoomJoin,
-    RoomLeave, SUBPROTOCOL, SendReply, Welcome,
+    Auth, AuthReply, ChangeReply, CommandName, Credits, CreditsGet, CreditsTrack, Done, EventName,
+    Heartbeat, HistoryGet, HistoryReply, JoinReply, MessageDelete, MessageEdit, MessageSend,
+    MessageStream, Persisted, PresenceChanged, PresenceList, PresenceUpdate, REF_MAX,
+    ReceiptChanged, ReceiptList, ReceiptReply, ReceiptUpdate, Reconnect, Rejected, RoomError,
+    RoomErrorCode, RoomJoin, RoomLeave, SUBPROTOCOL, SendReply, StreamAppend, StreamEnd,
+    StreamReply, StreamStart, TrackReply, Typing, TypingChanged, Welcome,
 };
 use shared::contract::refusal::{CloseReason, Refusal, RefusalCode};
+use shared::contract::timestamp::Timestamp;
 
 const PAGE: &str = include_str!("../../shared/PROTOCOL.md");
 
@@ -62,6 +67,18 @@ fn read_command(name: CommandName, data: Value) {
         CommandName::RoomJoin => from_value::<RoomJoin>(data.clone()).map(drop),
         CommandName::RoomLeave => from_value::<RoomLeave>(data.clone()).map(drop),
         CommandName::MessageSend => from_value::<MessageSend>(data.clone()).map(drop),
+        CommandName::MessageEdit => from_value::<MessageEdit>(data.clone()).map(drop),
+        CommandName::MessageDelete => from_value::<MessageDelete>(data.clone()).map(drop),
+        CommandName::StreamStart => from_value::<StreamStart>(data.clone()).map(drop),
+        CommandName::StreamAppend => from_value::<StreamAppend>(data.clone()).map(drop),
+        CommandName::StreamEnd => from_value::<StreamEnd>(data.clone()).map(drop),
+        CommandName::TypingStart | CommandName::TypingStop => {
+            from_value::<Typing>(data.clone()).map(drop)
+        }
+        CommandName::ReceiptUpdate => from_value::<ReceiptUpdate>(data.clone()).map(drop),
+        CommandName::PresenceUpdate => from_value::<PresenceUpdate>(data.clone()).map(drop),
+        CommandName::CreditsGet => from_value::<CreditsGet>(data.clone()).map(drop),
+        CommandName::CreditsTrack => from_value::<CreditsTrack>(data.clone()).map(drop),
         CommandName::HistoryGet => from_value::<HistoryGet>(data.clone()).map(drop),
         CommandName::Heartbeat => from_value::<Heartbeat>(data.clone()).map(drop),
     };
@@ -73,7 +90,15 @@ fn read_reply(name: CommandName, data: &Value) {
         CommandName::Auth => drop(expect::<AuthReply>(data)),
         CommandName::RoomJoin => expect_with_messages::<JoinReply>(data),
         CommandName::RoomLeave => drop(expect::<Done>(data)),
-        CommandName::MessageSend => drop(expect::<SendReply>(data)),
+        CommandName::MessageSend | CommandName::StreamEnd => drop(expect::<SendReply>(data)),
+        CommandName::MessageEdit | CommandName::MessageDelete => drop(expect::<ChangeReply>(data)),
+        CommandName::StreamStart | CommandName::StreamAppend => drop(expect::<StreamReply>(data)),
+        CommandName::TypingStart | CommandName::TypingStop | CommandName::PresenceUpdate => {
+            drop(expect::<Done>(data));
+        }
+        CommandName::ReceiptUpdate => drop(expect::<ReceiptReply>(data)),
+        CommandName::CreditsGet => drop(expect::<Credits>(data)),
+        CommandName::CreditsTrack => drop(expect::<TrackReply>(data)),
         CommandName::HistoryGet => expect_with_messages::<HistoryReply>(data),
         CommandName::Heartbeat => drop(expect::<Heartbeat>(data)),
     }
@@ -91,9 +116,43 @@ fn read_event(name: EventName, data: &Value) {
         EventName::RoomError => read_room_error(data),
         EventName::Reconnect => drop(expect::<Reconnect>(data)),
         EventName::Reply => panic!("a reply has a ref: {data}"),
-        EventName::MessageUpdate | EventName::MessageDelete => {
-            panic!("write down how {name:?} is read: {data}")
-        }
+        EventName::MessageUpdate | EventName::MessageDelete => read_change(name, data),
+        EventName::MessageStream => drop(expect::<MessageStream>(data)),
+        EventName::PresenceList => drop(expect::<PresenceList>(data)),
+        EventName::PresenceUpdate => drop(expect::<PresenceChanged>(data)),
+        EventName::TypingStart | EventName::TypingStop => drop(expect::<TypingChanged>(data)),
+        EventName::ReceiptList => drop(expect::<ReceiptList>(data)),
+        EventName::ReceiptUpdate => drop(expect::<ReceiptChanged>(data)),
+        EventName::UserCredits => drop(expect::<Credits>(data)),
+    }
+}
+
+/// The gateway writes these in pieces, and has no type for the whole.
+fn read_change(name: EventName, data: &Value) {
+    #[derive(Debug, Deserialize, Serialize)]
+    #[serde(rename_all = "camelCase", deny_unknown_fields)]
+    struct Update {
+        room_id: RoomId,
+        id: MessageId,
+        change_id: MessageId,
+        content: String,
+        metadata: Metadata,
+        edited_at: Timestamp,
+        position: Position,
+    }
+    #[derive(Debug, Deserialize, Serialize)]
+    #[serde(rename_all = "camelCase", deny_unknown_fields)]
+    struct Delete {
+        room_id: RoomId,
+        id: MessageId,
+        change_id: MessageId,
+        deleted_at: Timestamp,
+        position: Position,
+    }
+    if name == EventName::MessageUpdate {
+        expect::<Update>(data);
+    } else {
+        expect::<Delete>(data);
     }
 }
 
@@ -184,7 +243,18 @@ fn expect_all_are_shown(asked: &[CommandName], told: &[EventName]) {
         CommandName::RoomJoin,
         CommandName::RoomLeave,
         CommandName::MessageSend,
+        CommandName::MessageEdit,
+        CommandName::MessageDelete,
+        CommandName::StreamStart,
+        CommandName::StreamAppend,
+        CommandName::StreamEnd,
         CommandName::HistoryGet,
+        CommandName::TypingStart,
+        CommandName::TypingStop,
+        CommandName::ReceiptUpdate,
+        CommandName::PresenceUpdate,
+        CommandName::CreditsGet,
+        CommandName::CreditsTrack,
         CommandName::Heartbeat,
     ];
     for command in commands {
@@ -193,6 +263,16 @@ fn expect_all_are_shown(asked: &[CommandName], told: &[EventName]) {
     let events = [
         EventName::Welcome,
         EventName::MessageNew,
+        EventName::MessageUpdate,
+        EventName::MessageDelete,
+        EventName::MessageStream,
+        EventName::PresenceList,
+        EventName::PresenceUpdate,
+        EventName::TypingStart,
+        EventName::TypingStop,
+        EventName::ReceiptList,
+        EventName::ReceiptUpdate,
+        EventName::UserCredits,
         EventName::MessagePersisted,
         EventName::MessageRejected,
         EventName::Heartbeat,

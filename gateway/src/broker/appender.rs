@@ -10,6 +10,8 @@
 //! memory or its master: everything retained is offered again, same ids, in order, before anything
 //! newer; what still stands answers that it does.
 
+mod lookup;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,11 +27,10 @@ use shared::epoch::EpochError;
 use shared::log::{Append, AppendStop, Hydration, Log, LogError, Watermark};
 use shared::process::backoff::Backoff;
 use shared::process::clock::Clock;
-use shared::store::{Epoch, Identity, Store, StoreError};
+use shared::store::{Epoch, Store, StoreError};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior};
 use tracing::{error, info, warn};
-use uuid::Uuid;
 
 use super::epochs::Epochs;
 use super::retained::{Retained, Retention};
@@ -100,14 +101,9 @@ impl Appender {
     }
 
     /// Puts an entry in line; its answer comes later, in the order of the entries of a shard.
-    pub(crate) fn append(
-        &self,
-        envelope: Envelope,
-        digest: Uuid,
-    ) -> Result<oneshot::Receiver<Outcome>, Refusal> {
+    pub(crate) fn append(&self, append: Append) -> Result<oneshot::Receiver<Outcome>, Refusal> {
         let (answer, outcome) = oneshot::channel();
-        let shard = envelope.room.shard();
-        let append = Append { envelope, digest };
+        let shard = append.envelope.room.shard();
         let way = &self.shards[usize::from(shard.number())];
         if way.retention.is_full() {
             return Err(full());
@@ -196,6 +192,7 @@ impl ShardAppender {
             let believed = self.parts.epochs.get(self.shard).await?.number;
             self.parts.epochs.forget(self.shard, believed);
             let epoch = self.parts.epochs.get(self.shard).await?.number;
+            self.retention.release_log(epoch, self.parts.log.synced(self.shard).await?);
             for room in self.retention.rooms(epoch) {
                 let page = self.parts.log.room(&room, epoch, Position::MAX, 0).await?;
                 if let Some(page) = page {
@@ -305,16 +302,13 @@ impl ShardAppender {
             let made_at_ms = job.append.envelope.key().made_at_ms();
             young || made_at_ms.is_none_or(|made_at| made_at <= now_ms - ID_LATE_MS)
         };
-        let (places, asked): (Vec<usize>, Vec<Identity>) = jobs
-            .iter()
-            .enumerate()
-            .filter(|(_, job)| late(job))
-            .map(|(place, job)| (place, identity(&job.append.envelope)))
-            .unzip();
-        if asked.is_empty() {
+        let places: Vec<usize> = (0..jobs.len()).filter(|place| late(&jobs[*place])).collect();
+        if places.is_empty() {
             return Ok(());
         }
-        let found = self.parts.store.find(&asked).await?;
+        let asked: Vec<&Envelope> =
+            places.iter().map(|place| &jobs[*place].append.envelope).collect();
+        let found = lookup::stored(&*self.parts.store, &asked).await?;
         // From the back, so that the places before stay what they are.
         for (place, position) in places.into_iter().zip(found).rev() {
             if let Some(position) = position {
@@ -327,8 +321,8 @@ impl ShardAppender {
     }
 
     async fn hydrate(&self, epoch: Epoch, jobs: &[Job]) -> Result<(), TryError> {
-        let mut rooms: Vec<RoomId> =
-            jobs.iter().map(|job| job.append.envelope.room.clone()).collect();
+        let placed = jobs.iter().filter(|job| job.append.envelope.kind.is_placed());
+        let mut rooms: Vec<RoomId> = placed.map(|job| job.append.envelope.room.clone()).collect();
         rooms.sort_unstable();
         rooms.dedup();
         let asked_at_ms = self.parts.log.now_ms().await?;
@@ -378,13 +372,5 @@ fn outcome(answer: Answer) -> Outcome {
             Err(Refusal::new(RefusalCode::Conflict, text).field("id"))
         }
         Answer::Rejected(refusal) => Err(refusal),
-    }
-}
-
-fn identity(envelope: &Envelope) -> Identity {
-    Identity {
-        room: envelope.room.clone(),
-        user: envelope.user.clone(),
-        id: envelope.key().clone(),
     }
 }

@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use shared::contract::envelope::Envelope;
 use shared::contract::id::{RoomId, Shard};
 use shared::contract::protocol::Durability;
+use shared::contract::signal::Signal;
 use shared::log::Append;
 use shared::log::memory::{Appended, Known, MemoryLog, Outcome, Placed};
 use shared::store::Identity;
@@ -72,6 +73,11 @@ impl Broker for MemoryBroker {
     async fn known(&self, identity: &Identity) -> Result<Option<Answer>, BrokerError> {
         let Identity { room, user, id } = identity;
         Ok(self.log.known(room, user, id).map(|known| answer(known, true)))
+    }
+
+    async fn signal(&self, signal: &Signal) -> Result<(), BrokerError> {
+        self.log.signal(signal);
+        Ok(())
     }
 
     async fn subscribe(&self, room: &RoomId) -> Result<(), BrokerError> {

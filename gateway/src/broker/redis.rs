@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use shared::contract::id::{RoomId, Shard};
 use shared::contract::keys;
 use shared::contract::protocol::Durability;
+use shared::contract::signal::Signal;
 use shared::log::redis::{Appended, Known, RedisLog};
 use shared::log::{Append, Delivery, LogError};
 use shared::process::readiness::Condition;
@@ -76,6 +77,19 @@ impl Broker for RedisBroker {
             }
             Known::Rejected(refusal) => Answer::Rejected(refusal),
         }))
+    }
+
+    async fn signal(&self, signal: &Signal) -> Result<(), BrokerError> {
+        let channel = match signal {
+            Signal::Room { room, .. } => keys::channel(room),
+            Signal::Nodes(_) => keys::NODES.to_owned(),
+        };
+        let failed = |error: Box<dyn std::error::Error + Send + Sync>| BrokerError(error);
+        let payload = serde_json::to_vec(signal).map_err(|error| failed(error.into()))?;
+        let mut pipe = redis::pipe();
+        pipe.cmd("PUBLISH").arg(channel).arg(payload).ignore();
+        let told: Result<(), _> = self.log.connection().pipeline(&pipe).await;
+        told.map_err(|error| failed(error.into()))
     }
 
     async fn subscribe(&self, room: &RoomId) -> Result<(), BrokerError> {

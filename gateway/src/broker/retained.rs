@@ -6,17 +6,23 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use shared::contract::id::RoomId;
 use shared::contract::limits::{RETAINED_BYTES_MAX, RETAINED_ENTRIES_MAX};
 use shared::contract::position::Position;
-use shared::log::{Append, Watermark};
+use shared::log::{Append, LogId, Watermark};
 
 /// An entry that was accepted.
 #[derive(Clone, Debug)]
 pub(super) struct Retained {
     /// To be offered again.
     pub(super) append: Append,
-    /// The place it has.
+    /// The place it has in its room, or in the log where it has none there.
     pub(super) position: Position,
     /// The epoch under which the log last said so; only a watermark of that epoch speaks of it.
     pub(super) epoch: u64,
+}
+
+impl Retained {
+    fn is_placed(&self) -> bool {
+        self.append.envelope.kind.is_placed()
+    }
 }
 
 /// A shard's retained entries, in the order in which they were accepted.
@@ -69,10 +75,13 @@ impl Retention {
     pub(super) fn release(&self, watermark: &Watermark) {
         self.lock().remove(|entry| {
             let mut rooms = watermark.rooms.iter();
-            entry.epoch == watermark.epoch
-                && rooms.any(|(room, upto)| {
+            let covered = match entry.is_placed() {
+                true => rooms.any(|(room, upto)| {
                     *room == entry.append.envelope.room && entry.position <= *upto
-                })
+                }),
+                false => LogId::from(entry.position) <= watermark.upto,
+            };
+            entry.epoch == watermark.epoch && covered
         });
     }
 
@@ -80,15 +89,24 @@ impl Retention {
     pub(super) fn release_room(&self, room: &RoomId, epoch: u64, persisted: Position) {
         self.lock().remove(|entry| {
             entry.epoch == epoch
+                && entry.is_placed()
                 && entry.append.envelope.room == *room
                 && entry.position <= persisted
         });
     }
 
-    /// The rooms of what was accepted under `epoch`.
+    /// Lets go of what has no place in a room and is persisted, read under `epoch`.
+    pub(super) fn release_log(&self, epoch: u64, upto: LogId) {
+        self.lock().remove(|entry| {
+            entry.epoch == epoch && !entry.is_placed() && LogId::from(entry.position) <= upto
+        });
+    }
+
+    /// The rooms of what was accepted under `epoch` and has a place in one.
     pub(super) fn rooms(&self, epoch: u64) -> HashSet<RoomId> {
         let state = self.lock();
-        let entries = state.entries.iter().filter(|entry| entry.epoch == epoch);
+        let entries =
+            state.entries.iter().filter(|entry| entry.epoch == epoch && entry.is_placed());
         entries.map(|entry| entry.append.envelope.room.clone()).collect()
     }
 

@@ -4,12 +4,12 @@ use shared::contract::position::Position;
 use shared::contract::protocol::{HistoryGet, HistoryReply};
 use shared::contract::refusal::{Refusal, RefusalCode};
 
-use super::{checked, page_rows};
 use crate::codec;
 use crate::hub::Bound;
 use crate::node::Node;
 use crate::reply::Reply;
 use crate::session::Session;
+use crate::validation;
 
 /// Reads for whoever may enter the room; joining is not needed.
 pub(super) async fn execute(session: &Session, node: &Node, reply: &Reply, data: HistoryGet) {
@@ -20,11 +20,11 @@ pub(super) async fn execute(session: &Session, node: &Node, reply: &Reply, data:
 }
 
 async fn page(session: &Session, node: &Node, data: &HistoryGet) -> Result<Vec<u8>, Refusal> {
-    let limit = page_rows(data.limit)?;
+    let limit = validation::page_rows(data.limit)?;
     let bound = match (data.before, data.after) {
         (None, None) => Bound::Before(Position::MAX),
-        (Some(before), None) => Bound::Before(checked("before", before)?),
-        (None, Some(after)) => Bound::After(checked("after", after)?),
+        (Some(before), None) => Bound::Before(validation::position("before", before)?),
+        (None, Some(after)) => Bound::After(validation::position("after", after)?),
         (Some(_), Some(_)) => {
             let text = "a page is before or after a position, not both";
             return Err(Refusal::new(RefusalCode::InvalidField, text).field("after"));

@@ -1,16 +1,17 @@
 //! `room:join`: entering a room, or coming back to it.
 
-use serde_json::Map;
+use std::collections::BTreeMap;
+
 use shared::contract::protocol::{JoinReply, RoomJoin, Since};
 use shared::contract::refusal::{Refusal, RefusalCode};
 
-use super::{checked, page_rows};
 use crate::codec;
 use crate::hub::Resumption;
 use crate::hub::room::{Joined, Joiner};
 use crate::node::Node;
 use crate::reply::Reply;
 use crate::session::Session;
+use crate::validation;
 
 /// Joins; joining again is idempotent and answers like the first time.
 pub(super) async fn execute(session: &mut Session, node: &Node, reply: &Reply, data: RoomJoin) {
@@ -27,8 +28,11 @@ async fn join(
     data: RoomJoin,
 ) -> Result<(), Refusal> {
     let RoomJoin { room_id, since, limit } = data;
-    let limit = page_rows(limit)?;
-    since.as_ref().map(|since: &Since| checked("since", since.position())).transpose()?;
+    let limit = validation::page_rows(limit)?;
+    since
+        .as_ref()
+        .map(|since: &Since| validation::position("since", since.position()))
+        .transpose()?;
     session.may_enter(&room_id)?;
     let user = session.identity.user.clone();
     let max = node.settings.rooms_per_user;
@@ -46,9 +50,11 @@ async fn join(
             recovered: how == Resumption::Recovered,
             reset: how == Resumption::Reset,
             has_more: joined.more,
-            presence: Map::new(),
-            receipts: Map::new(),
-            typing: Map::new(),
+            presence: BTreeMap::new(),
+            presence_count: 0,
+            receipts: BTreeMap::new(),
+            typing: BTreeMap::new(),
+            unread: 0,
         };
         reply.done_raw(&codec::with_messages(&object, joined.messages));
     };

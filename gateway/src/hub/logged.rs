@@ -83,7 +83,9 @@ impl Logged {
             EntryKind::Message => (Some(frame(EventName::MessageNew)), None),
             EntryKind::Edit => (None, Some(frame(EventName::MessageUpdate))),
             EntryKind::Delete => (None, Some(frame(EventName::MessageDelete))),
-            EntryKind::Void => (None, None),
+            EntryKind::Void | EntryKind::Removal | EntryKind::Receipt | EntryKind::Usage => {
+                (None, None)
+            }
         };
         let (at, origin) = (entry.position, entry.position);
         let Envelope { room, id, change_id, .. } = envelope;

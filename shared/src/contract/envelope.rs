@@ -28,15 +28,39 @@ pub enum EntryKind {
     /// A place in the order that turned out to be a dead letter before anyone saw it: it moves the
     /// room on and is shown to nobody.
     Void,
+    /// Somebody was removed from the room: whoever they are connected to lets go of them here.
+    /// `user` is who removed, the body says whom.
+    Removal,
+    /// How far `user` has read; has no place in the room's order.
+    Receipt,
+    /// `user`'s credits moved; has no place in a room's order. On its own, without a message, its
+    /// room is named like the user, which is where its shard comes from.
+    Usage,
 }
 
 impl EntryKind {
+    /// Whether it takes a place in its room's order.
+    #[must_use]
+    pub fn is_placed(self) -> bool {
+        match self {
+            EntryKind::Message
+            | EntryKind::Edit
+            | EntryKind::Delete
+            | EntryKind::Void
+            | EntryKind::Removal => true,
+            EntryKind::Receipt | EntryKind::Usage => false,
+        }
+    }
+
     fn number(self) -> u8 {
         match self {
             EntryKind::Message => 1,
             EntryKind::Edit => 2,
             EntryKind::Delete => 3,
             EntryKind::Void => 4,
+            EntryKind::Removal => 5,
+            EntryKind::Receipt => 6,
+            EntryKind::Usage => 7,
         }
     }
 
@@ -46,6 +70,9 @@ impl EntryKind {
             2 => Some(EntryKind::Edit),
             3 => Some(EntryKind::Delete),
             4 => Some(EntryKind::Void),
+            5 => Some(EntryKind::Removal),
+            6 => Some(EntryKind::Receipt),
+            7 => Some(EntryKind::Usage),
             _ => None,
         }
     }
@@ -68,6 +95,14 @@ pub struct Envelope {
     pub accepted_at: Timestamp,
     /// The client-visible JSON object, without its `position`.
     pub body: Bytes,
+}
+
+/// The body of a [`EntryKind::Removal`].
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Removal {
+    /// Who is in the room no more.
+    pub removed: UserId,
 }
 
 /// An [`Envelope`] and the place that the log gave it.

@@ -45,6 +45,27 @@ pub fn id(room: &RoomId, user: &UserId, id: &MessageId) -> String {
     format!("{{{}}}:id:{room} {user} {id}", room.shard())
 }
 
+/// How far each user has read a room.
+#[must_use]
+pub fn receipts(room: &RoomId) -> String {
+    format!("{{{}}}:receipts:{room}", room.shard())
+}
+
+/// What each user's credits have moved in this shard and the database does not have.
+#[must_use]
+pub fn unsynced(shard: Shard) -> String {
+    format!("{{{shard}}}:unsynced")
+}
+
+/// Up to which entry of its log a shard is in the database.
+#[must_use]
+pub fn synced(shard: Shard) -> String {
+    format!("{{{shard}}}:synced")
+}
+
+/// The channel on which every node listens.
+pub const NODES: &str = "roomcast:nodes";
+
 #[cfg(test)]
 mod tests {
     use super::*;

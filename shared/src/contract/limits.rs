@@ -17,6 +17,21 @@ pub const METADATA_BYTES_MAX: usize = 16 * 1024;
 /// Deepest nesting of objects and arrays in metadata, the outer object counted.
 pub const METADATA_LEVELS_MAX: usize = 16;
 
+/// Largest movement of credits in one entry.
+pub const CREDITS_MAX: u64 = 1_000_000_000_000;
+
+/// Messages that an unread count counts at most.
+pub const UNREAD_MAX: u64 = 1000;
+
+/// Receipts in a join's reply at most; the reader's own is always among them.
+pub const RECEIPTS_LISTED_MAX: usize = 500;
+
+/// People that a room lists; of more it tells the count.
+pub const PRESENCE_LISTED_MAX: usize = 500;
+
+/// How long the receipts of a room are remembered beside its log, in milliseconds.
+pub const RECEIPT_MEMORY_MS: i64 = 24 * 60 * 60 * 1000;
+
 /// Longest token in an `auth` command or a header, in bytes.
 pub const TOKEN_BYTES_MAX: usize = 8 * 1024;
 

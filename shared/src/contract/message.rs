@@ -70,6 +70,9 @@ pub struct Message {
     /// When it was deleted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deleted_at: Option<Timestamp>,
+    /// What it cost, where it cost something.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credits: Option<u64>,
     /// The place of its last change, when it has changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub changed_position: Option<Position>,

@@ -24,6 +24,7 @@ use super::{
 use crate::contract::id::{MessageId, RoomId, Shard, UserId};
 use crate::contract::limits::{DELIVERIES_MAX, HYDRATION_AGE_MS_MAX};
 use crate::contract::position::Position;
+use crate::contract::signal::{ReadMark, Signal};
 use crate::process::clock::Clock;
 
 pub use self::shard::{Known, Outcome, Placed};
@@ -157,6 +158,17 @@ impl MemoryLog {
         }
     }
 
+    /// Delivers a signal to this node, where its room is subscribed.
+    pub fn signal(&self, signal: &Signal) {
+        let heard = match signal {
+            Signal::Room { room, .. } => self.subscribed().contains(room),
+            Signal::Nodes(_) => true,
+        };
+        if heard {
+            self.deliver(Delivery::Signal(signal.clone()));
+        }
+    }
+
     /// Hands over a delivery without waiting; what does not fit is made up for by a gap.
     fn deliver(&self, delivery: Delivery) {
         if self.lost.load(Ordering::Acquire) {
@@ -222,9 +234,9 @@ impl Log for MemoryLog {
             let visible = state.trim(watermark, self.clock.now_ms());
             // Under the lock, so that two trims of a shard cannot publish in another order.
             let subscribed = self.subscribed();
-            for (room, entry) in visible {
+            for (room, delivery) in visible {
                 if subscribed.contains(&room) {
-                    self.deliver(Delivery::Entry(entry));
+                    self.deliver(delivery);
                 }
             }
             self.deliver(Delivery::Watermark(watermark.clone()));
@@ -247,6 +259,25 @@ impl Log for MemoryLog {
         let state = self.shard(room.shard()).lock();
         state.expect_epoch(epoch)?;
         Ok(state.room(room, after, limit))
+    }
+
+    async fn receipts(&self, room: &RoomId) -> Result<Vec<ReadMark>, LogError> {
+        Ok(self.shard(room.shard()).lock().receipts(room))
+    }
+
+    async fn unsynced(&self, user: &UserId) -> Result<i64, LogError> {
+        Ok(self.shards.iter().map(|cell| cell.lock().unsynced(user)).sum())
+    }
+
+    async fn synced(&self, shard: Shard) -> Result<LogId, LogError> {
+        Ok(self.shard(shard).lock().synced())
+    }
+
+    async fn forget_ring(&self, room: &RoomId, epoch: u64) -> Result<(), LogError> {
+        let mut state = self.shard(room.shard()).lock();
+        state.expect_epoch(epoch)?;
+        state.forget_ring(room);
+        Ok(())
     }
 
     async fn now_ms(&self) -> Result<i64, LogError> {

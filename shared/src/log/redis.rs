@@ -3,9 +3,11 @@
 //! Every script is declared with all its keys, which carry their shard's hash tag, and is sent by
 //! its digest. The scripts beside this file say what each does; what they share is `epoch.lua`.
 
+mod operation;
 mod answer;
 pub mod connection;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,9 +24,12 @@ use super::{
 };
 use crate::contract::id::{MessageId, RoomId, Shard, UserId};
 use crate::contract::keys;
-use crate::contract::limits::{HYDRATION_AGE_MS_MAX, ID_MEMORY_MS, RING_ENTRIES, ROOM_MEMORY_MS};
+use crate::contract::limits::{
+    HYDRATION_AGE_MS_MAX, ID_MEMORY_MS, RECEIPT_MEMORY_MS, RING_ENTRIES, ROOM_MEMORY_MS,
+};
 use crate::contract::position::Position;
 use crate::contract::refusal::Refusal;
+use crate::contract::signal::ReadMark;
 
 /// How soon the log is asked again for entries, since nothing tells that there are any; each time
 /// that there are none it is asked half as often, down to the longer.
@@ -42,7 +47,7 @@ const WAIT: Duration = Duration::from_secs(1);
 pub enum Appended {
     /// It stands, or stood already.
     Placed {
-        /// In the room's order.
+        /// In the room's order; of what has no place there, in the log.
         position: Position,
         /// It stood already.
         duplicate: bool,
@@ -91,6 +96,7 @@ struct Scripts {
     room: Script,
     hydrate: Script,
     trim: Script,
+    forget_ring: Script,
 }
 
 impl Scripts {
@@ -105,6 +111,7 @@ impl Scripts {
             room: script(include_str!("redis/room.lua")),
             hydrate: script(include_str!("redis/hydrate.lua")),
             trim: script(include_str!("redis/trim.lua")),
+            forget_ring: script(include_str!("redis/forget_ring.lua")),
         }
     }
 }
@@ -166,20 +173,19 @@ impl RedisLog {
         epoch: u64,
         entries: &[Append],
     ) -> Result<(Vec<Appended>, Option<AppendStop>), LogError> {
-        let mut rooms: Vec<&RoomId> = entries.iter().map(|entry| &entry.envelope.room).collect();
+        let placed = entries.iter().filter(|entry| entry.envelope.kind.is_placed());
+        let mut rooms: Vec<&RoomId> = placed.map(|entry| &entry.envelope.room).collect();
         rooms.sort_unstable();
         rooms.dedup();
         let mut call = self.scripts.append.prepare_invoke();
-        call.key(keys::epoch(shard)).key(keys::log(shard));
-        call.arg(epoch).arg(self.entries_max).arg("PUBLISH").arg(rooms.len());
+        call.key(keys::epoch(shard)).key(keys::log(shard)).key(keys::unsynced(shard));
+        call.arg(epoch).arg(self.entries_max).arg("PUBLISH").arg(RECEIPT_MEMORY_MS);
+        call.arg(rooms.len());
         for room in &rooms {
             call.key(keys::head(room)).key(keys::ring(room)).arg(keys::channel(room));
         }
-        for Append { envelope, digest } in entries {
-            call.key(keys::id(&envelope.room, &envelope.user, envelope.key()));
-            let place = rooms.binary_search(&&envelope.room).unwrap_or_else(|place| place);
-            let raw = envelope.encode().expect("a checked message fits in an envelope");
-            call.arg(place + 1).arg(digest.as_bytes().as_slice()).arg(raw);
+        for entry in entries {
+            operation::put(&mut call, entry, &rooms)?;
         }
         let answer = self.call(&call).await?;
         let stop = match answer.status()? {
@@ -339,23 +345,28 @@ impl Log for RedisLog {
     }
 
     async fn trim(&self, watermark: &Watermark) -> Result<(), LogError> {
-        let Watermark { shard, epoch, rooms, forget, ids, .. } = watermark;
+        let Watermark { shard, epoch, rooms, forget, ids, rejected, .. } = watermark;
         let told = serde_json::to_vec(watermark).map_err(CallError::from)?;
         let mut call = self.scripts.trim.prepare_invoke();
         call.key(keys::epoch(*shard)).key(keys::log(*shard));
+        call.key(keys::unsynced(*shard)).key(keys::synced(*shard));
         let keep_from = match *forget {
             LogId::ZERO => String::new(),
             LogId { epoch, n } => format!("{epoch}-{}", n + 1),
         };
         call.arg(*epoch).arg(keep_from).arg("PUBLISH").arg(keys::watermark(*shard)).arg(told);
-        call.arg(rooms.len()).arg(RING_ENTRIES).arg(ROOM_MEMORY_MS).arg(ID_MEMORY_MS);
+        call.arg(ROOM_MEMORY_MS).arg(ID_MEMORY_MS).arg(RING_ENTRIES);
+        call.arg(watermark.upto.to_string()).arg(rooms.len()).arg(rejected.len());
         for (room, position) in rooms {
             call.key(keys::head(room)).key(keys::ring(room));
             call.arg(position.epoch).arg(position.seq);
         }
-        for rejected in &watermark.rejected {
+        for rejected in rejected {
             call.key(keys::id(&rejected.room, &rejected.user, &rejected.key));
             call.arg(serde_json::to_vec(&rejected.error).map_err(CallError::from)?);
+        }
+        for movement in &watermark.movements {
+            call.arg(movement.id.to_string()).arg(movement.user.as_str()).arg(movement.amount);
         }
         for id in ids {
             call.key(keys::id(&id.room, &id.user, &id.key));
@@ -395,6 +406,39 @@ impl Log for RedisLog {
             dense_from,
             entries: entries?,
         }))
+    }
+
+    async fn receipts(&self, room: &RoomId) -> Result<Vec<ReadMark>, LogError> {
+        let mut pipe = redis::pipe();
+        pipe.cmd("HGETALL").arg(keys::receipts(room));
+        let (held,): (HashMap<String, String>,) = self.connection.pipeline(&pipe).await?;
+        let marks = held.iter().map(|(user, value)| operation::read_mark(user, value));
+        Ok(marks.collect::<Result<_, _>>()?)
+    }
+
+    async fn unsynced(&self, user: &UserId) -> Result<i64, LogError> {
+        let mut pipe = redis::pipe();
+        for shard in Shard::all() {
+            pipe.cmd("HGET").arg(keys::unsynced(shard)).arg(user.as_str());
+        }
+        let held: Vec<Option<i64>> = self.connection.pipeline(&pipe).await?;
+        Ok(held.into_iter().flatten().sum())
+    }
+
+    async fn synced(&self, shard: Shard) -> Result<LogId, LogError> {
+        let mut pipe = redis::pipe();
+        pipe.cmd("GET").arg(keys::synced(shard));
+        let (held,): (Option<String>,) = self.connection.pipeline(&pipe).await?;
+        let Some(held) = held else { return Ok(LogId::ZERO) };
+        let (epoch, n) = answer::pair(&held)?;
+        Ok(LogId { epoch, n })
+    }
+
+    async fn forget_ring(&self, room: &RoomId, epoch: u64) -> Result<(), LogError> {
+        let mut call = self.scripts.forget_ring.prepare_invoke();
+        call.key(keys::epoch(room.shard())).key(keys::head(room)).key(keys::ring(room));
+        call.arg(epoch);
+        fresh(self.call(&call).await?, epoch).map(drop)
     }
 
     async fn now_ms(&self) -> Result<i64, LogError> {

@@ -147,6 +147,14 @@ impl PostgresStore {
     }
 }
 
+impl super::Ledger for PostgresStore {}
+
+impl super::Members for PostgresStore {}
+
+impl super::Receipts for PostgresStore {}
+
+impl super::Erasure for PostgresStore {}
+
 #[async_trait]
 impl Store for PostgresStore {
     async fn close(&self) {

@@ -211,6 +211,14 @@ fn lock(folder: &Path) -> Result<File, OpenError> {
     }
 }
 
+impl super::Ledger for SqliteStore {}
+
+impl super::Members for SqliteStore {}
+
+impl super::Receipts for SqliteStore {}
+
+impl super::Erasure for SqliteStore {}
+
 #[async_trait]
 impl Store for SqliteStore {
     async fn mint(&self, shard: Shard, token: Uuid, at_least: u64) -> Result<Epoch, StoreError> {

@@ -49,6 +49,7 @@ pub(super) fn message(name: &str, position: Position) -> Message {
         created_at: LONG_AGO,
         edited_at: None,
         deleted_at: None,
+        credits: None,
         changed_position: None,
         change_id: None,
         position: Some(position),
@@ -124,6 +125,7 @@ impl Feed {
             let (room, position) = match row {
                 Row::Message(message) => (&message.room_id, message.position.unwrap()),
                 Row::Change(change) => (&change.room, change.position),
+                Row::Receipt { .. } | Row::Credit(_) => continue,
             };
             let head: &mut Position = heads.entry(room.clone()).or_default();
             *head = position.max(*head);

@@ -68,7 +68,7 @@ impl Subscriber {
         let (deliveries, receiver) = mpsc::channel(DELIVERIES_MAX);
         let probe = format!("roomcast:probe:{node}");
         let mut wanted: HashSet<String> = Shard::all().map(keys::watermark).collect();
-        wanted.insert(probe.clone());
+        wanted.extend([probe.clone(), keys::NODES.to_owned()]);
         let inbox = Inbox { deliveries, lost: AtomicBool::new(false) };
         let task = Task { connection, waiting, inbox: Arc::new(inbox), wanted, probe, ready };
         tokio::spawn(task.run());
@@ -207,6 +207,11 @@ impl Line {
             match serde_json::from_slice(&payload) {
                 Ok(watermark) => inbox.put(Delivery::Watermark(watermark)),
                 Err(error) => warn!(%error, "watermark cannot be read"),
+            }
+        } else if payload.first() == Some(&b'{') {
+            match serde_json::from_slice(&payload) {
+                Ok(signal) => inbox.put(Delivery::Signal(signal)),
+                Err(error) => warn!(%error, "signal cannot be read"),
             }
         } else if let Some(entry) = entry(payload) {
             inbox.put(Delivery::Entry(entry));

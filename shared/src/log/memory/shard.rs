@@ -6,20 +6,22 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use super::Appended;
+use crate::contract::credit::CreditEntry;
 use crate::contract::envelope::{EntryKind, Envelope};
 use crate::contract::id::{MessageId, RoomId, UserId};
 use crate::contract::limits::{ID_MEMORY_MS, RING_BYTES_MAX, RING_ENTRIES, ROOM_MEMORY_MS};
 use crate::contract::position::Position;
 use crate::contract::refusal::Refusal;
+use crate::contract::signal::{ReadMark, RoomSignal, Signal};
 use crate::log::{
-    Append, AppendStop, Claim, LogEntry, LogError, LogId, RejectedEntry, RingEntry, RoomPage,
-    Watermark,
+    Append, AppendStop, Claim, Delivery, LogEntry, LogError, LogId, RejectedEntry, RingEntry,
+    RoomPage, Watermark,
 };
 
 /// The place of an append.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Placed {
-    /// In the room's order.
+    /// In the room's order; of what has no place there, in the log.
     pub position: Position,
     /// In the shard's log.
     pub log_id: LogId,
@@ -75,6 +77,11 @@ pub(super) struct MemoryShard {
     /// Each room once, by when to look whether it can be forgotten.
     rooms_expiring: VecDeque<(i64, RoomId)>,
     ids: HashMap<Key, Known>,
+    /// How far users have read, as long as the database does not have it.
+    receipts: HashMap<(RoomId, UserId), ReadMark>,
+    /// What users' credits have moved that the database does not have.
+    unsynced: HashMap<UserId, i64>,
+    trimmed: LogId,
     ids_expiring: VecDeque<(i64, Key)>,
 }
 
@@ -128,18 +135,68 @@ impl MemoryShard {
         if self.log.len() >= entries_max {
             return Err(AppendStop::Full);
         }
+        if !envelope.kind.is_placed() {
+            return Ok(Appended::Placed(self.append_unplaced(epoch, append)));
+        }
         let room = self.rooms.get_mut(&envelope.room).ok_or(AppendStop::Unhydrated)?;
         room.head = Position::new(epoch, room.head.seq + 1);
-        self.last_n += 1;
-        let (position, log_id) = (room.head, LogId { epoch, n: self.last_n });
-        self.log.push_back(LogEntry {
-            id: log_id,
-            position: Some(position),
-            raw: encode(envelope),
-        });
+        let position = room.head;
+        if let Some(cost) = &append.cost {
+            self.log(epoch, None, cost);
+        }
+        let log_id = self.log(epoch, Some(position), envelope);
         let known = Known { position, log_id, digest: append.digest, outcome: Outcome::Pending };
         self.ids.insert(key, known);
         Ok(Appended::Placed(Placed { position, log_id, duplicate: false }))
+    }
+
+    /// A receipt, or a movement of credits on its own.
+    fn append_unplaced(&mut self, epoch: u64, append: &Append) -> Placed {
+        let envelope = &append.envelope;
+        if let Some(mark) = read_mark(envelope) {
+            let key = (envelope.room.clone(), mark.user.clone());
+            if self.receipts.get(&key).is_some_and(|held| held.position >= mark.position) {
+                return Placed { position: Position::ZERO, log_id: LogId::ZERO, duplicate: true };
+            }
+            self.receipts.insert(key, mark);
+            let log_id = self.log(epoch, None, envelope);
+            return Placed { position: log_id.into(), log_id, duplicate: false };
+        }
+        let log_id = self.log(epoch, None, envelope);
+        let (position, digest) = (log_id.into(), append.digest);
+        let known = Known { position, log_id, digest, outcome: Outcome::Pending };
+        self.ids.insert(key_of(envelope), known);
+        Placed { position, log_id, duplicate: false }
+    }
+
+    fn log(&mut self, epoch: u64, position: Option<Position>, envelope: &Envelope) -> LogId {
+        self.last_n += 1;
+        let id = LogId { epoch, n: self.last_n };
+        self.log.push_back(LogEntry { id, position, raw: encode(envelope) });
+        if let Some(amount) = amount(envelope) {
+            *self.unsynced.entry(envelope.user.clone()).or_default() += amount;
+        }
+        id
+    }
+
+    pub(super) fn unsynced(&self, user: &UserId) -> i64 {
+        self.unsynced.get(user).copied().unwrap_or(0)
+    }
+
+    pub(super) fn synced(&self) -> LogId {
+        self.trimmed
+    }
+
+    pub(super) fn receipts(&self, room: &RoomId) -> Vec<ReadMark> {
+        let held = self.receipts.iter().filter(|((of, _), _)| of == room);
+        held.map(|(_, mark)| mark.clone()).collect()
+    }
+
+    pub(super) fn forget_ring(&mut self, room: &RoomId) {
+        if let Some(room) = self.rooms.get_mut(room) {
+            room.ring.clear();
+            room.ring_bytes = 0;
+        }
     }
 
     pub(super) fn known(&self, room: &RoomId, user: &UserId, key: &MessageId) -> Option<Known> {
@@ -152,9 +209,10 @@ impl MemoryShard {
     }
 
     /// Drops the log up to the watermark; gives back what became visible by that, in order.
-    pub(super) fn trim(&mut self, watermark: &Watermark, now_ms: i64) -> Vec<(RoomId, RingEntry)> {
+    pub(super) fn trim(&mut self, watermark: &Watermark, now_ms: i64) -> Vec<(RoomId, Delivery)> {
         let trimmed = self.log.partition_point(|entry| entry.id <= watermark.upto);
         let entries: Vec<LogEntry> = self.log.drain(..trimmed).collect();
+        self.trimmed = self.trimmed.max(watermark.upto);
         let mut visible = Vec::with_capacity(entries.len());
         for entry in entries {
             let envelope = Envelope::decode(&entry.raw).expect("this log encoded it");
@@ -167,7 +225,22 @@ impl MemoryShard {
                 let raw = if rejected.is_some() { void(envelope.clone()) } else { entry.raw };
                 let shown = RingEntry { position, raw };
                 self.show(&envelope.room, shown.clone(), now_ms);
-                visible.push((envelope.room, shown));
+                visible.push((envelope.room, Delivery::Entry(shown)));
+            } else if let Some(mark) = read_mark(&envelope) {
+                let key = (envelope.room.clone(), mark.user.clone());
+                // One that was overtaken meanwhile waits for its own entry.
+                if self.receipts.get(&key) == Some(&mark) {
+                    self.receipts.remove(&key);
+                }
+                let room = envelope.room;
+                let signal = Signal::Room { room: room.clone(), what: RoomSignal::Receipt(mark) };
+                visible.push((room, Delivery::Signal(signal)));
+            } else if let Some(amount) = amount(&envelope) {
+                let held = self.unsynced.entry(envelope.user.clone()).or_default();
+                *held -= amount;
+                if *held == 0 {
+                    self.unsynced.remove(&envelope.user);
+                }
             }
         }
         visible
@@ -241,6 +314,19 @@ impl MemoryShard {
 
 fn key_of(envelope: &Envelope) -> Key {
     (envelope.room.clone(), envelope.user.clone(), envelope.key().clone())
+}
+
+/// The mark of a receipt.
+fn read_mark(envelope: &Envelope) -> Option<ReadMark> {
+    let is_receipt = envelope.kind == EntryKind::Receipt;
+    is_receipt.then(|| serde_json::from_slice(&envelope.body).ok()).flatten()
+}
+
+/// What a movement of credits adds.
+fn amount(envelope: &Envelope) -> Option<i64> {
+    let is_usage = envelope.kind == EntryKind::Usage;
+    let entry = is_usage.then(|| serde_json::from_slice::<CreditEntry>(&envelope.body).ok());
+    entry.flatten().map(|entry| entry.amount)
 }
 
 fn encode(envelope: &Envelope) -> Bytes {

@@ -70,7 +70,7 @@ impl Answer {
     }
 }
 
-fn pair(text: &str) -> Result<(u64, u64), MalformedAnswer> {
+pub(super) fn pair(text: &str) -> Result<(u64, u64), MalformedAnswer> {
     let (first, second) = text.split_once('-').ok_or(MalformedAnswer)?;
     let number = |text: &str| text.parse().map_err(|_| MalformedAnswer);
     Ok((number(first)?, number(second)?))

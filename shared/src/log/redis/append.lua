@@ -1,17 +1,28 @@
 -- Appends a shard's waiting entries in order, until the first that cannot be done.
--- KEYS: epoch, log, then head and ring of each room, then the id of each entry.
--- ARGV: epoch, cap of the log, PUBLISH or SPUBLISH, count of rooms, the channel of each room, then
--- for each entry: its room (from 1), the digest of its content, its envelope.
+-- KEYS: epoch, log, unsynced credits, then head and ring of each room, then one for each entry: its
+-- id, or for a receipt the room's receipts.
+-- ARGV: epoch, cap of the log, PUBLISH or SPUBLISH, ms that receipts are kept, count of rooms, the
+-- channel of each room, then for each entry one of
+--   'm', room (from 1), digest, envelope                         an entry with a place in its room
+--   'c', room, digest, envelope, its cost's envelope, user, amount       one that costs something
+--   'u', digest, envelope, user, amount                          a movement of credits on its own
+--   'r', user, epoch, seq, message or '', read at, envelope, channel, signal             a receipt
 -- Answers {stop, {epoch, seq, duplicate, same content, persisted epoch, persisted seq}...}, and for
--- an id that the database refused {'refused', why}.
+-- an id that the database refused {'refused', why}. What has no place in a room is answered with
+-- its place in the log.
 if is_stale() then return {'stale'} end
-local epoch, cap, rooms = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[4])
+local epoch, cap, rooms = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[5])
 local length = redis.call('XLEN', KEYS[2])
 local heads = {}
+local arity = {m = 4, c = 7, u = 5, r = 9}
+
+local function text(number)
+  return string.format('%.0f', number)
+end
 
 local function head_of(room)
   if heads[room] ~= nil then return heads[room] end
-  local held = redis.call('HMGET', KEYS[1 + 2 * room], 'epoch', 'seq', 'pepoch', 'pseq', 'expiring')
+  local held = redis.call('HMGET', KEYS[2 + 2 * room], 'epoch', 'seq', 'pepoch', 'pseq', 'expiring')
   if not held[1] then
     heads[room] = false
     return false
@@ -22,7 +33,7 @@ local function head_of(room)
   }
   -- Everything that could be refused is found out before the first write: the ring would refuse
   -- an entry that is not above its top.
-  local top = redis.call('XREVRANGE', KEYS[2 + 2 * room], '+', '-', 'COUNT', 1)[1]
+  local top = redis.call('XREVRANGE', KEYS[3 + 2 * room], '+', '-', 'COUNT', 1)[1]
   if top then
     local seq = tonumber(string.match(top[1], '%-(%d+)$'))
     if seq > head.seq then head.seq = seq end
@@ -31,53 +42,101 @@ local function head_of(room)
   return head
 end
 
-local answers = {''}
-local entry, at = 0, 5 + rooms
-while at <= #ARGV do
-  entry = entry + 1
-  local room, digest, envelope = tonumber(ARGV[at]), ARGV[at + 1], ARGV[at + 2]
-  local id = KEYS[2 + 2 * rooms + entry]
+local function log(position, envelope)
+  length = length + 1
+  return redis.call('XADD', KEYS[2], epoch .. '-*', 'p', position, 'v', envelope)
+end
+
+local function known_answer(known, digest, pepoch, pseq)
+  local refused = string.match(known, '^refused (.*)$')
+  if refused then return {'refused', refused} end
+  local e, s, d = string.match(known, '^(%d+) (%d+) (.*)$')
+  return {e, s, '1', d == digest and '1' or '0', text(pepoch), text(pseq)}
+end
+
+-- A place in the room's order, and before it what it costs. Gives the answer, or why it stops.
+local function place(at, id)
+  local room, digest, envelope = tonumber(ARGV[at + 1]), ARGV[at + 2], ARGV[at + 3]
   local head = head_of(room)
   local known
   if not head or length >= cap then
     known = redis.call('GET', id)
-    if not known then
-      answers[1] = head and 'full' or 'unhydrated'
-      break
-    end
+    if not known then return nil, head and 'full' or 'unhydrated' end
   else
-    local value = ARGV[1] .. ' ' .. string.format('%.0f', head.seq + 1) .. ' ' .. digest
-    known = redis.call('SET', id, value, 'NX', 'GET')
+    known = redis.call('SET', id, epoch .. ' ' .. text(head.seq + 1) .. ' ' .. digest, 'NX', 'GET')
   end
   local pepoch, pseq = head and head.pepoch or 0, head and head.pseq or 0
-  local refused = known and string.match(known, '^refused (.*)$')
-  if refused then
-    answers[#answers + 1] = {'refused', refused}
-  elseif known then
-    local e, s, d = string.match(known, '^(%d+) (%d+) (.*)$')
-    answers[#answers + 1] = {e, s, '1', d == digest and '1' or '0',
-      string.format('%.0f', pepoch), string.format('%.0f', pseq)}
-  else
-    head.seq = head.seq + 1
-    head.grown = true
-    length = length + 1
-    local seq = string.format('%.0f', head.seq)
-    local position = ARGV[1] .. '-' .. seq
-    redis.call('XADD', KEYS[2], ARGV[1] .. '-*', 'p', position, 'v', envelope)
-    redis.call('XADD', KEYS[2 + 2 * room], position, 'v', envelope)
-    answers[#answers + 1] = {ARGV[1], seq, '0', '1',
-      string.format('%.0f', pepoch), string.format('%.0f', pseq)}
-    -- The head is written before the publication: who hears of an entry finds it.
-    redis.call('HSET', KEYS[1 + 2 * room], 'epoch', ARGV[1], 'seq', seq)
-    redis.pcall(ARGV[3], ARGV[4 + room], position .. ' ' .. envelope)
+  if known then return known_answer(known, digest, pepoch, pseq) end
+  if ARGV[at] == 'c' then
+    log('', ARGV[at + 4])
+    redis.call('HINCRBY', KEYS[3], ARGV[at + 5], ARGV[at + 6])
   end
-  at = at + 3
+  head.seq = head.seq + 1
+  head.grown = true
+  local seq = text(head.seq)
+  local position = epoch .. '-' .. seq
+  log(position, envelope)
+  redis.call('XADD', KEYS[3 + 2 * room], position, 'v', envelope)
+  -- The head is written before the publication: who hears of an entry finds it.
+  redis.call('HSET', KEYS[2 + 2 * room], 'epoch', epoch, 'seq', seq)
+  redis.pcall(ARGV[3], ARGV[5 + room], position .. ' ' .. envelope)
+  return {epoch, seq, '0', '1', text(pepoch), text(pseq)}
+end
+
+local function movement(at, id)
+  local digest = ARGV[at + 1]
+  local known = redis.call('GET', id)
+  if known then return known_answer(known, digest, 0, 0) end
+  if length >= cap then return nil, 'full' end
+  local n = string.match(log('', ARGV[at + 2]), '%-(%d+)$')
+  redis.call('SET', id, epoch .. ' ' .. n .. ' ' .. digest)
+  redis.call('HINCRBY', KEYS[3], ARGV[at + 3], ARGV[at + 4])
+  return {epoch, n, '0', '1', '0', '0'}
+end
+
+local function receipt(at, receipts)
+  local user, e, s = ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
+  local held = redis.call('HGET', receipts, user)
+  if held then
+    local he, hs = string.match(held, '^(%d+) (%d+) ')
+    if not above(tonumber(e), tonumber(s), tonumber(he), tonumber(hs)) then
+      return {'0', '0', '1', '1', '0', '0'}
+    end
+  end
+  if length >= cap then return nil, 'full' end
+  local n = string.match(log('', ARGV[at + 6]), '%-(%d+)$')
+  local value = e .. ' ' .. s .. ' ' .. ARGV[at + 5] .. ' ' .. ARGV[at + 4]
+  redis.call('HSET', receipts, user, value)
+  redis.call('PEXPIRE', receipts, ARGV[4])
+  redis.pcall(ARGV[3], ARGV[at + 7], ARGV[at + 8])
+  return {epoch, n, '0', '1', '0', '0'}
+end
+
+local answers = {''}
+local entry, at = 0, 6 + rooms
+while at <= #ARGV do
+  entry = entry + 1
+  local op, key = ARGV[at], KEYS[3 + 2 * rooms + entry]
+  local answer, stop
+  if op == 'u' then
+    answer, stop = movement(at, key)
+  elseif op == 'r' then
+    answer, stop = receipt(at, key)
+  else
+    answer, stop = place(at, key)
+  end
+  if stop then
+    answers[1] = stop
+    break
+  end
+  answers[#answers + 1] = answer
+  at = at + arity[op]
 end
 for room, head in pairs(heads) do
   if head and head.grown and head.expiring then
-    redis.call('PERSIST', KEYS[1 + 2 * room])
     redis.call('PERSIST', KEYS[2 + 2 * room])
-    redis.call('HDEL', KEYS[1 + 2 * room], 'expiring')
+    redis.call('PERSIST', KEYS[3 + 2 * room])
+    redis.call('HDEL', KEYS[2 + 2 * room], 'expiring')
   end
 end
 return answers

@@ -1,41 +1,61 @@
 -- After the commit: remembers what is persisted, cuts log and rings, lets go of ids, tells everyone.
--- KEYS: epoch, log, then head and ring of each room, then ids, those first that were refused.
+-- KEYS: epoch, log, unsynced credits, synced, then head and ring of each room, then ids, those first
+-- that were refused.
 -- ARGV: epoch, the first log id to keep, PUBLISH or SPUBLISH, the watermark's channel, the
--- watermark, count of rooms, entries a ring keeps, ms that a room and an id are kept, then for each
--- room the epoch and seq that are persisted, then for each refused id the refusal. Idempotent;
--- never moves anything back.
+-- watermark, ms that a room and an id are kept, entries a ring keeps, the last log id that is
+-- persisted, count of rooms, count of refused ids, then for each room the epoch and seq that are
+-- persisted, then for each refused id the refusal, then for each movement of credits its log id,
+-- user and amount. Idempotent; never moves anything back.
 if is_stale() then return {'stale'} end
-local rooms, keep = tonumber(ARGV[6]), tonumber(ARGV[7])
+local room_ms, id_ms, keep = ARGV[6], ARGV[7], tonumber(ARGV[8])
+local rooms, refusals = tonumber(ARGV[10]), tonumber(ARGV[11])
 if ARGV[2] ~= '' then redis.call('XTRIM', KEYS[2], 'MINID', ARGV[2]) end
 for room = 1, rooms do
-  local head_key, ring_key = KEYS[1 + 2 * room], KEYS[2 + 2 * room]
-  local e, s = tonumber(ARGV[8 + 2 * room]), tonumber(ARGV[9 + 2 * room])
+  local head_key, ring_key = KEYS[3 + 2 * room], KEYS[4 + 2 * room]
+  local epoch, seq = ARGV[10 + 2 * room], ARGV[11 + 2 * room]
+  local e, s = tonumber(epoch), tonumber(seq)
   local held = redis.call('HMGET', head_key, 'epoch', 'seq', 'pepoch', 'pseq')
   if held[1] then
     local he, hs = tonumber(held[1]), tonumber(held[2])
     local pe, ps = tonumber(held[3]), tonumber(held[4])
     if above(e, s, pe, ps) then
       pe, ps = e, s
-      redis.call('HSET', head_key, 'pepoch', ARGV[8 + 2 * room], 'pseq', ARGV[9 + 2 * room])
+      redis.call('HSET', head_key, 'pepoch', epoch, 'pseq', seq)
     end
     -- seq goes on over epochs, so the difference counts what is not persisted.
     redis.call('XTRIM', ring_key, 'MAXLEN', '~', math.max(keep, hs - ps))
     if he == pe and hs == ps then
       redis.call('HSET', head_key, 'expiring', '1')
-      redis.call('PEXPIRE', head_key, ARGV[8])
-      redis.call('PEXPIRE', ring_key, ARGV[8])
+      redis.call('PEXPIRE', head_key, room_ms)
+      redis.call('PEXPIRE', ring_key, room_ms)
     end
   end
 end
 -- Whoever offers a refused id again is told so, and not that it stands.
-local refusals = #ARGV - 9 - 2 * rooms
-for id = 3 + 2 * rooms, #KEYS do
-  local refused = id - 2 - 2 * rooms
+local first_id = 5 + 2 * rooms
+for id = first_id, #KEYS do
+  local refused = id - first_id + 1
   if refused <= refusals then
-    redis.call('SET', KEYS[id], 'refused ' .. ARGV[9 + 2 * rooms + refused], 'PX', ARGV[9])
+    redis.call('SET', KEYS[id], 'refused ' .. ARGV[11 + 2 * rooms + refused], 'PX', id_ms)
   else
-    redis.call('PEXPIRE', KEYS[id], ARGV[9])
+    redis.call('PEXPIRE', KEYS[id], id_ms)
   end
 end
+-- Each movement is taken off once, however often it is trimmed.
+local function parts(id)
+  local epoch, n = string.match(id, '^(%d+)%-(%d+)$')
+  return tonumber(epoch), tonumber(n)
+end
+local se, sn = parts(redis.call('GET', KEYS[4]) or '0-0')
+for at = 12 + 2 * rooms + refusals, #ARGV, 3 do
+  local e, n = parts(ARGV[at])
+  if above(e, n, se, sn) then
+    local user, amount = ARGV[at + 1], ARGV[at + 2]
+    local taken = string.sub(amount, 1, 1) == '-' and string.sub(amount, 2) or '-' .. amount
+    if redis.call('HINCRBY', KEYS[3], user, taken) == 0 then redis.call('HDEL', KEYS[3], user) end
+  end
+end
+local ue, un = parts(ARGV[9])
+if above(ue, un, se, sn) then redis.call('SET', KEYS[4], ARGV[9]) end
 redis.pcall(ARGV[3], ARGV[4], ARGV[5])
 return {'', tostring(redis.call('XLEN', KEYS[2]))}

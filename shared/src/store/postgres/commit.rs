@@ -122,6 +122,7 @@ pub(super) fn wanted(rows: &[Row], thorough: bool) -> Wanted<'_> {
                 let may_insert = matches!(change.change, Change::Delete);
                 (&change.room, &change.user, &change.id, may_insert)
             }
+            Row::Receipt { .. } | Row::Credit(_) => continue,
         };
         wanted.name(room, id);
         if thorough && may_insert {
@@ -205,5 +206,7 @@ fn accepted_at(row: &Row) -> Timestamp {
     match row {
         Row::Message(message) => message.created_at,
         Row::Change(change) => change.at,
+        Row::Receipt { mark, .. } => mark.read_at,
+        Row::Credit(credit) => credit.at,
     }
 }

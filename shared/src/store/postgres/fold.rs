@@ -84,6 +84,7 @@ impl<'a> Fold<'a> {
                     Placed::Stands => fold.done.duplicates += 1,
                 },
                 Row::Change(change) => fold.done.changed += u64::from(fold.change(change)?),
+                Row::Receipt { .. } | Row::Credit(_) => {}
             }
         }
         Ok(fold)

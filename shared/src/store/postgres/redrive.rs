@@ -58,6 +58,8 @@ async fn try_once(
     let room = match row {
         Row::Message(message) => &message.room_id,
         Row::Change(change) => &change.room,
+        Row::Receipt { room, .. } => room,
+        Row::Credit(credit) => &credit.room,
     };
     let (shard, rows) = (shard_number(room.shard()), std::slice::from_ref(row));
     let wanted = wanted(rows, thorough);

@@ -55,6 +55,7 @@ pub(super) fn message(room: &RoomId, row: &Row) -> Result<Message, StoreError> {
         created_at: moment(5)?.unwrap_or_default(),
         edited_at: moment(6)?,
         deleted_at: moment(7)?,
+        credits: None,
         changed_position: change_id.is_some().then_some(changed_position),
         change_id,
         position: Some(position(row.try_get(8)?, row.try_get(9)?)),

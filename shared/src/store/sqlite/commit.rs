@@ -51,6 +51,8 @@ fn accepted_at(row: &Row) -> Timestamp {
     match row {
         Row::Message(message) => message.created_at,
         Row::Change(change) => change.at,
+        Row::Receipt { mark, .. } => mark.read_at,
+        Row::Credit(credit) => credit.at,
     }
 }
 
@@ -62,6 +64,7 @@ fn store(connection: &Connection, row: &Row, done: &mut Committed) -> Result<(),
             Placed::Stands => done.duplicates += 1,
         },
         Row::Change(change) => done.changed += u64::from(change::store(connection, change)?),
+        Row::Receipt { .. } | Row::Credit(_) => {}
     }
     Ok(())
 }

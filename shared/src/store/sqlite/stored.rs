@@ -49,6 +49,7 @@ pub(super) fn message(room: &RoomId, row: &Row<'_>) -> Result<Message, Error> {
         created_at: Timestamp(row.get(5)?),
         edited_at: row.get::<_, Option<i64>>(6)?.map(Timestamp),
         deleted_at: row.get::<_, Option<i64>>(7)?.map(Timestamp),
+        credits: None,
         changed_position: change_id.is_some().then_some(changed_position),
         change_id,
         position: Some(Position::new(row.get(8)?, row.get(9)?)),

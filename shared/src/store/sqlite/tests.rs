@@ -40,6 +40,7 @@ fn message(name: &str, id: &str, seq: u64) -> Message {
         created_at: Timestamp(1_700_000_000_000),
         edited_at: None,
         deleted_at: None,
+        credits: None,
         changed_position: None,
         change_id: None,
         position: Some(Position::new(1, seq)),

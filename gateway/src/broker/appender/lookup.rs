@@ -1,0 +1,47 @@
+//! Whether what is offered stands in the database already, each kind where it would stand.
+
+use shared::contract::envelope::{EntryKind, Envelope};
+use shared::contract::id::MessageId;
+use shared::contract::position::Position;
+use shared::store::{Identity, Store, StoreError};
+
+/// Where each of the entries stands, in their order. Receipts are compared and never looked up; a
+/// movement of credits has no place in a room, and stands at [`Position::ZERO`].
+pub(super) async fn stored(
+    store: &dyn Store,
+    asked: &[&Envelope],
+) -> Result<Vec<Option<Position>>, StoreError> {
+    let mut found = vec![None; asked.len()];
+    let messages = places(asked, |kind| kind == EntryKind::Message);
+    if !messages.is_empty() {
+        let answers = store.find(&identities(asked, &messages)).await?;
+        messages.iter().zip(answers).for_each(|(place, answer)| found[*place] = answer);
+    }
+    let changes = places(asked, |kind| matches!(kind, EntryKind::Edit | EntryKind::Delete));
+    if !changes.is_empty() {
+        let answers = store.find_changes(&identities(asked, &changes)).await?;
+        changes.iter().zip(answers).for_each(|(place, answer)| found[*place] = answer);
+    }
+    let credits = places(asked, |kind| kind == EntryKind::Usage);
+    if !credits.is_empty() {
+        let ids: Vec<MessageId> = credits.iter().map(|place| asked[*place].id.clone()).collect();
+        let answers = store.find_credits(&ids).await?;
+        for (place, stands) in credits.iter().zip(answers) {
+            found[*place] = stands.then_some(Position::ZERO);
+        }
+    }
+    Ok(found)
+}
+
+fn places(asked: &[&Envelope], wanted: fn(EntryKind) -> bool) -> Vec<usize> {
+    (0..asked.len()).filter(|place| wanted(asked[*place].kind)).collect()
+}
+
+fn identities(asked: &[&Envelope], places: &[usize]) -> Vec<Identity> {
+    let identity = |place: &usize| Identity {
+        room: asked[*place].room.clone(),
+        user: asked[*place].user.clone(),
+        id: asked[*place].key().clone(),
+    };
+    places.iter().map(identity).collect()
+}

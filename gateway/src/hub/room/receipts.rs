@@ -1,0 +1,17 @@
+//! How far each user has read a room.
+
+use shared::contract::id::RoomId;
+use shared::contract::signal::ReadMark;
+
+use crate::frame::Frame;
+
+/// The board of one room.
+#[derive(Debug, Default)]
+pub(super) struct Board {}
+
+impl Board {
+    /// Takes a signal; gives what members are told of it, if anything.
+    pub(super) fn apply(&mut self, _room: &RoomId, _mark: ReadMark) -> Option<Frame> {
+        None
+    }
+}

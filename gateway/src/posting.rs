@@ -1,0 +1,150 @@
+//! From what somebody says to an entry in line for the log; whoever asked for it, over a socket or
+//! over HTTP, checks first who may.
+
+use bytes::Bytes;
+use shared::contract::credit::{CreditEntry, CreditKind, event_id};
+use shared::contract::envelope::{EntryKind, Envelope};
+use shared::contract::id::{MessageId, RoomId, UserId};
+use shared::contract::message::{Message, MessageType, Metadata};
+use shared::contract::protocol::{Attached, Durability};
+use shared::contract::refusal::{Refusal, RefusalCode};
+use shared::contract::timestamp::Timestamp;
+use shared::log::Append;
+use shared::store::Identity;
+use tokio::sync::oneshot;
+use uuid::Uuid;
+
+use crate::broker::appender::Outcome;
+use crate::broker::{Answer, Place};
+use crate::codec;
+use crate::node::Node;
+
+/// The name space of content digests; chosen once.
+const DIGEST: Uuid = Uuid::from_u128(0x2f7a_91c4_63de_5b1f_8c0e_524f_4f4d_4331);
+
+/// A message that was checked and is to be said.
+#[derive(Debug)]
+pub(crate) struct Draft {
+    pub(crate) room: RoomId,
+    pub(crate) id: MessageId,
+    /// The sender.
+    pub(crate) user: UserId,
+    pub(crate) kind: MessageType,
+    pub(crate) content: String,
+    pub(crate) metadata: Metadata,
+    pub(crate) cost: Option<Charge>,
+}
+
+/// What a message costs, and whom.
+#[derive(Debug)]
+pub(crate) struct Charge {
+    pub(crate) user: UserId,
+    pub(crate) amount: u64,
+    pub(crate) metadata: Attached,
+}
+
+/// Puts a message in line.
+pub(crate) fn post(node: &Node, draft: Draft) -> Result<oneshot::Receiver<Outcome>, Refusal> {
+    let accepted_at = Timestamp(node.clock.now_ms());
+    let Draft { room, id, user, kind, content, metadata, cost } = draft;
+    let digest = digest(&[
+        kind.as_str(),
+        &content,
+        metadata.as_str(),
+        &cost.as_ref().map_or(String::new(), |charge| format!("{} {}", charge.user, charge.amount)),
+    ]);
+    let message = Message {
+        room_id: room.clone(),
+        id: id.clone(),
+        user_id: user.clone(),
+        kind,
+        content,
+        metadata,
+        created_at: accepted_at,
+        edited_at: None,
+        deleted_at: None,
+        credits: cost.as_ref().map(|charge| charge.amount),
+        changed_position: None,
+        change_id: None,
+        position: None,
+    };
+    let cost = cost.map(|charge| usage(&message, charge));
+    let envelope = Envelope {
+        kind: EntryKind::Message,
+        room,
+        user,
+        id,
+        change_id: None,
+        accepted_at,
+        body: Bytes::from(codec::json(&message)),
+    };
+    node.appender.append(Append { envelope, digest, cost, author: None })
+}
+
+/// The movement of credits that goes with a message.
+fn usage(message: &Message, charge: Charge) -> Envelope {
+    let Message { room_id, id, user_id, created_at, .. } = message;
+    let Charge { user, amount, metadata } = charge;
+    let kind = CreditKind::Usage;
+    let entry =
+        CreditEntry { amount: kind.signed(amount), kind, message_id: Some(id.clone()), metadata };
+    Envelope {
+        kind: EntryKind::Usage,
+        room: room_id.clone(),
+        user,
+        id: event_id(room_id, user_id, id, kind),
+        change_id: None,
+        accepted_at: *created_at,
+        body: Bytes::from(codec::json(&entry)),
+    }
+}
+
+/// What became of a message that was put in line.
+pub(crate) async fn settled(node: &Node, outcome: oneshot::Receiver<Outcome>) -> Outcome {
+    let outcome = outcome.await.unwrap_or_else(|_| Err(leaving()));
+    if outcome.as_ref().is_ok_and(|place| !place.duplicate) {
+        node.metrics.messages_in_total.inc();
+    }
+    outcome
+}
+
+/// Where an id stands, in the log's memory or in the database.
+pub(crate) async fn known(node: &Node, identity: Identity) -> Result<Option<Place>, Refusal> {
+    match node.broker.known(&identity).await.map_err(|_| away())? {
+        Some(Answer::Placed(place)) => return Ok(Some(place)),
+        Some(Answer::Rejected(refusal)) => return Err(refusal),
+        Some(Answer::Conflict) | None => {}
+    }
+    let found = node.store.find(&[identity]).await.map_err(|_| away())?;
+    Ok(found.into_iter().next().flatten().map(|position| Place {
+        position,
+        duplicate: true,
+        persisted: true,
+        durability: Durability::Store,
+    }))
+}
+
+/// Something that is needed for it does not answer now.
+pub(crate) fn away() -> Refusal {
+    Refusal::new(RefusalCode::Unavailable, "try again").retry_after_ms(1000)
+}
+
+/// A `UUIDv7` by the node's clock.
+pub(crate) fn new_id(now_ms: i64) -> MessageId {
+    let now_ms = u64::try_from(now_ms).unwrap_or(0);
+    let nanos = u32::try_from(now_ms % 1000).unwrap_or(0) * 1_000_000;
+    let time = uuid::Timestamp::from_unix(uuid::NoContext, now_ms / 1000, nanos);
+    MessageId::from_uuid(Uuid::new_v7(time))
+}
+
+/// What tells one content from another under the same id.
+pub(crate) fn digest(parts: &[&str]) -> Uuid {
+    // Lengths make the text unambiguous.
+    let text: String = parts.iter().map(|part| format!("{} {part}", part.len())).collect();
+    Uuid::new_v5(&DIGEST, text.as_bytes())
+}
+
+fn leaving() -> Refusal {
+    let text = "the node is leaving; offer it again under the same id";
+    Refusal::new(RefusalCode::Unavailable, text).retry_after_ms(1000)
+}

@@ -1,0 +1,93 @@
+//! One entry as the append script takes it.
+
+use redis::ScriptInvocation;
+
+use super::answer::MalformedAnswer;
+use crate::contract::credit::CreditEntry;
+use crate::contract::envelope::{EntryKind, Envelope};
+use crate::contract::id::{MessageId, RoomId, UserId};
+use crate::contract::keys;
+use crate::contract::position::Position;
+use crate::contract::signal::{ReadMark, RoomSignal, Signal};
+use crate::contract::timestamp::Timestamp;
+use crate::log::{Append, LogError};
+
+/// An entry whose body is not of its kind.
+#[derive(Debug, thiserror::Error)]
+#[error("the entry's body is not of its kind")]
+struct MalformedBody(#[from] serde_json::Error);
+
+impl From<MalformedBody> for LogError {
+    fn from(error: MalformedBody) -> LogError {
+        LogError::Unavailable(Box::new(error))
+    }
+}
+
+/// Adds an entry's key and arguments; `rooms` are those of the call, sorted.
+pub(super) fn put(
+    call: &mut ScriptInvocation<'_>,
+    entry: &Append,
+    rooms: &[&RoomId],
+) -> Result<(), LogError> {
+    let Append { envelope, digest, cost, .. } = entry;
+    let digest = digest.as_bytes().as_slice();
+    match envelope.kind {
+        EntryKind::Receipt => return put_receipt(call, envelope),
+        EntryKind::Usage => {
+            call.key(keys::id(&envelope.room, &envelope.user, envelope.key()));
+            call.arg("u").arg(digest).arg(encode(envelope));
+            call.arg(envelope.user.as_str()).arg(amount(envelope)?);
+        }
+        EntryKind::Message
+        | EntryKind::Edit
+        | EntryKind::Delete
+        | EntryKind::Void
+        | EntryKind::Removal => {
+            call.key(keys::id(&envelope.room, &envelope.user, envelope.key()));
+            let place = rooms.binary_search(&&envelope.room).unwrap_or_else(|place| place);
+            call.arg(if cost.is_some() { "c" } else { "m" });
+            call.arg(place + 1).arg(digest).arg(encode(envelope));
+            if let Some(cost) = cost {
+                call.arg(encode(cost)).arg(cost.user.as_str()).arg(amount(cost)?);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn put_receipt(call: &mut ScriptInvocation<'_>, envelope: &Envelope) -> Result<(), LogError> {
+    let mark: ReadMark = serde_json::from_slice(&envelope.body).map_err(MalformedBody)?;
+    let signal =
+        Signal::Room { room: envelope.room.clone(), what: RoomSignal::Receipt(mark.clone()) };
+    call.key(keys::receipts(&envelope.room));
+    call.arg("r").arg(mark.user.as_str()).arg(mark.position.epoch).arg(mark.position.seq);
+    call.arg(mark.message_id.as_ref().map_or("", MessageId::as_str)).arg(mark.read_at.0);
+    call.arg(encode(envelope)).arg(keys::channel(&envelope.room));
+    call.arg(serde_json::to_vec(&signal).map_err(MalformedBody)?);
+    Ok(())
+}
+
+/// What the append script keeps of a receipt: epoch, seq, when, and the message, which is last
+/// because it may be empty.
+pub(super) fn read_mark(user: &str, value: &str) -> Result<ReadMark, MalformedAnswer> {
+    let mut parts = value.splitn(4, ' ');
+    let mut next = || parts.next().ok_or(MalformedAnswer);
+    let number = |text: &str| text.parse::<u64>().map_err(|_| MalformedAnswer);
+    let position = Position::new(number(next()?)?, number(next()?)?);
+    let read_at = Timestamp(next()?.parse().map_err(|_| MalformedAnswer)?);
+    Ok(ReadMark {
+        user: UserId::parse(user).map_err(|_| MalformedAnswer)?,
+        position,
+        message_id: MessageId::parse(next()?).ok(),
+        read_at,
+    })
+}
+
+fn encode(envelope: &Envelope) -> Vec<u8> {
+    envelope.encode().expect("a checked message fits in an envelope")
+}
+
+fn amount(usage: &Envelope) -> Result<i64, LogError> {
+    let entry: CreditEntry = serde_json::from_slice(&usage.body).map_err(MalformedBody)?;
+    Ok(entry.amount)
+}

@@ -1,0 +1,43 @@
+//! Taking messages out of the database, by age or for a person's or a room's sake.
+
+use async_trait::async_trait;
+
+use super::StoreError;
+use crate::contract::id::{RoomId, UserId};
+use crate::contract::timestamp::Timestamp;
+
+/// Whose messages are erased.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Erased {
+    /// What somebody sent, in whatever room.
+    User(UserId),
+    /// What stands in a room.
+    Room(RoomId),
+}
+
+/// What one step of an erasure did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ErasedStep {
+    /// Messages that have no content any more.
+    pub messages: u64,
+    /// The rooms they stand in, each once.
+    pub rooms: Vec<RoomId>,
+    /// Whether there may be more.
+    pub more: bool,
+}
+
+/// Erases and expires.
+#[async_trait]
+pub trait Erasure: Send + Sync + 'static {
+    /// Takes content and metadata out of at most `limit` messages and marks them deleted, and drops
+    /// dead letters of the same; every place in the order stays taken, every id stays known.
+    async fn erase(&self, whose: &Erased, limit: u32) -> Result<ErasedStep, StoreError> {
+        Err(super::unbuilt())
+    }
+
+    /// Removes at most `limit` rows of messages accepted before `before`, oldest first; says how
+    /// many. The newest message of a room is kept, so that its order goes on from there.
+    async fn expire(&self, before: Timestamp, limit: u32) -> Result<u64, StoreError> {
+        Err(super::unbuilt())
+    }
+}
