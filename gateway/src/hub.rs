@@ -213,9 +213,10 @@ impl Hub {
             other => return Ok(other),
         }
         let floor = room.floor();
-        let Messages { messages, more } =
+        let older =
             self.parts.sources.messages_before(&room.id, floor.next(), joiner.limit).await?;
-        Ok(room.join_latest(joiner.clone(), Some((floor, &messages, more)), reply))
+        let Messages { messages, more } = &*older;
+        Ok(room.join_latest(joiner.clone(), Some((floor, messages, *more)), reply))
     }
 
     /// The page of messages below `before`, or above `after`.
@@ -227,7 +228,10 @@ impl Hub {
     ) -> Result<Messages, Refusal> {
         let sources = &self.parts.sources;
         let (read, from_back) = match bound {
-            Bound::Before(before) => (sources.messages_before(id, before, limit).await, true),
+            Bound::Before(before) => {
+                let page = sources.messages_before(id, before, limit).await;
+                (page.map(Arc::unwrap_or_clone), true)
+            }
             Bound::After(after) => (sources.messages_after(id, after, limit).await, false),
         };
         let mut page = read.map_err(|failure| {

@@ -31,7 +31,7 @@ use crate::config::Settings;
 use crate::connections::Connections;
 use crate::handshake::AllowedOrigins;
 use crate::http;
-use crate::hub::sources::Sources;
+use crate::hub::sources::{SourceFlights, Sources};
 use crate::hub::{self, Hub};
 use crate::metrics::Metrics;
 use crate::node::Node;
@@ -208,7 +208,12 @@ fn node(
     });
     let hub = Hub::new(hub::Parts {
         broker: Arc::clone(broker),
-        sources: Sources { log: Arc::clone(log), store: Arc::clone(store), epochs },
+        sources: Sources {
+            log: Arc::clone(log),
+            store: Arc::clone(store),
+            epochs,
+            flights: SourceFlights::default(),
+        },
         metrics: Arc::clone(&metrics),
         empty: tokio::sync::Notify::new(),
     });

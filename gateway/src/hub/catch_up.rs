@@ -45,7 +45,7 @@ async fn read(
     room: &Room,
     cursor: &Cursor,
     verified: bool,
-) -> Result<Option<Vec<Logged>>, SourceError> {
+) -> Result<Option<Arc<Vec<Logged>>>, SourceError> {
     let sources = &room.parts.sources;
     if !verified && !sources.can_resume(&room.id, cursor).await? {
         return Ok(None);

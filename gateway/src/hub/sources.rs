@@ -1,5 +1,7 @@
 //! Reading a room back: its ring first, then the database below the ring.
 
+mod flights;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -13,6 +15,7 @@ use shared::epoch::EpochError;
 use shared::log::{Hydration, Log, LogError, RingEntry, RoomPage};
 use shared::store::{Store, StoreError};
 
+use self::flights::Flights;
 use super::logged::{Cursor, Logged};
 use super::recent::Recent;
 use crate::broker::epochs::Epochs;
@@ -58,7 +61,7 @@ pub(crate) struct Refill {
 }
 
 /// A page of messages as JSON, oldest first.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Messages {
     pub(crate) messages: Vec<Bytes>,
     /// There are more on the side that was asked for.
@@ -70,6 +73,15 @@ pub(crate) struct Sources {
     pub(crate) log: Arc<dyn Log>,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) epochs: Arc<Epochs>,
+    pub(crate) flights: SourceFlights,
+}
+
+/// What is read once for all who ask for it together.
+#[derive(Debug, Default)]
+pub(crate) struct SourceFlights {
+    resumable: Flights<(RoomId, Cursor), bool>,
+    after: Flights<(RoomId, Position, u32), Arc<Vec<Logged>>>,
+    before: Flights<(RoomId, Position, u32), Arc<Messages>>,
 }
 
 impl std::fmt::Debug for Sources {
@@ -166,12 +178,18 @@ impl Sources {
         Ok(Refill { recent, last, head: tail.head, persisted: tail.persisted })
     }
 
-    /// Whether the cursor's entry is in the ring or in the database, and not too long ago.
+    /// Whether the cursor's entry is in the ring or in the database, and not too long ago; one
+    /// reading for all who ask together, as are the pages below.
     pub(crate) async fn can_resume(
         &self,
         room: &RoomId,
         cursor: &Cursor,
     ) -> Result<bool, SourceError> {
+        let key = (room.clone(), cursor.clone());
+        self.flights.resumable.share(key, self.look_for(room, cursor)).await
+    }
+
+    async fn look_for(&self, room: &RoomId, cursor: &Cursor) -> Result<bool, SourceError> {
         let Cursor { position, key } = cursor;
         let before = Position::new(position.epoch, position.seq.saturating_sub(1));
         let page = self.ring(room, before, 1).await?;
@@ -201,6 +219,16 @@ impl Sources {
         room: &RoomId,
         after: Position,
         limit: u32,
+    ) -> Result<Arc<Vec<Logged>>, SourceError> {
+        let read = async { self.read_after(room, after, limit).await.map(Arc::new) };
+        self.flights.after.share((room.clone(), after, limit), read).await
+    }
+
+    async fn read_after(
+        &self,
+        room: &RoomId,
+        after: Position,
+        limit: u32,
     ) -> Result<Vec<Logged>, SourceError> {
         let page = self.ring(room, after, limit as usize).await?;
         let ring = logged(&page.entries)?;
@@ -223,6 +251,16 @@ impl Sources {
 
     /// The last `limit` messages below a position.
     pub(crate) async fn messages_before(
+        &self,
+        room: &RoomId,
+        before: Position,
+        limit: u32,
+    ) -> Result<Arc<Messages>, SourceError> {
+        let read = async { self.read_before(room, before, limit).await.map(Arc::new) };
+        self.flights.before.share((room.clone(), before, limit), read).await
+    }
+
+    async fn read_before(
         &self,
         room: &RoomId,
         before: Position,
