@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use shared::process::settings::{Millis, Problem, Secret};
 use shared::process::telemetry::{LogFilter, LogFormat};
 
+use crate::api_keys::ApiKeys;
 use crate::handshake::AllowedOrigins;
 
 shared::settings! {
@@ -36,6 +37,9 @@ shared::settings! {
         app_url: Option<String> = "", env "NEXT_PUBLIC_APP_URL";
         /// Further origins that may open connections, with commas between.
         allowed_origins: Vec<String> = "", env "ROOMCAST_ALLOWED_ORIGINS";
+        /// SHA-256 digests of the keys that open the API, in hexadecimal, with commas between;
+        /// without any the API is closed, except in the development mode.
+        api_keys: Vec<String> = "", env "ROOMCAST_API_KEYS";
         /// Most connections at a time; more are answered 503.
         connections_max: usize = "20000" in 1..=1000000, env "ROOMCAST_CONNECTIONS_MAX";
         /// Most rooms that one user may be in on a node.
@@ -127,6 +131,9 @@ impl Settings {
         if self.connection_timeout_ms.0 <= self.heartbeat_interval_ms.0 {
             let text = "has to be longer than ROOMCAST_HEARTBEAT_INTERVAL_MS";
             problems.push(Problem::new("ROOMCAST_CONNECTION_TIMEOUT_MS", text));
+        }
+        if let Err(error) = ApiKeys::parse(&self.api_keys) {
+            problems.push(Problem::new("ROOMCAST_API_KEYS", error.to_string()));
         }
         let named = |name| move |entry| (name, entry);
         let app_url = self.app_url.iter().map(named("NEXT_PUBLIC_APP_URL"));

@@ -24,3 +24,4 @@ mod auth;
 mod metrics;
 pub mod config;
 mod handshake;
+pub mod api_keys;

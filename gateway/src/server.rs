@@ -21,9 +21,11 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use self::backend::{Backend, Worker};
+use crate::api_keys::ApiKeys;
 use crate::auth::Authenticator;
 use crate::broker::appender::{self, Appender};
 use crate::broker::epochs::Epochs;
@@ -164,7 +166,7 @@ impl Server {
         self.node.leaving.cancel();
         let node = &self.node;
         let finished = tokio::time::timeout(patience, async {
-            while node.connections.len() > 0 {
+            while node.connections.len() > 0 || !node.exchanges.is_empty() {
                 tokio::time::sleep(LEAVE_POLL).await;
             }
             if let Some(Worker { task, stop, .. }) = self.worker {
@@ -196,6 +198,10 @@ fn node(
     let origins = AllowedOrigins::parse(settings.origins()).map_err(|error| {
         StartError::Setting { setting: "ROOMCAST_ALLOWED_ORIGINS", source: Box::new(error) }
     })?;
+    let api_keys = ApiKeys::parse(&settings.api_keys).map_err(|error| StartError::Setting {
+        setting: "ROOMCAST_API_KEYS",
+        source: Box::new(error),
+    })?;
     let Backend { log, store, broker, .. } = backend;
     let epochs = Arc::new(Epochs::new(Arc::clone(log), Arc::clone(store)));
     let appender = Appender::start(&appender::Parts {
@@ -214,9 +220,11 @@ fn node(
     });
     Ok(Node {
         authenticator: Authenticator::new(settings.jwt_secret.as_ref(), settings.is_dev()),
+        api_keys,
         origins,
         clock,
         connections: Connections::new(),
+        exchanges: TaskTracker::new(),
         roster: Arc::new(Roster::default()),
         leaving: CancellationToken::new(),
         settings,
