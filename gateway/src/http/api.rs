@@ -72,6 +72,7 @@ async fn perform(
         Operation::Publish => messages::publish(node, asked).await,
         Operation::PublishBatch => messages::publish_batch(node, asked).await,
         Operation::History => reading::history(node, asked).await,
+        Operation::Stream => reading::stream(node, asked).await,
         _ => Err(Problem::no_route()),
     }
 }
