@@ -62,6 +62,22 @@ impl Identity {
     pub(crate) fn may_send(&self, kind: MessageType) -> bool {
         self.anything || self.role.may_send(kind)
     }
+
+    /// Whether this one may say what others have used up.
+    pub(crate) fn may_track(&self) -> bool {
+        matches!(self.role, Role::Assistant | Role::Service)
+    }
+
+    /// Whether this is the application's backend.
+    pub(crate) fn is_service(&self) -> bool {
+        self.role == Role::Service
+    }
+
+    /// Whether what this one does is counted: the application's backend speaks for many, but
+    /// anybody may be it in the development mode.
+    pub(crate) fn is_limited(&self) -> bool {
+        self.anything || self.role != Role::Service
+    }
 }
 
 /// Whether a text is what the pattern says, `*` standing for any run of characters.

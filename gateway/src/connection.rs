@@ -93,6 +93,8 @@ async fn talk(
         },
     };
     handle.queue.push(welcome(node, handle, &identity));
+    node.connections.identify(handle, &identity.user);
+    node.limiter.learn(&identity);
     let mut session = Session::new(identity, Arc::clone(handle));
     loop {
         let next = async {

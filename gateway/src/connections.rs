@@ -1,10 +1,11 @@
 //! Every connection of this node, and the one timer that looks after all of them.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use dashmap::DashMap;
+use shared::contract::id::UserId;
 use shared::contract::refusal::CloseReason;
 use tokio::time::{Instant, MissedTickBehavior};
 
@@ -17,6 +18,8 @@ use crate::send_queue::SendQueue;
 pub(crate) struct Connections {
     next: AtomicU64,
     open: DashMap<u64, Arc<Handle>>,
+    /// Of those who have said who they are.
+    by_user: DashMap<UserId, Vec<Arc<Handle>>>,
     began: Instant,
 }
 
@@ -30,12 +33,15 @@ pub(crate) struct Handle {
     /// When its client last showed life, in milliseconds since the node began.
     heard_ms: AtomicU64,
     pinged_ms: AtomicU64,
+    /// Whose it is, once that is proven.
+    user: OnceLock<UserId>,
 }
 
 impl Connections {
     pub(crate) fn new() -> Connections {
         let began = Instant::now();
-        Connections { next: AtomicU64::new(1), open: DashMap::new(), began }
+        let (open, by_user) = (DashMap::new(), DashMap::new());
+        Connections { next: AtomicU64::new(1), open, by_user, began }
     }
 
     fn now_ms(&self) -> u64 {
@@ -51,13 +57,38 @@ impl Connections {
             queue: Arc::new(SendQueue::default()),
             heard_ms: AtomicU64::new(now_ms),
             pinged_ms: AtomicU64::new(now_ms),
+            user: OnceLock::new(),
         });
         self.open.insert(number, Arc::clone(&handle));
         handle
     }
 
+    /// Whose connection it is; said once, at the latest before [`Connections::close`].
+    pub(crate) fn identify(&self, handle: &Arc<Handle>, user: &UserId) {
+        if handle.user.set(user.clone()).is_ok() {
+            self.by_user.entry(user.clone()).or_default().push(Arc::clone(handle));
+        }
+    }
+
     pub(crate) fn close(&self, handle: &Handle) {
         self.open.remove(&handle.number);
+        if let Some(user) = handle.user.get() {
+            self.by_user.remove_if_mut(user, |_, handles| {
+                handles.retain(|other| other.number != handle.number);
+                handles.is_empty()
+            });
+        }
+    }
+
+    /// Whether a user has a connection.
+    pub(crate) fn has(&self, user: &UserId) -> bool {
+        self.by_user.contains_key(user)
+    }
+
+    /// The connections of a user.
+    pub(crate) fn of(&self, user: &UserId) -> Vec<Arc<Handle>> {
+        // The guard ends with the statement.
+        self.by_user.get(user).map(|handles| handles.clone()).unwrap_or_default()
     }
 
     /// How many are open.

@@ -16,6 +16,7 @@ use super::StartError;
 use super::backend::Backend;
 use crate::broker::redis::RedisBroker;
 use crate::config::Settings;
+use crate::rate_limit::redis::RedisCounts;
 
 /// Names both servers and begins to look after them; nothing is waited for.
 pub(super) fn start(
@@ -52,6 +53,7 @@ pub(super) fn start(
         attendants: vec![tokio::spawn(attended)],
         worker: None,
         redis: Some(Arc::clone(connection.health())),
+        counts: Some(RedisCounts::new(connection)),
         fatal,
     })
 }

@@ -32,6 +32,16 @@ pub const PRESENCE_LISTED_MAX: usize = 500;
 /// How long the receipts of a room are remembered beside its log, in milliseconds.
 pub const RECEIPT_MEMORY_MS: i64 = 24 * 60 * 60 * 1000;
 
+/// The window within which what a user does is counted, in milliseconds.
+pub const RATE_WINDOW_MS: i64 = 60_000;
+
+/// Users whose counts a node keeps at a time; of more, the fleet's count is the only one.
+pub const RATED_USERS_MAX: usize = 100_000;
+
+/// What a node takes from the fleet's count at a time: one part in so many of the limit, at least
+/// one. Two nodes that share a user cannot use it up to the last one, and stay below it.
+pub const RATE_PORTIONS: u32 = 100;
+
 /// Longest token in an `auth` command or a header, in bytes.
 pub const TOKEN_BYTES_MAX: usize = 8 * 1024;
 
