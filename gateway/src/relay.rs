@@ -7,6 +7,7 @@ use shared::log::Delivery;
 use tokio::sync::mpsc;
 
 use crate::node::Node;
+use crate::proof;
 
 /// Hands on what the broker delivers, until the broker is gone.
 pub(crate) async fn run(node: Arc<Node>, mut deliveries: mpsc::Receiver<Delivery>) {
@@ -14,19 +15,19 @@ pub(crate) async fn run(node: Arc<Node>, mut deliveries: mpsc::Receiver<Delivery
         match &delivery {
             Delivery::Watermark(watermark) => node.appender.release(watermark),
             Delivery::Signal(Signal::Nodes(signal)) => heed(&node, signal),
-            Delivery::Signal(Signal::Room { .. }) | Delivery::Entry(_) | Delivery::Gap => {}
+            // A signal may have been among what was missed.
+            Delivery::Gap => node.revocations.wake(),
+            Delivery::Signal(Signal::Room { .. }) | Delivery::Entry(_) => {}
         }
         node.hub.take(delivery);
     }
 }
 
 /// What every node has to know.
-fn heed(_node: &Arc<Node>, signal: &NodeSignal) {
+fn heed(node: &Arc<Node>, signal: &NodeSignal) {
     match signal {
-        NodeSignal::Disconnect { .. }
-        | NodeSignal::Revoked
-        | NodeSignal::Blocked { .. }
-        | NodeSignal::Erased { .. }
-        | NodeSignal::Reaped { .. } => {}
+        NodeSignal::Disconnect { user } => proof::cut(node, user),
+        NodeSignal::Revoked => node.revocations.wake(),
+        NodeSignal::Blocked { .. } | NodeSignal::Erased { .. } | NodeSignal::Reaped { .. } => {}
     }
 }
