@@ -7,6 +7,7 @@ use shared::process::error_chain::error_chain;
 use shared::process::settings::{Millis, Problem, Secret};
 use shared::process::telemetry::{LogFilter, LogFormat};
 
+use crate::api_keys::ApiKeys;
 use crate::auth::{Authenticator, Trust};
 use crate::client_address::{NetworkError, TrustedProxies};
 use crate::handshake::AllowedOrigins;
@@ -48,6 +49,9 @@ shared::settings! {
         app_url: Option<String> = "", env "NEXT_PUBLIC_APP_URL";
         /// Further origins that may open connections, with commas between.
         allowed_origins: Vec<String> = "", env "ROOMCAST_ALLOWED_ORIGINS";
+        /// SHA-256 digests of the keys that open the API, in hexadecimal, with commas between;
+        /// without any the API is closed, except in the development mode.
+        api_keys: Vec<String> = "", env "ROOMCAST_API_KEYS";
         /// Most connections at a time; more are answered 503.
         connections_max: usize = "20000" in 1..=1000000, env "ROOMCAST_CONNECTIONS_MAX";
         /// Most connections from one address (of IPv6, one /64 network); more are answered 429, and
@@ -165,6 +169,9 @@ impl Settings {
             problems.push(Problem::new("ROOMCAST_CONNECTION_TIMEOUT_MS", text));
         }
         problems.extend(self.trust_problems());
+        if let Err(error) = ApiKeys::parse(&self.api_keys) {
+            problems.push(Problem::new("ROOMCAST_API_KEYS", error.to_string()));
+        }
         let named = |name| move |entry| (name, entry);
         let app_url = self.app_url.iter().map(named("NEXT_PUBLIC_APP_URL"));
         let listed = self.allowed_origins.iter().map(named("ROOMCAST_ALLOWED_ORIGINS"));

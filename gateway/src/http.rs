@@ -1,11 +1,13 @@
-//! What a node answers over HTTP: the page, the WebSocket.
+//! What a node answers over HTTP: the page, the WebSocket, the API.
 //!
 //! | route | answer |
 //! |---|---|
 //! | `GET /` | the page to chat in |
 //! | `GET /assets/…` | its style and script |
 //! | `GET /ws` | the native protocol, see `PROTOCOL.md` |
+//! | `/api/…` | the API of the application's backend, see `docs/API.md` |
 
+mod api;
 mod assets;
 mod upgrade;
 mod credentials;
@@ -32,6 +34,8 @@ pub(crate) type Answer = Response<Full<Bytes>>;
 
 /// Serves one TCP connection; where it is upgraded, it goes on as a [`crate::connection`].
 pub(crate) async fn serve(socket: TcpStream, peer: SocketAddr, node: Arc<Node>) {
+    // A node that leaves waits for the answers under way.
+    let _under_way = node.exchanges.token();
     let leaving = node.leaving.clone();
     let service = service_fn(move |request| {
         let node = Arc::clone(&node);
@@ -60,6 +64,9 @@ pub(crate) async fn serve(socket: TcpStream, peer: SocketAddr, node: Arc<Node>) 
 async fn route(request: Request<Incoming>, peer: SocketAddr, node: &Arc<Node>) -> Answer {
     match request.uri().path() {
         "/ws" => upgrade::answer(request, peer, node).await,
+        path if path == api::PREFIX || path.starts_with("/api/") => {
+            api::answer(request, node).await
+        }
         path => assets::answer(request.method(), path),
     }
 }

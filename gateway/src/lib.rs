@@ -27,3 +27,4 @@ pub mod config;
 mod auth;
 mod client_address;
 mod handshake;
+pub mod api_keys;

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use shared::process::clock::Clock;
 use shared::store::Store;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
+use crate::api_keys::ApiKeys;
 use crate::auth::{Authenticator, Revocations, Vault};
 use crate::broker::Broker;
 use crate::broker::appender::Appender;
@@ -27,6 +29,8 @@ pub(crate) struct Node {
     pub(crate) metrics: Arc<Metrics>,
     /// Who is asking.
     pub(crate) authenticator: Authenticator,
+    /// Which programs may use the API.
+    pub(crate) api_keys: ApiKeys,
     /// Which proofs hold no longer.
     pub(crate) revocations: Revocations,
     /// Proofs that were given out here, or anywhere in the cluster.
@@ -39,6 +43,8 @@ pub(crate) struct Node {
     pub(crate) origins: AllowedOrigins,
     /// Its sockets.
     pub(crate) connections: Connections,
+    /// Its other TCP connections, those that speak HTTP.
+    pub(crate) exchanges: TaskTracker,
     /// Who is in how many rooms.
     pub(crate) roster: Arc<Roster>,
     /// Its rooms.

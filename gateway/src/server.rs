@@ -21,9 +21,11 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use self::backend::{Backend, Worker};
+use crate::api_keys::ApiKeys;
 use crate::auth::{Authenticator, Revocations, TrustError};
 use crate::broker::appender::{self, Appender};
 use crate::broker::epochs::Epochs;
@@ -168,7 +170,7 @@ impl Server {
         self.node.leaving.cancel();
         let node = &self.node;
         let finished = tokio::time::timeout(patience, async {
-            while node.connections.len() > 0 {
+            while node.connections.len() > 0 || !node.exchanges.is_empty() {
                 tokio::time::sleep(LEAVE_POLL).await;
             }
             if let Some(Worker { task, stop, .. }) = self.worker {
@@ -209,6 +211,8 @@ fn node(
             };
             unusable(setting, error)
         })?;
+    let api_keys = ApiKeys::parse(&settings.api_keys)
+        .map_err(|error| unusable("ROOMCAST_API_KEYS", error))?;
     let Backend { log, store, broker, vault, .. } = backend;
     let epochs = Arc::new(Epochs::new(Arc::clone(log), Arc::clone(store)));
     let appender = Appender::start(&appender::Parts {
@@ -226,6 +230,7 @@ fn node(
         empty: tokio::sync::Notify::new(),
     });
     Ok(Node {
+        api_keys,
         authenticator,
         revocations: Revocations::default(),
         vault: vault.clone(),
@@ -234,6 +239,7 @@ fn node(
         origins,
         clock,
         connections: Connections::new(),
+        exchanges: TaskTracker::new(),
         roster: Arc::new(Roster::default()),
         leaving: CancellationToken::new(),
         settings,

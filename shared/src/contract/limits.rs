@@ -112,6 +112,18 @@ pub const HEADER_BYTES_MAX: usize = 16 * 1024;
 /// Most headers in a request.
 pub const HEADERS_MAX: usize = 64;
 
+/// Largest body of a request to the API, in bytes.
+pub const API_BODY_BYTES_MAX: usize = 1024 * 1024;
+
+/// How long a client may take for the body of a request, in milliseconds.
+pub const API_BODY_TIMEOUT_MS: u64 = 10_000;
+
+/// Longest `Idempotency-Key`, in bytes.
+pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
+
+/// Messages, movements of credits or marks of presence in one request at most.
+pub const API_BATCH_MAX: usize = 500;
+
 /// Commands of one connection whose answers are still being waited for.
 pub const COMMANDS_IN_FLIGHT_MAX: usize = 1024;
 
