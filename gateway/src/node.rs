@@ -9,9 +9,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::api_keys::ApiKeys;
-use crate::auth::Authenticator;
+use crate::auth::{Authenticator, Revocations, Vault};
 use crate::broker::Broker;
 use crate::broker::appender::Appender;
+use crate::client_address::{Addresses, TrustedProxies};
 use crate::config::Settings;
 use crate::connections::Connections;
 use crate::handshake::AllowedOrigins;
@@ -32,6 +33,14 @@ pub(crate) struct Node {
     pub(crate) authenticator: Authenticator,
     /// Which programs may use the API.
     pub(crate) api_keys: ApiKeys,
+    /// Which proofs hold no longer.
+    pub(crate) revocations: Revocations,
+    /// Proofs that were given out here, or anywhere in the cluster.
+    pub(crate) vault: Vault,
+    /// Who is believed about where a client is.
+    pub(crate) proxies: TrustedProxies,
+    /// How many connections there are from where.
+    pub(crate) addresses: Arc<Addresses>,
     /// From where a browser may connect.
     pub(crate) origins: AllowedOrigins,
     /// Its sockets.

@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 
 use crate::crediting::Moved;
 use crate::node::Node;
+use crate::proof;
 
 /// Hands on what the broker delivers, until the broker is gone.
 pub(crate) async fn run(node: Arc<Node>, deliveries: mpsc::Receiver<Delivery>) {
@@ -27,7 +28,11 @@ async fn deliver(node: &Arc<Node>, mut deliveries: mpsc::Receiver<Delivery>, mov
                 moved.note(node, &watermark.balances);
             }
             Delivery::Signal(Signal::Nodes(signal)) => heed(node, signal),
-            Delivery::Gap => moved.gap(),
+            Delivery::Gap => {
+                moved.gap();
+                // A signal may have been among what was missed.
+                node.revocations.wake();
+            }
             Delivery::Signal(Signal::Room { .. }) | Delivery::Entry(_) => {}
         }
         node.hub.take(delivery);
@@ -38,9 +43,8 @@ async fn deliver(node: &Arc<Node>, mut deliveries: mpsc::Receiver<Delivery>, mov
 fn heed(node: &Arc<Node>, signal: &NodeSignal) {
     match signal {
         NodeSignal::Blocked { user, until_ms } => node.limiter.heed(user, *until_ms),
-        NodeSignal::Disconnect { .. }
-        | NodeSignal::Revoked
-        | NodeSignal::Erased { .. }
-        | NodeSignal::Reaped { .. } => {}
+        NodeSignal::Disconnect { user } => proof::cut(node, user),
+        NodeSignal::Revoked => node.revocations.wake(),
+        NodeSignal::Erased { .. } | NodeSignal::Reaped { .. } => {}
     }
 }
