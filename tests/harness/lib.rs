@@ -21,7 +21,7 @@ pub use chatter::{Chatter, ChatterOptions};
 pub use checker::{Expect, check_all};
 pub use client::Client;
 pub use eventually::eventually;
-pub use http::Api;
+pub use http::{Api, ApiAnswer};
 pub use identity::{token, unique_id, unique_name};
 pub use position::Position;
 pub use raw::RawSocket;

@@ -51,6 +51,9 @@ pub const TICKET_MS: i64 = 30_000;
 /// How long a connection that a ticket opened may last without a token, in milliseconds.
 pub const TICKET_CONNECTION_MS: i64 = 24 * 60 * 60 * 1000;
 
+/// How long a session token holds where nothing is said, in milliseconds.
+pub const SESSION_MS_DEFAULT: i64 = 24 * 60 * 60 * 1000;
+
 /// How long a session token may hold at most, in milliseconds.
 pub const SESSION_MS_MAX: i64 = 400 * 24 * 60 * 60 * 1000;
 
