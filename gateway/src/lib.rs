@@ -10,6 +10,7 @@ mod connection;
 mod command;
 mod reply;
 mod session;
+mod changing;
 mod posting;
 mod node;
 mod connections;
