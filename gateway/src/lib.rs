@@ -11,6 +11,7 @@ mod command;
 mod reply;
 mod session;
 mod crediting;
+mod changing;
 mod posting;
 mod access;
 mod proof;

@@ -7,6 +7,7 @@
 
 mod credits;
 mod messages;
+mod changes;
 mod reading;
 mod people;
 mod access;
@@ -74,6 +75,8 @@ async fn perform(
     match operation {
         Operation::Publish => messages::publish(node, asked).await,
         Operation::PublishBatch => messages::publish_batch(node, asked).await,
+        Operation::EditMessage => changes::edit(node, asked).await,
+        Operation::DeleteMessage => changes::delete(node, asked).await,
         Operation::History => reading::history(node, asked).await,
         Operation::Stream => reading::stream(node, asked).await,
         Operation::Members => people::members(node, asked).await,

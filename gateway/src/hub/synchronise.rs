@@ -3,13 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use shared::contract::position::Position;
 use shared::process::backoff::Backoff;
 use tracing::warn;
 
 use super::logged::Logged;
 use super::room::Room;
-use super::sources::{SourceError, Tail};
+use super::sources::SourceError;
 use crate::broker::BrokerError;
 
 const PAUSE: Duration = Duration::from_millis(50);
@@ -45,7 +44,7 @@ async fn attempt(room: &Arc<Room>) -> Result<bool, SyncError> {
     let sources = &room.parts.sources;
     if let Some(head) = room.begin_reading() {
         let tail = sources.tail(&room.id, head).await?;
-        if goes_on(head, &tail) {
+        if tail.goes_on_from(head) {
             let entries: Result<Vec<Logged>, _> = tail
                 .entries
                 .iter()
@@ -56,12 +55,4 @@ async fn attempt(room: &Arc<Room>) -> Result<bool, SyncError> {
     }
     let refill = sources.refill(&room.id).await?;
     Ok(room.refill(refill))
-}
-
-/// Whether the ring has every entry above the head, in the same epoch.
-fn goes_on(head: Position, tail: &Tail) -> bool {
-    match tail.entries.first() {
-        Some(first) => first.position == head.next() && tail.head.epoch == head.epoch,
-        None => tail.head == head,
-    }
 }
