@@ -16,13 +16,13 @@ use bytes::Bytes;
 use dashmap::DashMap;
 use shared::contract::id::{MessageId, RoomId, UserId};
 use shared::contract::limits::{
-    APPEND_TIMEOUT_MS, COMPARE_GRACE_MS, COMPARE_INTERVAL_MS, ROOM_LINGER_MS,
+    APPEND_TIMEOUT_MS, COMPARE_GRACE_MS, COMPARE_INTERVAL_MS, ROOM_LINGER_MS, UNREAD_MAX,
 };
 use shared::contract::message::Message;
 use shared::contract::position::Position;
 use shared::contract::protocol::Since;
 use shared::contract::refusal::{Refusal, RefusalCode};
-use shared::contract::signal::Signal;
+use shared::contract::signal::{ReadMark, Signal};
 use shared::log::{Delivery, RingEntry, Watermark};
 use shared::store::{MemberRole, StoreError};
 use tokio::sync::Notify;
@@ -30,7 +30,7 @@ use tracing::{debug, error, warn};
 
 use self::feed::Feed;
 use self::logged::{Cursor, Logged};
-use self::room::{Joined, Joiner, Membership, Miss, Room};
+use self::room::{Joined, Joiner, Membership, Miss, Reading, Room};
 use self::sources::{Messages, SourceError, Sources};
 use crate::broker::Broker;
 use crate::metrics::Metrics;
@@ -43,6 +43,9 @@ const AHEAD_PAUSE: Duration = Duration::from_millis(20);
 
 /// Pauses after which the room is taken to have missed it.
 const AHEAD_PAUSES_MAX: usize = 25;
+
+/// How long a join waits to be told by the database what its user has not read.
+const READING_PATIENCE: Duration = Duration::from_millis(500);
 
 /// Why a room is not entered.
 #[derive(Debug, thiserror::Error)]
@@ -203,6 +206,8 @@ impl Hub {
         while tries < JOIN_TRIES_MAX {
             let room = self.room(id);
             room.settled().await;
+            let reading = self.reading(&room, &joiner.user).await;
+            let joiner = &Joiner { reading, ..joiner.clone() };
             match self.attempt(&room, joiner, since.as_ref(), reply).await? {
                 Ok(membership) => return Ok(membership),
                 Err(Miss::Retired | Miss::Memory) => tries += 1,
@@ -223,6 +228,31 @@ impl Hub {
             }
         }
         Err(SourceError::Unsettled.into())
+    }
+
+    /// What the database has to say on what somebody has not read; a join does without it where
+    /// that is not found out soon.
+    async fn reading(&self, room: &Room, user: &UserId) -> Reading {
+        let store = &self.parts.sources.store;
+        let floor = room.floor();
+        let asked = async {
+            let (own, known) = room.receipt(user);
+            let own = if known { own } else { store.receipt(&room.id, user).await? };
+            let after = own.as_ref().map_or(Position::ZERO, |mark| mark.position);
+            let unread_below = match after < floor {
+                true => store.unread(&room.id, user, (after, floor), UNREAD_MAX).await?,
+                false => 0,
+            };
+            Ok::<_, StoreError>(Reading { own, unread_below })
+        };
+        match tokio::time::timeout(READING_PATIENCE, asked).await {
+            Ok(Ok(reading)) => reading,
+            Ok(Err(error)) => {
+                debug!(room.id = %room.id, error = ?error, "unread messages are counted in memory");
+                Reading::default()
+            }
+            Err(_) => Reading::default(),
+        }
     }
 
     async fn attempt(
@@ -323,6 +353,21 @@ impl Hub {
     ) -> Result<Option<Feed>, Refusal> {
         let read = self.parts.sources.feed(id, after, limit).await;
         read.map_err(|failure| unread(id, &failure))
+    }
+
+    /// Where a room stands that has members here.
+    pub(crate) fn head(&self, id: &RoomId) -> Option<Position> {
+        self.known(id).map(|room| room.head())
+    }
+
+    /// The message that stands at a position, if the room remembers it.
+    pub(crate) fn message_at(&self, id: &RoomId, position: Position) -> Option<MessageId> {
+        self.known(id)?.message_at(position)
+    }
+
+    /// How far somebody has read a room, as far as it is known here.
+    pub(crate) fn receipt(&self, id: &RoomId, user: &UserId) -> Option<ReadMark> {
+        self.known(id)?.receipt(user).0
     }
 
     /// Finds rooms whose subscription has died without a word: behind the log, and still behind

@@ -9,6 +9,7 @@
 //! memory cost nobody a question.
 
 mod joining;
+mod reading;
 mod company;
 mod lagging;
 mod removing;
@@ -17,7 +18,7 @@ mod receipts;
 mod streams;
 mod typing;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -26,7 +27,7 @@ use shared::contract::id::{MessageId, RoomId, UserId};
 use shared::contract::limits::SYNC_BUFFER_ENTRIES_MAX;
 use shared::contract::message::Message;
 use shared::contract::position::Position;
-use shared::contract::protocol::{EventName, Persisted, Rejected};
+use shared::contract::protocol::{EventName, Persisted, Receipt, Rejected};
 use shared::log::RejectedEntry;
 use tokio::sync::Notify;
 
@@ -40,6 +41,7 @@ use crate::frame::Frame;
 use crate::send_queue::SendQueue;
 
 pub(super) use self::lagging::{Lagging, Step};
+pub(crate) use self::reading::Reading;
 
 /// Names a connection within a node.
 pub(crate) type MemberId = u64;
@@ -88,6 +90,8 @@ struct Member {
     user: UserId,
     queue: Arc<SendQueue>,
     lagging: Option<Lagging>,
+    /// Receipts went by that it could not take.
+    missed_receipts: bool,
     /// Told when the room ends the membership.
     ended: Arc<AtomicBool>,
 }
@@ -99,6 +103,7 @@ pub(crate) struct Joiner {
     pub(crate) user: UserId,
     pub(crate) queue: Arc<SendQueue>,
     pub(crate) limit: u32,
+    pub(crate) reading: Reading,
 }
 
 /// What a join found; its reply is made under the room's lock.
@@ -108,6 +113,10 @@ pub(crate) struct Joined<'a> {
     pub(crate) head: Position,
     pub(crate) persisted: Position,
     pub(crate) more: bool,
+    /// Who has read how far.
+    pub(crate) receipts: BTreeMap<UserId, Receipt>,
+    /// Messages of others that this one has not read.
+    pub(crate) unread: u64,
 }
 
 /// Why a join has to be tried differently.
@@ -376,7 +385,13 @@ impl Room {
     ) -> Membership {
         let Joiner { member: id, user, queue, .. } = joiner;
         let ended = Arc::new(AtomicBool::new(false));
-        let mut member = Member { user, queue, lagging: None, ended: Arc::clone(&ended) };
+        let mut member = Member {
+            user,
+            queue,
+            lagging: None,
+            missed_receipts: false,
+            ended: Arc::clone(&ended),
+        };
         if let Some(lagging) = lagging {
             self.lag(id, &mut member, lagging);
         }
@@ -397,6 +412,11 @@ impl Room {
         if state.members.is_empty() {
             self.parts.empty.notify_one();
         }
+    }
+
+    /// Whether it was taken out of use.
+    pub(super) fn is_retired(&self) -> bool {
+        self.lock().retired
     }
 
     /// Takes the room out of use if nobody is in it.

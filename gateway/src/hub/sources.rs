@@ -6,6 +6,7 @@
 
 mod refilling;
 mod paging;
+mod books;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use shared::store::{Store, StoreError};
 use super::logged::{Cursor, Logged, fold};
 use crate::broker::epochs::Epochs;
 
+pub(crate) use self::books::Books;
 pub(crate) use self::paging::Messages;
 pub(crate) use self::refilling::Refill;
 

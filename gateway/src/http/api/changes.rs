@@ -9,9 +9,9 @@ use shared::contract::protocol::{Attached, ChangeReply};
 use shared::contract::refusal::{Refusal, RefusalCode};
 
 use super::super::Answer;
-use super::json;
 use super::problem::Problem;
 use super::request::Asked;
+use super::{backend, json};
 use crate::changing::{self, Asker, Change, Progress, What};
 use crate::node::Node;
 use crate::{posting, validation};
@@ -82,9 +82,4 @@ async fn change(
     };
     let (position, duplicate) = (place.position, place.duplicate);
     Ok(json(StatusCode::OK, &ChangeReply { change_id, position, duplicate }))
-}
-
-/// In whose name the backend changes a message where it names nobody.
-fn backend() -> UserId {
-    UserId::parse("api").expect("three letters are an id")
 }

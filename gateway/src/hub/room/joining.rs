@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use shared::contract::position::Position;
+use shared::contract::protocol::{EventName, ReceiptList};
 
 use super::{Joined, Joiner, Lagging, Membership, Miss, Room, State};
+use crate::codec;
 use crate::hub::logged::{Cursor, Logged};
 use crate::hub::recent::fitting;
 use crate::hub::sources::{Messages, Page};
@@ -29,7 +31,7 @@ impl Room {
     ) -> Result<Membership, Miss> {
         let mut state = self.lock();
         state.admit(&joiner)?;
-        let (head, persisted, floor) = (state.head, state.persisted, state.recent.floor());
+        let (head, floor) = (state.head, state.recent.floor());
         // As far as the room has come itself; the rest follows when it has come there.
         let read = page.map_or(&[][..], |page| &page.entries);
         let heard = read.iter().take_while(|entry| entry.at <= head);
@@ -56,7 +58,7 @@ impl Room {
             let base = if at.position >= base { base } else { cursor.position };
             Lagging { cursor: at, base, verified: true }
         });
-        reply(Joined { messages: &messages, head, persisted, more });
+        self.reply(&state, &joiner, (&messages, more), reply);
         Ok(self.add(&mut state, joiner, lagging))
     }
 
@@ -95,9 +97,24 @@ impl Room {
         let surplus =
             messages.len() - fitting(messages.iter().rev().take(limit)).min(messages.len());
         messages.drain(..surplus);
-        let (head, persisted) = (state.head, state.persisted);
-        reply(Joined { messages: &messages, head, persisted, more: more || surplus > 0 });
+        self.reply(&state, &joiner, (&messages, more || surplus > 0), reply);
         Ok(self.add(&mut state, joiner, None))
+    }
+
+    /// Answers, and tells what follows every answer.
+    fn reply(
+        &self,
+        state: &State,
+        joiner: &Joiner,
+        (messages, more): (&[Bytes], bool),
+        reply: impl FnOnce(Joined<'_>),
+    ) {
+        let Joiner { user, queue, reading, .. } = joiner;
+        let receipts = state.company.receipts.listed(user, reading.own.as_ref());
+        let list = ReceiptList { room_id: self.id.clone(), receipts: receipts.clone() };
+        let (head, persisted, unread) = (state.head, state.persisted, state.unread(joiner));
+        reply(Joined { messages, head, persisted, more, receipts, unread });
+        queue.push(codec::event(EventName::ReceiptList, &list));
     }
 }
 

@@ -48,7 +48,7 @@ impl Room {
     /// Goes on with a lagging member from memory as far as its queue takes it.
     pub(in crate::hub) fn advance(&self, id: MemberId, queue: &Arc<SendQueue>) -> Step {
         let mut state = self.lock();
-        let State { recent, members, last, persisted, .. } = &mut *state;
+        let State { recent, members, last, persisted, company, .. } = &mut *state;
         // The same connection may have left and joined again; its new membership has its own task.
         let member = members.get_mut(&id).filter(|member| Arc::ptr_eq(&member.queue, queue));
         let Some((member, mut lagging)) = member.and_then(|member| {
@@ -77,6 +77,9 @@ impl Room {
         member.lagging = None;
         if *persisted > Position::ZERO {
             member.queue.offer(&self.persisted_frame(*persisted));
+        }
+        if member.missed_receipts {
+            self.tell_all_receipts(company.receipts.listed(&member.user, None), member);
         }
         Step::Over
     }
