@@ -101,11 +101,16 @@ fn usage(message: &Message, charge: Charge) -> Envelope {
 
 /// What became of a message that was put in line.
 pub(crate) async fn settled(node: &Node, outcome: oneshot::Receiver<Outcome>) -> Outcome {
-    let outcome = outcome.await.unwrap_or_else(|_| Err(leaving()));
+    let outcome = answered(outcome).await;
     if outcome.as_ref().is_ok_and(|place| !place.duplicate) {
         node.metrics.messages_in_total.inc();
     }
     outcome
+}
+
+/// What became of an entry that was put in line.
+pub(crate) async fn answered(outcome: oneshot::Receiver<Outcome>) -> Outcome {
+    outcome.await.unwrap_or_else(|_| Err(leaving()))
 }
 
 /// Where an id stands, in the log's memory or in the database.
@@ -144,7 +149,8 @@ pub(crate) fn digest(parts: &[&str]) -> Uuid {
     Uuid::new_v5(&DIGEST, text.as_bytes())
 }
 
-fn leaving() -> Refusal {
+/// The outcome is not known, because the node leaves.
+pub(crate) fn leaving() -> Refusal {
     let text = "the node is leaving; offer it again under the same id";
     Refusal::new(RefusalCode::Unavailable, text).retry_after_ms(1000)
 }
