@@ -58,6 +58,11 @@ impl Identity {
         self.anything || self.rooms.iter().any(|pattern| matches(pattern, room.as_str()))
     }
 
+    /// Whether this one may say what something cost, and whom.
+    pub(crate) fn may_charge(&self) -> bool {
+        self.anything || matches!(self.role, Role::Assistant | Role::Service)
+    }
+
     /// Whether this one may send messages of this type.
     pub(crate) fn may_send(&self, kind: MessageType) -> bool {
         self.anything || self.role.may_send(kind)

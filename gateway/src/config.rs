@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
+use shared::contract::limits::STREAM_TIMEOUT_MS_MAX;
 use shared::process::settings::{Millis, Problem, Secret};
 use shared::process::telemetry::{LogFilter, LogFormat};
 
@@ -48,6 +49,9 @@ shared::settings! {
         /// After how long without a sign of life a client is gone, in milliseconds.
         connection_timeout_ms: Millis = "60000" in 200..=1200000,
             env "ROOMCAST_CONNECTION_TIMEOUT_MS";
+        /// How long the producer of an AI answer may say nothing before it is closed, in milliseconds.
+        stream_timeout_ms: Millis = "30000" in 100..=STREAM_TIMEOUT_MS_MAX,
+            env "ROOMCAST_STREAM_TIMEOUT_MS";
         /// How long leaving may take before the process ends anyhow, in milliseconds.
         drain_timeout_ms: Millis = "25000" in 1000..=600000, env "ROOMCAST_DRAIN_TIMEOUT_MS";
         /// Messages a user may send per 60 seconds; accepted, not enforced yet.

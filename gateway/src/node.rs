@@ -15,6 +15,7 @@ use crate::handshake::AllowedOrigins;
 use crate::hub::Hub;
 use crate::metrics::Metrics;
 use crate::roster::Roster;
+use crate::streams::desk::Desk;
 
 /// One node.
 pub(crate) struct Node {
@@ -34,6 +35,8 @@ pub(crate) struct Node {
     pub(crate) roster: Arc<Roster>,
     /// Its rooms.
     pub(crate) hub: Hub,
+    /// The answers that are written through it.
+    pub(crate) desk: Arc<Desk>,
     /// The way into the log.
     pub(crate) appender: Appender,
     /// Where ids are remembered.

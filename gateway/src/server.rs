@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use self::backend::{Backend, Worker};
+use crate::answering;
 use crate::auth::Authenticator;
 use crate::broker::appender::{self, Appender};
 use crate::broker::epochs::Epochs;
@@ -37,6 +38,7 @@ use crate::metrics::Metrics;
 use crate::node::Node;
 use crate::relay;
 use crate::roster::Roster;
+use crate::streams::desk::Desk;
 
 /// How often a leaving node looks whether its connections are gone.
 const LEAVE_POLL: Duration = Duration::from_millis(20);
@@ -130,6 +132,7 @@ impl Server {
             tokio::spawn(retire_rooms(Arc::clone(&node))),
             tokio::spawn(compare_rooms(Arc::clone(&node))),
             tokio::spawn(tell_gauges(Arc::clone(&node))),
+            tokio::spawn(answering::close_silent(Arc::clone(&node))),
             tokio::spawn(accept(listener, Arc::clone(&node))),
         ]);
         Ok(Server { node, readiness, address, operator_address, worker, attendants, fatal })
@@ -167,6 +170,7 @@ impl Server {
             while node.connections.len() > 0 {
                 tokio::time::sleep(LEAVE_POLL).await;
             }
+            answering::leave(node, self.worker.is_some()).await;
             if let Some(Worker { task, stop, .. }) = self.worker {
                 stop.cancel();
                 // A panic of the worker was reported when it happened.
@@ -196,7 +200,7 @@ fn node(
     let origins = AllowedOrigins::parse(settings.origins()).map_err(|error| {
         StartError::Setting { setting: "ROOMCAST_ALLOWED_ORIGINS", source: Box::new(error) }
     })?;
-    let Backend { log, store, broker, .. } = backend;
+    let Backend { log, store, broker, shelf, .. } = backend;
     let epochs = Arc::new(Epochs::new(Arc::clone(log), Arc::clone(store)));
     let appender = Appender::start(&appender::Parts {
         broker: Arc::clone(broker),
@@ -209,10 +213,13 @@ fn node(
     let hub = Hub::new(hub::Parts {
         broker: Arc::clone(broker),
         sources: Sources { log: Arc::clone(log), store: Arc::clone(store), epochs },
+        shelf: Arc::clone(shelf),
         metrics: Arc::clone(&metrics),
         empty: tokio::sync::Notify::new(),
     });
+    let desk = Desk::new(Arc::clone(shelf), Arc::clone(broker), Arc::clone(&metrics));
     Ok(Node {
+        desk: Arc::new(desk),
         authenticator: Authenticator::new(settings.jwt_secret.as_ref(), settings.is_dev()),
         origins,
         clock,

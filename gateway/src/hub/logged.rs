@@ -116,6 +116,11 @@ impl Logged {
         self.fresh.as_ref().map(|frame| codec::data_of(frame, EventName::MessageNew))
     }
 
+    /// The message that it brings, where it brings one.
+    pub(crate) fn said(&self) -> Option<&MessageId> {
+        self.fresh.as_ref().map(|_| &self.id)
+    }
+
     /// Where its message stands.
     pub(crate) fn origin(&self) -> Position {
         self.origin

@@ -12,12 +12,15 @@ use tokio_util::sync::CancellationToken;
 
 use super::StartError;
 use crate::broker::Broker;
+use crate::streams::Shelf;
 
 /// What lies below a node.
 pub(super) struct Backend {
     pub(super) log: Arc<dyn Log>,
     pub(super) store: Arc<dyn Store>,
     pub(super) broker: Arc<dyn Broker>,
+    /// Where answers that are being written are kept.
+    pub(super) shelf: Arc<dyn Shelf>,
     /// What the broker delivers.
     pub(super) deliveries: mpsc::Receiver<Delivery>,
     /// What runs as long as the process does.

@@ -37,7 +37,7 @@ impl Room {
     /// Goes on with a lagging member from memory as far as its queue takes it.
     pub(in crate::hub) fn advance(&self, id: MemberId, queue: &Arc<SendQueue>) -> Step {
         let mut state = self.lock();
-        let State { recent, members, last, persisted, .. } = &mut *state;
+        let State { recent, members, last, persisted, company, .. } = &mut *state;
         // The same connection may have left and joined again; its new membership has its own task.
         let member = members.get_mut(&id).filter(|member| Arc::ptr_eq(&member.queue, queue));
         let Some((member, lagging)) = member.and_then(|member| {
@@ -65,6 +65,10 @@ impl Room {
         member.lagging = None;
         if *persisted > Position::ZERO {
             member.queue.offer(&self.persisted_frame(*persisted));
+        }
+        // It was told no parts meanwhile.
+        for frame in company.streams.so_far(&self.id) {
+            member.queue.offer_ephemeral(&frame);
         }
         Step::Over
     }
