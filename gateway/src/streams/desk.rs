@@ -338,3 +338,6 @@ async fn attend(desk: Arc<Desk>, answer: Arc<Answer>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -148,3 +148,6 @@ fn frame(room: &RoomId, part: StreamPart) -> Frame {
         &MessageStream { room_id, id, user_id, kind, offset, delta, state },
     )
 }
+
+#[cfg(test)]
+mod tests;
