@@ -63,6 +63,11 @@ impl Identity {
         self.anything || matches!(self.role, Role::Assistant | Role::Service)
     }
 
+    /// Whether this one may change what others said, in every room.
+    pub(crate) fn may_moderate(&self) -> bool {
+        self.anything || matches!(self.role, Role::Moderator | Role::Service)
+    }
+
     /// Whether this one may send messages of this type.
     pub(crate) fn may_send(&self, kind: MessageType) -> bool {
         self.anything || self.role.may_send(kind)

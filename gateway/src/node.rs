@@ -14,6 +14,7 @@ use crate::connections::Connections;
 use crate::handshake::AllowedOrigins;
 use crate::hub::Hub;
 use crate::metrics::Metrics;
+use crate::receipts::Receipts;
 use crate::roster::Roster;
 use crate::streams::desk::Desk;
 
@@ -39,6 +40,8 @@ pub(crate) struct Node {
     pub(crate) desk: Arc<Desk>,
     /// The way into the log.
     pub(crate) appender: Appender,
+    /// Receipts on their way there.
+    pub(crate) receipts: Receipts,
     /// Where ids are remembered.
     pub(crate) broker: Arc<dyn Broker>,
     /// The database.

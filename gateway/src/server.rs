@@ -36,6 +36,7 @@ use crate::hub::sources::Sources;
 use crate::hub::{self, Hub};
 use crate::metrics::Metrics;
 use crate::node::Node;
+use crate::receipts::Receipts;
 use crate::relay;
 use crate::roster::Roster;
 use crate::streams::desk::Desk;
@@ -230,6 +231,7 @@ fn node(
         metrics,
         hub,
         appender,
+        receipts: Receipts::default(),
         broker: Arc::clone(broker),
         store: Arc::clone(store),
     })

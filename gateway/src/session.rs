@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use shared::contract::id::RoomId;
 use shared::contract::limits::COMMANDS_IN_FLIGHT_MAX;
-use shared::contract::refusal::{Refusal, RefusalCode};
+use shared::contract::refusal::Refusal;
 use tokio::sync::Semaphore;
 
 use crate::auth::Identity;
 use crate::connections::Handle;
+use crate::hub::not_yours;
 use crate::hub::room::Membership;
 use crate::roster::RosterPlace;
 
@@ -65,10 +66,6 @@ impl Session {
 
     /// Refuses what this one may not read. Whether the room exists makes no difference.
     pub(crate) fn may_enter(&self, room: &RoomId) -> Result<(), Refusal> {
-        if self.identity.may_join(room) {
-            Ok(())
-        } else {
-            Err(Refusal::new(RefusalCode::Forbidden, "this room is not yours").field("roomId"))
-        }
+        if self.identity.may_join(room) { Ok(()) } else { Err(not_yours()) }
     }
 }

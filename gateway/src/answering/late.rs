@@ -1,21 +1,15 @@
 //! The end of an answer that is closed already: an edit of what was cut off.
 
-use bytes::Bytes;
-use serde::Serialize;
 use serde_json::{Map, Value};
-use shared::contract::envelope::{EntryKind, Envelope};
 use shared::contract::id::{MessageId, RoomId, UserId};
 use shared::contract::message::{Message, Metadata};
 use shared::contract::refusal::{Refusal, RefusalCode};
-use shared::contract::timestamp::Timestamp;
-use shared::log::Append;
 use shared::store::Identity;
-use tracing::warn;
 use uuid::Uuid;
 
 use super::Ending;
 use crate::broker::appender::Outcome;
-use crate::codec;
+use crate::changing::{self, Asker, Change, Progress, What};
 use crate::node::Node;
 use crate::posting;
 use crate::streams::{AnswerKey, Beginning, Closed};
@@ -56,12 +50,9 @@ pub(super) async fn end(node: &Node, ending: Ending) -> Outcome {
         let text = "no such answer is being written, and no such message stands";
         return Err(Refusal::new(RefusalCode::NotFound, text).field("id"));
     };
-    let stored = node.store.message(&room, &user, &id).await.map_err(|error| {
-        warn!(room.id = %room, message.id = %id, error = ?error, "message cannot be read");
-        posting::away()
-    })?;
     // The log has it and the database does not yet: soon it will.
-    let message = stored.ok_or_else(posting::away)?;
+    let found = node.hub.message(&room, &user, &id).await?;
+    let message = found.ok_or_else(posting::away)?;
     if message.user_id != user || !was_cut_off(&message) {
         return Ok(place);
     }
@@ -74,48 +65,18 @@ fn was_cut_off(message: &Message) -> bool {
     message.deleted_at.is_none() && object(&message.metadata).get(MARK) == Some(&Value::Bool(true))
 }
 
-/// What members are told of the edit, without its position.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Edited<'a> {
-    room_id: &'a RoomId,
-    id: &'a MessageId,
-    change_id: &'a MessageId,
-    content: &'a str,
-    metadata: &'a Metadata,
-    edited_at: Timestamp,
-}
-
 /// Edits the message of an answer that was cut off; however often that is asked for, once.
 pub(super) async fn edit(node: &Node, closed: Closed, ending: Ending) -> Outcome {
     let Ending { key: AnswerKey { room, id }, user, content, metadata, cost } = ending;
     let content = content.unwrap_or(closed.text);
-    let metadata = unmarked(&metadata.unwrap_or(closed.beginning.metadata));
+    let metadata = Some(unmarked(&metadata.unwrap_or(closed.beginning.metadata)));
     let change_id = change_id(&room, &user, &id);
-    let edited_at = Timestamp(node.clock.now_ms());
-    let edited = Edited {
-        room_id: &room,
-        id: &id,
-        change_id: &change_id,
-        content: &content,
-        metadata: &metadata,
-        edited_at,
-    };
-    let body = Bytes::from(codec::json(&edited));
-    let digest = posting::digest(&[&content, metadata.as_str()]);
-    let cost = cost.map(|charge| posting::usage(&room, &user, &id, edited_at, charge));
-    let envelope = Envelope {
-        kind: EntryKind::Edit,
-        room,
-        user: user.clone(),
-        id,
-        change_id: Some(change_id),
-        accepted_at: edited_at,
-        body,
-    };
-    let author = Some(user);
-    let outcome = node.appender.append(Append { envelope, digest, cost, author })?;
-    posting::settled(node, outcome).await
+    let change = Change { room, id, change_id, what: What::Edit { content, metadata } };
+    let asker = Asker { user, moderates: false };
+    match changing::change_at_cost(node, &asker, change, cost, Ok(())).await? {
+        Progress::Waiting(outcome) => changing::settled(node, outcome).await,
+        Progress::Made(place) => Ok(place),
+    }
 }
 
 /// `UUIDv5` (RFC 9562, 5.5) of the message's identity.

@@ -7,6 +7,7 @@ use shared::contract::refusal::{Refusal, RefusalCode};
 use crate::codec;
 use crate::hub::Bound;
 use crate::node::Node;
+use crate::removal;
 use crate::reply::Reply;
 use crate::session::Session;
 use crate::validation;
@@ -32,5 +33,7 @@ async fn page(session: &Session, node: &Node, data: &HistoryGet) -> Result<Vec<u
     };
     session.may_enter(&data.room_id)?;
     let page = node.hub.history(&data.room_id, bound, limit).await?;
+    // Behind the reading, so that nothing is in it that was said after a removal.
+    removal::refuse_removed(node, &data.room_id, &session.identity.user).await?;
     Ok(codec::with_messages(&HistoryReply { has_more: page.more }, &page.messages))
 }

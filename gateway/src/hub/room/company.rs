@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use shared::contract::id::{MessageId, UserId};
 use shared::contract::signal::RoomSignal;
 use tracing::debug;
 
@@ -19,6 +20,13 @@ pub(super) struct Company {
     pub(super) typing: typing::Board,
 }
 
+impl Company {
+    /// The last message that somebody has read, where that is known.
+    pub(super) fn last_seen(&self, user: &UserId) -> Option<MessageId> {
+        self.receipts.last_seen(user)
+    }
+}
+
 impl Room {
     /// A node signalled something.
     pub(in crate::hub) fn signal(self: &Arc<Self>, what: RoomSignal) {
@@ -26,7 +34,12 @@ impl Room {
         let company = &mut state.company;
         let told = match what {
             RoomSignal::Typing { user, ms } => company.typing.apply(&self.id, user, ms),
-            RoomSignal::Receipt(mark) => company.receipts.apply(&self.id, mark),
+            RoomSignal::Receipt(mark) => {
+                if let Some(frame) = company.receipts.apply(&self.id, mark) {
+                    self.tell_receipt(&mut state, &frame);
+                }
+                return self.see_to_receipts(&mut state);
+            }
             RoomSignal::Presence { user, incarnation, standing } => {
                 company.presence.apply(&self.id, user, incarnation, standing)
             }
