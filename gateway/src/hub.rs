@@ -34,6 +34,7 @@ use self::room::{Joined, Joiner, Membership, Miss, Reading, Room};
 use self::sources::{Messages, SourceError, Sources};
 use crate::broker::Broker;
 use crate::metrics::Metrics;
+use crate::streams::Shelf;
 
 /// Tries of a join whose room's memory moves on under it.
 const JOIN_TRIES_MAX: usize = 8;
@@ -62,6 +63,7 @@ enum JoinError {
 pub(crate) struct Parts {
     pub(crate) broker: Arc<dyn Broker>,
     pub(crate) sources: Sources,
+    pub(crate) shelf: Arc<dyn Shelf>,
     pub(crate) metrics: Arc<Metrics>,
     /// Some room has lost its last member.
     pub(crate) empty: Notify,

@@ -25,6 +25,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use self::backend::{Backend, Worker};
+use crate::answering;
 use crate::api_keys::ApiKeys;
 use crate::auth::{Authenticator, Revocations, TrustError};
 use crate::broker::appender::{self, Appender};
@@ -43,6 +44,7 @@ use crate::rate_limit::{self, RateLimiter, Rules};
 use crate::receipts::Receipts;
 use crate::relay;
 use crate::roster::Roster;
+use crate::streams::desk::Desk;
 
 /// How often a leaving node looks whether its connections are gone.
 const LEAVE_POLL: Duration = Duration::from_millis(20);
@@ -139,6 +141,7 @@ impl Server {
             tokio::spawn(compare_rooms(Arc::clone(&node))),
             tokio::spawn(tell_gauges(Arc::clone(&node))),
             tokio::spawn(sweep_limits(Arc::clone(&node))),
+            tokio::spawn(answering::close_silent(Arc::clone(&node))),
             tokio::spawn(accept(listener, Arc::clone(&node))),
         ]);
         Ok(Server { node, readiness, address, operator_address, worker, attendants, fatal })
@@ -176,6 +179,7 @@ impl Server {
             while node.connections.len() > 0 || !node.exchanges.is_empty() {
                 tokio::time::sleep(LEAVE_POLL).await;
             }
+            answering::leave(node, self.worker.is_some()).await;
             if let Some(Worker { task, stop, .. }) = self.worker {
                 stop.cancel();
                 // A panic of the worker was reported when it happened.
@@ -216,7 +220,7 @@ fn node(
         })?;
     let api_keys =
         ApiKeys::parse(&settings.api_keys).map_err(|error| unusable("ROOMCAST_API_KEYS", error))?;
-    let Backend { log, store, broker, counts, vault, .. } = backend;
+    let Backend { log, store, broker, counts, vault, shelf, .. } = backend;
     let epochs = Arc::new(Epochs::new(Arc::clone(log), Arc::clone(store)));
     let appender = Appender::start(&appender::Parts {
         broker: Arc::clone(broker),
@@ -234,6 +238,7 @@ fn node(
             epochs,
             flights: SourceFlights::default(),
         },
+        shelf: Arc::clone(shelf),
         metrics: Arc::clone(&metrics),
         empty: tokio::sync::Notify::new(),
     });
@@ -246,7 +251,9 @@ fn node(
             fleet: counts.take(),
         },
     );
+    let desk = Desk::new(Arc::clone(shelf), Arc::clone(broker), Arc::clone(&metrics));
     Ok(Node {
+        desk: Arc::new(desk),
         api_keys,
         authenticator,
         revocations: Revocations::default(),

@@ -2,6 +2,7 @@
 
 mod scene;
 mod log_contract;
+mod shelf_contract;
 mod store_contract;
 mod tidy;
 mod readme;
@@ -12,6 +13,7 @@ mod joins;
 mod duplicates;
 mod dead_letters;
 mod resume;
+mod streams;
 mod metrics;
 mod one_gateway;
 mod raw_frames;

@@ -162,6 +162,11 @@ impl Logged {
         self.fresh.as_ref().map(|frame| codec::data_of(frame, EventName::MessageNew))
     }
 
+    /// The message that it brings, where it brings one.
+    pub(crate) fn said(&self) -> Option<&MessageId> {
+        self.fresh.as_ref().map(|_| &self.id)
+    }
+
     /// The message, where this is one.
     pub(crate) fn read_message(&self) -> Option<Message> {
         let mut message: Message = serde_json::from_slice(&self.message()?).ok()?;

@@ -252,6 +252,9 @@ impl Room {
             self.parts.metrics.deliveries_total.inc_by(delivered);
             state.last = entry.cursor();
         }
+        if let Some(id) = entry.said() {
+            state.company.streams.settle(id);
+        }
         state.head = entry.at;
         if let Some(removed) = entry.removed() {
             self.expel(state, removed, entry.at);
@@ -398,6 +401,7 @@ impl Room {
         if let Some(replaced) = state.members.insert(id, member) {
             replaced.ended.store(true, Ordering::Release);
         }
+        self.greet(state, id);
         Membership { room: Arc::clone(self), member: id, ended }
     }
 

@@ -44,6 +44,7 @@ pub(super) async fn run(room: Arc<Room>) {
 /// Subscribe, confirmed; then read; then go on with what was published meanwhile.
 async fn attempt(room: &Arc<Room>) -> Result<bool, SyncError> {
     room.parts.broker.subscribe(&room.id).await?;
+    room.read_streams().await;
     let sources = &room.parts.sources;
     if let Some(head) = room.begin_reading() {
         let tail = sources.tail(&room.id, head).await?;

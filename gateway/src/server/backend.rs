@@ -14,6 +14,7 @@ use super::StartError;
 use crate::auth::Vault;
 use crate::broker::Broker;
 use crate::rate_limit::redis::RedisCounts;
+use crate::streams::Shelf;
 
 /// What lies below a node.
 pub(super) struct Backend {
@@ -22,6 +23,8 @@ pub(super) struct Backend {
     pub(super) broker: Arc<dyn Broker>,
     /// Where tickets and session tokens lie.
     pub(super) vault: Vault,
+    /// Where answers that are being written are kept.
+    pub(super) shelf: Arc<dyn Shelf>,
     /// What the broker delivers.
     pub(super) deliveries: mpsc::Receiver<Delivery>,
     /// What runs as long as the process does.

@@ -5,8 +5,10 @@ use std::sync::Arc;
 
 use shared::contract::id::{MessageId, UserId};
 use shared::contract::signal::RoomSignal;
+use tracing::debug;
 
-use super::{Room, State, presence, receipts, streams, typing};
+use super::streams::Told;
+use super::{MemberId, Room, State, presence, receipts, streams, typing};
 use crate::frame::Frame;
 
 /// The boards of a room; each is pure state, changed by what nodes signal.
@@ -41,7 +43,15 @@ impl Room {
             RoomSignal::Presence { user, incarnation, standing } => {
                 company.presence.apply(&self.id, user, incarnation, standing)
             }
-            RoomSignal::Stream(part) => company.streams.apply(&self.id, part),
+            RoomSignal::Stream(part) => match company.streams.apply(&self.id, part) {
+                Told::Nothing => None,
+                Told::Part(frame) => return self.tell_of_stream(&state, &frame),
+                Told::Gap => {
+                    let room = Arc::clone(self);
+                    tokio::spawn(async move { room.read_streams().await });
+                    None
+                }
+            },
         };
         if let Some(frame) = told {
             self.tell(&state, &frame);
@@ -49,10 +59,43 @@ impl Room {
     }
 
     /// Hands an event without a place to whoever can take it: it is the first to go where a queue
-    /// fills, and is not made up for.
-    fn tell(&self, state: &State, frame: &Frame) {
-        for member in state.members.values().filter(|member| member.lagging.is_none()) {
-            member.queue.offer_ephemeral(frame);
+    /// fills, and is not made up for. Says how many took it.
+    fn tell(&self, state: &State, frame: &Frame) -> usize {
+        let members = state.members.values().filter(|member| member.lagging.is_none());
+        members.filter(|member| member.queue.offer_ephemeral(frame)).count()
+    }
+
+    fn tell_of_stream(&self, state: &State, frame: &Frame) {
+        let told = self.tell(state, frame);
+        self.parts.metrics.stream_bytes_out_total.inc_by((told * frame.len()) as u64);
+    }
+
+    /// Reads the answers that are being written, where some part of one was missed or the room is
+    /// not known yet. Where that fails, the next part that does not fit is another reason to.
+    pub(in crate::hub) async fn read_streams(&self) {
+        let read = self.parts.shelf.open_in(&self.id).await;
+        let mut state = self.lock();
+        match read {
+            Ok(open) => {
+                for frame in state.company.streams.load(&self.id, open) {
+                    self.tell_of_stream(&state, &frame);
+                }
+            }
+            Err(error) => {
+                debug!(room.id = %self.id, error = ?error, "answers cannot be read");
+                state.company.streams.give_up();
+            }
+        }
+    }
+
+    /// What a member is told right after its join reply.
+    pub(super) fn greet(&self, state: &mut State, id: MemberId) {
+        let State { company, members, .. } = state;
+        let Some(member) = members.get(&id) else { return };
+        for frame in company.streams.so_far(&self.id) {
+            if member.queue.offer(&frame) {
+                self.parts.metrics.stream_bytes_out_total.inc_by(frame.len() as u64);
+            }
         }
     }
 }

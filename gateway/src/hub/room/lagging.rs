@@ -78,6 +78,10 @@ impl Room {
         if *persisted > Position::ZERO {
             member.queue.offer(&self.persisted_frame(*persisted));
         }
+        // It was told no parts meanwhile.
+        for frame in company.streams.so_far(&self.id) {
+            member.queue.offer_ephemeral(&frame);
+        }
         if member.missed_receipts {
             self.tell_all_receipts(company.receipts.listed(&member.user, None), member);
         }
