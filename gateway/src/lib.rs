@@ -15,6 +15,7 @@ mod node;
 mod connections;
 mod roster;
 mod hub;
+pub mod presence;
 pub mod broker;
 mod codec;
 mod send_queue;

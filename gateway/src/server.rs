@@ -17,7 +17,7 @@ use shared::process::readiness::Readiness;
 use shared::store::sqlite::OpenError;
 use sync_worker::stats::Stats;
 use tokio::net::TcpListener;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -27,6 +27,7 @@ use self::backend::{Backend, Worker};
 use crate::auth::Authenticator;
 use crate::broker::appender::{self, Appender};
 use crate::broker::epochs::Epochs;
+use crate::broker::herald::Herald;
 use crate::config::Settings;
 use crate::connections::Connections;
 use crate::handshake::AllowedOrigins;
@@ -35,6 +36,7 @@ use crate::hub::sources::Sources;
 use crate::hub::{self, Hub};
 use crate::metrics::Metrics;
 use crate::node::Node;
+use crate::presence::desk::Desk;
 use crate::relay;
 use crate::roster::Roster;
 
@@ -129,6 +131,7 @@ impl Server {
             tokio::spawn(heartbeat(Arc::clone(&node))),
             tokio::spawn(retire_rooms(Arc::clone(&node))),
             tokio::spawn(compare_rooms(Arc::clone(&node))),
+            tokio::spawn(attend(Arc::clone(&node))),
             tokio::spawn(tell_gauges(Arc::clone(&node))),
             tokio::spawn(accept(listener, Arc::clone(&node))),
         ]);
@@ -167,6 +170,7 @@ impl Server {
             while node.connections.len() > 0 {
                 tokio::time::sleep(LEAVE_POLL).await;
             }
+            node.hub.leave().await;
             if let Some(Worker { task, stop, .. }) = self.worker {
                 stop.cancel();
                 // A panic of the worker was reported when it happened.
@@ -196,7 +200,7 @@ fn node(
     let origins = AllowedOrigins::parse(settings.origins()).map_err(|error| {
         StartError::Setting { setting: "ROOMCAST_ALLOWED_ORIGINS", source: Box::new(error) }
     })?;
-    let Backend { log, store, broker, .. } = backend;
+    let Backend { log, store, broker, presence, .. } = backend;
     let epochs = Arc::new(Epochs::new(Arc::clone(log), Arc::clone(store)));
     let appender = Appender::start(&appender::Parts {
         broker: Arc::clone(broker),
@@ -206,11 +210,16 @@ fn node(
         clock: clock.clone(),
         metrics: Arc::clone(&metrics),
     });
+    let desk =
+        Desk::new(Arc::clone(presence), Arc::clone(broker), clock.clone(), Arc::clone(&metrics));
     let hub = Hub::new(hub::Parts {
         broker: Arc::clone(broker),
         sources: Sources { log: Arc::clone(log), store: Arc::clone(store), epochs },
         metrics: Arc::clone(&metrics),
-        empty: tokio::sync::Notify::new(),
+        desk: Arc::new(desk),
+        herald: Herald::start(Arc::clone(broker)),
+        empty: Notify::new(),
+        unsure: Notify::new(),
     });
     Ok(Node {
         authenticator: Authenticator::new(settings.jwt_secret.as_ref(), settings.is_dev()),
@@ -257,6 +266,10 @@ async fn retire_rooms(node: Arc<Node>) {
 
 async fn compare_rooms(node: Arc<Node>) {
     node.hub.compare_rooms().await;
+}
+
+async fn attend(node: Arc<Node>) {
+    node.hub.attend().await;
 }
 
 async fn tell_gauges(node: Arc<Node>) {

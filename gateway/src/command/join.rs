@@ -7,7 +7,7 @@ use shared::contract::refusal::{Refusal, RefusalCode};
 
 use crate::codec;
 use crate::hub::Resumption;
-use crate::hub::room::{Joined, Joiner};
+use crate::hub::room::{Found, Joined, Joiner};
 use crate::node::Node;
 use crate::reply::Reply;
 use crate::session::Session;
@@ -43,6 +43,7 @@ async fn join(
             Resumption::Recovered => node.metrics.resumes_total.inc(),
             Resumption::Reset => node.metrics.resets_total.inc(),
         }
+        let Found { presence, typing } = joined.found;
         let object = JoinReply {
             room_id: room_id.clone(),
             head: joined.head,
@@ -50,10 +51,10 @@ async fn join(
             recovered: how == Resumption::Recovered,
             reset: how == Resumption::Reset,
             has_more: joined.more,
-            presence: BTreeMap::new(),
-            presence_count: 0,
+            presence: presence.presence,
+            presence_count: presence.presence_count,
             receipts: BTreeMap::new(),
-            typing: BTreeMap::new(),
+            typing,
             unread: 0,
         };
         reply.done_raw(&codec::with_messages(&object, joined.messages));

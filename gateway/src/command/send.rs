@@ -69,6 +69,7 @@ async fn accept(
             None => Err(refusal),
         };
     }
+    session.touch(&room_id, now_ms);
     let draft = Draft { room: room_id, id: id.clone(), user, kind, content, metadata, cost: None };
     Ok(Accepted::Waiting(id, posting::post(node, draft)?))
 }

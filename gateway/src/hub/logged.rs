@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use shared::contract::envelope::{EntryKind, Envelope, EnvelopeError};
-use shared::contract::id::{MessageId, RoomId};
+use shared::contract::id::{MessageId, RoomId, UserId};
 use shared::contract::message::{Message, Metadata};
 use shared::contract::position::Position;
 use shared::contract::protocol::{EventName, Since};
@@ -44,6 +44,8 @@ pub(crate) struct Logged {
     pub(crate) at: Position,
     /// The message.
     id: MessageId,
+    /// Who said it, where it is a message that is new.
+    speaker: Option<UserId>,
     /// The change, where this is one. A cursor standing here carries either.
     change_id: Option<MessageId>,
     /// Where the message itself stands; equal to `at` unless it has changed.
@@ -88,8 +90,9 @@ impl Logged {
             }
         };
         let (at, origin) = (entry.position, entry.position);
-        let Envelope { room, id, change_id, .. } = envelope;
-        Ok((room, Logged { at, id, change_id, origin, fresh, change }))
+        let Envelope { room, id, change_id, user, .. } = envelope;
+        let speaker = fresh.is_some().then_some(user);
+        Ok((room, Logged { at, id, speaker, change_id, origin, fresh, change }))
     }
 
     /// What the database has; `None` for a row without a place.
@@ -99,7 +102,8 @@ impl Logged {
         let change_id = message.change_id.clone();
         let change = change_id.as_ref().map(|change_id| changed(message, change_id, at));
         let fresh = Some(codec::event(EventName::MessageNew, message));
-        Some(Logged { at, id: message.id.clone(), change_id, origin, fresh, change })
+        let id = message.id.clone();
+        Some(Logged { at, id, speaker: None, change_id, origin, fresh, change })
     }
 
     /// What to tell a reader who stands at `cursor`; nothing for a place that was left empty.
@@ -114,6 +118,11 @@ impl Logged {
     /// The message as JSON, where this is one.
     pub(crate) fn message(&self) -> Option<Bytes> {
         self.fresh.as_ref().map(|frame| codec::data_of(frame, EventName::MessageNew))
+    }
+
+    /// Who has just said something, where this is that.
+    pub(crate) fn speaker(&self) -> Option<&UserId> {
+        self.speaker.as_ref()
     }
 
     /// Where its message stands.

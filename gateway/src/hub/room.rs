@@ -9,6 +9,7 @@
 //! memory cost nobody a question.
 
 mod joining;
+mod attending;
 mod company;
 mod lagging;
 mod presence;
@@ -36,12 +37,14 @@ use super::sources::Refill;
 use super::{Parts, catch_up, synchronise};
 use crate::codec;
 use crate::frame::Frame;
+use crate::presence::desk::{Parting, Tab};
 use crate::send_queue::SendQueue;
 
+pub(crate) use self::company::Found;
 pub(super) use self::lagging::Step;
 
 /// Names a connection within a node.
-pub(crate) type MemberId = u64;
+pub(crate) type MemberId = Tab;
 
 /// One room.
 #[derive(Debug)]
@@ -85,6 +88,8 @@ struct Member {
     user: UserId,
     queue: Arc<SendQueue>,
     lagging: Option<Lagging>,
+    /// It could not take a change of who is here.
+    missed: bool,
     /// Told when the room ends the membership.
     ended: Arc<AtomicBool>,
 }
@@ -105,6 +110,7 @@ pub(crate) struct Joined<'a> {
     pub(crate) head: Position,
     pub(crate) persisted: Position,
     pub(crate) more: bool,
+    pub(crate) found: Found,
 }
 
 /// Why a join has to be tried differently.
@@ -132,13 +138,13 @@ impl Membership {
 
     /// Leaves; `reply` is called when no event can follow any more.
     pub(crate) fn leave(self, reply: impl FnOnce()) {
-        self.room.remove(self.member, &self.ended, reply);
+        self.room.remove(self.member, &self.ended, Parting::Left, reply);
     }
 }
 
 impl Drop for Membership {
     fn drop(&mut self) {
-        self.room.remove(self.member, &self.ended, || ());
+        self.room.remove(self.member, &self.ended, Parting::Dropped, || ());
     }
 }
 
@@ -174,6 +180,11 @@ impl Room {
             }
             settled.await;
         }
+    }
+
+    /// Whether the room has been live once.
+    pub(super) fn is_settled(&self) -> bool {
+        self.lock().settled
     }
 
     /// Where the room stands.
@@ -233,6 +244,9 @@ impl Room {
             }
             self.parts.metrics.deliveries_total.inc_by(delivered);
             state.last = entry.cursor();
+        }
+        if let Some(speaker) = entry.speaker() {
+            self.spoke(state, speaker);
         }
         state.head = entry.at;
         state.recent.push(Arc::clone(entry));
@@ -353,7 +367,8 @@ impl Room {
     fn add(self: &Arc<Self>, state: &mut State, joiner: Joiner, lag: Option<Cursor>) -> Membership {
         let Joiner { member: id, user, queue, .. } = joiner;
         let ended = Arc::new(AtomicBool::new(false));
-        let mut member = Member { user, queue, lagging: None, ended: Arc::clone(&ended) };
+        let mut member =
+            Member { user, queue, lagging: None, missed: false, ended: Arc::clone(&ended) };
         if let Some(cursor) = lag {
             self.lag(id, &mut member, cursor, true);
         }
@@ -363,11 +378,19 @@ impl Room {
         Membership { room: Arc::clone(self), member: id, ended }
     }
 
-    fn remove(&self, id: MemberId, ended: &Arc<AtomicBool>, reply: impl FnOnce()) {
+    fn remove(
+        self: &Arc<Self>,
+        id: MemberId,
+        ended: &Arc<AtomicBool>,
+        how: Parting,
+        reply: impl FnOnce(),
+    ) {
         let mut state = self.lock();
         // A membership that was replaced or ended by the room does not end its successor.
-        if state.members.get(&id).is_some_and(|member| Arc::ptr_eq(&member.ended, ended)) {
+        let member = state.members.get(&id).filter(|member| Arc::ptr_eq(&member.ended, ended));
+        if let Some(user) = member.map(|member| member.user.clone()) {
             state.members.remove(&id);
+            self.part(&mut state, id, &user, how);
         }
         ended.store(true, Ordering::Release);
         reply();

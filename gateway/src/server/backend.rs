@@ -12,12 +12,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::StartError;
 use crate::broker::Broker;
+use crate::presence::Presence;
 
 /// What lies below a node.
 pub(super) struct Backend {
     pub(super) log: Arc<dyn Log>,
     pub(super) store: Arc<dyn Store>,
     pub(super) broker: Arc<dyn Broker>,
+    pub(super) presence: Arc<dyn Presence>,
     /// What the broker delivers.
     pub(super) deliveries: mpsc::Receiver<Delivery>,
     /// What runs as long as the process does.

@@ -16,6 +16,7 @@ use super::StartError;
 use super::backend::Backend;
 use crate::broker::redis::RedisBroker;
 use crate::config::Settings;
+use crate::presence::redis::RedisPresence;
 
 /// Names both servers and begins to look after them; nothing is waited for.
 pub(super) fn start(
@@ -48,6 +49,7 @@ pub(super) fn start(
         log: Arc::new(log),
         store,
         broker: Arc::new(broker),
+        presence: Arc::new(RedisPresence::new(connection.clone())),
         deliveries,
         attendants: vec![tokio::spawn(attended)],
         worker: None,

@@ -21,6 +21,7 @@ use super::StartError;
 use super::backend::{Backend, Worker};
 use crate::broker::memory::MemoryBroker;
 use crate::config::Settings;
+use crate::presence::memory::MemoryPresence;
 
 /// How often the database is asked whether it is there.
 const PING_INTERVAL: Duration = Duration::from_secs(5);
@@ -66,6 +67,7 @@ pub(super) fn start(
     let (_, fatal) = oneshot::channel();
     Ok(Backend {
         broker: Arc::new(MemoryBroker::new(Arc::clone(&log))),
+        presence: Arc::new(MemoryPresence::default()),
         log,
         store,
         deliveries,

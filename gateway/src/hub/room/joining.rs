@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use shared::contract::position::Position;
+use shared::contract::protocol::EventName;
 
-use super::{Joined, Joiner, Membership, Miss, Room};
+use super::{Joined, Joiner, Membership, Miss, Room, State};
+use crate::codec;
 use crate::hub::logged::{Cursor, Logged};
 use crate::hub::recent::fitting;
 
@@ -46,9 +48,7 @@ impl Room {
             given => entries[given - 1].cursor(),
         };
         let more = messages.len() < entries.len() || !in_memory;
-        let (head, persisted) = (state.head, state.persisted);
-        reply(Joined { messages: &messages, head, persisted, more });
-        Ok(self.add(&mut state, joiner, more.then_some(at)))
+        Ok(self.admit(&mut state, joiner, (&messages, more), more.then_some(at), reply))
     }
 
     /// Joins with the latest messages. `older` are those at or below the floor, as they were read
@@ -80,8 +80,24 @@ impl Room {
         let surplus =
             messages.len() - fitting(messages.iter().rev().take(limit)).min(messages.len());
         messages.drain(..surplus);
+        Ok(self.admit(&mut state, joiner, (&messages, more || surplus > 0), None, reply))
+    }
+
+    /// Makes a member of whoever joins: the reply first, then the lists, then whatever happens.
+    fn admit(
+        self: &Arc<Self>,
+        state: &mut State,
+        joiner: Joiner,
+        (messages, more): (&[Bytes], bool),
+        lag: Option<Cursor>,
+        reply: impl FnOnce(Joined<'_>),
+    ) -> Membership {
+        let found = self.arrive(state, &joiner);
+        let present = codec::event(EventName::PresenceList, &found.presence);
         let (head, persisted) = (state.head, state.persisted);
-        reply(Joined { messages: &messages, head, persisted, more: more || surplus > 0 });
-        Ok(self.add(&mut state, joiner, None))
+        reply(Joined { messages, head, persisted, more, found });
+        // Bounded like the reply: the connection reads no further while its queue is full.
+        joiner.queue.push(present);
+        self.add(state, joiner, lag)
     }
 }

@@ -6,10 +6,12 @@ use std::sync::atomic::Ordering;
 
 use shared::contract::position::Position;
 use shared::contract::protocol::RoomNotice;
+use tokio::time::Instant;
 
 use super::{Member, MemberId, Room, State};
 use crate::codec;
 use crate::hub::logged::{Cursor, Logged};
+use crate::presence::desk::Parting;
 use crate::send_queue::SendQueue;
 
 /// A member that catches up by its cursor.
@@ -35,9 +37,9 @@ pub(in crate::hub) enum Step {
 
 impl Room {
     /// Goes on with a lagging member from memory as far as its queue takes it.
-    pub(in crate::hub) fn advance(&self, id: MemberId, queue: &Arc<SendQueue>) -> Step {
+    pub(in crate::hub) fn advance(self: &Arc<Self>, id: MemberId, queue: &Arc<SendQueue>) -> Step {
         let mut state = self.lock();
-        let State { recent, members, last, persisted, .. } = &mut *state;
+        let State { recent, members, last, persisted, company, .. } = &mut *state;
         // The same connection may have left and joined again; its new membership has its own task.
         let member = members.get_mut(&id).filter(|member| Arc::ptr_eq(&member.queue, queue));
         let Some((member, lagging)) = member.and_then(|member| {
@@ -65,6 +67,10 @@ impl Room {
         member.lagging = None;
         if *persisted > Position::ZERO {
             member.queue.offer(&self.persisted_frame(*persisted));
+        }
+        if member.missed {
+            company.mending = Some(Instant::now());
+            self.attend(&mut state);
         }
         Step::Over
     }
@@ -101,7 +107,7 @@ impl Room {
     }
 
     /// What a member has cannot be continued: it is told so and is out of the room.
-    pub(in crate::hub) fn reset(&self, id: MemberId, from: &Cursor) {
+    pub(in crate::hub) fn reset(self: &Arc<Self>, id: MemberId, from: &Cursor) {
         let mut state = self.lock();
         let stands = |member: &Member| member.lagging.as_ref().is_some_and(|l| l.cursor == *from);
         if state.members.get(&id).is_some_and(stands)
@@ -110,6 +116,7 @@ impl Room {
             member.ended.store(true, Ordering::Release);
             let text = "what you have cannot be continued; join anew without since";
             member.queue.push(codec::notice(&self.id, RoomNotice::Reset, text));
+            self.part(&mut state, id, &member.user, Parting::Dropped);
             self.parts.metrics.resets_total.inc();
         }
     }
