@@ -24,6 +24,7 @@ mod connections;
 mod roster;
 mod rate_limit;
 mod hub;
+pub mod presence;
 pub mod streams;
 pub mod broker;
 mod codec;

@@ -162,6 +162,11 @@ impl Logged {
         self.fresh.as_ref().map(|frame| codec::data_of(frame, EventName::MessageNew))
     }
 
+    /// Who has just said something, where this is that.
+    pub(crate) fn speaker(&self) -> Option<&UserId> {
+        matches!(self.what, What::Message { deleted: false }).then_some(&self.user)
+    }
+
     /// The message that it brings, where it brings one.
     pub(crate) fn said(&self) -> Option<&MessageId> {
         self.fresh.as_ref().map(|_| &self.id)

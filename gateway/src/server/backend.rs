@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::StartError;
 use crate::auth::Vault;
 use crate::broker::Broker;
+use crate::presence::Presence;
 use crate::rate_limit::redis::RedisCounts;
 use crate::streams::Shelf;
 
@@ -25,6 +26,7 @@ pub(super) struct Backend {
     pub(super) vault: Vault,
     /// Where answers that are being written are kept.
     pub(super) shelf: Arc<dyn Shelf>,
+    pub(super) presence: Arc<dyn Presence>,
     /// What the broker delivers.
     pub(super) deliveries: mpsc::Receiver<Delivery>,
     /// What runs as long as the process does.

@@ -17,6 +17,7 @@ use super::backend::Backend;
 use crate::auth::Vault;
 use crate::broker::redis::RedisBroker;
 use crate::config::Settings;
+use crate::presence::redis::RedisPresence;
 use crate::rate_limit::redis::RedisCounts;
 use crate::streams::redis::RedisShelf;
 
@@ -53,6 +54,7 @@ pub(super) fn start(
         broker: Arc::new(broker),
         vault: Vault::Redis(connection.clone()),
         shelf: Arc::new(RedisShelf::new(connection.clone(), node)),
+        presence: Arc::new(RedisPresence::new(connection.clone())),
         deliveries,
         attendants: vec![tokio::spawn(attended)],
         worker: None,

@@ -1,9 +1,13 @@
 //! What of a room has no place in its order: who is there, who types, who has read how far, which
 //! answers are being written. Kept and told beside the log, best effort.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use shared::contract::id::{MessageId, UserId};
+use shared::contract::protocol::{PresenceList, TypingMark};
+use tokio::time::Instant;
+
+use shared::contract::id::UserId;
 use shared::contract::signal::RoomSignal;
 use tracing::debug;
 
@@ -18,12 +22,26 @@ pub(super) struct Company {
     pub(super) receipts: receipts::Board,
     pub(super) streams: streams::Board,
     pub(super) typing: typing::Board,
+    /// When those are told anew who missed what they could not take.
+    pub(super) mending: Option<Instant>,
+    /// A task tells what is due.
+    pub(super) attended: bool,
+}
+
+/// What somebody who joins finds beside the messages.
+#[derive(Debug)]
+pub(crate) struct Found {
+    /// Who is here; the `presence:list` behind the reply says the same.
+    pub(crate) presence: PresenceList,
+    /// Who types.
+    pub(crate) typing: BTreeMap<UserId, TypingMark>,
 }
 
 impl Company {
-    /// The last message that somebody has read, where that is known.
-    pub(super) fn last_seen(&self, user: &UserId) -> Option<MessageId> {
-        self.receipts.last_seen(user)
+    /// When something is to be told.
+    pub(super) fn due_at(&self) -> Option<Instant> {
+        let due = [self.presence.due_at(), self.typing.due_at(), self.mending];
+        due.into_iter().flatten().min()
     }
 }
 
@@ -33,7 +51,10 @@ impl Room {
         let mut state = self.lock();
         let company = &mut state.company;
         let told = match what {
-            RoomSignal::Typing { user, ms } => company.typing.apply(&self.id, user, ms),
+            RoomSignal::Typing { user, ms } => {
+                self.heed_typing(&mut state, &user, ms);
+                None
+            }
             RoomSignal::Receipt(mark) => {
                 if let Some(frame) = company.receipts.apply(&self.id, mark) {
                     self.tell_receipt(&mut state, &frame);
@@ -41,7 +62,8 @@ impl Room {
                 return self.see_to_receipts(&mut state);
             }
             RoomSignal::Presence { user, incarnation, standing } => {
-                company.presence.apply(&self.id, user, incarnation, standing)
+                self.heed_presence(&mut state, &user, incarnation, standing);
+                None
             }
             RoomSignal::Stream(part) => match company.streams.apply(&self.id, part) {
                 Told::Nothing => None,
