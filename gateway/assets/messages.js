@@ -34,7 +34,9 @@ class MessageRow {
     part("edit").onclick = () => this.edit();
     part("delete").onclick = () => this.delete();
     part("delete").onblur = () => this.askToDelete(false);
-    part("bubble").onclick = () => list.choose(this); // without a mouse nothing hovers
+    part("bubble").onclick = ({ target }) => { // without a mouse nothing hovers
+      if (!target.closest(".actions")) list.choose(this);
+    };
   }
   update(first, last, readers) {
     const { room, message } = this;
