@@ -4,7 +4,8 @@
 import { uuidv7 } from "./protocol.js";
 import { sleep, sleepUntil } from "./times.js";
 
-const TOKEN_MS = 45;
+const WORD_MS = 45;
+const WORDS_MAX = 30; // at a time
 const IN_VAIN_MAX = 2; // refusals in a row that no waiting heals
 const METADATA = { scripted: true, model: "none: a script of the demo page" };
 
@@ -20,8 +21,9 @@ function answerTo(question) {
     "If this tab closes, what there is of the answer stays, marked as broken off.",
   ].join(" ").replaceAll(" \n", "\n");
 }
-/** The next word from there, with the white space before it: never half of a character. */
-const tokenAt = (text, offset) => text.slice(offset).match(/^\s*\S+/)?.[0] ?? text.slice(offset);
+/** The next words from there, with the white space before them: never half of a character. */
+const wordsAt = (text, offset, count) =>
+  text.slice(offset).match(new RegExp(`^(\\s*\\S+){1,${count}}`))?.[0] ?? text.slice(offset);
 
 /** Says an answer in a room, bit by bit; rejects with the refusal that ended it. */
 export async function answer(room, question) {
@@ -29,16 +31,19 @@ export async function answer(room, question) {
   const credits = { amount: text.split(/\s+/).length };
   let offset = null; // unknown: `start` says it, at first and after whatever went wrong
   let said = 0; // what a server that forgot it is told again at once
+  let at = Date.now(); // of the last word: a tab that nobody looks at wakes once a second only
   for (let inVain = 0; ;) {
     try {
       if (offset === null) {
         const start = { id, type: "assistant", metadata: METADATA };
         ({ offset } = await room.ask("message:stream:start", start));
       } else if (offset < text.length) {
-        const delta = text.slice(offset, said) || tokenAt(text, offset);
+        const due = Math.max(1, Math.round((Date.now() - at) / WORD_MS));
+        const delta = text.slice(offset, said) || wordsAt(text, offset, Math.min(due, WORDS_MAX));
+        at = Date.now();
         ({ offset } = await room.ask("message:stream:append", { id, delta, offset }));
         said = Math.max(said, offset);
-        await sleep(TOKEN_MS);
+        await sleep(WORD_MS);
         inVain = 0;
       } else {
         return await room.ask("message:stream:end", { id, content: text, credits });
