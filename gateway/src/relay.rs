@@ -21,12 +21,12 @@ pub(crate) async fn run(node: Arc<Node>, mut deliveries: mpsc::Receiver<Delivery
 }
 
 /// What every node has to know.
-fn heed(_node: &Arc<Node>, signal: &NodeSignal) {
+fn heed(node: &Arc<Node>, signal: &NodeSignal) {
     match signal {
+        NodeSignal::Erased { room } => node.hub.erased(room),
         NodeSignal::Disconnect { .. }
         | NodeSignal::Revoked
         | NodeSignal::Blocked { .. }
-        | NodeSignal::Erased { .. }
         | NodeSignal::Reaped { .. } => {}
     }
 }
