@@ -12,6 +12,7 @@ mod joins;
 mod duplicates;
 mod dead_letters;
 mod resume;
+mod retention;
 mod metrics;
 mod one_gateway;
 mod raw_frames;
