@@ -1,6 +1,7 @@
 //! Several gateways and workers over a real Redis and a real Postgres, and what is done to them.
 
 mod duplicates;
+mod erasing;
 mod faults;
 mod full_speed;
 mod joins;

@@ -13,6 +13,7 @@ mod joins;
 mod duplicates;
 mod dead_letters;
 mod resume;
+mod retention;
 mod streams;
 mod metrics;
 mod one_gateway;
