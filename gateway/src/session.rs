@@ -66,10 +66,6 @@ impl Session {
 
     /// Refuses what this one may not read. Whether the room exists makes no difference.
     pub(crate) fn may_enter(&self, room: &RoomId) -> Result<(), Refusal> {
-        if self.identity.may_join(room) {
-            Ok(())
-        } else {
-            Err(not_yours())
-        }
+        if self.identity.may_join(room) { Ok(()) } else { Err(not_yours()) }
     }
 }

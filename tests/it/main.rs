@@ -12,6 +12,7 @@ mod joins;
 mod duplicates;
 mod dead_letters;
 mod resume;
+mod changes;
 mod metrics;
 mod one_gateway;
 mod raw_frames;

@@ -120,7 +120,8 @@ impl Logged {
             EntryKind::Removal => {
                 // A body that says nobody removes nobody.
                 let removal = serde_json::from_slice(&envelope.body).ok();
-                let what = removal.map_or(What::Place, |Removal { removed }| What::Removal(removed));
+                let what =
+                    removal.map_or(What::Place, |Removal { removed }| What::Removal(removed));
                 (what, None, None)
             }
             EntryKind::Void | EntryKind::Receipt | EntryKind::Usage => (What::Place, None, None),
@@ -239,10 +240,7 @@ impl Logged {
     /// Which of the entries before it this one overtakes: the earlier state of the same message.
     /// Where several senders of a room chose one id, a change means the changer's own message, else
     /// the first.
-    pub(crate) fn overtakes<'a>(
-        &self,
-        entries: impl Iterator<Item = &'a Logged>,
-    ) -> Option<usize> {
+    pub(crate) fn overtakes<'a>(&self, entries: impl Iterator<Item = &'a Logged>) -> Option<usize> {
         let is_state = self.fresh.is_some() && self.change.is_some();
         if !is_state && !self.is_change_alone() {
             return None;

@@ -107,7 +107,8 @@ impl Recent {
 
     /// A message by its id, and whether it is this one's own; of several, the own one or the first.
     pub(crate) fn find(&self, id: &MessageId, user: &UserId) -> Option<(Message, bool)> {
-        let named = self.entries.iter().filter_map(|entry| Some((entry, entry.is_message(id, user)?)));
+        let named =
+            self.entries.iter().filter_map(|entry| Some((entry, entry.is_message(id, user)?)));
         let (entry, own) = named.min_by_key(|(entry, own)| (!own, entry.origin()))?;
         Some((entry.read_message()?, own))
     }

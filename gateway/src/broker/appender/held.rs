@@ -32,8 +32,7 @@ pub(super) fn message_of(job: &Job) -> Option<Identity> {
 /// Whether the job is this message.
 pub(super) fn brings(job: &Job, message: &Identity) -> bool {
     let Envelope { kind, room, user, id, .. } = &job.append.envelope;
-    *kind == EntryKind::Message
-        && (room, user, id) == (&message.room, &message.user, &message.id)
+    *kind == EntryKind::Message && (room, user, id) == (&message.room, &message.user, &message.id)
 }
 
 impl Held {
@@ -83,11 +82,7 @@ impl Held {
     }
 }
 
-fn give_up(
-    job: Job,
-    refusal: fn() -> shared::contract::refusal::Refusal,
-    metrics: &Metrics,
-) {
+fn give_up(job: Job, refusal: fn() -> shared::contract::refusal::Refusal, metrics: &Metrics) {
     if let Some(answer) = job.answer {
         // The sender may have left.
         let _ = answer.send(Err(refusal()));

@@ -58,8 +58,8 @@ impl Room {
             return Step::Over;
         };
         // Above its floor the memory has every message; what moved ahead, it has there.
-        let in_memory = lagging.base >= recent.floor()
-            && (lagging.verified || recent.knows(&lagging.cursor));
+        let in_memory =
+            lagging.base >= recent.floor() && (lagging.verified || recent.knows(&lagging.cursor));
         if !in_memory {
             return Step::Read { lagging, floor: recent.floor() };
         }

@@ -8,9 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use shared::contract::id::{MessageId, RoomId, UserId};
-use shared::contract::limits::{
-    RECEIPT_INTERVAL_MS, RECEIPTS_LISTED_MAX, RECEIPTS_REMEMBERED_MAX,
-};
+use shared::contract::limits::{RECEIPT_INTERVAL_MS, RECEIPTS_LISTED_MAX, RECEIPTS_REMEMBERED_MAX};
 use shared::contract::position::Position;
 use shared::contract::protocol::{EventName, Receipt, ReceiptChanged};
 use shared::contract::signal::ReadMark;
@@ -225,7 +223,10 @@ mod tests {
         let due = board.due(&room());
         assert!(due.frames.len() == 1 && !due.more);
         assert!(String::from_utf8_lossy(due.frames[0].payload()).contains("\"seq\":7"));
-        assert_eq!((seq(&board, "ann"), board.last_seen(&user("ann"))), (Some(7), mark("x", 7).message_id));
+        assert_eq!(
+            (seq(&board, "ann"), board.last_seen(&user("ann"))),
+            (Some(7), mark("x", 7).message_id)
+        );
     }
 
     #[test]

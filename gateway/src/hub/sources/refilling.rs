@@ -24,10 +24,7 @@ pub(crate) struct Refill {
 
 impl Sources {
     /// What a room's memory should hold.
-    pub(crate) async fn refill(
-        &self,
-        room: &RoomId,
-    ) -> Result<Refill, SourceError> {
+    pub(crate) async fn refill(&self, room: &RoomId) -> Result<Refill, SourceError> {
         for _ in 0..TRIES_MAX {
             let mut tail = self.tail(room, Position::ZERO).await?;
             let dense = tail.dense_from.unwrap_or(tail.head.next());
