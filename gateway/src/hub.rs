@@ -3,6 +3,7 @@
 mod synchronise;
 mod catch_up;
 pub(crate) mod room;
+mod feed;
 pub(crate) mod sources;
 mod recent;
 mod standing;
@@ -27,6 +28,7 @@ use shared::store::{MemberRole, StoreError};
 use tokio::sync::Notify;
 use tracing::{debug, error, warn};
 
+use self::feed::Feed;
 use self::logged::{Cursor, Logged};
 use self::room::{Joined, Joiner, Membership, Miss, Reading, Room};
 use self::sources::{Messages, SourceError, Sources};
@@ -306,10 +308,7 @@ impl Hub {
             Bound::Before(before) => (sources.messages_before(id, before, limit).await, true),
             Bound::After(after) => (sources.messages_after(id, after, limit).await, false),
         };
-        let Messages { messages, mut more } = read.map_err(|failure| {
-            warn!(room.id = %id, error = ?failure, "history cannot be read");
-            unreadable()
-        })?;
+        let Messages { messages, mut more } = read.map_err(|failure| unread(id, &failure))?;
         let mut messages: Vec<Bytes> = messages.into_iter().map(|message| message.json).collect();
         let count = messages.len();
         if from_back {
@@ -343,6 +342,17 @@ impl Hub {
                 Err(unreadable())
             }
         }
+    }
+
+    /// The first `limit` changes after a place; `None` if the room has not come that far.
+    pub(crate) async fn feed(
+        &self,
+        id: &RoomId,
+        after: Position,
+        limit: u32,
+    ) -> Result<Option<Feed>, Refusal> {
+        let read = self.parts.sources.feed(id, after, limit).await;
+        read.map_err(|failure| unread(id, &failure))
     }
 
     /// Where a room stands that has members here.
@@ -434,6 +444,11 @@ pub(crate) enum Bound {
     Before(Position),
     /// Begins above this position.
     After(Position),
+}
+
+fn unread(id: &RoomId, failure: &SourceError) -> Refusal {
+    warn!(room.id = %id, error = ?failure, "history cannot be read");
+    unreadable()
 }
 
 fn unreadable() -> Refusal {

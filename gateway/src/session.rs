@@ -5,12 +5,10 @@ use std::sync::Arc;
 
 use shared::contract::id::RoomId;
 use shared::contract::limits::COMMANDS_IN_FLIGHT_MAX;
-use shared::contract::refusal::Refusal;
 use tokio::sync::Semaphore;
 
 use crate::auth::Identity;
 use crate::connections::Handle;
-use crate::hub::not_yours;
 use crate::hub::room::Membership;
 use crate::roster::RosterPlace;
 
@@ -23,6 +21,8 @@ pub(crate) struct Session {
     pub(crate) handle: Arc<Handle>,
     /// Sends whose answers are still to come.
     pub(crate) in_flight: Arc<Semaphore>,
+    /// Commands that were refused since the user was blocked.
+    pub(crate) refused_while_blocked: u32,
     rooms: HashMap<RoomId, Joined>,
 }
 
@@ -37,7 +37,8 @@ struct Joined {
 impl Session {
     pub(crate) fn new(identity: Identity, handle: Arc<Handle>) -> Session {
         let in_flight = Arc::new(Semaphore::new(COMMANDS_IN_FLIGHT_MAX));
-        Session { identity, handle, in_flight, rooms: HashMap::new() }
+        let rooms = HashMap::new();
+        Session { identity, handle, in_flight, refused_while_blocked: 0, rooms }
     }
 
     /// The room now counts this connection as its member.
@@ -62,10 +63,5 @@ impl Session {
     /// The memberships, by room.
     pub(crate) fn memberships(&self) -> impl Iterator<Item = (&RoomId, &Membership)> {
         self.rooms.iter().map(|(room, joined)| (room, &joined.membership))
-    }
-
-    /// Refuses what this one may not read. Whether the room exists makes no difference.
-    pub(crate) fn may_enter(&self, room: &RoomId) -> Result<(), Refusal> {
-        if self.identity.may_join(room) { Ok(()) } else { Err(not_yours()) }
     }
 }

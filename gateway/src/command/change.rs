@@ -16,7 +16,7 @@ use crate::session::Session;
 pub(super) async fn execute(session: &mut Session, node: &Arc<Node>, reply: Reply, wanted: Change) {
     let (room, change_id) = (wanted.room.clone(), wanted.change_id.clone());
     let asker =
-        Asker { user: session.identity.user.clone(), moderates: session.identity.may_moderate() };
+        Asker { user: session.identity.user.clone(), moderates: session.identity.role.moderates() };
     let allowed = may_change(session, &room);
     match changing::change(node, &asker, wanted, allowed).await {
         Ok(Progress::Waiting(outcome)) => {

@@ -14,8 +14,10 @@ use uuid::Uuid;
 
 use super::StartError;
 use super::backend::Backend;
+use crate::auth::Vault;
 use crate::broker::redis::RedisBroker;
 use crate::config::Settings;
+use crate::rate_limit::redis::RedisCounts;
 
 /// Names both servers and begins to look after them; nothing is waited for.
 pub(super) fn start(
@@ -48,10 +50,12 @@ pub(super) fn start(
         log: Arc::new(log),
         store,
         broker: Arc::new(broker),
+        vault: Vault::Redis(connection.clone()),
         deliveries,
         attendants: vec![tokio::spawn(attended)],
         worker: None,
         redis: Some(Arc::clone(connection.health())),
+        counts: Some(RedisCounts::new(connection)),
         fatal,
     })
 }

@@ -19,6 +19,7 @@ use tracing::warn;
 
 use super::StartError;
 use super::backend::{Backend, Worker};
+use crate::auth::Vault;
 use crate::broker::memory::MemoryBroker;
 use crate::config::Settings;
 
@@ -66,12 +67,14 @@ pub(super) fn start(
     let (_, fatal) = oneshot::channel();
     Ok(Backend {
         broker: Arc::new(MemoryBroker::new(Arc::clone(&log))),
+        vault: Vault::memory(),
         log,
         store,
         deliveries,
         attendants,
         worker: Some(Worker { task, stop, stats }),
         redis: None,
+        counts: None,
         fatal,
     })
 }
