@@ -2,8 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "the functions that tests share have no `#[test]`")]
 
+pub(crate) mod everywhere;
 pub(crate) mod model;
-mod everywhere;
 
 use fleet::{Fleet, GatewayOptions};
 use harness::client::ClientError;

@@ -13,6 +13,8 @@ mod duplicates;
 mod dead_letters;
 mod resume;
 mod changes;
+mod receipts;
+mod removal;
 mod metrics;
 mod one_gateway;
 mod raw_frames;
