@@ -23,6 +23,7 @@ mod connections;
 mod roster;
 mod rate_limit;
 mod hub;
+pub mod presence;
 pub mod broker;
 mod codec;
 mod send_queue;

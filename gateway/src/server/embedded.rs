@@ -22,6 +22,7 @@ use super::backend::{Backend, Worker};
 use crate::auth::Vault;
 use crate::broker::memory::MemoryBroker;
 use crate::config::Settings;
+use crate::presence::memory::MemoryPresence;
 
 /// How often the database is asked whether it is there.
 const PING_INTERVAL: Duration = Duration::from_secs(5);
@@ -68,6 +69,7 @@ pub(super) fn start(
     Ok(Backend {
         broker: Arc::new(MemoryBroker::new(Arc::clone(&log))),
         vault: Vault::memory(),
+        presence: Arc::new(MemoryPresence::default()),
         log,
         store,
         deliveries,

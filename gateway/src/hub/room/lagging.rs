@@ -6,11 +6,13 @@ use std::sync::atomic::Ordering;
 
 use shared::contract::position::Position;
 use shared::contract::protocol::RoomNotice;
+use tokio::time::Instant;
 
 use super::{Member, MemberId, Room, State};
 use crate::codec;
 use crate::hub::logged::Cursor;
 use crate::hub::sources::Page;
+use crate::presence::desk::Parting;
 use crate::send_queue::SendQueue;
 
 /// A member that catches up by its cursor.
@@ -46,7 +48,7 @@ pub(in crate::hub) enum Step {
 
 impl Room {
     /// Goes on with a lagging member from memory as far as its queue takes it.
-    pub(in crate::hub) fn advance(&self, id: MemberId, queue: &Arc<SendQueue>) -> Step {
+    pub(in crate::hub) fn advance(self: &Arc<Self>, id: MemberId, queue: &Arc<SendQueue>) -> Step {
         let mut state = self.lock();
         let State { recent, members, last, persisted, company, .. } = &mut *state;
         // The same connection may have left and joined again; its new membership has its own task.
@@ -80,6 +82,10 @@ impl Room {
         }
         if member.missed_receipts {
             self.tell_all_receipts(company.receipts.listed(&member.user, None), member);
+        }
+        if member.missed {
+            company.mending = Some(Instant::now());
+            self.attend(&mut state);
         }
         Step::Over
     }
@@ -125,7 +131,7 @@ impl Room {
     }
 
     /// What a member has cannot be continued: it is told so and is out of the room.
-    pub(in crate::hub) fn reset(&self, id: MemberId, from: &Cursor) {
+    pub(in crate::hub) fn reset(self: &Arc<Self>, id: MemberId, from: &Cursor) {
         let mut state = self.lock();
         let stands = |member: &Member| member.lagging.as_ref().is_some_and(|l| l.cursor == *from);
         if state.members.get(&id).is_some_and(stands)
@@ -134,6 +140,7 @@ impl Room {
             member.ended.store(true, Ordering::Release);
             let text = "what you have cannot be continued; join anew without since";
             member.queue.push(codec::notice(&self.id, RoomNotice::Reset, text));
+            self.part(&mut state, id, &member.user, Parting::Dropped);
             self.parts.metrics.resets_total.inc();
         }
     }
