@@ -184,6 +184,13 @@ impl Hub {
         }
     }
 
+    /// Messages of the room were erased.
+    pub(crate) fn erased(&self, id: &RoomId) {
+        if let Some(room) = self.known(id) {
+            room.erased();
+        }
+    }
+
     /// Enters a room. `reply` is called once, when no event of the room can precede it.
     pub(crate) async fn join(
         &self,

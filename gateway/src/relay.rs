@@ -46,6 +46,6 @@ fn heed(node: &Arc<Node>, signal: &NodeSignal) {
         NodeSignal::Disconnect { user } => proof::cut(node, user),
         NodeSignal::Revoked => node.revocations.wake(),
         NodeSignal::Reaped { incarnation } => node.hub.reaped(*incarnation),
-        NodeSignal::Erased { .. } => {}
+        NodeSignal::Erased { room } => node.hub.erased(room),
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use shared::contract::id::RoomId;
 use shared::contract::limits::{COMMANDS_IN_FLIGHT_MAX, LAST_ACTIVE_STEP_MS};
+use shared::contract::refusal::{Refusal, RefusalCode};
 use tokio::sync::Semaphore;
 
 use crate::auth::Identity;

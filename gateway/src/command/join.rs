@@ -1,7 +1,5 @@
 //! `room:join`: entering a room, or coming back to it.
 
-use std::collections::BTreeMap;
-
 use shared::contract::protocol::{JoinReply, RoomJoin, Since};
 use shared::contract::refusal::{Refusal, RefusalCode};
 

@@ -13,8 +13,8 @@ use tokio_util::sync::CancellationToken;
 use super::StartError;
 use crate::auth::Vault;
 use crate::broker::Broker;
-use crate::rate_limit::redis::RedisCounts;
 use crate::presence::Presence;
+use crate::rate_limit::redis::RedisCounts;
 
 /// What lies below a node.
 pub(super) struct Backend {

@@ -17,8 +17,8 @@ use super::backend::Backend;
 use crate::auth::Vault;
 use crate::broker::redis::RedisBroker;
 use crate::config::Settings;
-use crate::rate_limit::redis::RedisCounts;
 use crate::presence::redis::RedisPresence;
+use crate::rate_limit::redis::RedisCounts;
 
 /// Names both servers and begins to look after them; nothing is waited for.
 pub(super) fn start(

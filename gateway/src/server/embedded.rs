@@ -50,6 +50,7 @@ pub(super) fn start(
             retry_delay: settings.sync_retry_delay_ms.duration(),
             retry_delay_max: settings.sync_retry_delay_max_ms.duration(),
             log_keep: Duration::ZERO,
+            retention: sync_worker::config::retention(settings.retention_days),
         },
         lease: None,
         metrics: Arc::new(Metrics::register(registry)),

@@ -271,6 +271,18 @@ pub const DEAD_LETTERS_IN_A_ROW_MAX: usize = 10;
 /// Persisted entries that a shard's log keeps at most, however young.
 pub const LOG_KEPT_ENTRIES_MAX: u64 = 50_000;
 
+/// Messages that are erased in one transaction.
+pub const ERASE_ROWS: u32 = 1000;
+
+/// How long an erasure waits for what is in the log to get into the database, in milliseconds.
+pub const ERASE_PATIENCE_MS: u64 = 60_000;
+
+/// Messages that expire in one transaction.
+pub const EXPIRE_ROWS: u32 = 1000;
+
+/// How often it is looked whether messages have expired, in milliseconds.
+pub const EXPIRE_INTERVAL_MS: u64 = 60_000;
+
 /// How often each room's head is compared with the log's, in milliseconds.
 pub const COMPARE_INTERVAL_MS: u64 = 30_000;
 

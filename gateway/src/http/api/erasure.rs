@@ -11,9 +11,9 @@ use shared::store::Erased as Whose;
 use tracing::warn;
 
 use super::super::Answer;
+use super::json;
 use super::problem::Problem;
 use super::request::Asked;
-use super::json;
 use crate::node::Node;
 
 /// One of the two.

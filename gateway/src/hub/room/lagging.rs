@@ -8,9 +8,10 @@ use shared::contract::position::Position;
 use shared::contract::protocol::RoomNotice;
 use tokio::time::Instant;
 
-use super::{Member, MemberId, Room, State};
+use super::{Member, MemberId, Phase, Room, State};
 use crate::codec;
 use crate::hub::logged::Cursor;
+use crate::hub::recent::Recent;
 use crate::hub::sources::Page;
 use crate::presence::desk::Parting;
 use crate::send_queue::SendQueue;
@@ -137,11 +138,30 @@ impl Room {
         if state.members.get(&id).is_some_and(stands)
             && let Some(member) = state.members.remove(&id)
         {
-            member.ended.store(true, Ordering::Release);
-            let text = "what you have cannot be continued; join anew without since";
-            member.queue.push(codec::notice(&self.id, RoomNotice::Reset, text));
-            self.part(&mut state, id, &member.user, Parting::Dropped);
-            self.parts.metrics.resets_total.inc();
+            self.send_away(&mut state, id, &member);
         }
+    }
+
+    /// Messages were erased: the room forgets what it remembers, and every member has to drop what
+    /// it holds. From here on everything below the head is read from the log and the database.
+    pub(in crate::hub) fn erased(self: &Arc<Self>) {
+        let mut state = self.lock();
+        if let Phase::Syncing { overflow, .. } = &mut state.phase {
+            // What is being read may have been read before.
+            *overflow = true;
+        }
+        state.recent = Recent::new(state.last.clone());
+        for (id, member) in std::mem::take(&mut state.members) {
+            self.send_away(&mut state, id, &member);
+        }
+        self.parts.empty.notify_one();
+    }
+
+    fn send_away(self: &Arc<Self>, state: &mut State, id: MemberId, member: &Member) {
+        member.ended.store(true, Ordering::Release);
+        let text = "what you have cannot be continued; join anew without since";
+        member.queue.push(codec::notice(&self.id, RoomNotice::Reset, text));
+        self.part(state, id, &member.user, Parting::Dropped);
+        self.parts.metrics.resets_total.inc();
     }
 }
