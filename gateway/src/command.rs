@@ -1,5 +1,6 @@
 //! What a client can ask: one file per command.
 
+mod admission;
 mod auth;
 mod credits;
 mod delete;
@@ -32,6 +33,10 @@ pub(crate) async fn execute(
     reply: Reply,
     command: Command,
 ) {
+    if let Err(refusal) = admission::admit(session, node, &command).await {
+        reply.refuse(command.room_id(), &refusal);
+        return;
+    }
     match command {
         Command::Auth(data) => auth::refresh(session, node, &reply, &data).await,
         Command::RoomJoin(data) => join::execute(session, node, &reply, data).await,

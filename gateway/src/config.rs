@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use shared::process::error_chain::error_chain;
 use shared::process::settings::{Millis, Problem, Secret};
+use shared::process::telemetry::metrics::Label;
 use shared::process::telemetry::{LogFilter, LogFormat};
 
 use crate::api_keys::ApiKeys;
@@ -73,16 +74,30 @@ shared::settings! {
             env "ROOMCAST_CONNECTION_TIMEOUT_MS";
         /// How long leaving may take before the process ends anyhow, in milliseconds.
         drain_timeout_ms: Millis = "25000" in 1000..=600000, env "ROOMCAST_DRAIN_TIMEOUT_MS";
-        /// Messages a user may send per 60 seconds; accepted, not enforced yet.
+        /// Messages, edits and deletions of a user per 60 seconds, on all nodes together; the
+        /// development mode multiplies this and the other limits by 20.
         rate_limit_message_send: u32 = "10" in 1..=1000000, env "WEBSOCKET_RATE_LIMIT_MESSAGE_SEND";
-        /// Typing events of a user per 60 seconds; accepted, not enforced yet.
+        /// Typing events of a user per 60 seconds.
         rate_limit_typing_events: u32 = "30" in 1..=1000000,
             env "WEBSOCKET_RATE_LIMIT_TYPING_EVENTS";
-        /// Joins of a user per 60 seconds; accepted, not enforced yet.
+        /// Joins of a user without `since` per 60 seconds.
         rate_limit_room_join: u32 = "5" in 1..=1000000, env "WEBSOCKET_RATE_LIMIT_ROOM_JOIN";
-        /// Presence updates of a user per 60 seconds; accepted, not enforced yet.
+        /// Joins of a user with `since`, after a reconnect, per 60 seconds.
+        rate_limit_resume: u32 = "60" in 1..=1000000, env "ROOMCAST_RATE_LIMIT_RESUME";
+        /// Presence updates of a user per 60 seconds.
         rate_limit_presence_update: u32 = "20" in 1..=1000000,
             env "WEBSOCKET_RATE_LIMIT_PRESENCE_UPDATE";
+        /// Answers that a user may begin to stream per 60 seconds.
+        rate_limit_stream: u32 = "20" in 1..=1000000, env "ROOMCAST_RATE_LIMIT_STREAM";
+        /// Pages of history and balances that a user may read per 60 seconds, on each node.
+        rate_limit_history: u32 = "600" in 1..=1000000, env "ROOMCAST_RATE_LIMIT_HISTORY";
+        /// Refusals for asking too often, within 60 seconds, after which a user is blocked on all
+        /// nodes; 0 blocks nobody.
+        block_after: u32 = "30" in 0..=1000000, env "ROOMCAST_BLOCK_AFTER";
+        /// How long a user is blocked, in milliseconds.
+        block_ms: Millis = "300000" in 100..=86400000, env "ROOMCAST_BLOCK_MS";
+        /// Whether messages of assistants and streams wait for credits that cover them.
+        credits_budget: bool = "false", env "ROOMCAST_CREDITS_BUDGET";
         /// Entries that a shard's log may hold before senders are told `backpressure`.
         log_entries_max: usize = "200000" in 100..=10000000, env "ROOMCAST_LOG_ENTRIES_MAX";
         /// Most entries that go into the database in one transaction.
@@ -101,7 +116,73 @@ shared::settings! {
     }
 }
 
+/// By how much the development mode multiplies every limit.
+const DEV_LIMIT_FACTOR: u32 = 20;
+
+/// What a user may do so many times within a minute, each counted apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Allowance {
+    /// Messages, edits and deletions.
+    Messages,
+    /// Typing events.
+    Typing,
+    /// Joins.
+    Joins,
+    /// Joins that go on where the client was: ten rooms come back at once.
+    Resumes,
+    /// Presence updates.
+    Presence,
+    /// Answers that begin to be streamed.
+    Streams,
+    /// What is only read.
+    History,
+}
+
+impl Allowance {
+    /// How many there are.
+    pub(crate) const COUNT: usize = <Allowance as Label>::ALL.len();
+}
+
+impl Label for Allowance {
+    const ALL: &'static [Allowance] = &[
+        Allowance::Messages,
+        Allowance::Typing,
+        Allowance::Joins,
+        Allowance::Resumes,
+        Allowance::Presence,
+        Allowance::Streams,
+        Allowance::History,
+    ];
+
+    fn label(&self) -> &'static str {
+        match self {
+            Allowance::Messages => "messages",
+            Allowance::Typing => "typing",
+            Allowance::Joins => "joins",
+            Allowance::Resumes => "resumes",
+            Allowance::Presence => "presence",
+            Allowance::Streams => "streams",
+            Allowance::History => "history",
+        }
+    }
+}
+
 impl Settings {
+    /// How often a user may do it within a minute.
+    #[must_use]
+    pub fn allowance(&self, allowance: Allowance) -> u32 {
+        let limit = match allowance {
+            Allowance::Messages => self.rate_limit_message_send,
+            Allowance::Typing => self.rate_limit_typing_events,
+            Allowance::Joins => self.rate_limit_room_join,
+            Allowance::Resumes => self.rate_limit_resume,
+            Allowance::Presence => self.rate_limit_presence_update,
+            Allowance::Streams => self.rate_limit_stream,
+            Allowance::History => self.rate_limit_history,
+        };
+        if self.is_dev() { limit.saturating_mul(DEV_LIMIT_FACTOR) } else { limit }
+    }
+
     /// Whether Redis and Postgres lie behind this node, instead of its own memory and file.
     #[must_use]
     pub fn is_cluster(&self) -> bool {

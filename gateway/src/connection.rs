@@ -99,6 +99,7 @@ async fn talk(
         return CloseReason::Unauthenticated;
     }
     handle.queue.push(welcome(node, handle, &identity));
+    node.limiter.learn(&identity);
     let mut session = Session::new(identity, Arc::clone(handle));
     loop {
         let next = async {

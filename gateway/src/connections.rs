@@ -88,6 +88,11 @@ impl Connections {
         *handle.bearer.lock().unwrap_or_else(PoisonError::into_inner) = Some(bearer);
     }
 
+    /// Whether a user has a connection.
+    pub(crate) fn has(&self, user: &UserId) -> bool {
+        self.users.contains_key(user)
+    }
+
     /// Every connection of a user on this node.
     pub(crate) fn of(&self, user: &UserId) -> Vec<Arc<Handle>> {
         // The guard ends with the statement.

@@ -2,6 +2,8 @@
 
 use shared::contract::refusal::CloseReason;
 
+use crate::config::Allowance;
+
 /// Seconds of an append: from memory to a database that struggles.
 const APPEND_SECONDS: &[f64] =
     &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
@@ -23,10 +25,18 @@ shared::metrics! {
         api_requests_total: counter,
         /// Requests to the API that were answered with a problem.
         api_refusals_total: counter,
+        /// Commands that were refused because their sender asks too often, by what was asked.
+        rate_limited_total: counter_by(allowance: Allowance),
+        /// Users blocked, on this node's word or another's.
+        blocks_total: counter,
+        /// Commands that were counted on this node alone, because Redis did not answer.
+        counted_alone_total: counter,
         /// Messages that were accepted for the first time.
         messages_in_total: counter,
         /// Messages that were offered again and stood already.
         duplicates_total: counter,
+        /// Movements of credits on their own that were accepted for the first time.
+        credits_in_total: counter,
         /// Accepted entries offered again because the log's epoch rose.
         offered_again_total: counter,
         /// Accepted entries that are not known to be in the database.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use shared::log::Log;
 use shared::process::clock::Clock;
 use shared::store::Store;
 use tokio_util::sync::CancellationToken;
@@ -17,6 +18,7 @@ use crate::connections::Connections;
 use crate::handshake::AllowedOrigins;
 use crate::hub::Hub;
 use crate::metrics::Metrics;
+use crate::rate_limit::RateLimiter;
 use crate::roster::Roster;
 
 /// One node.
@@ -47,12 +49,16 @@ pub(crate) struct Node {
     pub(crate) exchanges: TaskTracker,
     /// Who is in how many rooms.
     pub(crate) roster: Arc<Roster>,
+    /// Who asks too often.
+    pub(crate) limiter: Arc<RateLimiter>,
     /// Its rooms.
     pub(crate) hub: Hub,
     /// The way into the log.
     pub(crate) appender: Appender,
     /// Where ids are remembered.
     pub(crate) broker: Arc<dyn Broker>,
+    /// What is on its way into the database.
+    pub(crate) log: Arc<dyn Log>,
     /// The database.
     pub(crate) store: Arc<dyn Store>,
     /// Cancelled when the node leaves.

@@ -101,11 +101,16 @@ fn usage(message: &Message, charge: Charge) -> Envelope {
 
 /// What became of a message that was put in line.
 pub(crate) async fn settled(node: &Node, outcome: oneshot::Receiver<Outcome>) -> Outcome {
-    let outcome = outcome.await.unwrap_or_else(|_| Err(leaving()));
+    let outcome = answered(outcome).await;
     if outcome.as_ref().is_ok_and(|place| !place.duplicate) {
         node.metrics.messages_in_total.inc();
     }
     outcome
+}
+
+/// What became of an entry that was put in line.
+pub(crate) async fn answered(outcome: oneshot::Receiver<Outcome>) -> Outcome {
+    outcome.await.unwrap_or_else(|_| Err(leaving()))
 }
 
 /// Where an id stands, in the log's memory or in the database.

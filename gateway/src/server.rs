@@ -39,6 +39,7 @@ use crate::hub::{self, Hub};
 use crate::metrics::Metrics;
 use crate::node::Node;
 use crate::proof;
+use crate::rate_limit::{self, RateLimiter, Rules};
 use crate::relay;
 use crate::roster::Roster;
 
@@ -101,12 +102,12 @@ impl Server {
         let metrics = Arc::new(Metrics::register(&registry));
         let readiness = Readiness::new();
         let listener = bind(SocketAddr::new(settings.address(), settings.port)).await?;
-        let backend = if settings.is_cluster() {
+        let mut backend = if settings.is_cluster() {
             cluster::start(&settings, &clock, &readiness)?
         } else {
             embedded::start(&settings, &clock, &registry, &readiness)?
         };
-        let node = Arc::new(node(settings, clock, metrics, &backend)?);
+        let node = Arc::new(node(settings, clock, metrics, &mut backend)?);
         let Backend { deliveries, mut attendants, worker, redis, fatal, .. } = backend;
 
         let began = Instant::now();
@@ -136,6 +137,7 @@ impl Server {
             tokio::spawn(retire_rooms(Arc::clone(&node))),
             tokio::spawn(compare_rooms(Arc::clone(&node))),
             tokio::spawn(tell_gauges(Arc::clone(&node))),
+            tokio::spawn(sweep_limits(Arc::clone(&node))),
             tokio::spawn(accept(listener, Arc::clone(&node))),
         ]);
         Ok(Server { node, readiness, address, operator_address, worker, attendants, fatal })
@@ -197,7 +199,7 @@ fn node(
     settings: Settings,
     clock: Clock,
     metrics: Arc<Metrics>,
-    backend: &Backend,
+    backend: &mut Backend,
 ) -> Result<Node, StartError> {
     let origins = AllowedOrigins::parse(settings.origins())
         .map_err(|error| unusable("ROOMCAST_ALLOWED_ORIGINS", error))?;
@@ -213,7 +215,7 @@ fn node(
         })?;
     let api_keys =
         ApiKeys::parse(&settings.api_keys).map_err(|error| unusable("ROOMCAST_API_KEYS", error))?;
-    let Backend { log, store, broker, vault, .. } = backend;
+    let Backend { log, store, broker, counts, vault, .. } = backend;
     let epochs = Arc::new(Epochs::new(Arc::clone(log), Arc::clone(store)));
     let appender = Appender::start(&appender::Parts {
         broker: Arc::clone(broker),
@@ -229,6 +231,15 @@ fn node(
         metrics: Arc::clone(&metrics),
         empty: tokio::sync::Notify::new(),
     });
+    let limiter = RateLimiter::new(
+        Rules::new(&settings),
+        rate_limit::Parts {
+            clock: clock.clone(),
+            metrics: Arc::clone(&metrics),
+            broker: Arc::clone(broker),
+            fleet: counts.take(),
+        },
+    );
     Ok(Node {
         api_keys,
         authenticator,
@@ -241,12 +252,14 @@ fn node(
         connections: Connections::new(),
         exchanges: TaskTracker::new(),
         roster: Arc::new(Roster::default()),
+        limiter: Arc::new(limiter),
         leaving: CancellationToken::new(),
         settings,
         metrics,
         hub,
         appender,
         broker: Arc::clone(broker),
+        log: Arc::clone(log),
         store: Arc::clone(store),
     })
 }
@@ -291,6 +304,10 @@ async fn retire_rooms(node: Arc<Node>) {
 
 async fn compare_rooms(node: Arc<Node>) {
     node.hub.compare_rooms().await;
+}
+
+async fn sweep_limits(node: Arc<Node>) {
+    node.limiter.sweep().await;
 }
 
 async fn tell_gauges(node: Arc<Node>) {

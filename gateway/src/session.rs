@@ -21,6 +21,8 @@ pub(crate) struct Session {
     pub(crate) handle: Arc<Handle>,
     /// Sends whose answers are still to come.
     pub(crate) in_flight: Arc<Semaphore>,
+    /// Commands that were refused since the user was blocked.
+    pub(crate) refused_while_blocked: u32,
     rooms: HashMap<RoomId, Joined>,
 }
 
@@ -35,7 +37,8 @@ struct Joined {
 impl Session {
     pub(crate) fn new(identity: Identity, handle: Arc<Handle>) -> Session {
         let in_flight = Arc::new(Semaphore::new(COMMANDS_IN_FLIGHT_MAX));
-        Session { identity, handle, in_flight, rooms: HashMap::new() }
+        let rooms = HashMap::new();
+        Session { identity, handle, in_flight, refused_while_blocked: 0, rooms }
     }
 
     /// The room now counts this connection as its member.

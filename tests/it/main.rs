@@ -22,4 +22,5 @@ mod limits;
 mod configuration;
 mod who_is_asking;
 mod cluster;
+mod http_api;
 mod deploy_files;

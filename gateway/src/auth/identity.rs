@@ -90,6 +90,22 @@ impl Identity {
         self.anything || self.role.may_send(kind)
     }
 
+    /// Whether this one may say what others have used up.
+    pub(crate) fn may_track(&self) -> bool {
+        matches!(self.role, Role::Assistant | Role::Service)
+    }
+
+    /// Whether this is the application's backend.
+    pub(crate) fn is_service(&self) -> bool {
+        self.role == Role::Service
+    }
+
+    /// Whether what this one does is counted: the application's backend speaks for many, but
+    /// anybody may be it in the development mode.
+    pub(crate) fn is_limited(&self) -> bool {
+        self.anything || self.role != Role::Service
+    }
+
     /// What a revocation is compared with.
     pub(crate) fn bearer(&self) -> Bearer {
         let (issued_at, proof_id) = (self.issued_at, self.proof_id.clone());

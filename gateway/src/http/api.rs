@@ -5,8 +5,11 @@
 //! wrong is answered with a [`Problem`]. The routes are described, once and for all, by
 //! `assets/openapi.json`; tests compare it with [`route::ROUTES`] and with real answers.
 
+mod credits;
 mod messages;
 mod reading;
+mod people;
+mod access;
 mod request;
 mod route;
 mod problem;
@@ -73,6 +76,15 @@ async fn perform(
         Operation::PublishBatch => messages::publish_batch(node, asked).await,
         Operation::History => reading::history(node, asked).await,
         Operation::Stream => reading::stream(node, asked).await,
+        Operation::Members => people::members(node, asked).await,
+        Operation::MintTicket => access::mint_ticket(node, asked).await,
+        Operation::MintSession => access::mint_session(node, asked).await,
+        Operation::Revoke => access::revoke(node, asked).await,
+        Operation::Disconnect => access::disconnect(node, asked).await,
+        Operation::TrackCredits => credits::track(node, asked).await,
+        Operation::Credits => credits::balance(node, asked).await,
+        Operation::UnsyncedCredits => credits::unsynced(node, asked).await,
+        Operation::SyncedCredits => credits::synced(node, asked).await,
         _ => Err(Problem::no_route()),
     }
 }

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::StartError;
 use crate::auth::Vault;
 use crate::broker::Broker;
+use crate::rate_limit::redis::RedisCounts;
 
 /// What lies below a node.
 pub(super) struct Backend {
@@ -29,6 +30,8 @@ pub(super) struct Backend {
     pub(super) worker: Option<Worker>,
     /// Only in a cluster.
     pub(super) redis: Option<Arc<Health>>,
+    /// The fleet's counts of what users do, only in a cluster.
+    pub(super) counts: Option<RedisCounts>,
     /// Told when it turns out that this process must not go on.
     pub(super) fatal: oneshot::Receiver<StartError>,
 }

@@ -17,6 +17,7 @@ use super::backend::Backend;
 use crate::auth::Vault;
 use crate::broker::redis::RedisBroker;
 use crate::config::Settings;
+use crate::rate_limit::redis::RedisCounts;
 
 /// Names both servers and begins to look after them; nothing is waited for.
 pub(super) fn start(
@@ -54,6 +55,7 @@ pub(super) fn start(
         attendants: vec![tokio::spawn(attended)],
         worker: None,
         redis: Some(Arc::clone(connection.health())),
+        counts: Some(RedisCounts::new(connection)),
         fatal,
     })
 }

@@ -74,6 +74,7 @@ pub(super) fn start(
         attendants,
         worker: Some(Worker { task, stop, stats }),
         redis: None,
+        counts: None,
         fatal,
     })
 }

@@ -63,6 +63,25 @@ pub fn synced(shard: Shard) -> String {
     format!("{{{shard}}}:synced")
 }
 
+/// How often a user has done something in the present minute. The user is the hash tag: ids have
+/// no braces.
+#[must_use]
+pub fn rate(user: &UserId, allowance: &str) -> String {
+    format!("roomcast:rate:{{{user}}}:{allowance}")
+}
+
+/// How often a user was refused in the present minute.
+#[must_use]
+pub fn refusals(user: &UserId) -> String {
+    format!("roomcast:refusals:{{{user}}}")
+}
+
+/// Stands for as long as a user is blocked.
+#[must_use]
+pub fn block(user: &UserId) -> String {
+    format!("roomcast:block:{{{user}}}")
+}
+
 /// What lies under a one-time ticket, by the ticket's SHA-256 in hexadecimal.
 #[must_use]
 pub fn ticket(hash: &str) -> String {

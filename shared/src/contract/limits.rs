@@ -32,6 +32,16 @@ pub const PRESENCE_LISTED_MAX: usize = 500;
 /// How long the receipts of a room are remembered beside its log, in milliseconds.
 pub const RECEIPT_MEMORY_MS: i64 = 24 * 60 * 60 * 1000;
 
+/// The window within which what a user does is counted, in milliseconds.
+pub const RATE_WINDOW_MS: i64 = 60_000;
+
+/// Users whose counts a node keeps at a time; of more, the fleet's count is the only one.
+pub const RATED_USERS_MAX: usize = 100_000;
+
+/// What a node takes from the fleet's count at a time: one part in so many of the limit, at least
+/// one. Two nodes that share a user cannot use it up to the last one, and stay below it.
+pub const RATE_PORTIONS: u32 = 100;
+
 /// Longest token in an `auth` command or a header, in bytes.
 pub const TOKEN_BYTES_MAX: usize = 8 * 1024;
 
@@ -40,6 +50,9 @@ pub const TICKET_MS: i64 = 30_000;
 
 /// How long a connection that a ticket opened may last without a token, in milliseconds.
 pub const TICKET_CONNECTION_MS: i64 = 24 * 60 * 60 * 1000;
+
+/// How long a session token holds where nothing is said, in milliseconds.
+pub const SESSION_MS_DEFAULT: i64 = 24 * 60 * 60 * 1000;
 
 /// How long a session token may hold at most, in milliseconds.
 pub const SESSION_MS_MAX: i64 = 400 * 24 * 60 * 60 * 1000;

@@ -18,8 +18,9 @@ use super::problem::Problem;
 use super::request::{Asked, object};
 use crate::broker::Place;
 use crate::broker::appender::Outcome;
+use crate::crediting;
 use crate::node::Node;
-use crate::posting::{self, Charge, Draft};
+use crate::posting::{self, Draft};
 use crate::validation;
 
 /// A message as whoever of the backend says it.
@@ -160,15 +161,8 @@ fn draft(
     validation::id("id", &id, now_ms)?;
     validation::content("content", &content)?;
     let metadata = validation::metadata("metadata", metadata)?;
-    let cost = credits.map(|cost| charge(&user, cost)).transpose()?;
+    let cost = credits.map(|cost| crediting::charge(&user, cost)).transpose()?;
     Ok(Draft { room, id, user, kind, content, metadata, cost })
-}
-
-fn charge(sender: &UserId, cost: Cost) -> Result<Charge, Refusal> {
-    let Cost { amount, user_id, metadata } = cost;
-    let amount = validation::amount("credits.amount", amount)?;
-    validation::metadata("credits.metadata", metadata.clone())?;
-    Ok(Charge { user: user_id.unwrap_or_else(|| sender.clone()), amount, metadata })
 }
 
 fn stands(id: MessageId, place: Place) -> SendReply {
