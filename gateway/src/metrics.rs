@@ -33,6 +33,10 @@ shared::metrics! {
         counted_alone_total: counter,
         /// Messages that were accepted for the first time.
         messages_in_total: counter,
+        /// Edits and deletes that were accepted for the first time.
+        changes_in_total: counter,
+        /// Edits given up because their message did not come back after the log had lost it.
+        orphaned_edits_total: counter,
         /// Messages that were offered again and stood already.
         duplicates_total: counter,
         /// Movements of credits on their own that were accepted for the first time.
@@ -49,6 +53,8 @@ shared::metrics! {
         resumes_total: counter,
         /// Clients that were told to read a room anew.
         resets_total: counter,
+        /// Memberships that ended because their user was removed from the room.
+        kicked_total: counter,
         /// Times a room missed a publication and read it back.
         gaps_total: counter,
         /// Times a member fell behind its send queue.

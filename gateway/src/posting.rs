@@ -149,7 +149,8 @@ pub(crate) fn digest(parts: &[&str]) -> Uuid {
     Uuid::new_v5(&DIGEST, text.as_bytes())
 }
 
-fn leaving() -> Refusal {
+/// The outcome is not known, because the node leaves.
+pub(crate) fn leaving() -> Refusal {
     let text = "the node is leaving; offer it again under the same id";
     Refusal::new(RefusalCode::Unavailable, text).retry_after_ms(1000)
 }

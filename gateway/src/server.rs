@@ -40,6 +40,7 @@ use crate::metrics::Metrics;
 use crate::node::Node;
 use crate::proof;
 use crate::rate_limit::{self, RateLimiter, Rules};
+use crate::receipts::Receipts;
 use crate::relay;
 use crate::roster::Roster;
 
@@ -258,6 +259,7 @@ fn node(
         metrics,
         hub,
         appender,
+        receipts: Receipts::default(),
         broker: Arc::clone(broker),
         log: Arc::clone(log),
         store: Arc::clone(store),

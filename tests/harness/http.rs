@@ -56,6 +56,11 @@ impl Api {
         Api { port, headers: Vec::new() }
     }
 
+    /// The port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// The same with a key.
     #[must_use]
     pub fn with_key(&self, key: &str) -> Api {

@@ -26,6 +26,12 @@ pub const UNREAD_MAX: u64 = 1000;
 /// Receipts in a join's reply at most; the reader's own is always among them.
 pub const RECEIPTS_LISTED_MAX: usize = 500;
 
+/// Receipts of a room that a node remembers, the furthest.
+pub const RECEIPTS_REMEMBERED_MAX: usize = 2000;
+
+/// How often the members of a room are told of one user's receipt at most, in milliseconds.
+pub const RECEIPT_INTERVAL_MS: u64 = 250;
+
 /// People that a room lists; of more it tells the count.
 pub const PRESENCE_LISTED_MAX: usize = 500;
 
@@ -171,6 +177,12 @@ pub const RETAINED_ENTRIES_MAX: usize = 50_000;
 /// Bytes of those.
 pub const RETAINED_BYTES_MAX: usize = 64 * 1024 * 1024;
 
+/// Edits of a shard that one gateway holds back until their messages are back in the log.
+pub const HELD_EDITS_MAX: usize = 1000;
+
+/// How long they are, in milliseconds.
+pub const HELD_EDIT_MS_MAX: u64 = 60_000;
+
 /// Appends that travel in one call.
 pub const APPEND_BATCH_MAX: usize = 256;
 
@@ -225,3 +237,5 @@ const _: () = assert!(PAGE_ROWS_MAX as usize <= RECENT_ENTRIES_MAX);
 const _: () = assert!(SESSION_MS_MAX < REVOCATION_MEMORY_MS);
 // Whatever a node has in memory, the ring has too: a room that resynchronises finds its place.
 const _: () = assert!(RECENT_ENTRIES_MAX <= RING_ENTRIES);
+// Whoever is listed has to be remembered.
+const _: () = assert!(RECEIPTS_LISTED_MAX <= RECEIPTS_REMEMBERED_MAX);

@@ -9,7 +9,7 @@ use serde_json::json;
 const PATH: &str = "/api/rooms/r/messages";
 
 /// What `gateway api-key` prints: the key and its digest.
-async fn minted() -> (String, String) {
+pub(super) async fn minted() -> (String, String) {
     let mut options = GatewayOptions::default();
     options.flags.push("api-key".to_owned());
     let Err(FleetError::Ended { status, log, .. }) = Fleet::embedded(options).await else {
