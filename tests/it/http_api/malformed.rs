@@ -57,7 +57,8 @@ async fn a_body_that_is_no_object_of_known_fields_is_a_problem_on_every_route() 
     let api = api(&fleet);
     let mut findings = Findings::default();
     let deep = format!("{}1{}", "[".repeat(50_000), "]".repeat(50_000));
-    let deep_field = format!("{{\"userId\":\"ann\",\"content\":\"x\",\"metadata\":{{\"a\":{deep}}}}}");
+    let deep_field =
+        format!("{{\"userId\":\"ann\",\"content\":\"x\",\"metadata\":{{\"a\":{deep}}}}}");
     let bodies: Vec<Vec<u8>> = vec![
         b"null".to_vec(),
         b"[]".to_vec(),

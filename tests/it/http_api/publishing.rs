@@ -19,7 +19,10 @@ async fn what_is_published_reaches_the_members_and_the_database_as_it_was_said()
     let published = answer.expect(201);
     assert_eq!(answer.header("content-type"), Some("application/json"));
     assert_eq!(published["duplicate"], false);
-    assert_eq!((&published["persisted"], &published["durability"]), (&json!(true), &json!("store")));
+    assert_eq!(
+        (&published["persisted"], &published["durability"]),
+        (&json!(true), &json!("store"))
+    );
     let heard = bob.wait_for("message:new", crate::scene::SOON).await.unwrap();
     assert_eq!(heard["id"], published["id"]);
     assert_eq!(heard["position"], published["position"]);
@@ -100,7 +103,10 @@ async fn a_batch_keeps_its_order_and_tells_of_each_what_became_of_it() {
     let code = |place: usize| results[place]["error"]["code"].as_str();
     let field = |place: usize| results[place]["error"]["field"].as_str();
     assert_eq!(results.len(), 8, "{answer}");
-    assert_eq!((&results[0]["duplicate"], &results[7]["duplicate"]), (&json!(false), &json!(false)));
+    assert_eq!(
+        (&results[0]["duplicate"], &results[7]["duplicate"]),
+        (&json!(false), &json!(false))
+    );
     assert_eq!((&results[1]["duplicate"], &results[1]["id"]), (&json!(true), &known));
     assert_eq!((code(2), field(2)), (Some("invalid_field"), Some("colour")));
     assert_eq!((code(3), field(3)), (Some("invalid_field"), Some("userId")));
