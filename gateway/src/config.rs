@@ -109,6 +109,8 @@ shared::settings! {
         /// Longest pause after the database failed, in milliseconds; tries never end.
         sync_retry_delay_max_ms: Millis = "5000" in 1..=600000,
             env "ROOMCAST_SYNC_RETRY_DELAY_MAX_MS";
+        /// For how many days messages stay in the embedded database; 0 keeps them for ever.
+        retention_days: u32 = "0" in 0..=36500, env "ROOMCAST_RETENTION_DAYS";
         /// How log lines are written: text or json.
         log_format: LogFormat = "text", env "ROOMCAST_LOG_FORMAT";
         /// Which log lines are written, such as `info` or `info,gateway=debug`.

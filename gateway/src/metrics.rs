@@ -65,5 +65,11 @@ shared::metrics! {
         send_queue_bytes: gauge,
         /// Rooms with members on this node, or with some a moment ago.
         rooms: gauge,
+        /// People present through this node, each counted in each of their rooms.
+        presence_people: gauge,
+        /// Changes of somebody's presence that members of a room were told.
+        presence_changes_total: counter,
+        /// Nodes that died and after which this one cleaned up.
+        nodes_reaped_total: counter,
     }
 }

@@ -17,7 +17,7 @@ use shared::process::readiness::Readiness;
 use shared::store::sqlite::OpenError;
 use sync_worker::stats::Stats;
 use tokio::net::TcpListener;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -29,6 +29,7 @@ use crate::api_keys::ApiKeys;
 use crate::auth::{Authenticator, Revocations, TrustError};
 use crate::broker::appender::{self, Appender};
 use crate::broker::epochs::Epochs;
+use crate::broker::herald::Herald;
 use crate::client_address::{Addresses, TrustedProxies};
 use crate::config::Settings;
 use crate::connections::Connections;
@@ -38,6 +39,7 @@ use crate::hub::sources::Sources;
 use crate::hub::{self, Hub};
 use crate::metrics::Metrics;
 use crate::node::Node;
+use crate::presence::desk::Desk;
 use crate::proof;
 use crate::rate_limit::{self, RateLimiter, Rules};
 use crate::receipts::Receipts;
@@ -137,6 +139,7 @@ impl Server {
             tokio::spawn(heartbeat(Arc::clone(&node))),
             tokio::spawn(retire_rooms(Arc::clone(&node))),
             tokio::spawn(compare_rooms(Arc::clone(&node))),
+            tokio::spawn(attend(Arc::clone(&node))),
             tokio::spawn(tell_gauges(Arc::clone(&node))),
             tokio::spawn(sweep_limits(Arc::clone(&node))),
             tokio::spawn(accept(listener, Arc::clone(&node))),
@@ -176,6 +179,7 @@ impl Server {
             while node.connections.len() > 0 || !node.exchanges.is_empty() {
                 tokio::time::sleep(LEAVE_POLL).await;
             }
+            node.hub.leave().await;
             if let Some(Worker { task, stop, .. }) = self.worker {
                 stop.cancel();
                 // A panic of the worker was reported when it happened.
@@ -216,7 +220,7 @@ fn node(
         })?;
     let api_keys =
         ApiKeys::parse(&settings.api_keys).map_err(|error| unusable("ROOMCAST_API_KEYS", error))?;
-    let Backend { log, store, broker, counts, vault, .. } = backend;
+    let Backend { log, store, broker, presence, counts, vault, .. } = backend;
     let epochs = Arc::new(Epochs::new(Arc::clone(log), Arc::clone(store)));
     let appender = Appender::start(&appender::Parts {
         broker: Arc::clone(broker),
@@ -226,11 +230,16 @@ fn node(
         clock: clock.clone(),
         metrics: Arc::clone(&metrics),
     });
+    let desk =
+        Desk::new(Arc::clone(presence), Arc::clone(broker), clock.clone(), Arc::clone(&metrics));
     let hub = Hub::new(hub::Parts {
         broker: Arc::clone(broker),
         sources: Sources { log: Arc::clone(log), store: Arc::clone(store), epochs },
         metrics: Arc::clone(&metrics),
-        empty: tokio::sync::Notify::new(),
+        desk: Arc::new(desk),
+        herald: Herald::start(Arc::clone(broker)),
+        empty: Notify::new(),
+        unsure: Notify::new(),
     });
     let limiter = RateLimiter::new(
         Rules::new(&settings),
@@ -310,6 +319,10 @@ async fn compare_rooms(node: Arc<Node>) {
 
 async fn sweep_limits(node: Arc<Node>) {
     node.limiter.sweep().await;
+}
+
+async fn attend(node: Arc<Node>) {
+    node.hub.attend().await;
 }
 
 async fn tell_gauges(node: Arc<Node>) {

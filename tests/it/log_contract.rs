@@ -97,6 +97,7 @@ impl Subject {
                 retry_delay: Duration::from_millis(10),
                 retry_delay_max: Duration::from_millis(100),
                 log_keep: Duration::from_secs(60),
+                retention: None,
             },
             lease: None,
             metrics: Arc::new(sync_worker::metrics::Metrics::register(&registry)),

@@ -85,6 +85,7 @@ async fn accept(
             };
         }
     };
+    session.touch(&draft.room, now_ms);
     match posting::post(node, draft) {
         Ok(outcome) => Ok(Accepted::Waiting(id, outcome, counted)),
         Err(refusal) => {

@@ -61,6 +61,8 @@ pub(crate) struct Logged {
     id: MessageId,
     /// Who sent the message; of a change alone, who changed it.
     user: UserId,
+    /// Who said it, where it is a message that is new.
+    speaker: Option<UserId>,
     /// The change, where this is one. A cursor standing here carries either.
     change_id: Option<MessageId>,
     /// Where the message itself stands; equal to `at` unless it has changed.
@@ -128,7 +130,8 @@ impl Logged {
         };
         let (at, origin) = (entry.position, entry.position);
         let Envelope { room, user, id, change_id, .. } = envelope;
-        Ok((room, Logged { at, id, user, change_id, origin, what, fresh, change }))
+        let speaker = fresh.is_some().then(|| user.clone());
+        Ok((room, Logged { at, id, user, speaker, change_id, origin, what, fresh, change }))
     }
 
     /// What the database has; `None` for a row without a place.
@@ -140,7 +143,7 @@ impl Logged {
         let fresh = Some(codec::event(EventName::MessageNew, message));
         let (id, user) = (message.id.clone(), message.user_id.clone());
         let what = What::Message { deleted: message.deleted_at.is_some() };
-        Some(Logged { at, id, user, change_id, origin, what, fresh, change })
+        Some(Logged { at, id, user, speaker: None, change_id, origin, what, fresh, change })
     }
 
     /// What to tell a reader who has every message up to `base`; nothing for a place alone.
@@ -167,6 +170,11 @@ impl Logged {
         let mut message: Message = serde_json::from_slice(&self.message()?).ok()?;
         message.change_id.clone_from(&self.change_id);
         Some(message)
+    }
+
+    /// Who has just said something, where this is that.
+    pub(crate) fn speaker(&self) -> Option<&UserId> {
+        self.speaker.as_ref()
     }
 
     /// Where its message stands.

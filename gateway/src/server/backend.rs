@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::StartError;
 use crate::auth::Vault;
 use crate::broker::Broker;
+use crate::presence::Presence;
 use crate::rate_limit::redis::RedisCounts;
 
 /// What lies below a node.
@@ -22,6 +23,7 @@ pub(super) struct Backend {
     pub(super) broker: Arc<dyn Broker>,
     /// Where tickets and session tokens lie.
     pub(super) vault: Vault,
+    pub(super) presence: Arc<dyn Presence>,
     /// What the broker delivers.
     pub(super) deliveries: mpsc::Receiver<Delivery>,
     /// What runs as long as the process does.

@@ -17,6 +17,7 @@ use super::backend::Backend;
 use crate::auth::Vault;
 use crate::broker::redis::RedisBroker;
 use crate::config::Settings;
+use crate::presence::redis::RedisPresence;
 use crate::rate_limit::redis::RedisCounts;
 
 /// Names both servers and begins to look after them; nothing is waited for.
@@ -51,6 +52,7 @@ pub(super) fn start(
         store,
         broker: Arc::new(broker),
         vault: Vault::Redis(connection.clone()),
+        presence: Arc::new(RedisPresence::new(connection.clone())),
         deliveries,
         attendants: vec![tokio::spawn(attended)],
         worker: None,

@@ -22,6 +22,7 @@ use super::backend::{Backend, Worker};
 use crate::auth::Vault;
 use crate::broker::memory::MemoryBroker;
 use crate::config::Settings;
+use crate::presence::memory::MemoryPresence;
 
 /// How often the database is asked whether it is there.
 const PING_INTERVAL: Duration = Duration::from_secs(5);
@@ -49,6 +50,7 @@ pub(super) fn start(
             retry_delay: settings.sync_retry_delay_ms.duration(),
             retry_delay_max: settings.sync_retry_delay_max_ms.duration(),
             log_keep: Duration::ZERO,
+            retention: sync_worker::config::retention(settings.retention_days),
         },
         lease: None,
         metrics: Arc::new(Metrics::register(registry)),
@@ -68,6 +70,7 @@ pub(super) fn start(
     Ok(Backend {
         broker: Arc::new(MemoryBroker::new(Arc::clone(&log))),
         vault: Vault::memory(),
+        presence: Arc::new(MemoryPresence::default()),
         log,
         store,
         deliveries,
