@@ -32,6 +32,7 @@ mod send_queue;
 mod frame;
 mod validation;
 mod metrics;
+pub mod mint;
 pub mod config;
 mod auth;
 mod client_address;

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use gateway::api_keys;
 use gateway::config::Settings;
+use gateway::mint;
 use gateway::server::Server;
 use shared::process::clock::Clock;
 use shared::process::drain;
@@ -20,7 +21,7 @@ const PROGRAM: Program = Program {
     name: "gateway",
     about: "One Roomcast node: a realtime gateway for team chat with a database at the end of it.",
     version: env!("CARGO_PKG_VERSION"),
-    words: Some("[api-key]"),
+    words: Some("[api-key|token --user ID --room PATTERN]"),
 };
 
 fn main() -> ExitCode {
@@ -35,7 +36,7 @@ fn main() -> ExitCode {
         Err(stop) => return stop.exit(),
     };
     if asked {
-        return answer(&words);
+        return answer(&settings, &words);
     }
     if let Err(error) = telemetry::start(settings.log_format, &settings.log) {
         return fail(&error);
@@ -54,7 +55,7 @@ fn main() -> ExitCode {
 const USAGE: u8 = 64;
 
 /// Does what was asked for in place of running a node.
-fn answer(words: &[String]) -> ExitCode {
+fn answer(settings: &Settings, words: &[String]) -> ExitCode {
     match words.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["api-key"] => {
             let (key, digest) = api_keys::mint();
@@ -65,6 +66,17 @@ fn answer(words: &[String]) -> ExitCode {
             let _ = std::io::stdout().write_all(text.as_bytes());
             ExitCode::SUCCESS
         }
+        ["token", words @ ..] => match mint::token(settings, Clock::system().now_ms(), words) {
+            Ok(token) => {
+                let _ = std::io::stdout().write_all(format!("{token}\n").as_bytes());
+                ExitCode::SUCCESS
+            }
+            Err(error) => {
+                let text = format!("{}\n", error_chain(&error));
+                let _ = std::io::stderr().write_all(text.as_bytes());
+                ExitCode::from(USAGE)
+            }
+        },
         words => {
             let text = format!("{}: no such command\n", words.join(" "));
             let _ = std::io::stderr().write_all(text.as_bytes());
@@ -93,19 +105,33 @@ async fn run(settings: Settings) -> Result<ExitCode, Box<dyn std::error::Error>>
 struct Greeting {
     mode: &'static str,
     dev: bool,
+    keys: String,
     data: String,
 }
 
 impl Greeting {
     fn of(settings: &Settings) -> Greeting {
         let dev = settings.is_dev();
+        let keys = Greeting::keys(settings);
         if settings.is_cluster() {
             let data = "the log in REDIS_URL, the database in DATABASE_URL".to_owned();
-            return Greeting { mode: "cluster", dev, data };
+            return Greeting { mode: "cluster", dev, keys, data };
         }
         let folder = &settings.data_dir;
         let data = std::path::absolute(folder).unwrap_or_else(|_| folder.clone());
-        Greeting { mode: "embedded", dev, data: data.display().to_string() }
+        Greeting { mode: "embedded", dev, keys, data: data.display().to_string() }
+    }
+
+    /// Which settings say what tokens are checked with.
+    fn keys(settings: &Settings) -> String {
+        let given = [
+            ("ROOMCAST_JWT_SECRET", settings.jwt_secret.is_some()),
+            ("ROOMCAST_JWT_PUBLIC_KEY", settings.jwt_public_key.is_some()),
+            ("ROOMCAST_JWKS", settings.jwks.is_some()),
+        ];
+        let names: Vec<&str> =
+            given.iter().filter(|(_, is_set)| *is_set).map(|(name, _)| *name).collect();
+        format!("tokens signed with {}", names.join(" or "))
     }
 
     fn print(&self, page: SocketAddr, operator: SocketAddr) {
@@ -113,7 +139,7 @@ impl Greeting {
             "DEVELOPMENT: anybody on this machine may be anyone and enter every room;\n            \
              set ROOMCAST_JWT_SECRET to ask for tokens"
         } else {
-            "tokens signed with ROOMCAST_JWT_SECRET"
+            self.keys.as_str()
         };
         let tabs = if self.dev {
             format!("\n            two tabs: http://{page}/?user=alice and http://{page}/?user=bob")

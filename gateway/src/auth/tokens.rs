@@ -222,7 +222,7 @@ impl Authenticator {
 
 /// The keys of a setting that holds PEM, or names a file of it. Environments that cannot hold a
 /// line's end write `\n`.
-pub(crate) fn public_keys(setting: &str) -> Result<Vec<Key>, TrustError> {
+pub(super) fn public_keys(setting: &str) -> Result<Vec<Key>, TrustError> {
     if setting.contains("-----BEGIN ") {
         return Ok(keys::of_pem(&setting.replace("\\n", "\n"))?);
     }

@@ -110,7 +110,6 @@ impl Hub {
     ///
     /// # Errors
     /// `backpressure` when the node has too many of them.
-    #[expect(dead_code, reason = "for the HTTP API, which is not here yet")]
     pub(crate) fn host(
         &self,
         room: &RoomId,
@@ -129,7 +128,6 @@ impl Hub {
     ///
     /// # Errors
     /// `unavailable` when it cannot be read.
-    #[expect(dead_code, reason = "for the HTTP API, which is not here yet")]
     pub(crate) async fn present(&self, id: &RoomId) -> Result<PresenceList, Refusal> {
         if let Some(list) = self.known(id).and_then(|room| room.attendance()) {
             return Ok(list);

@@ -1,0 +1,181 @@
+//! Tokens for trying things out and for backends without a library for them: `gateway token`.
+
+use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
+use serde::Serialize;
+use shared::contract::id::{IdError, UserId};
+use shared::contract::limits::TOKEN_BYTES_MAX;
+use uuid::Uuid;
+
+use crate::auth::Role;
+use crate::config::Settings;
+
+/// How long a token holds where nothing else is said, in seconds.
+const TTL_S: i64 = 3600;
+
+/// Longest that a token minted here holds, in seconds: a year.
+const TTL_S_MAX: i64 = 366 * 24 * 60 * 60;
+
+/// What `gateway token` takes.
+pub const USAGE: &str = "token --user ID [--room PATTERN]... [--role member|moderator|assistant|\
+                         service] [--ttl SECONDS]";
+
+/// Why no token is minted.
+#[derive(Debug, thiserror::Error)]
+pub enum MintError {
+    /// Only whoever has a secret can sign.
+    #[error(
+        "ROOMCAST_JWT_SECRET: missing: tokens are signed with it. Tokens that are checked with \
+         ROOMCAST_JWT_PUBLIC_KEY or ROOMCAST_JWKS come from whoever has the private key"
+    )]
+    NoSecret,
+    /// No such words.
+    #[error("{word}: expected: {USAGE}")]
+    Usage {
+        /// The word that is at fault.
+        word: String,
+    },
+    /// A flag without its value, or twice where it may stand once.
+    #[error("{flag}: {complaint}")]
+    Flag {
+        /// The flag.
+        flag: &'static str,
+        /// What is wrong.
+        complaint: &'static str,
+    },
+    /// No user id.
+    #[error("--user: {0}")]
+    User(#[from] IdError),
+    /// Too many or too long rooms.
+    #[error("the token would be over {TOKEN_BYTES_MAX} bytes; name fewer rooms")]
+    TooLong,
+    /// The claims cannot be signed.
+    #[error("the token cannot be signed")]
+    Sign(#[from] jsonwebtoken::errors::Error),
+}
+
+#[derive(Serialize)]
+struct Claims<'a> {
+    sub: &'a str,
+    iat: i64,
+    exp: i64,
+    jti: String,
+    rooms: &'a [String],
+    role: Role,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    iss: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    aud: Option<&'a str>,
+}
+
+/// What was asked for.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Wanted {
+    user: Option<String>,
+    rooms: Vec<String>,
+    role: Option<Role>,
+    ttl_s: Option<i64>,
+}
+
+/// Mints a token with the configured secret, for the configured issuer and audience. `words` are
+/// those behind `token`.
+///
+/// # Errors
+/// Says what is missing or not understood.
+pub fn token(settings: &Settings, now_ms: i64, words: &[&str]) -> Result<String, MintError> {
+    let wanted = Wanted::read(words)?;
+    let missing = || MintError::Flag { flag: "--user", complaint: "missing: whose token it is" };
+    let user = UserId::parse(wanted.user.as_deref().ok_or_else(missing)?)?;
+    let secret = settings.jwt_secret.as_ref().ok_or(MintError::NoSecret)?;
+    let iat = now_ms / 1000;
+    let claims = Claims {
+        sub: user.as_str(),
+        iat,
+        exp: iat + wanted.ttl_s.unwrap_or(TTL_S),
+        jti: Uuid::new_v4().to_string(),
+        rooms: &wanted.rooms,
+        role: wanted.role.unwrap_or_default(),
+        iss: settings.jwt_issuer.as_deref(),
+        aud: settings.jwt_audience.as_deref(),
+    };
+    let key = EncodingKey::from_secret(secret.expose().as_bytes());
+    let token = encode(&Header::new(Algorithm::HS256), &claims, &key)?;
+    if token.len() > TOKEN_BYTES_MAX { Err(MintError::TooLong) } else { Ok(token) }
+}
+
+impl Wanted {
+    fn read(words: &[&str]) -> Result<Wanted, MintError> {
+        let mut wanted = Wanted::default();
+        let mut words = words.iter();
+        while let Some(word) = words.next() {
+            let (name, given) = match word.split_once('=') {
+                Some((name, value)) => (name, Some(value)),
+                None => (*word, None),
+            };
+            let flag = ["--user", "--room", "--role", "--ttl"].into_iter().find(|f| *f == name);
+            let Some(flag) = flag else { return Err(MintError::Usage { word: (*word).into() }) };
+            let wrong = |complaint| MintError::Flag { flag, complaint };
+            let value = given.or_else(|| words.next().copied());
+            let value = value.ok_or_else(|| wrong("expected a value"))?;
+            let again = match flag {
+                "--user" => wanted.user.replace(value.to_owned()).is_some(),
+                "--role" => {
+                    let role = Role::parse(value).ok_or_else(|| wrong("no such role"))?;
+                    wanted.role.replace(role).is_some()
+                }
+                "--ttl" => {
+                    let ttl = value.parse().ok().filter(|ttl| (1..=TTL_S_MAX).contains(ttl));
+                    let ttl = ttl.ok_or_else(|| wrong("expected seconds, 1 to 31622400"))?;
+                    wanted.ttl_s.replace(ttl).is_some()
+                }
+                _ => {
+                    wanted.rooms.push(value.to_owned());
+                    false
+                }
+            };
+            if again {
+                return Err(wrong("said twice"));
+            }
+        }
+        Ok(wanted)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_asked_for_is_read_or_named() {
+        let wanted = Wanted::read(&[
+            "--user",
+            "ann",
+            "--room",
+            "team-*",
+            "--room=b",
+            "--role",
+            "assistant",
+            "--ttl=60",
+        ]);
+        let expected = Wanted {
+            user: Some("ann".into()),
+            rooms: vec!["team-*".into(), "b".into()],
+            role: Some(Role::Assistant),
+            ttl_s: Some(60),
+        };
+        assert_eq!(wanted.unwrap(), expected);
+        let table: [(&[&str], &str); 8] = [
+            (&["ann"], "ann: expected: token --user ID"),
+            (&["--name", "ann"], "--name: expected: token"),
+            (&["--user"], "--user: expected a value"),
+            (&["--user", "a", "--user", "b"], "--user: said twice"),
+            (&["--role", "king"], "--role: no such role"),
+            (&["--ttl", "0"], "--ttl: expected seconds"),
+            (&["--ttl", "soon"], "--ttl: expected seconds"),
+            (&["--ttl", "99999999"], "--ttl: expected seconds"),
+        ];
+        for (words, text) in table {
+            let error = Wanted::read(words).unwrap_err().to_string();
+            assert!(error.starts_with(text), "{error}");
+        }
+    }
+}
