@@ -149,7 +149,7 @@ impl Room {
 
     /// Messages were erased: the room forgets what it remembers, and every member has to drop what
     /// it holds. From here on everything below the head is read from the log and the database.
-    pub(in crate::hub) fn erased(&self) {
+    pub(in crate::hub) fn erased(self: &Arc<Self>) {
         let mut state = self.lock();
         if let Phase::Syncing { overflow, .. } = &mut state.phase {
             // What is being read may have been read before.
