@@ -38,7 +38,7 @@ pub(crate) async fn execute(
         return;
     }
     match command {
-        Command::Auth(data) => auth::refresh(session, node, &reply, &data),
+        Command::Auth(data) => auth::refresh(session, node, &reply, &data).await,
         Command::RoomJoin(data) => join::execute(session, node, &reply, data).await,
         Command::RoomLeave(data) => leave::execute(session, &reply, &data),
         Command::MessageSend(data) => send::execute(session, node, reply, data).await,

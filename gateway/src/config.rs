@@ -3,10 +3,14 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
+use shared::process::error_chain::error_chain;
 use shared::process::settings::{Millis, Problem, Secret};
 use shared::process::telemetry::metrics::Label;
 use shared::process::telemetry::{LogFilter, LogFormat};
 
+use crate::api_keys::ApiKeys;
+use crate::auth::{Authenticator, Trust};
+use crate::client_address::{NetworkError, TrustedProxies};
 use crate::handshake::AllowedOrigins;
 
 shared::settings! {
@@ -25,6 +29,15 @@ shared::settings! {
         /// Secret that HS256 tokens are signed with; without it the embedded mode is the
         /// development mode.
         jwt_secret: Option<Secret> = "", env "ROOMCAST_JWT_SECRET", secret;
+        /// Public key that RS256, ES256, ES384 or EdDSA tokens are signed for: PEM, or a file
+        /// with it; several keys may follow one another.
+        jwt_public_key: Option<String> = "", env "ROOMCAST_JWT_PUBLIC_KEY";
+        /// JSON Web Key Set of whoever signs tokens: a file, or an http or https URL.
+        jwks: Option<String> = "", env "ROOMCAST_JWKS";
+        /// What the `iss` of a token has to be; without it any will do.
+        jwt_issuer: Option<String> = "", env "ROOMCAST_JWT_ISSUER";
+        /// What the `aud` of a token has to be or to contain; without it any will do.
+        jwt_audience: Option<String> = "", env "ROOMCAST_JWT_AUDIENCE";
         /// Development mode: believes `?user=`, allows everything, listens on the loopback only.
         dev: bool = "false", env "ROOMCAST_DEV";
         /// Redis of the cluster mode; set it together with `DATABASE_URL`.
@@ -37,8 +50,18 @@ shared::settings! {
         app_url: Option<String> = "", env "NEXT_PUBLIC_APP_URL";
         /// Further origins that may open connections, with commas between.
         allowed_origins: Vec<String> = "", env "ROOMCAST_ALLOWED_ORIGINS";
+        /// SHA-256 digests of the keys that open the API, in hexadecimal, with commas between;
+        /// without any the API is closed, except in the development mode.
+        api_keys: Vec<String> = "", env "ROOMCAST_API_KEYS";
         /// Most connections at a time; more are answered 503.
         connections_max: usize = "20000" in 1..=1000000, env "ROOMCAST_CONNECTIONS_MAX";
+        /// Most connections from one address (of IPv6, one /64 network); more are answered 429, and
+        /// 0 is no limit.
+        connections_per_address: usize = "0" in 0..=1000000,
+            env "ROOMCAST_CONNECTIONS_PER_ADDRESS";
+        /// Addresses or networks of the proxies in front, whose `X-Forwarded-For` is believed, with
+        /// commas between.
+        trusted_proxies: Vec<String> = "", env "ROOMCAST_TRUSTED_PROXIES";
         /// Most rooms that one user may be in on a node.
         rooms_per_user: usize = "10" in 1..=10000, env "ROOMCAST_ROOMS_PER_USER";
         /// Largest frame or fragmented message of a client, in bytes.
@@ -169,7 +192,24 @@ impl Settings {
     /// Whether anybody may say who they are.
     #[must_use]
     pub fn is_dev(&self) -> bool {
-        self.dev || (self.jwt_secret.is_none() && !self.is_cluster())
+        self.dev || !(self.has_keys() || self.is_cluster())
+    }
+
+    /// Whether there is anything to check tokens with.
+    #[must_use]
+    pub fn has_keys(&self) -> bool {
+        self.jwt_secret.is_some() || self.jwt_public_key.is_some() || self.jwks.is_some()
+    }
+
+    /// What tokens are checked with.
+    pub(crate) fn trust(&self) -> Trust<'_> {
+        Trust {
+            secret: self.jwt_secret.as_ref(),
+            public_key: self.jwt_public_key.as_deref(),
+            jwks: self.jwks.as_deref(),
+            issuer: self.jwt_issuer.as_deref(),
+            audience: self.jwt_audience.as_deref(),
+        }
     }
 
     /// Where the page and the WebSocket listen.
@@ -199,15 +239,19 @@ impl Settings {
                 "REDIS_URL",
                 "missing: DATABASE_URL is set, and the cluster mode needs both",
             )),
-            (true, true) if self.jwt_secret.is_none() && !self.dev => problems.push(Problem::new(
+            (true, true) if !self.has_keys() && !self.dev => problems.push(Problem::new(
                 "ROOMCAST_JWT_SECRET",
-                "missing: a cluster needs it, or --dev to try things out on the loopback",
+                "missing: a cluster needs it, ROOMCAST_JWT_PUBLIC_KEY or ROOMCAST_JWKS, or --dev to try things out on the loopback",
             )),
             (true, true) => {}
         }
         if self.connection_timeout_ms.0 <= self.heartbeat_interval_ms.0 {
             let text = "has to be longer than ROOMCAST_HEARTBEAT_INTERVAL_MS";
             problems.push(Problem::new("ROOMCAST_CONNECTION_TIMEOUT_MS", text));
+        }
+        problems.extend(self.trust_problems());
+        if let Err(error) = ApiKeys::parse(&self.api_keys) {
+            problems.push(Problem::new("ROOMCAST_API_KEYS", error.to_string()));
         }
         let named = |name| move |entry| (name, entry);
         let app_url = self.app_url.iter().map(named("NEXT_PUBLIC_APP_URL"));
@@ -218,6 +262,22 @@ impl Settings {
             }
         }
         problems
+    }
+
+    fn trust_problems(&self) -> impl Iterator<Item = Problem> {
+        let trust = self.trust();
+        let parts = [
+            ("ROOMCAST_JWT_PUBLIC_KEY", Trust { public_key: trust.public_key, ..Trust::default() }),
+            ("ROOMCAST_JWKS", Trust { jwks: trust.jwks, ..Trust::default() }),
+        ];
+        let keys = parts.into_iter().filter_map(|(name, part)| {
+            let error = Authenticator::new(part, false).err()?;
+            Some(Problem::new(name, error_chain(&error)))
+        });
+        let proxies = TrustedProxies::parse(&self.trusted_proxies).err();
+        let named =
+            |error: NetworkError| Problem::new("ROOMCAST_TRUSTED_PROXIES", error.to_string());
+        keys.collect::<Vec<_>>().into_iter().chain(proxies.map(named))
     }
 
     /// Every origin that may open connections besides the node's own.

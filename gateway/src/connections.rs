@@ -1,7 +1,8 @@
 //! Every connection of this node, and the one timer that looks after all of them.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use dashmap::DashMap;
@@ -9,17 +10,17 @@ use shared::contract::id::UserId;
 use shared::contract::refusal::CloseReason;
 use tokio::time::{Instant, MissedTickBehavior};
 
+use crate::auth::Bearer;
 use crate::frame::Frame;
 use crate::metrics::Metrics;
 use crate::send_queue::SendQueue;
 
-/// The connections by number.
+/// The connections by number, and those that have said whose they are by user.
 #[derive(Debug)]
 pub(crate) struct Connections {
     next: AtomicU64,
     open: DashMap<u64, Arc<Handle>>,
-    /// Of those who have said who they are.
-    by_user: DashMap<UserId, Vec<Arc<Handle>>>,
+    users: DashMap<UserId, HashMap<u64, Arc<Handle>>>,
     began: Instant,
 }
 
@@ -30,18 +31,23 @@ pub(crate) struct Handle {
     pub(crate) number: u64,
     /// Where its frames go.
     pub(crate) queue: Arc<SendQueue>,
+    /// On whose proof it stands; `None` until it has brought one.
+    bearer: Mutex<Option<Bearer>>,
     /// When its client last showed life, in milliseconds since the node began.
     heard_ms: AtomicU64,
     pinged_ms: AtomicU64,
-    /// Whose it is, once that is proven.
-    user: OnceLock<UserId>,
+}
+
+impl Handle {
+    fn bearer(&self) -> Option<Bearer> {
+        self.bearer.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 impl Connections {
     pub(crate) fn new() -> Connections {
         let began = Instant::now();
-        let (open, by_user) = (DashMap::new(), DashMap::new());
-        Connections { next: AtomicU64::new(1), open, by_user, began }
+        Connections { next: AtomicU64::new(1), open: DashMap::new(), users: DashMap::new(), began }
     }
 
     fn now_ms(&self) -> u64 {
@@ -55,40 +61,52 @@ impl Connections {
         let handle = Arc::new(Handle {
             number,
             queue: Arc::new(SendQueue::default()),
+            bearer: Mutex::new(None),
             heard_ms: AtomicU64::new(now_ms),
             pinged_ms: AtomicU64::new(now_ms),
-            user: OnceLock::new(),
         });
         self.open.insert(number, Arc::clone(&handle));
         handle
     }
 
-    /// Whose connection it is; said once, at the latest before [`Connections::close`].
-    pub(crate) fn identify(&self, handle: &Arc<Handle>, user: &UserId) {
-        if handle.user.set(user.clone()).is_ok() {
-            self.by_user.entry(user.clone()).or_default().push(Arc::clone(handle));
-        }
-    }
-
     pub(crate) fn close(&self, handle: &Handle) {
         self.open.remove(&handle.number);
-        if let Some(user) = handle.user.get() {
-            self.by_user.remove_if_mut(user, |_, handles| {
-                handles.retain(|other| other.number != handle.number);
+        let bearer = handle.bearer();
+        if let Some(bearer) = bearer.as_ref() {
+            self.users.remove_if_mut(&bearer.user, |_, handles| {
+                handles.remove(&handle.number);
                 handles.is_empty()
             });
         }
     }
 
-    /// Whether a user has a connection.
-    pub(crate) fn has(&self, user: &UserId) -> bool {
-        self.by_user.contains_key(user)
+    /// The connection has proven whose it is, or brought another proof of the same user.
+    pub(crate) fn identify(&self, handle: &Arc<Handle>, bearer: Bearer) {
+        // The guard of the entry ends with the statement.
+        let user = bearer.user.clone();
+        self.users.entry(user).or_default().insert(handle.number, Arc::clone(handle));
+        *handle.bearer.lock().unwrap_or_else(PoisonError::into_inner) = Some(bearer);
     }
 
-    /// The connections of a user.
+    /// Whether a user has a connection on this node.
+    pub(crate) fn has(&self, user: &UserId) -> bool {
+        self.users.contains_key(user)
+    }
+
+    /// Every connection of a user on this node.
     pub(crate) fn of(&self, user: &UserId) -> Vec<Arc<Handle>> {
         // The guard ends with the statement.
-        self.by_user.get(user).map(|handles| handles.clone()).unwrap_or_default()
+        self.users.get(user).map(|handles| handles.values().cloned().collect()).unwrap_or_default()
+    }
+
+    /// Ends the connections whose proofs are such.
+    pub(crate) fn close_where(&self, reason: CloseReason, is_such: impl Fn(&Bearer) -> bool) {
+        // The iterator's guards are held over short sections, none of which looks at the map again.
+        for handle in &self.open {
+            if handle.bearer().as_ref().is_some_and(&is_such) {
+                handle.queue.close(reason);
+            }
+        }
     }
 
     /// How many are open.

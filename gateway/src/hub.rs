@@ -3,6 +3,7 @@
 mod synchronise;
 mod catch_up;
 pub(crate) mod room;
+mod feed;
 pub(crate) mod sources;
 mod recent;
 mod logged;
@@ -11,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dashmap::DashMap;
-use shared::contract::id::RoomId;
+use shared::contract::id::{MessageId, RoomId, UserId};
 use shared::contract::limits::{
     APPEND_TIMEOUT_MS, COMPARE_GRACE_MS, COMPARE_INTERVAL_MS, ROOM_LINGER_MS,
 };
@@ -23,6 +24,7 @@ use shared::log::{Delivery, RingEntry, Watermark};
 use tokio::sync::Notify;
 use tracing::{debug, error, warn};
 
+use self::feed::Feed;
 use self::logged::{Cursor, Logged};
 use self::room::{Joined, Joiner, Membership, Miss, Room};
 use self::sources::{Messages, SourceError, Sources};
@@ -230,10 +232,7 @@ impl Hub {
             Bound::Before(before) => (sources.messages_before(id, before, limit).await, true),
             Bound::After(after) => (sources.messages_after(id, after, limit).await, false),
         };
-        let mut page = read.map_err(|failure| {
-            warn!(room.id = %id, error = ?failure, "history cannot be read");
-            unreadable()
-        })?;
+        let mut page = read.map_err(|failure| unread(id, &failure))?;
         let count = page.messages.len();
         if from_back {
             let fit = recent::fitting(page.messages.iter().rev()).min(count);
@@ -243,6 +242,28 @@ impl Hub {
         }
         page.more |= page.messages.len() < count;
         Ok(page)
+    }
+
+    /// The first `limit` changes after a place; `None` if the room has not come that far.
+    pub(crate) async fn feed(
+        &self,
+        id: &RoomId,
+        after: Position,
+        limit: u32,
+    ) -> Result<Option<Feed>, Refusal> {
+        let read = self.parts.sources.feed(id, after, limit).await;
+        read.map_err(|failure| unread(id, &failure))
+    }
+
+    /// Where a message was said.
+    pub(crate) async fn place_of(
+        &self,
+        id: &RoomId,
+        user: &UserId,
+        message: &MessageId,
+    ) -> Result<Option<Position>, Refusal> {
+        let found = self.parts.sources.place_of(id, user, message).await;
+        found.map_err(|failure| unread(id, &failure))
     }
 
     /// Finds rooms whose subscription has died without a word: behind the log, and still behind
@@ -311,6 +332,11 @@ pub(crate) enum Bound {
     Before(Position),
     /// Begins above this position.
     After(Position),
+}
+
+fn unread(id: &RoomId, failure: &SourceError) -> Refusal {
+    warn!(room.id = %id, error = ?failure, "history cannot be read");
+    unreadable()
 }
 
 fn unreadable() -> Refusal {

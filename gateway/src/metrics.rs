@@ -27,6 +27,10 @@ shared::metrics! {
         blocks_total: counter,
         /// Commands that were counted on this node alone, because Redis did not answer.
         counted_alone_total: counter,
+        /// Requests to the API.
+        api_requests_total: counter,
+        /// Requests to the API that were answered with a problem.
+        api_refusals_total: counter,
         /// Messages that were accepted for the first time.
         messages_in_total: counter,
         /// Messages that were offered again and stood already.

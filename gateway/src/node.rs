@@ -6,10 +6,13 @@ use shared::log::Log;
 use shared::process::clock::Clock;
 use shared::store::Store;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
-use crate::auth::Authenticator;
+use crate::api_keys::ApiKeys;
+use crate::auth::{Authenticator, Revocations, Vault};
 use crate::broker::Broker;
 use crate::broker::appender::Appender;
+use crate::client_address::{Addresses, TrustedProxies};
 use crate::config::Settings;
 use crate::connections::Connections;
 use crate::handshake::AllowedOrigins;
@@ -28,10 +31,22 @@ pub(crate) struct Node {
     pub(crate) metrics: Arc<Metrics>,
     /// Who is asking.
     pub(crate) authenticator: Authenticator,
+    /// Which programs may use the API.
+    pub(crate) api_keys: ApiKeys,
+    /// Which proofs hold no longer.
+    pub(crate) revocations: Revocations,
+    /// Proofs that were given out here, or anywhere in the cluster.
+    pub(crate) vault: Vault,
+    /// Who is believed about where a client is.
+    pub(crate) proxies: TrustedProxies,
+    /// How many connections there are from where.
+    pub(crate) addresses: Arc<Addresses>,
     /// From where a browser may connect.
     pub(crate) origins: AllowedOrigins,
     /// Its sockets.
     pub(crate) connections: Connections,
+    /// Its other TCP connections, those that speak HTTP.
+    pub(crate) exchanges: TaskTracker,
     /// Who is in how many rooms.
     pub(crate) roster: Arc<Roster>,
     /// Who asks too often.

@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 
 use crate::crediting::Moved;
 use crate::node::Node;
+use crate::proof;
 
 /// Hands on what the broker delivers, until the broker is gone.
 pub(crate) async fn run(node: Arc<Node>, deliveries: mpsc::Receiver<Delivery>) {
@@ -27,7 +28,11 @@ async fn deliver(node: &Arc<Node>, mut deliveries: mpsc::Receiver<Delivery>, mov
                 moved.note(node, &watermark.balances);
             }
             Delivery::Signal(Signal::Nodes(signal)) => heed(node, signal),
-            Delivery::Gap => moved.gap(),
+            // A signal may have been among what was missed, or a watermark.
+            Delivery::Gap => {
+                node.revocations.wake();
+                moved.gap();
+            }
             Delivery::Signal(Signal::Room { .. }) | Delivery::Entry(_) => {}
         }
         node.hub.take(delivery);
@@ -37,10 +42,9 @@ async fn deliver(node: &Arc<Node>, mut deliveries: mpsc::Receiver<Delivery>, mov
 /// What every node has to know.
 fn heed(node: &Arc<Node>, signal: &NodeSignal) {
     match signal {
+        NodeSignal::Disconnect { user } => proof::cut(node, user),
+        NodeSignal::Revoked => node.revocations.wake(),
         NodeSignal::Blocked { user, until_ms } => node.limiter.heed(user, *until_ms),
-        NodeSignal::Disconnect { .. }
-        | NodeSignal::Revoked
-        | NodeSignal::Erased { .. }
-        | NodeSignal::Reaped { .. } => {}
+        NodeSignal::Erased { .. } | NodeSignal::Reaped { .. } => {}
     }
 }

@@ -21,12 +21,15 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use self::backend::{Backend, Worker};
-use crate::auth::Authenticator;
+use crate::api_keys::ApiKeys;
+use crate::auth::{Authenticator, Revocations, TrustError};
 use crate::broker::appender::{self, Appender};
 use crate::broker::epochs::Epochs;
+use crate::client_address::{Addresses, TrustedProxies};
 use crate::config::Settings;
 use crate::connections::Connections;
 use crate::handshake::AllowedOrigins;
@@ -35,6 +38,7 @@ use crate::hub::sources::Sources;
 use crate::hub::{self, Hub};
 use crate::metrics::Metrics;
 use crate::node::Node;
+use crate::proof;
 use crate::rate_limit::{self, RateLimiter, Rules};
 use crate::relay;
 use crate::roster::Roster;
@@ -127,6 +131,8 @@ impl Server {
         attendants.extend([
             tokio::spawn(operator.serve(CancellationToken::new())),
             tokio::spawn(relay::run(Arc::clone(&node), deliveries)),
+            tokio::spawn(proof::watch_revocations(Arc::clone(&node))),
+            tokio::spawn(attend_keys(Arc::clone(&node))),
             tokio::spawn(heartbeat(Arc::clone(&node))),
             tokio::spawn(retire_rooms(Arc::clone(&node))),
             tokio::spawn(compare_rooms(Arc::clone(&node))),
@@ -166,7 +172,7 @@ impl Server {
         self.node.leaving.cancel();
         let node = &self.node;
         let finished = tokio::time::timeout(patience, async {
-            while node.connections.len() > 0 {
+            while node.connections.len() > 0 || !node.exchanges.is_empty() {
                 tokio::time::sleep(LEAVE_POLL).await;
             }
             if let Some(Worker { task, stop, .. }) = self.worker {
@@ -195,10 +201,21 @@ fn node(
     metrics: Arc<Metrics>,
     backend: &mut Backend,
 ) -> Result<Node, StartError> {
-    let origins = AllowedOrigins::parse(settings.origins()).map_err(|error| {
-        StartError::Setting { setting: "ROOMCAST_ALLOWED_ORIGINS", source: Box::new(error) }
-    })?;
-    let Backend { log, store, broker, counts, .. } = backend;
+    let origins = AllowedOrigins::parse(settings.origins())
+        .map_err(|error| unusable("ROOMCAST_ALLOWED_ORIGINS", error))?;
+    let proxies = TrustedProxies::parse(&settings.trusted_proxies)
+        .map_err(|error| unusable("ROOMCAST_TRUSTED_PROXIES", error))?;
+    let authenticator =
+        Authenticator::new(settings.trust(), settings.is_dev()).map_err(|error| {
+            let setting = match error {
+                TrustError::File(_) | TrustError::Key(_) => "ROOMCAST_JWT_PUBLIC_KEY",
+                TrustError::Jwks(_) => "ROOMCAST_JWKS",
+            };
+            unusable(setting, error)
+        })?;
+    let api_keys = ApiKeys::parse(&settings.api_keys)
+        .map_err(|error| unusable("ROOMCAST_API_KEYS", error))?;
+    let Backend { log, store, broker, vault, counts, .. } = backend;
     let epochs = Arc::new(Epochs::new(Arc::clone(log), Arc::clone(store)));
     let appender = Appender::start(&appender::Parts {
         broker: Arc::clone(broker),
@@ -224,10 +241,16 @@ fn node(
         },
     );
     Ok(Node {
-        authenticator: Authenticator::new(settings.jwt_secret.as_ref(), settings.is_dev()),
+        api_keys,
+        authenticator,
+        revocations: Revocations::default(),
+        vault: vault.clone(),
+        proxies,
+        addresses: Arc::new(Addresses::default()),
         origins,
         clock,
         connections: Connections::new(),
+        exchanges: TaskTracker::new(),
         roster: Arc::new(Roster::default()),
         limiter: Arc::new(limiter),
         leaving: CancellationToken::new(),
@@ -241,21 +264,32 @@ fn node(
     })
 }
 
+fn unusable(
+    setting: &'static str,
+    error: impl std::error::Error + Send + Sync + 'static,
+) -> StartError {
+    StartError::Setting { setting, source: Box::new(error) }
+}
+
 async fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
     TcpListener::bind(address).await.map_err(|source| StartError::Bind { address, source })
 }
 
 async fn accept(listener: TcpListener, node: Arc<Node>) {
     loop {
-        let (socket, _) = tokio::select! {
+        let (socket, peer) = tokio::select! {
             accepted = operator::accept(&listener) => accepted,
             () = node.leaving.cancelled() => return,
         };
         // Small frames must not wait for one another.
         if socket.set_nodelay(true).is_ok() {
-            tokio::spawn(http::serve(socket, Arc::clone(&node)));
+            tokio::spawn(http::serve(socket, peer, Arc::clone(&node)));
         }
     }
+}
+
+async fn attend_keys(node: Arc<Node>) {
+    node.authenticator.attend().await;
 }
 
 async fn heartbeat(node: Arc<Node>) {

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use shared::contract::id::RoomId;
 use shared::contract::limits::COMMANDS_IN_FLIGHT_MAX;
-use shared::contract::refusal::{Refusal, RefusalCode};
 use tokio::sync::Semaphore;
 
 use crate::auth::Identity;
@@ -64,14 +63,5 @@ impl Session {
     /// The memberships, by room.
     pub(crate) fn memberships(&self) -> impl Iterator<Item = (&RoomId, &Membership)> {
         self.rooms.iter().map(|(room, joined)| (room, &joined.membership))
-    }
-
-    /// Refuses what this one may not read. Whether the room exists makes no difference.
-    pub(crate) fn may_enter(&self, room: &RoomId) -> Result<(), Refusal> {
-        if self.identity.may_join(room) {
-            Ok(())
-        } else {
-            Err(Refusal::new(RefusalCode::Forbidden, "this room is not yours").field("roomId"))
-        }
     }
 }

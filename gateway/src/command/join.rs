@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use shared::contract::protocol::{JoinReply, RoomJoin, Since};
 use shared::contract::refusal::{Refusal, RefusalCode};
 
+use crate::access;
 use crate::codec;
 use crate::hub::Resumption;
 use crate::hub::room::{Joined, Joiner};
@@ -33,7 +34,7 @@ async fn join(
         .as_ref()
         .map(|since: &Since| validation::position("since", since.position()))
         .transpose()?;
-    session.may_enter(&room_id)?;
+    access::may_join(node, &session.identity, &room_id).await?;
     let user = session.identity.user.clone();
     let max = node.settings.rooms_per_user;
     let place = node.roster.enter(&user, &room_id, max).ok_or_else(|| too_many_rooms(max))?;

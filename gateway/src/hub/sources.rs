@@ -35,6 +35,8 @@ pub(crate) enum SourceError {
     Store(#[from] StoreError),
     #[error("the ring holds what is no entry")]
     Entry(#[from] EnvelopeError),
+    #[error("an entry says what nobody understands")]
+    Body(#[from] serde_json::Error),
     #[error("the room's head is being settled")]
     Unsettled,
 }

@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::StartError;
+use crate::auth::Vault;
 use crate::broker::Broker;
 use crate::rate_limit::redis::RedisCounts;
 
@@ -19,6 +20,8 @@ pub(super) struct Backend {
     pub(super) log: Arc<dyn Log>,
     pub(super) store: Arc<dyn Store>,
     pub(super) broker: Arc<dyn Broker>,
+    /// Where tickets and session tokens lie.
+    pub(super) vault: Vault,
     /// What the broker delivers.
     pub(super) deliveries: mpsc::Receiver<Delivery>,
     /// What runs as long as the process does.

@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use super::StartError;
 use super::backend::Backend;
+use crate::auth::Vault;
 use crate::broker::redis::RedisBroker;
 use crate::config::Settings;
 use crate::rate_limit::redis::RedisCounts;
@@ -49,6 +50,7 @@ pub(super) fn start(
         log: Arc::new(log),
         store,
         broker: Arc::new(broker),
+        vault: Vault::Redis(connection.clone()),
         deliveries,
         attendants: vec![tokio::spawn(attended)],
         worker: None,

@@ -19,6 +19,7 @@ use tracing::warn;
 
 use super::StartError;
 use super::backend::{Backend, Worker};
+use crate::auth::Vault;
 use crate::broker::memory::MemoryBroker;
 use crate::config::Settings;
 
@@ -66,6 +67,7 @@ pub(super) fn start(
     let (_, fatal) = oneshot::channel();
     Ok(Backend {
         broker: Arc::new(MemoryBroker::new(Arc::clone(&log))),
+        vault: Vault::memory(),
         log,
         store,
         deliveries,

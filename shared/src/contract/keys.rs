@@ -82,6 +82,18 @@ pub fn block(user: &UserId) -> String {
     format!("roomcast:block:{{{user}}}")
 }
 
+/// What lies under a one-time ticket, by the ticket's SHA-256 in hexadecimal.
+#[must_use]
+pub fn ticket(hash: &str) -> String {
+    format!("roomcast:ticket:{hash}")
+}
+
+/// What lies under a session token, by its SHA-256 in hexadecimal.
+#[must_use]
+pub fn session(hash: &str) -> String {
+    format!("roomcast:session:{hash}")
+}
+
 /// The channel on which every node listens.
 pub const NODES: &str = "roomcast:nodes";
 

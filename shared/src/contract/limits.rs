@@ -45,6 +45,43 @@ pub const RATE_PORTIONS: u32 = 100;
 /// Longest token in an `auth` command or a header, in bytes.
 pub const TOKEN_BYTES_MAX: usize = 8 * 1024;
 
+/// How long a one-time ticket waits for its connection, in milliseconds.
+pub const TICKET_MS: i64 = 30_000;
+
+/// How long a connection that a ticket opened may last without a token, in milliseconds.
+pub const TICKET_CONNECTION_MS: i64 = 24 * 60 * 60 * 1000;
+
+/// How long a session token may hold at most, in milliseconds.
+pub const SESSION_MS_MAX: i64 = 400 * 24 * 60 * 60 * 1000;
+
+/// Tickets and session tokens that one process keeps in its memory.
+pub const VAULT_ENTRIES_MAX: usize = 100_000;
+
+/// How long a revocation is remembered, in milliseconds: longer than any token's life.
+pub const REVOCATION_MEMORY_MS: i64 = 3650 * 24 * 60 * 60 * 1000;
+
+/// How often revocations are read anew where no signal says that there are new ones, in
+/// milliseconds.
+pub const REVOCATIONS_INTERVAL_MS: u64 = 30_000;
+
+/// Pause before revocations that could not be read are asked for again, in milliseconds.
+pub const REVOCATIONS_PAUSE_MS: u64 = 1_000;
+
+/// Largest key set, in bytes.
+pub const JWKS_BYTES_MAX: usize = 1024 * 1024;
+
+/// Keys in a key set at most.
+pub const JWKS_KEYS_MAX: usize = 100;
+
+/// How long reading a key set may take, in milliseconds.
+pub const JWKS_TIMEOUT_MS: u64 = 5_000;
+
+/// How often a key set is read anew, in milliseconds.
+pub const JWKS_INTERVAL_MS: u64 = 5 * 60 * 1000;
+
+/// Least pause between two readings of a key set, in milliseconds.
+pub const JWKS_PAUSE_MS: u64 = 10_000;
+
 /// Largest encoded [`Envelope`](super::envelope::Envelope), in bytes: content whose every byte JSON
 /// escapes to six, metadata, ids and room for field names.
 pub const ENVELOPE_BYTES_MAX: usize = 6 * CONTENT_BYTES_MAX + 2 * METADATA_BYTES_MAX + 16 * 1024;
@@ -84,6 +121,18 @@ pub const HEADER_BYTES_MAX: usize = 16 * 1024;
 
 /// Most headers in a request.
 pub const HEADERS_MAX: usize = 64;
+
+/// Largest body of a request to the API, in bytes.
+pub const API_BODY_BYTES_MAX: usize = 1024 * 1024;
+
+/// How long a client may take for the body of a request, in milliseconds.
+pub const API_BODY_TIMEOUT_MS: u64 = 10_000;
+
+/// Longest `Idempotency-Key`, in bytes.
+pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
+
+/// Messages, movements of credits or marks of presence in one request at most.
+pub const API_BATCH_MAX: usize = 500;
 
 /// Commands of one connection whose answers are still being waited for.
 pub const COMMANDS_IN_FLIGHT_MAX: usize = 1024;
@@ -169,5 +218,7 @@ const _: () = assert!(ID_LATE_MS + ID_AHEAD_MS_MAX <= ID_MEMORY_MS);
 const _: () = assert!(ID_MEMORY_MS < ROOM_MEMORY_MS);
 // A room's memory must be able to serve the largest page.
 const _: () = assert!(PAGE_ROWS_MAX as usize <= RECENT_ENTRIES_MAX);
+// No session token outlives the memory of its revocation.
+const _: () = assert!(SESSION_MS_MAX < REVOCATION_MEMORY_MS);
 // Whatever a node has in memory, the ring has too: a room that resynchronises finds its place.
 const _: () = assert!(RECENT_ENTRIES_MAX <= RING_ENTRIES);
