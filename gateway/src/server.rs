@@ -213,8 +213,8 @@ fn node(
             };
             unusable(setting, error)
         })?;
-    let api_keys = ApiKeys::parse(&settings.api_keys)
-        .map_err(|error| unusable("ROOMCAST_API_KEYS", error))?;
+    let api_keys =
+        ApiKeys::parse(&settings.api_keys).map_err(|error| unusable("ROOMCAST_API_KEYS", error))?;
     let Backend { log, store, broker, vault, counts, .. } = backend;
     let epochs = Arc::new(Epochs::new(Arc::clone(log), Arc::clone(store)));
     let appender = Appender::start(&appender::Parts {
