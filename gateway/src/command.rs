@@ -5,6 +5,7 @@ mod auth;
 mod credits;
 mod delete;
 mod edit;
+mod change;
 mod heartbeat;
 mod history;
 mod join;

@@ -88,7 +88,7 @@ impl Connections {
         *handle.bearer.lock().unwrap_or_else(PoisonError::into_inner) = Some(bearer);
     }
 
-    /// Whether a user has a connection on this node.
+    /// Whether a user has a connection.
     pub(crate) fn has(&self, user: &UserId) -> bool {
         self.users.contains_key(user)
     }

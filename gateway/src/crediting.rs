@@ -96,7 +96,6 @@ pub(crate) async fn unsynced(node: &Node, user: &UserId) -> Result<i64, Refusal>
     Ok(moved.saturating_neg())
 }
 
-#[allow(dead_code, reason = "an operation of the application's backend, over HTTP")]
 /// Which of the movements are in the ledger, in the order asked. Nothing else makes them synced.
 pub(crate) async fn synced(node: &Node, ids: &[MessageId]) -> Result<Vec<bool>, Refusal> {
     node.store.find_credits(ids).await.map_err(|_| away())

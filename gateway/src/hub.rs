@@ -6,33 +6,57 @@ pub(crate) mod room;
 mod feed;
 pub(crate) mod sources;
 mod recent;
+mod standing;
 mod logged;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use dashmap::DashMap;
 use shared::contract::id::{MessageId, RoomId, UserId};
 use shared::contract::limits::{
-    APPEND_TIMEOUT_MS, COMPARE_GRACE_MS, COMPARE_INTERVAL_MS, ROOM_LINGER_MS,
+    APPEND_TIMEOUT_MS, COMPARE_GRACE_MS, COMPARE_INTERVAL_MS, ROOM_LINGER_MS, UNREAD_MAX,
 };
+use shared::contract::message::Message;
 use shared::contract::position::Position;
 use shared::contract::protocol::Since;
 use shared::contract::refusal::{Refusal, RefusalCode};
-use shared::contract::signal::Signal;
+use shared::contract::signal::{ReadMark, Signal};
 use shared::log::{Delivery, RingEntry, Watermark};
+use shared::store::{MemberRole, StoreError};
 use tokio::sync::Notify;
 use tracing::{debug, error, warn};
 
 use self::feed::Feed;
 use self::logged::{Cursor, Logged};
-use self::room::{Joined, Joiner, Membership, Miss, Room};
+use self::room::{Joined, Joiner, Membership, Miss, Reading, Room};
 use self::sources::{Messages, SourceError, Sources};
 use crate::broker::Broker;
 use crate::metrics::Metrics;
 
 /// Tries of a join whose room's memory moves on under it.
 const JOIN_TRIES_MAX: usize = 8;
+
+/// How long a join waits for the room to hear of what it was read ahead.
+const AHEAD_PAUSE: Duration = Duration::from_millis(20);
+
+/// Pauses after which the room is taken to have missed it.
+const AHEAD_PAUSES_MAX: usize = 25;
+
+/// How long a join waits to be told by the database what its user has not read.
+const READING_PATIENCE: Duration = Duration::from_millis(500);
+
+/// Why a room is not entered.
+#[derive(Debug, thiserror::Error)]
+enum JoinError {
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    #[error("whether one belongs to the room again is not known")]
+    Member(#[from] StoreError),
+    #[error("removed from the room")]
+    Removed,
+}
 
 /// What every room works with.
 pub(crate) struct Parts {
@@ -162,6 +186,7 @@ impl Hub {
         let cursor = since.map(Cursor::from);
         match tokio::time::timeout(patience, self.try_join(id, &joiner, cursor, reply)).await {
             Ok(Ok(membership)) => Ok(membership),
+            Ok(Err(JoinError::Removed)) => Err(not_yours()),
             Ok(Err(failure)) => {
                 warn!(room.id = %id, error = ?failure, "room cannot be joined");
                 Err(unreadable())
@@ -176,30 +201,81 @@ impl Hub {
         joiner: &Joiner,
         since: Option<Cursor>,
         reply: &(dyn Fn(Resumption, Joined<'_>) + Sync),
-    ) -> Result<Membership, SourceError> {
-        let sources = &self.parts.sources;
-        for _ in 0..JOIN_TRIES_MAX {
+    ) -> Result<Membership, JoinError> {
+        let (mut tries, mut pauses) = (0, 0);
+        while tries < JOIN_TRIES_MAX {
             let room = self.room(id);
             room.settled().await;
-            let joined = match &since {
-                None => self.join_latest(&room, joiner, Resumption::Fresh, reply).await?,
-                Some(cursor) if room.knows(cursor) => {
-                    let reply = |joined: Joined<'_>| reply(Resumption::Recovered, joined);
-                    room.join_after(joiner.clone(), cursor, None, reply)
-                }
-                Some(cursor) if sources.can_resume(id, cursor).await? => {
-                    let page = sources.after(id, cursor.position, joiner.limit).await?;
-                    let reply = |joined: Joined<'_>| reply(Resumption::Recovered, joined);
-                    room.join_after(joiner.clone(), cursor, Some(&page), reply)
-                }
-                Some(_) => self.join_latest(&room, joiner, Resumption::Reset, reply).await?,
-            };
-            match joined {
+            let reading = self.reading(&room, &joiner.user).await;
+            let joiner = &Joiner { reading, ..joiner.clone() };
+            match self.attempt(&room, joiner, since.as_ref(), reply).await? {
                 Ok(membership) => return Ok(membership),
-                Err(Miss::Retired | Miss::Memory) => {}
+                Err(Miss::Retired | Miss::Memory) => tries += 1,
+                Err(Miss::Ahead) => {
+                    pauses += 1;
+                    tokio::time::sleep(AHEAD_PAUSE).await;
+                    if pauses % AHEAD_PAUSES_MAX == 0 {
+                        room.resynchronise();
+                    }
+                }
+                Err(Miss::Removed(at)) => {
+                    let member = self.parts.sources.store.member(id, &joiner.user).await?;
+                    if member == Some(MemberRole::Removed) {
+                        return Err(JoinError::Removed);
+                    }
+                    room.readmit(&joiner.user, at);
+                }
             }
         }
-        Err(SourceError::Unsettled)
+        Err(SourceError::Unsettled.into())
+    }
+
+    /// What the database has to say on what somebody has not read; a join does without it where
+    /// that is not found out soon.
+    async fn reading(&self, room: &Room, user: &UserId) -> Reading {
+        let store = &self.parts.sources.store;
+        let floor = room.floor();
+        let asked = async {
+            let (own, known) = room.receipt(user);
+            let own = if known { own } else { store.receipt(&room.id, user).await? };
+            let after = own.as_ref().map_or(Position::ZERO, |mark| mark.position);
+            let unread_below = match after < floor {
+                true => store.unread(&room.id, user, (after, floor), UNREAD_MAX).await?,
+                false => 0,
+            };
+            Ok::<_, StoreError>(Reading { own, unread_below })
+        };
+        match tokio::time::timeout(READING_PATIENCE, asked).await {
+            Ok(Ok(reading)) => reading,
+            Ok(Err(error)) => {
+                debug!(room.id = %room.id, error = ?error, "unread messages are counted in memory");
+                Reading::default()
+            }
+            Err(_) => Reading::default(),
+        }
+    }
+
+    async fn attempt(
+        &self,
+        room: &Arc<Room>,
+        joiner: &Joiner,
+        since: Option<&Cursor>,
+        reply: &(dyn Fn(Resumption, Joined<'_>) + Sync),
+    ) -> Result<Result<Membership, Miss>, SourceError> {
+        let sources = &self.parts.sources;
+        let recovered = |joined: Joined<'_>| reply(Resumption::Recovered, joined);
+        match since {
+            None => self.join_latest(room, joiner, Resumption::Fresh, reply).await,
+            Some(cursor) if room.knows(cursor) => {
+                Ok(room.join_after(joiner.clone(), cursor, None, recovered))
+            }
+            Some(cursor) if sources.can_resume(&room.id, cursor).await? => {
+                let from = cursor.position;
+                let page = sources.after(&room.id, from, from, joiner.limit).await?;
+                Ok(room.join_after(joiner.clone(), cursor, Some(&page), recovered))
+            }
+            Some(_) => self.join_latest(room, joiner, Resumption::Reset, reply).await,
+        }
     }
 
     async fn join_latest(
@@ -215,9 +291,9 @@ impl Hub {
             other => return Ok(other),
         }
         let floor = room.floor();
-        let Messages { messages, more } =
+        let older =
             self.parts.sources.messages_before(&room.id, floor.next(), joiner.limit).await?;
-        Ok(room.join_latest(joiner.clone(), Some((floor, &messages, more)), reply))
+        Ok(room.join_latest(joiner.clone(), Some((floor, older)), reply))
     }
 
     /// The page of messages below `before`, or above `after`.
@@ -226,22 +302,46 @@ impl Hub {
         id: &RoomId,
         bound: Bound,
         limit: u32,
-    ) -> Result<Messages, Refusal> {
+    ) -> Result<HistoryPage, Refusal> {
         let sources = &self.parts.sources;
         let (read, from_back) = match bound {
             Bound::Before(before) => (sources.messages_before(id, before, limit).await, true),
             Bound::After(after) => (sources.messages_after(id, after, limit).await, false),
         };
-        let mut page = read.map_err(|failure| unread(id, &failure))?;
-        let count = page.messages.len();
+        let Messages { messages, mut more } = read.map_err(|failure| unread(id, &failure))?;
+        let mut messages: Vec<Bytes> = messages.into_iter().map(|message| message.json).collect();
+        let count = messages.len();
         if from_back {
-            let fit = recent::fitting(page.messages.iter().rev()).min(count);
-            page.messages.drain(..count - fit);
+            let fit = recent::fitting(messages.iter().rev()).min(count);
+            messages.drain(..count - fit);
         } else {
-            page.messages.truncate(recent::fitting(page.messages.iter()).min(count));
+            messages.truncate(recent::fitting(messages.iter()).min(count));
         }
-        page.more |= page.messages.len() < count;
-        Ok(page)
+        more |= messages.len() < count;
+        Ok(HistoryPage { messages, more })
+    }
+
+    /// A message in its present state, wherever it is: of several of one id `user`'s own, else the
+    /// first.
+    pub(crate) async fn message(
+        &self,
+        id: &RoomId,
+        user: &UserId,
+        message: &MessageId,
+    ) -> Result<Option<Message>, Refusal> {
+        let remembered = self.known(id).and_then(|room| room.find(message, user));
+        if let Some((own, true)) = remembered {
+            return Ok(Some(own));
+        }
+        let remembered = remembered.map(|(others, _)| others);
+        match self.parts.sources.message(id, user, message).await {
+            Ok(found) => Ok(found.or(remembered)),
+            Err(_) if remembered.is_some() => Ok(remembered),
+            Err(failure) => {
+                warn!(room.id = %id, error = ?failure, "message cannot be looked up");
+                Err(unreadable())
+            }
+        }
     }
 
     /// The first `limit` changes after a place; `None` if the room has not come that far.
@@ -255,15 +355,19 @@ impl Hub {
         read.map_err(|failure| unread(id, &failure))
     }
 
-    /// Where a message was said.
-    pub(crate) async fn place_of(
-        &self,
-        id: &RoomId,
-        user: &UserId,
-        message: &MessageId,
-    ) -> Result<Option<Position>, Refusal> {
-        let found = self.parts.sources.place_of(id, user, message).await;
-        found.map_err(|failure| unread(id, &failure))
+    /// Where a room stands that has members here.
+    pub(crate) fn head(&self, id: &RoomId) -> Option<Position> {
+        self.known(id).map(|room| room.head())
+    }
+
+    /// The message that stands at a position, if the room remembers it.
+    pub(crate) fn message_at(&self, id: &RoomId, position: Position) -> Option<MessageId> {
+        self.known(id)?.message_at(position)
+    }
+
+    /// How far somebody has read a room, as far as it is known here.
+    pub(crate) fn receipt(&self, id: &RoomId, user: &UserId) -> Option<ReadMark> {
+        self.known(id)?.receipt(user).0
     }
 
     /// Finds rooms whose subscription has died without a word: behind the log, and still behind
@@ -325,6 +429,14 @@ impl Hub {
     }
 }
 
+/// A page of a room's history as JSON, oldest first.
+#[derive(Debug)]
+pub(crate) struct HistoryPage {
+    pub(crate) messages: Vec<Bytes>,
+    /// There are more on the side that was asked for.
+    pub(crate) more: bool,
+}
+
 /// Which page of a room's history.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Bound {
@@ -341,4 +453,9 @@ fn unread(id: &RoomId, failure: &SourceError) -> Refusal {
 
 fn unreadable() -> Refusal {
     Refusal::new(RefusalCode::Unavailable, "the room cannot be read now").retry_after_ms(1000)
+}
+
+/// The same for a room that does not exist.
+pub(crate) fn not_yours() -> Refusal {
+    Refusal::new(RefusalCode::Forbidden, "this room is not yours").field("roomId")
 }

@@ -21,18 +21,22 @@ shared::metrics! {
         commands_total: counter,
         /// Commands that were refused.
         refusals_total: counter,
+        /// Requests to the API.
+        api_requests_total: counter,
+        /// Requests to the API that were answered with a problem.
+        api_refusals_total: counter,
         /// Commands that were refused because their sender asks too often, by what was asked.
         rate_limited_total: counter_by(allowance: Allowance),
         /// Users blocked, on this node's word or another's.
         blocks_total: counter,
         /// Commands that were counted on this node alone, because Redis did not answer.
         counted_alone_total: counter,
-        /// Requests to the API.
-        api_requests_total: counter,
-        /// Requests to the API that were answered with a problem.
-        api_refusals_total: counter,
         /// Messages that were accepted for the first time.
         messages_in_total: counter,
+        /// Edits and deletes that were accepted for the first time.
+        changes_in_total: counter,
+        /// Edits given up because their message did not come back after the log had lost it.
+        orphaned_edits_total: counter,
         /// Messages that were offered again and stood already.
         duplicates_total: counter,
         /// Movements of credits on their own that were accepted for the first time.
@@ -49,6 +53,8 @@ shared::metrics! {
         resumes_total: counter,
         /// Clients that were told to read a room anew.
         resets_total: counter,
+        /// Memberships that ended because their user was removed from the room.
+        kicked_total: counter,
         /// Times a room missed a publication and read it back.
         gaps_total: counter,
         /// Times a member fell behind its send queue.

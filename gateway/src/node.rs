@@ -19,6 +19,7 @@ use crate::handshake::AllowedOrigins;
 use crate::hub::Hub;
 use crate::metrics::Metrics;
 use crate::rate_limit::RateLimiter;
+use crate::receipts::Receipts;
 use crate::roster::Roster;
 
 /// One node.
@@ -55,6 +56,8 @@ pub(crate) struct Node {
     pub(crate) hub: Hub,
     /// The way into the log.
     pub(crate) appender: Appender,
+    /// Receipts on their way there.
+    pub(crate) receipts: Receipts,
     /// Where ids are remembered.
     pub(crate) broker: Arc<dyn Broker>,
     /// What is on its way into the database.

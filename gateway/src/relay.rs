@@ -28,10 +28,10 @@ async fn deliver(node: &Arc<Node>, mut deliveries: mpsc::Receiver<Delivery>, mov
                 moved.note(node, &watermark.balances);
             }
             Delivery::Signal(Signal::Nodes(signal)) => heed(node, signal),
-            // A signal may have been among what was missed, or a watermark.
             Delivery::Gap => {
-                node.revocations.wake();
                 moved.gap();
+                // A signal may have been among what was missed.
+                node.revocations.wake();
             }
             Delivery::Signal(Signal::Room { .. }) | Delivery::Entry(_) => {}
         }
@@ -42,9 +42,9 @@ async fn deliver(node: &Arc<Node>, mut deliveries: mpsc::Receiver<Delivery>, mov
 /// What every node has to know.
 fn heed(node: &Arc<Node>, signal: &NodeSignal) {
     match signal {
+        NodeSignal::Blocked { user, until_ms } => node.limiter.heed(user, *until_ms),
         NodeSignal::Disconnect { user } => proof::cut(node, user),
         NodeSignal::Revoked => node.revocations.wake(),
-        NodeSignal::Blocked { user, until_ms } => node.limiter.heed(user, *until_ms),
         NodeSignal::Erased { .. } | NodeSignal::Reaped { .. } => {}
     }
 }

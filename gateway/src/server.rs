@@ -34,12 +34,13 @@ use crate::config::Settings;
 use crate::connections::Connections;
 use crate::handshake::AllowedOrigins;
 use crate::http;
-use crate::hub::sources::Sources;
+use crate::hub::sources::{SourceFlights, Sources};
 use crate::hub::{self, Hub};
 use crate::metrics::Metrics;
 use crate::node::Node;
 use crate::proof;
 use crate::rate_limit::{self, RateLimiter, Rules};
+use crate::receipts::Receipts;
 use crate::relay;
 use crate::roster::Roster;
 
@@ -215,7 +216,7 @@ fn node(
         })?;
     let api_keys =
         ApiKeys::parse(&settings.api_keys).map_err(|error| unusable("ROOMCAST_API_KEYS", error))?;
-    let Backend { log, store, broker, vault, counts, .. } = backend;
+    let Backend { log, store, broker, counts, vault, .. } = backend;
     let epochs = Arc::new(Epochs::new(Arc::clone(log), Arc::clone(store)));
     let appender = Appender::start(&appender::Parts {
         broker: Arc::clone(broker),
@@ -227,7 +228,12 @@ fn node(
     });
     let hub = Hub::new(hub::Parts {
         broker: Arc::clone(broker),
-        sources: Sources { log: Arc::clone(log), store: Arc::clone(store), epochs },
+        sources: Sources {
+            log: Arc::clone(log),
+            store: Arc::clone(store),
+            epochs,
+            flights: SourceFlights::default(),
+        },
         metrics: Arc::clone(&metrics),
         empty: tokio::sync::Notify::new(),
     });
@@ -258,6 +264,7 @@ fn node(
         metrics,
         hub,
         appender,
+        receipts: Receipts::default(),
         broker: Arc::clone(broker),
         log: Arc::clone(log),
         store: Arc::clone(store),

@@ -24,4 +24,5 @@ mod credits;
 mod configuration;
 mod who_is_asking;
 mod cluster;
+mod http_api;
 mod deploy_files;

@@ -8,6 +8,7 @@ use crate::access;
 use crate::codec;
 use crate::hub::Bound;
 use crate::node::Node;
+use crate::removal;
 use crate::reply::Reply;
 use crate::session::Session;
 use crate::validation;
@@ -36,5 +37,7 @@ async fn page(session: &mut Session, node: &Node, data: &HistoryGet) -> Result<V
         access::may_enter(node, &session.identity, &data.room_id).await?;
     }
     let page = node.hub.history(&data.room_id, bound, limit).await?;
+    // Behind the reading, so that nothing is in it that was said after a removal.
+    removal::refuse_removed(node, &data.room_id, &session.identity.user).await?;
     Ok(codec::with_messages(&HistoryReply { has_more: page.more }, &page.messages))
 }

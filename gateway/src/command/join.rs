@@ -8,7 +8,7 @@ use shared::contract::refusal::{Refusal, RefusalCode};
 use crate::access;
 use crate::codec;
 use crate::hub::Resumption;
-use crate::hub::room::{Joined, Joiner};
+use crate::hub::room::{Joined, Joiner, Reading};
 use crate::node::Node;
 use crate::reply::Reply;
 use crate::session::Session;
@@ -53,14 +53,15 @@ async fn join(
             has_more: joined.more,
             presence: BTreeMap::new(),
             presence_count: 0,
-            receipts: BTreeMap::new(),
+            receipts: joined.receipts,
             typing: BTreeMap::new(),
-            unread: 0,
+            unread: joined.unread,
         };
         reply.done_raw(&codec::with_messages(&object, joined.messages));
     };
     let queue = session.handle.queue.clone();
-    let joiner = Joiner { member: session.handle.number, user, queue, limit };
+    let (member, reading) = (session.handle.number, Reading::default());
+    let joiner = Joiner { member, user, queue, limit, reading };
     let membership = node.hub.join(&room_id, joiner, since, &answer).await?;
     session.joined(room_id, membership, place);
     Ok(())

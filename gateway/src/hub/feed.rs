@@ -2,15 +2,15 @@
 //! its present state, at the place of its last change.
 //!
 //! The database has this for what is persisted. What is not persisted yet lies in the ring as
-//! entries, and is folded into it here.
+//! entries, and is folded into it here. A page may end before the last of them: it is then the
+//! state in which the room was at its end.
 
 use bytes::Bytes;
-use shared::contract::envelope::{EntryKind, Envelope};
-use shared::contract::id::{MessageId, RoomId, UserId};
-use shared::contract::message::{Message, Metadata};
+use shared::contract::id::RoomId;
+use shared::contract::message::Message;
 use shared::contract::position::Position;
-use shared::log::RingEntry;
 
+use super::logged::Logged;
 use super::recent;
 use super::sources::{SourceError, Sources};
 use crate::codec;
@@ -24,14 +24,6 @@ pub(crate) struct Feed {
     pub(crate) next: Position,
     /// Whether there is more at the moment.
     pub(crate) more: bool,
-}
-
-/// What an edit carries besides its ids.
-#[derive(serde::Deserialize)]
-struct Edited {
-    content: String,
-    #[serde(default)]
-    metadata: Option<Metadata>,
 }
 
 impl Sources {
@@ -59,39 +51,11 @@ impl Sources {
         while changed.len() <= limit
             && let Some(entry) = entries.next()
         {
-            self.fold(room, &mut changed, entry).await?;
+            self.fold(room, &mut changed, &Logged::from_entry(entry)?.1).await?;
         }
         changed.retain(|message| place(message) > after);
         changed.sort_by_key(place);
-        let mut more = changed.len() > limit;
-        changed.truncate(limit);
-        let mut messages: Vec<Bytes> =
-            changed.iter().map(|message| Bytes::from(codec::json(message))).collect();
-        let fit = recent::fitting(messages.iter()).min(messages.len());
-        more |= fit < messages.len();
-        messages.truncate(fit);
-        let next = fit.checked_sub(1).map_or(after, |last| place(&changed[last]));
-        Ok(Some(Feed { messages, next, more }))
-    }
-
-    /// Where the message of this id was said, by `user` if several have the id.
-    pub(crate) async fn place_of(
-        &self,
-        room: &RoomId,
-        user: &UserId,
-        id: &MessageId,
-    ) -> Result<Option<Position>, SourceError> {
-        let (head, persisted) = self.head(room).await?;
-        if persisted < head {
-            for entry in self.tail(room, persisted).await?.entries {
-                let envelope = Envelope::decode(&entry.raw)?;
-                if envelope.kind == EntryKind::Message && envelope.id == *id {
-                    return Ok(Some(entry.position));
-                }
-            }
-        }
-        let found = self.store.message(room, user, id).await?;
-        Ok(found.and_then(|message| message.position))
+        Ok(Some(page(&changed, limit, after)))
     }
 
     /// Puts an entry that the database may not have into what it has.
@@ -99,34 +63,33 @@ impl Sources {
         &self,
         room: &RoomId,
         changed: &mut Vec<Message>,
-        entry: &RingEntry,
+        entry: &Logged,
     ) -> Result<(), SourceError> {
-        let envelope = Envelope::decode(&entry.raw)?;
-        let known = index(changed, &envelope);
-        match envelope.kind {
-            EntryKind::Message => {
-                if !changed.iter().any(|message| message.position == Some(entry.position)) {
-                    changed.push(said(&envelope, entry.position)?);
-                }
-            }
-            EntryKind::Edit | EntryKind::Delete => {
-                let message = match known {
-                    Some(known) => Some(&mut changed[known]),
-                    None => {
-                        let id = &envelope.id;
-                        let stored = self.store.message(room, &envelope.user, id).await?;
-                        changed.extend(stored);
-                        index(changed, &envelope).map(|place| &mut changed[place])
-                    }
-                };
-                if let Some(message) = message {
-                    change(message, &envelope, entry.position)?;
-                }
-            }
-            EntryKind::Void | EntryKind::Removal | EntryKind::Receipt | EntryKind::Usage => {}
+        if !entry.is_change_alone() {
+            let known = changed.iter().any(|message| message.position == Some(entry.at));
+            changed.extend(entry.read_message().filter(|_| !known));
+            return Ok(());
+        }
+        if meant(changed, entry).is_none() {
+            let (id, user) = entry.subject();
+            changed.extend(self.store.message(room, user, id).await?);
+        }
+        if let Some(message) = meant(changed, entry)
+            && place(message) < entry.at
+            && let Some(folded) = entry.folded(message)
+        {
+            *message = folded;
         }
         Ok(())
     }
+}
+
+fn page(changed: &[Message], limit: usize, after: Position) -> Feed {
+    let mut messages: Vec<Bytes> =
+        changed.iter().take(limit).map(|message| Bytes::from(codec::json(message))).collect();
+    messages.truncate(recent::fitting(messages.iter()));
+    let next = messages.len().checked_sub(1).map_or(after, |last| place(&changed[last]));
+    Feed { next, more: messages.len() < changed.len(), messages }
 }
 
 /// Where a message stands in the order of changes.
@@ -134,43 +97,8 @@ fn place(message: &Message) -> Position {
     message.changed_position.or(message.position).unwrap_or_default()
 }
 
-/// The message that an envelope is about: the changer's own, where several have the id.
-fn index(changed: &[Message], envelope: &Envelope) -> Option<usize> {
-    let same = |message: &Message| message.id == envelope.id;
-    let own = |message: &Message| same(message) && message.user_id == envelope.user;
-    changed.iter().position(own).or_else(|| changed.iter().position(same))
-}
-
-fn said(envelope: &Envelope, position: Position) -> Result<Message, SourceError> {
-    let mut message: Message = read(&envelope.body)?;
-    message.position = Some(position);
-    Ok(message)
-}
-
-/// Makes a change that is newer than what stands.
-fn change(
-    message: &mut Message,
-    envelope: &Envelope,
-    position: Position,
-) -> Result<(), SourceError> {
-    let deleting = envelope.kind == EntryKind::Delete;
-    if position <= place(message) || (message.deleted_at.is_some() && !deleting) {
-        return Ok(());
-    }
-    if deleting {
-        message.content = String::new();
-        message.metadata = Metadata::default();
-        message.deleted_at.get_or_insert(envelope.accepted_at);
-    } else {
-        let Edited { content, metadata } = read(&envelope.body)?;
-        message.content = content;
-        message.metadata = metadata.unwrap_or_else(|| message.metadata.clone());
-        message.edited_at = Some(envelope.accepted_at);
-    }
-    message.changed_position = Some(position);
-    Ok(())
-}
-
-fn read<'a, T: serde::Deserialize<'a>>(body: &'a [u8]) -> Result<T, SourceError> {
-    Ok(serde_json::from_slice(body)?)
+/// The message that a change means: of several of one id the changer's own, else the first.
+fn meant<'a>(changed: &'a mut [Message], entry: &Logged) -> Option<&'a mut Message> {
+    let named = changed.iter_mut().filter(|message| entry.is_about(&message.id));
+    named.min_by_key(|message| (!entry.is_by(&message.user_id), message.position))
 }

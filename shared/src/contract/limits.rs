@@ -26,6 +26,12 @@ pub const UNREAD_MAX: u64 = 1000;
 /// Receipts in a join's reply at most; the reader's own is always among them.
 pub const RECEIPTS_LISTED_MAX: usize = 500;
 
+/// Receipts of a room that a node remembers, the furthest.
+pub const RECEIPTS_REMEMBERED_MAX: usize = 2000;
+
+/// How often the members of a room are told of one user's receipt at most, in milliseconds.
+pub const RECEIPT_INTERVAL_MS: u64 = 250;
+
 /// People that a room lists; of more it tells the count.
 pub const PRESENCE_LISTED_MAX: usize = 500;
 
@@ -50,6 +56,9 @@ pub const TICKET_MS: i64 = 30_000;
 
 /// How long a connection that a ticket opened may last without a token, in milliseconds.
 pub const TICKET_CONNECTION_MS: i64 = 24 * 60 * 60 * 1000;
+
+/// How long a session token holds where nothing is said, in milliseconds.
+pub const SESSION_MS_DEFAULT: i64 = 24 * 60 * 60 * 1000;
 
 /// How long a session token may hold at most, in milliseconds.
 pub const SESSION_MS_MAX: i64 = 400 * 24 * 60 * 60 * 1000;
@@ -100,9 +109,6 @@ pub const SEND_QUEUE_BYTES_MAX: usize = 2 * 1024 * 1024;
 
 /// Frames waiting for one client below which a lagging one is caught up, in bytes.
 pub const SEND_QUEUE_BYTES_LOW: usize = SEND_QUEUE_BYTES_MAX / 4;
-
-/// How long a client may accept no byte at all before it is cut, in milliseconds.
-pub const WRITE_TIMEOUT_MS: u64 = 20_000;
 
 /// How long a closing connection may linger for the client's own close, in milliseconds.
 pub const CLOSE_LINGER_MS: u64 = 1_000;
@@ -168,6 +174,12 @@ pub const RETAINED_ENTRIES_MAX: usize = 50_000;
 /// Bytes of those.
 pub const RETAINED_BYTES_MAX: usize = 64 * 1024 * 1024;
 
+/// Edits of a shard that one gateway holds back until their messages are back in the log.
+pub const HELD_EDITS_MAX: usize = 1000;
+
+/// How long they are, in milliseconds.
+pub const HELD_EDIT_MS_MAX: u64 = 60_000;
+
 /// Appends that travel in one call.
 pub const APPEND_BATCH_MAX: usize = 256;
 
@@ -222,3 +234,5 @@ const _: () = assert!(PAGE_ROWS_MAX as usize <= RECENT_ENTRIES_MAX);
 const _: () = assert!(SESSION_MS_MAX < REVOCATION_MEMORY_MS);
 // Whatever a node has in memory, the ring has too: a room that resynchronises finds its place.
 const _: () = assert!(RECENT_ENTRIES_MAX <= RING_ENTRIES);
+// Whoever is listed has to be remembered.
+const _: () = assert!(RECEIPTS_LISTED_MAX <= RECEIPTS_REMEMBERED_MAX);

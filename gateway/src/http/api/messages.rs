@@ -5,11 +5,13 @@ use std::sync::Arc;
 use hyper::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use shared::contract::credit::{CreditKind, event_id};
 use shared::contract::id::{MessageId, RoomId, UserId};
 use shared::contract::limits::API_BATCH_MAX;
 use shared::contract::message::MessageType;
 use shared::contract::protocol::{Attached, Cost, SendReply};
 use shared::contract::refusal::{Refusal, RefusalCode};
+use shared::store::Identity;
 use tokio::sync::oneshot;
 
 use super::super::Answer;
@@ -18,8 +20,9 @@ use super::problem::Problem;
 use super::request::{Asked, object};
 use crate::broker::Place;
 use crate::broker::appender::Outcome;
+use crate::crediting;
 use crate::node::Node;
-use crate::posting::{self, Charge, Draft};
+use crate::posting::{self, Draft};
 use crate::validation;
 
 /// A message as whoever of the backend says it.
@@ -45,6 +48,16 @@ struct PublishBatch {
     messages: Vec<Box<RawValue>>,
 }
 
+/// What became of a message, and how its cost is called where it has one.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Published {
+    #[serde(flatten)]
+    reply: SendReply,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    credit_id: Option<MessageId>,
+}
+
 #[derive(Serialize)]
 struct BatchReply {
     results: Vec<BatchResult>,
@@ -54,7 +67,7 @@ struct BatchReply {
 #[derive(Serialize)]
 #[serde(untagged)]
 enum BatchResult {
-    Stands(SendReply),
+    Stands(Published),
     Refused {
         #[serde(skip_serializing_if = "Option::is_none")]
         id: Option<MessageId>,
@@ -68,11 +81,13 @@ pub(super) async fn publish(node: &Arc<Node>, asked: &Asked<'_>) -> Result<Answe
     let publish: Publish = asked.json()?;
     let named = asked.idempotent_id(&room, &publish.user_id, None)?;
     let draft = draft(node, room, publish, named)?;
-    let id = draft.id.clone();
-    let outcome = posting::post(node, draft)?;
-    let place = posting::settled(node, outcome).await?;
+    let naming = Naming::of(&draft);
+    let place = match post(node, draft).await? {
+        Posted::InLine(outcome) => posting::settled(node, outcome).await?,
+        Posted::Known(place) => place,
+    };
     let status = if place.duplicate { StatusCode::OK } else { StatusCode::CREATED };
-    Ok(json(status, &stands(id, place)))
+    Ok(json(status, &naming.stands(place)))
 }
 
 /// `POST /rooms/{room}/messages/batch`
@@ -86,9 +101,9 @@ pub(super) async fn publish_batch(node: &Arc<Node>, asked: &Asked<'_>) -> Result
         let one = match &held_up {
             // Behind one that is to be offered again: passing it would change their order.
             Some(refusal) => Waiting::refused(None, refusal.clone()),
-            None => put_in_line(node, asked, &room, (place, message))?,
+            None => put_in_line(node, asked, &room, (place, message)).await?,
         };
-        if let Waiting { outcome: Err(refusal), .. } = &one
+        if let Err(refusal) = &one.posted
             && matches!(refusal.code, RefusalCode::Backpressure | RefusalCode::Unavailable)
         {
             held_up = Some(refusal.clone());
@@ -102,32 +117,76 @@ pub(super) async fn publish_batch(node: &Arc<Node>, asked: &Asked<'_>) -> Result
     Ok(json(StatusCode::OK, &BatchReply { results }))
 }
 
-/// A message of a batch that is in line, or is not.
+/// How a message and its cost are called.
+struct Naming {
+    id: MessageId,
+    credit_id: Option<MessageId>,
+}
+
+impl Naming {
+    fn of(draft: &Draft) -> Naming {
+        let Draft { room, user, id, cost, .. } = draft;
+        let kind = CreditKind::Usage;
+        let credit_id = cost.as_ref().map(|_| event_id(room, user, id, kind));
+        Naming { id: id.clone(), credit_id }
+    }
+
+    fn stands(self, place: Place) -> Published {
+        let Place { position, duplicate, persisted, durability } = place;
+        let Naming { id, credit_id } = self;
+        let reply = SendReply { id, position: Some(position), duplicate, persisted, durability };
+        Published { reply, credit_id }
+    }
+}
+
+/// How far a message is.
+enum Posted {
+    InLine(oneshot::Receiver<Outcome>),
+    /// It stood already.
+    Known(Place),
+}
+
+/// Puts a message in line, if its cost is covered where a budget is kept; what stands already is
+/// not asked for that.
+async fn post(node: &Node, draft: Draft) -> Result<Posted, Refusal> {
+    if let Err(refusal) = crediting::afford_message(node, draft.kind, draft.cost.as_ref()).await {
+        let Draft { room, user, id, .. } = draft;
+        let known = posting::known(node, Identity { room, user, id }).await?;
+        return known.map(Posted::Known).ok_or(refusal);
+    }
+    posting::post(node, draft).map(Posted::InLine)
+}
+
+/// A message of a batch that is in line, or stands, or is refused.
 struct Waiting {
-    id: Option<MessageId>,
-    outcome: Result<oneshot::Receiver<Outcome>, Refusal>,
+    /// Known where the message could be read.
+    naming: Option<Naming>,
+    posted: Result<Posted, Refusal>,
 }
 
 impl Waiting {
-    fn refused(id: Option<MessageId>, refusal: Refusal) -> Waiting {
-        Waiting { id, outcome: Err(refusal) }
+    fn refused(naming: Option<Naming>, refusal: Refusal) -> Waiting {
+        Waiting { naming, posted: Err(refusal) }
     }
 
     async fn settled(self, node: &Node) -> BatchResult {
-        let outcome = match self.outcome {
-            Ok(outcome) => posting::settled(node, outcome).await,
+        let outcome = match self.posted {
+            Ok(Posted::InLine(outcome)) => posting::settled(node, outcome).await,
+            Ok(Posted::Known(place)) => Ok(place),
             Err(refusal) => Err(refusal),
         };
-        match (self.id, outcome) {
-            (Some(id), Ok(place)) => BatchResult::Stands(stands(id, place)),
-            (id, Err(error)) => BatchResult::Refused { id, error },
-            (None, Ok(_)) => unreachable!("what is in line has an id"),
+        match (self.naming, outcome) {
+            (Some(naming), Ok(place)) => BatchResult::Stands(naming.stands(place)),
+            (naming, Err(error)) => {
+                BatchResult::Refused { id: naming.map(|naming| naming.id), error }
+            }
+            (None, Ok(_)) => unreachable!("what is in line was read"),
         }
     }
 }
 
 /// Only what is wrong with the request as a whole is a problem.
-fn put_in_line(
+async fn put_in_line(
     node: &Node,
     asked: &Asked<'_>,
     room: &RoomId,
@@ -141,10 +200,13 @@ fn put_in_line(
     let id = publish.id.clone();
     let draft = match draft(node, room.clone(), publish, named) {
         Ok(draft) => draft,
-        Err(refusal) => return Ok(Waiting::refused(id, refusal)),
+        Err(refusal) => {
+            let naming = id.map(|id| Naming { id, credit_id: None });
+            return Ok(Waiting::refused(naming, refusal));
+        }
     };
-    let id = Some(draft.id.clone());
-    Ok(Waiting { id, outcome: posting::post(node, draft) })
+    let naming = Some(Naming::of(&draft));
+    Ok(Waiting { naming, posted: post(node, draft).await })
 }
 
 /// Checks a message as the socket's are checked. `named` is its id where it brings none itself.
@@ -160,20 +222,8 @@ fn draft(
     validation::id("id", &id, now_ms)?;
     validation::content("content", &content)?;
     let metadata = validation::metadata("metadata", metadata)?;
-    let cost = credits.map(|cost| charge(&user, cost)).transpose()?;
+    let cost = credits.map(|cost| crediting::charge(&user, cost)).transpose()?;
     Ok(Draft { room, id, user, kind, content, metadata, cost })
-}
-
-fn charge(sender: &UserId, cost: Cost) -> Result<Charge, Refusal> {
-    let Cost { amount, user_id, metadata } = cost;
-    let amount = validation::amount("credits.amount", amount)?;
-    validation::metadata("credits.metadata", metadata.clone())?;
-    Ok(Charge { user: user_id.unwrap_or_else(|| sender.clone()), amount, metadata })
-}
-
-fn stands(id: MessageId, place: Place) -> SendReply {
-    let Place { position, duplicate, persisted, durability } = place;
-    SendReply { id, position: Some(position), duplicate, persisted, durability }
 }
 
 /// Refuses a list that is empty or longer than a batch may be.

@@ -68,8 +68,9 @@ async fn place(node: &Node, room: &RoomId, text: &str) -> Result<Position, Refus
     }
     let id = MessageId::parse(text)
         .map_err(|error| Refusal::new(RefusalCode::BadId, error.to_string()).field("after"))?;
-    let found = node.hub.place_of(room, &nobody(), &id).await?;
-    found.ok_or_else(|| not_found("no message of this room has this id"))
+    let found = node.hub.message(room, &nobody(), &id).await?;
+    let place = found.and_then(|message| message.position);
+    place.ok_or_else(|| not_found("no message of this room has this id"))
 }
 
 /// Whose messages are none: where several senders chose one id, the first is meant.

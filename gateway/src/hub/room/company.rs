@@ -1,6 +1,9 @@
 //! What of a room has no place in its order: who is there, who types, who has read how far, which
 //! answers are being written. Kept and told beside the log, best effort.
 
+use std::sync::Arc;
+
+use shared::contract::id::{MessageId, UserId};
 use shared::contract::signal::RoomSignal;
 
 use super::{Room, State, presence, receipts, streams, typing};
@@ -15,14 +18,26 @@ pub(super) struct Company {
     pub(super) typing: typing::Board,
 }
 
+impl Company {
+    /// The last message that somebody has read, where that is known.
+    pub(super) fn last_seen(&self, user: &UserId) -> Option<MessageId> {
+        self.receipts.last_seen(user)
+    }
+}
+
 impl Room {
     /// A node signalled something.
-    pub(in crate::hub) fn signal(&self, what: RoomSignal) {
+    pub(in crate::hub) fn signal(self: &Arc<Self>, what: RoomSignal) {
         let mut state = self.lock();
         let company = &mut state.company;
         let told = match what {
             RoomSignal::Typing { user, ms } => company.typing.apply(&self.id, user, ms),
-            RoomSignal::Receipt(mark) => company.receipts.apply(&self.id, mark),
+            RoomSignal::Receipt(mark) => {
+                if let Some(frame) = company.receipts.apply(&self.id, mark) {
+                    self.tell_receipt(&mut state, &frame);
+                }
+                return self.see_to_receipts(&mut state);
+            }
             RoomSignal::Presence { user, incarnation, standing } => {
                 company.presence.apply(&self.id, user, incarnation, standing)
             }
