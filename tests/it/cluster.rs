@@ -9,6 +9,8 @@ mod joins;
 mod pooled;
 mod receipts;
 mod removal;
+mod rate_limits;
+mod credits;
 mod start_up;
 mod streams;
 mod table;
