@@ -106,7 +106,7 @@ fn command(event: &str, data: &str) -> Result<Command, Refusal> {
 }
 
 /// Reads a command's data; only where that fails, again, to learn which field it was.
-fn parse<T: DeserializeOwned>(data: &str) -> Result<T, Refusal> {
+pub(crate) fn parse<T: DeserializeOwned>(data: &str) -> Result<T, Refusal> {
     if !data.starts_with('{') {
         let refusal = Refusal::new(RefusalCode::InvalidField, "data is an object");
         return Err(refusal.field("data"));
@@ -154,7 +154,7 @@ fn fault(path: &str, named: Option<&str>) -> String {
 
 /// An error's words without its line and column, which mean nothing to a client's developer; cut,
 /// since serde repeats what it was given.
-fn plain(error: &serde_json::Error) -> String {
+pub(crate) fn plain(error: &serde_json::Error) -> String {
     let text = error.to_string();
     let end = text.rfind(" at line ").unwrap_or(text.len());
     text[..end].chars().filter(|c| !c.is_control()).take(200).collect()

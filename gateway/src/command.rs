@@ -1,9 +1,11 @@
 //! What a client can ask: one file per command.
 
+mod admission;
 mod auth;
 mod credits;
 mod delete;
 mod edit;
+mod change;
 mod heartbeat;
 mod history;
 mod join;
@@ -17,7 +19,6 @@ mod typing;
 use std::sync::Arc;
 
 use shared::contract::protocol::Command;
-use shared::contract::refusal::{Refusal, RefusalCode};
 
 use crate::node::Node;
 use crate::reply::Reply;
@@ -32,8 +33,12 @@ pub(crate) async fn execute(
     reply: Reply,
     command: Command,
 ) {
+    if let Err(refusal) = admission::admit(session, node, &command).await {
+        reply.refuse(command.room_id(), &refusal);
+        return;
+    }
     match command {
-        Command::Auth(data) => auth::refresh(session, node, &reply, &data),
+        Command::Auth(data) => auth::refresh(session, node, &reply, &data).await,
         Command::RoomJoin(data) => join::execute(session, node, &reply, data).await,
         Command::RoomLeave(data) => leave::execute(session, &reply, &data),
         Command::MessageSend(data) => send::execute(session, node, reply, data).await,
@@ -42,18 +47,13 @@ pub(crate) async fn execute(
         Command::StreamStart(data) => stream::start(session, node, reply, data).await,
         Command::StreamAppend(data) => stream::append(session, node, reply, data).await,
         Command::StreamEnd(data) => stream::end(session, node, reply, data).await,
-        Command::TypingStart(data) => typing::start(session, node, &reply, data).await,
-        Command::TypingStop(data) => typing::stop(session, node, &reply, data).await,
+        Command::TypingStart(data) => typing::start(session, node, &reply, &data),
+        Command::TypingStop(data) => typing::stop(session, &reply, &data),
         Command::ReceiptUpdate(data) => receipt::execute(session, node, reply, data).await,
-        Command::PresenceUpdate(data) => presence::execute(session, node, &reply, data).await,
+        Command::PresenceUpdate(data) => presence::execute(session, &reply, &data),
         Command::CreditsGet(data) => credits::get(session, node, &reply, data).await,
         Command::CreditsTrack(data) => credits::track(session, node, reply, data).await,
         Command::HistoryGet(data) => history::execute(session, node, &reply, data).await,
         Command::Heartbeat(_) => heartbeat::execute(session, &reply),
     }
-}
-
-/// Stands in for a command that is not built yet.
-fn unbuilt(reply: &Reply) {
-    reply.refuse(None, &Refusal::new(RefusalCode::Unavailable, "not built yet"));
 }

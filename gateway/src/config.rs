@@ -3,9 +3,15 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
+use shared::contract::limits::STREAM_TIMEOUT_MS_MAX;
+use shared::process::error_chain::error_chain;
 use shared::process::settings::{Millis, Problem, Secret};
+use shared::process::telemetry::metrics::Label;
 use shared::process::telemetry::{LogFilter, LogFormat};
 
+use crate::api_keys::ApiKeys;
+use crate::auth::{Authenticator, Trust};
+use crate::client_address::{NetworkError, TrustedProxies};
 use crate::handshake::AllowedOrigins;
 
 shared::settings! {
@@ -24,6 +30,15 @@ shared::settings! {
         /// Secret that HS256 tokens are signed with; without it the embedded mode is the
         /// development mode.
         jwt_secret: Option<Secret> = "", env "ROOMCAST_JWT_SECRET", secret;
+        /// Public key that RS256, ES256, ES384 or EdDSA tokens are signed for: PEM, or a file
+        /// with it; several keys may follow one another.
+        jwt_public_key: Option<String> = "", env "ROOMCAST_JWT_PUBLIC_KEY";
+        /// JSON Web Key Set of whoever signs tokens: a file, or an http or https URL.
+        jwks: Option<String> = "", env "ROOMCAST_JWKS";
+        /// What the `iss` of a token has to be; without it any will do.
+        jwt_issuer: Option<String> = "", env "ROOMCAST_JWT_ISSUER";
+        /// What the `aud` of a token has to be or to contain; without it any will do.
+        jwt_audience: Option<String> = "", env "ROOMCAST_JWT_AUDIENCE";
         /// Development mode: believes `?user=`, allows everything, listens on the loopback only.
         dev: bool = "false", env "ROOMCAST_DEV";
         /// Redis of the cluster mode; set it together with `DATABASE_URL`.
@@ -36,8 +51,18 @@ shared::settings! {
         app_url: Option<String> = "", env "NEXT_PUBLIC_APP_URL";
         /// Further origins that may open connections, with commas between.
         allowed_origins: Vec<String> = "", env "ROOMCAST_ALLOWED_ORIGINS";
+        /// SHA-256 digests of the keys that open the API, in hexadecimal, with commas between;
+        /// without any the API is closed, except in the development mode.
+        api_keys: Vec<String> = "", env "ROOMCAST_API_KEYS";
         /// Most connections at a time; more are answered 503.
         connections_max: usize = "20000" in 1..=1000000, env "ROOMCAST_CONNECTIONS_MAX";
+        /// Most connections from one address (of IPv6, one /64 network); more are answered 429, and
+        /// 0 is no limit.
+        connections_per_address: usize = "0" in 0..=1000000,
+            env "ROOMCAST_CONNECTIONS_PER_ADDRESS";
+        /// Addresses or networks of the proxies in front, whose `X-Forwarded-For` is believed, with
+        /// commas between.
+        trusted_proxies: Vec<String> = "", env "ROOMCAST_TRUSTED_PROXIES";
         /// Most rooms that one user may be in on a node.
         rooms_per_user: usize = "10" in 1..=10000, env "ROOMCAST_ROOMS_PER_USER";
         /// Largest frame or fragmented message of a client, in bytes.
@@ -48,18 +73,38 @@ shared::settings! {
         /// After how long without a sign of life a client is gone, in milliseconds.
         connection_timeout_ms: Millis = "60000" in 200..=1200000,
             env "ROOMCAST_CONNECTION_TIMEOUT_MS";
+        /// After how long without taking a byte a client that has something to read is cut, in
+        /// milliseconds.
+        write_timeout_ms: Millis = "90000" in 100..=1200000, env "ROOMCAST_WRITE_TIMEOUT_MS";
+        /// How long the producer of an AI answer may say nothing before it is closed, in milliseconds.
+        stream_timeout_ms: Millis = "30000" in 100..=STREAM_TIMEOUT_MS_MAX,
+            env "ROOMCAST_STREAM_TIMEOUT_MS";
         /// How long leaving may take before the process ends anyhow, in milliseconds.
         drain_timeout_ms: Millis = "25000" in 1000..=600000, env "ROOMCAST_DRAIN_TIMEOUT_MS";
-        /// Messages a user may send per 60 seconds; accepted, not enforced yet.
+        /// Messages, edits and deletions of a user per 60 seconds, on all nodes together; the
+        /// development mode multiplies this and the other limits by 20.
         rate_limit_message_send: u32 = "10" in 1..=1000000, env "WEBSOCKET_RATE_LIMIT_MESSAGE_SEND";
-        /// Typing events of a user per 60 seconds; accepted, not enforced yet.
+        /// Typing events of a user per 60 seconds.
         rate_limit_typing_events: u32 = "30" in 1..=1000000,
             env "WEBSOCKET_RATE_LIMIT_TYPING_EVENTS";
-        /// Joins of a user per 60 seconds; accepted, not enforced yet.
+        /// Joins of a user without `since` per 60 seconds.
         rate_limit_room_join: u32 = "5" in 1..=1000000, env "WEBSOCKET_RATE_LIMIT_ROOM_JOIN";
-        /// Presence updates of a user per 60 seconds; accepted, not enforced yet.
+        /// Joins of a user with `since`, after a reconnect, per 60 seconds.
+        rate_limit_resume: u32 = "60" in 1..=1000000, env "ROOMCAST_RATE_LIMIT_RESUME";
+        /// Presence updates of a user per 60 seconds.
         rate_limit_presence_update: u32 = "20" in 1..=1000000,
             env "WEBSOCKET_RATE_LIMIT_PRESENCE_UPDATE";
+        /// Answers that a user may begin to stream per 60 seconds.
+        rate_limit_stream: u32 = "20" in 1..=1000000, env "ROOMCAST_RATE_LIMIT_STREAM";
+        /// Pages of history and balances that a user may read per 60 seconds, on each node.
+        rate_limit_history: u32 = "600" in 1..=1000000, env "ROOMCAST_RATE_LIMIT_HISTORY";
+        /// Refusals for asking too often, within 60 seconds, after which a user is blocked on all
+        /// nodes; 0 blocks nobody.
+        block_after: u32 = "30" in 0..=1000000, env "ROOMCAST_BLOCK_AFTER";
+        /// How long a user is blocked, in milliseconds.
+        block_ms: Millis = "300000" in 100..=86400000, env "ROOMCAST_BLOCK_MS";
+        /// Whether messages of assistants and streams wait for credits that cover them.
+        credits_budget: bool = "false", env "ROOMCAST_CREDITS_BUDGET";
         /// Entries that a shard's log may hold before senders are told `backpressure`.
         log_entries_max: usize = "200000" in 100..=10000000, env "ROOMCAST_LOG_ENTRIES_MAX";
         /// Most entries that go into the database in one transaction.
@@ -78,7 +123,73 @@ shared::settings! {
     }
 }
 
+/// By how much the development mode multiplies every limit.
+const DEV_LIMIT_FACTOR: u32 = 20;
+
+/// What a user may do so many times within a minute, each counted apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Allowance {
+    /// Messages, edits and deletions.
+    Messages,
+    /// Typing events.
+    Typing,
+    /// Joins.
+    Joins,
+    /// Joins that go on where the client was: ten rooms come back at once.
+    Resumes,
+    /// Presence updates.
+    Presence,
+    /// Answers that begin to be streamed.
+    Streams,
+    /// What is only read.
+    History,
+}
+
+impl Allowance {
+    /// How many there are.
+    pub(crate) const COUNT: usize = <Allowance as Label>::ALL.len();
+}
+
+impl Label for Allowance {
+    const ALL: &'static [Allowance] = &[
+        Allowance::Messages,
+        Allowance::Typing,
+        Allowance::Joins,
+        Allowance::Resumes,
+        Allowance::Presence,
+        Allowance::Streams,
+        Allowance::History,
+    ];
+
+    fn label(&self) -> &'static str {
+        match self {
+            Allowance::Messages => "messages",
+            Allowance::Typing => "typing",
+            Allowance::Joins => "joins",
+            Allowance::Resumes => "resumes",
+            Allowance::Presence => "presence",
+            Allowance::Streams => "streams",
+            Allowance::History => "history",
+        }
+    }
+}
+
 impl Settings {
+    /// How often a user may do it within a minute.
+    #[must_use]
+    pub fn allowance(&self, allowance: Allowance) -> u32 {
+        let limit = match allowance {
+            Allowance::Messages => self.rate_limit_message_send,
+            Allowance::Typing => self.rate_limit_typing_events,
+            Allowance::Joins => self.rate_limit_room_join,
+            Allowance::Resumes => self.rate_limit_resume,
+            Allowance::Presence => self.rate_limit_presence_update,
+            Allowance::Streams => self.rate_limit_stream,
+            Allowance::History => self.rate_limit_history,
+        };
+        if self.is_dev() { limit.saturating_mul(DEV_LIMIT_FACTOR) } else { limit }
+    }
+
     /// Whether Redis and Postgres lie behind this node, instead of its own memory and file.
     #[must_use]
     pub fn is_cluster(&self) -> bool {
@@ -88,7 +199,24 @@ impl Settings {
     /// Whether anybody may say who they are.
     #[must_use]
     pub fn is_dev(&self) -> bool {
-        self.dev || (self.jwt_secret.is_none() && !self.is_cluster())
+        self.dev || !(self.has_keys() || self.is_cluster())
+    }
+
+    /// Whether there is anything to check tokens with.
+    #[must_use]
+    pub fn has_keys(&self) -> bool {
+        self.jwt_secret.is_some() || self.jwt_public_key.is_some() || self.jwks.is_some()
+    }
+
+    /// What tokens are checked with.
+    pub(crate) fn trust(&self) -> Trust<'_> {
+        Trust {
+            secret: self.jwt_secret.as_ref(),
+            public_key: self.jwt_public_key.as_deref(),
+            jwks: self.jwks.as_deref(),
+            issuer: self.jwt_issuer.as_deref(),
+            audience: self.jwt_audience.as_deref(),
+        }
     }
 
     /// Where the page and the WebSocket listen.
@@ -118,15 +246,19 @@ impl Settings {
                 "REDIS_URL",
                 "missing: DATABASE_URL is set, and the cluster mode needs both",
             )),
-            (true, true) if self.jwt_secret.is_none() && !self.dev => problems.push(Problem::new(
+            (true, true) if !self.has_keys() && !self.dev => problems.push(Problem::new(
                 "ROOMCAST_JWT_SECRET",
-                "missing: a cluster needs it, or --dev to try things out on the loopback",
+                "missing: a cluster needs it, ROOMCAST_JWT_PUBLIC_KEY or ROOMCAST_JWKS, or --dev to try things out on the loopback",
             )),
             (true, true) => {}
         }
         if self.connection_timeout_ms.0 <= self.heartbeat_interval_ms.0 {
             let text = "has to be longer than ROOMCAST_HEARTBEAT_INTERVAL_MS";
             problems.push(Problem::new("ROOMCAST_CONNECTION_TIMEOUT_MS", text));
+        }
+        problems.extend(self.trust_problems());
+        if let Err(error) = ApiKeys::parse(&self.api_keys) {
+            problems.push(Problem::new("ROOMCAST_API_KEYS", error.to_string()));
         }
         let named = |name| move |entry| (name, entry);
         let app_url = self.app_url.iter().map(named("NEXT_PUBLIC_APP_URL"));
@@ -137,6 +269,22 @@ impl Settings {
             }
         }
         problems
+    }
+
+    fn trust_problems(&self) -> impl Iterator<Item = Problem> {
+        let trust = self.trust();
+        let parts = [
+            ("ROOMCAST_JWT_PUBLIC_KEY", Trust { public_key: trust.public_key, ..Trust::default() }),
+            ("ROOMCAST_JWKS", Trust { jwks: trust.jwks, ..Trust::default() }),
+        ];
+        let keys = parts.into_iter().filter_map(|(name, part)| {
+            let error = Authenticator::new(part, false).err()?;
+            Some(Problem::new(name, error_chain(&error)))
+        });
+        let proxies = TrustedProxies::parse(&self.trusted_proxies).err();
+        let named =
+            |error: NetworkError| Problem::new("ROOMCAST_TRUSTED_PROXIES", error.to_string());
+        keys.collect::<Vec<_>>().into_iter().chain(proxies.map(named))
     }
 
     /// Every origin that may open connections besides the node's own.

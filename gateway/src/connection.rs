@@ -24,6 +24,7 @@ use crate::command;
 use crate::connections::Handle;
 use crate::frame::Frame;
 use crate::node::Node;
+use crate::proof::ProofError;
 use crate::reply::Reply;
 use crate::session::Session;
 
@@ -64,7 +65,9 @@ async fn whole_life(
 ) -> CloseReason {
     let (read_half, write_half) = socket.into_split();
     let metrics = Arc::clone(&node.metrics);
-    let writer = tokio::spawn(writer::run(write_half, Arc::clone(&handle.queue), metrics));
+    let patience = node.settings.write_timeout_ms.duration();
+    let writing = writer::run(write_half, Arc::clone(&handle.queue), metrics, patience);
+    let writer = tokio::spawn(writing);
     let mut reader = Reader::new(read_half, early, node.settings.message_bytes_max);
     let reason = talk(&mut reader, node, handle, identity).await;
     handle.queue.close(reason);
@@ -92,7 +95,13 @@ async fn talk(
             Err(reason) => return reason,
         },
     };
+    node.connections.identify(handle, identity.bearer());
+    // Taken back between the look at it and the moment from which a revocation finds it.
+    if node.revocations.cover(&identity.bearer()) {
+        return CloseReason::Unauthenticated;
+    }
     handle.queue.push(welcome(node, handle, &identity));
+    node.limiter.learn(&identity);
     let mut session = Session::new(identity, Arc::clone(handle));
     loop {
         let next = async {
@@ -161,8 +170,12 @@ async fn prove(
         };
         match read(node, handle, &text) {
             (reply, Ok(Command::Auth(data))) => {
-                let proven = command::first_auth(node, &reply, &data);
-                return proven.map_err(|_| CloseReason::Unauthenticated);
+                match command::first_auth(node, &reply, &data).await {
+                    Ok(identity) => return Ok(identity),
+                    Err(ProofError::Wrong) => return Err(CloseReason::Unauthenticated),
+                    // It may ask again while its time lasts.
+                    Err(ProofError::Unavailable) => {}
+                }
             }
             (reply, Ok(_)) => {
                 let text = "the first command says who you are: auth";

@@ -1,22 +1,26 @@
 //! Every connection of this node, and the one timer that looks after all of them.
 
-use std::sync::Arc;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use dashmap::DashMap;
+use shared::contract::id::UserId;
 use shared::contract::refusal::CloseReason;
 use tokio::time::{Instant, MissedTickBehavior};
 
+use crate::auth::Bearer;
 use crate::frame::Frame;
 use crate::metrics::Metrics;
 use crate::send_queue::SendQueue;
 
-/// The connections by number.
+/// The connections by number, and those that have said whose they are by user.
 #[derive(Debug)]
 pub(crate) struct Connections {
     next: AtomicU64,
     open: DashMap<u64, Arc<Handle>>,
+    users: DashMap<UserId, HashMap<u64, Arc<Handle>>>,
     began: Instant,
 }
 
@@ -27,15 +31,23 @@ pub(crate) struct Handle {
     pub(crate) number: u64,
     /// Where its frames go.
     pub(crate) queue: Arc<SendQueue>,
+    /// On whose proof it stands; `None` until it has brought one.
+    bearer: Mutex<Option<Bearer>>,
     /// When its client last showed life, in milliseconds since the node began.
     heard_ms: AtomicU64,
     pinged_ms: AtomicU64,
 }
 
+impl Handle {
+    fn bearer(&self) -> Option<Bearer> {
+        self.bearer.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
 impl Connections {
     pub(crate) fn new() -> Connections {
         let began = Instant::now();
-        Connections { next: AtomicU64::new(1), open: DashMap::new(), began }
+        Connections { next: AtomicU64::new(1), open: DashMap::new(), users: DashMap::new(), began }
     }
 
     fn now_ms(&self) -> u64 {
@@ -49,6 +61,7 @@ impl Connections {
         let handle = Arc::new(Handle {
             number,
             queue: Arc::new(SendQueue::default()),
+            bearer: Mutex::new(None),
             heard_ms: AtomicU64::new(now_ms),
             pinged_ms: AtomicU64::new(now_ms),
         });
@@ -58,6 +71,42 @@ impl Connections {
 
     pub(crate) fn close(&self, handle: &Handle) {
         self.open.remove(&handle.number);
+        let bearer = handle.bearer();
+        if let Some(bearer) = bearer.as_ref() {
+            self.users.remove_if_mut(&bearer.user, |_, handles| {
+                handles.remove(&handle.number);
+                handles.is_empty()
+            });
+        }
+    }
+
+    /// The connection has proven whose it is, or brought another proof of the same user.
+    pub(crate) fn identify(&self, handle: &Arc<Handle>, bearer: Bearer) {
+        // The guard of the entry ends with the statement.
+        let user = bearer.user.clone();
+        self.users.entry(user).or_default().insert(handle.number, Arc::clone(handle));
+        *handle.bearer.lock().unwrap_or_else(PoisonError::into_inner) = Some(bearer);
+    }
+
+    /// Whether a user has a connection.
+    pub(crate) fn has(&self, user: &UserId) -> bool {
+        self.users.contains_key(user)
+    }
+
+    /// Every connection of a user on this node.
+    pub(crate) fn of(&self, user: &UserId) -> Vec<Arc<Handle>> {
+        // The guard ends with the statement.
+        self.users.get(user).map(|handles| handles.values().cloned().collect()).unwrap_or_default()
+    }
+
+    /// Ends the connections whose proofs are such.
+    pub(crate) fn close_where(&self, reason: CloseReason, is_such: impl Fn(&Bearer) -> bool) {
+        // The iterator's guards are held over short sections, none of which looks at the map again.
+        for handle in &self.open {
+            if handle.bearer().as_ref().is_some_and(&is_such) {
+                handle.queue.close(reason);
+            }
+        }
     }
 
     /// How many are open.

@@ -112,6 +112,16 @@ impl HandshakeRefusal {
     }
 }
 
+/// The page that opens the socket, in the plain form of its origin; `None` where no browser says.
+pub(crate) fn origin_of(headers: &HeaderMap) -> Option<String> {
+    plain_origin(only(headers, ORIGIN)?.to_str().ok()?)
+}
+
+/// An origin as it is compared: in lower case, with its port; `None` if it is none.
+pub(crate) fn plain_origin(text: &str) -> Option<String> {
+    Origin::parse(text).map(|origin| origin.to_string())
+}
+
 /// Judges a request for `/ws` by its first line and headers; the first fault found is the answer.
 pub(crate) fn check<B>(
     request: &Request<B>,

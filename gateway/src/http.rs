@@ -1,15 +1,19 @@
-//! What a node answers over HTTP: the page, the WebSocket.
+//! What a node answers over HTTP: the page, the WebSocket, the API.
 //!
 //! | route | answer |
 //! |---|---|
 //! | `GET /` | the page to chat in |
 //! | `GET /assets/…` | its style and script |
 //! | `GET /ws` | the native protocol, see `PROTOCOL.md` |
+//! | `/api/…` | the API of the application's backend, see `docs/API.md` |
 
+mod api;
 mod assets;
 mod upgrade;
+mod credentials;
 
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,11 +33,13 @@ use crate::node::Node;
 pub(crate) type Answer = Response<Full<Bytes>>;
 
 /// Serves one TCP connection; where it is upgraded, it goes on as a [`crate::connection`].
-pub(crate) async fn serve(socket: TcpStream, node: Arc<Node>) {
+pub(crate) async fn serve(socket: TcpStream, peer: SocketAddr, node: Arc<Node>) {
+    // A node that leaves waits for the answers under way.
+    let _under_way = node.exchanges.token();
     let leaving = node.leaving.clone();
     let service = service_fn(move |request| {
         let node = Arc::clone(&node);
-        async move { Ok::<_, Infallible>(route(request, &node)) }
+        async move { Ok::<_, Infallible>(route(request, peer, &node).await) }
     });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
@@ -55,9 +61,12 @@ pub(crate) async fn serve(socket: TcpStream, node: Arc<Node>) {
     }
 }
 
-fn route(request: Request<Incoming>, node: &Arc<Node>) -> Answer {
+async fn route(request: Request<Incoming>, peer: SocketAddr, node: &Arc<Node>) -> Answer {
     match request.uri().path() {
-        "/ws" => upgrade::answer(request, node),
+        "/ws" => upgrade::answer(request, peer, node).await,
+        path if path == api::PREFIX || path.starts_with("/api/") => {
+            api::answer(request, node).await
+        }
         path => assets::answer(request.method(), path),
     }
 }

@@ -2,43 +2,78 @@
 
 mod synchronise;
 mod catch_up;
+mod attendance;
 pub(crate) mod room;
+mod feed;
 pub(crate) mod sources;
 mod recent;
+mod standing;
 mod logged;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use dashmap::DashMap;
-use shared::contract::id::RoomId;
+use shared::contract::id::{MessageId, RoomId, UserId};
 use shared::contract::limits::{
-    APPEND_TIMEOUT_MS, COMPARE_GRACE_MS, COMPARE_INTERVAL_MS, ROOM_LINGER_MS,
+    APPEND_TIMEOUT_MS, COMPARE_GRACE_MS, COMPARE_INTERVAL_MS, ROOM_LINGER_MS, UNREAD_MAX,
 };
+use shared::contract::message::Message;
 use shared::contract::position::Position;
 use shared::contract::protocol::Since;
 use shared::contract::refusal::{Refusal, RefusalCode};
-use shared::contract::signal::Signal;
+use shared::contract::signal::{ReadMark, Signal};
 use shared::log::{Delivery, RingEntry, Watermark};
+use shared::store::{MemberRole, StoreError};
 use tokio::sync::Notify;
 use tracing::{debug, error, warn};
 
+use self::feed::Feed;
 use self::logged::{Cursor, Logged};
-use self::room::{Joined, Joiner, Membership, Miss, Room};
+use self::room::{Joined, Joiner, Membership, Miss, Reading, Room};
 use self::sources::{Messages, SourceError, Sources};
 use crate::broker::Broker;
+use crate::broker::herald::Herald;
 use crate::metrics::Metrics;
+use crate::presence::desk::Desk;
+use crate::streams::Shelf;
 
 /// Tries of a join whose room's memory moves on under it.
 const JOIN_TRIES_MAX: usize = 8;
+
+/// How long a join waits for the room to hear of what it was read ahead.
+const AHEAD_PAUSE: Duration = Duration::from_millis(20);
+
+/// Pauses after which the room is taken to have missed it.
+const AHEAD_PAUSES_MAX: usize = 25;
+
+/// How long a join waits to be told by the database what its user has not read.
+const READING_PATIENCE: Duration = Duration::from_millis(500);
+
+/// Why a room is not entered.
+#[derive(Debug, thiserror::Error)]
+enum JoinError {
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    #[error("whether one belongs to the room again is not known")]
+    Member(#[from] StoreError),
+    #[error("removed from the room")]
+    Removed,
+}
 
 /// What every room works with.
 pub(crate) struct Parts {
     pub(crate) broker: Arc<dyn Broker>,
     pub(crate) sources: Sources,
+    pub(crate) shelf: Arc<dyn Shelf>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) desk: Arc<Desk>,
+    pub(crate) herald: Herald,
     /// Some room has lost its last member.
     pub(crate) empty: Notify,
+    /// Who is in the rooms has to be compared with what is kept.
+    pub(crate) unsure: Notify,
 }
 
 impl std::fmt::Debug for Parts {
@@ -89,6 +124,11 @@ impl Hub {
         Arc::clone(&room)
     }
 
+    /// Every room at this moment: no guard is held while they work.
+    fn all(&self) -> Vec<Arc<Room>> {
+        self.rooms.iter().map(|room| Arc::clone(&room)).collect()
+    }
+
     fn known(&self, id: &RoomId) -> Option<Arc<Room>> {
         // The guard ends with the statement.
         self.rooms.get(id).map(|room| Arc::clone(&room))
@@ -107,9 +147,7 @@ impl Hub {
             // What is for the whole node is none of the rooms' business.
             Delivery::Signal(Signal::Nodes(_)) => {}
             Delivery::Gap => {
-                // Collected first: no guard is held while a room works.
-                let rooms: Vec<Arc<Room>> =
-                    self.rooms.iter().map(|room| Arc::clone(&room)).collect();
+                let rooms = self.all();
                 if !rooms.is_empty() {
                     warn!(
                         rooms = rooms.len(),
@@ -160,6 +198,7 @@ impl Hub {
         let cursor = since.map(Cursor::from);
         match tokio::time::timeout(patience, self.try_join(id, &joiner, cursor, reply)).await {
             Ok(Ok(membership)) => Ok(membership),
+            Ok(Err(JoinError::Removed)) => Err(not_yours()),
             Ok(Err(failure)) => {
                 warn!(room.id = %id, error = ?failure, "room cannot be joined");
                 Err(unreadable())
@@ -174,30 +213,81 @@ impl Hub {
         joiner: &Joiner,
         since: Option<Cursor>,
         reply: &(dyn Fn(Resumption, Joined<'_>) + Sync),
-    ) -> Result<Membership, SourceError> {
-        let sources = &self.parts.sources;
-        for _ in 0..JOIN_TRIES_MAX {
+    ) -> Result<Membership, JoinError> {
+        let (mut tries, mut pauses) = (0, 0);
+        while tries < JOIN_TRIES_MAX {
             let room = self.room(id);
             room.settled().await;
-            let joined = match &since {
-                None => self.join_latest(&room, joiner, Resumption::Fresh, reply).await?,
-                Some(cursor) if room.knows(cursor) => {
-                    let reply = |joined: Joined<'_>| reply(Resumption::Recovered, joined);
-                    room.join_after(joiner.clone(), cursor, None, reply)
-                }
-                Some(cursor) if sources.can_resume(id, cursor).await? => {
-                    let page = sources.after(id, cursor.position, joiner.limit).await?;
-                    let reply = |joined: Joined<'_>| reply(Resumption::Recovered, joined);
-                    room.join_after(joiner.clone(), cursor, Some(&page), reply)
-                }
-                Some(_) => self.join_latest(&room, joiner, Resumption::Reset, reply).await?,
-            };
-            match joined {
+            let reading = self.reading(&room, &joiner.user).await;
+            let joiner = &Joiner { reading, ..joiner.clone() };
+            match self.attempt(&room, joiner, since.as_ref(), reply).await? {
                 Ok(membership) => return Ok(membership),
-                Err(Miss::Retired | Miss::Memory) => {}
+                Err(Miss::Retired | Miss::Memory) => tries += 1,
+                Err(Miss::Ahead) => {
+                    pauses += 1;
+                    tokio::time::sleep(AHEAD_PAUSE).await;
+                    if pauses % AHEAD_PAUSES_MAX == 0 {
+                        room.resynchronise();
+                    }
+                }
+                Err(Miss::Removed(at)) => {
+                    let member = self.parts.sources.store.member(id, &joiner.user).await?;
+                    if member == Some(MemberRole::Removed) {
+                        return Err(JoinError::Removed);
+                    }
+                    room.readmit(&joiner.user, at);
+                }
             }
         }
-        Err(SourceError::Unsettled)
+        Err(SourceError::Unsettled.into())
+    }
+
+    /// What the database has to say on what somebody has not read; a join does without it where
+    /// that is not found out soon.
+    async fn reading(&self, room: &Room, user: &UserId) -> Reading {
+        let store = &self.parts.sources.store;
+        let floor = room.floor();
+        let asked = async {
+            let (own, known) = room.receipt(user);
+            let own = if known { own } else { store.receipt(&room.id, user).await? };
+            let after = own.as_ref().map_or(Position::ZERO, |mark| mark.position);
+            let unread_below = match after < floor {
+                true => store.unread(&room.id, user, (after, floor), UNREAD_MAX).await?,
+                false => 0,
+            };
+            Ok::<_, StoreError>(Reading { own, unread_below })
+        };
+        match tokio::time::timeout(READING_PATIENCE, asked).await {
+            Ok(Ok(reading)) => reading,
+            Ok(Err(error)) => {
+                debug!(room.id = %room.id, error = ?error, "unread messages are counted in memory");
+                Reading::default()
+            }
+            Err(_) => Reading::default(),
+        }
+    }
+
+    async fn attempt(
+        &self,
+        room: &Arc<Room>,
+        joiner: &Joiner,
+        since: Option<&Cursor>,
+        reply: &(dyn Fn(Resumption, Joined<'_>) + Sync),
+    ) -> Result<Result<Membership, Miss>, SourceError> {
+        let sources = &self.parts.sources;
+        let recovered = |joined: Joined<'_>| reply(Resumption::Recovered, joined);
+        match since {
+            None => self.join_latest(room, joiner, Resumption::Fresh, reply).await,
+            Some(cursor) if room.knows(cursor) => {
+                Ok(room.join_after(joiner.clone(), cursor, None, recovered))
+            }
+            Some(cursor) if sources.can_resume(&room.id, cursor).await? => {
+                let from = cursor.position;
+                let page = sources.after(&room.id, from, from, joiner.limit).await?;
+                Ok(room.join_after(joiner.clone(), cursor, Some(&page), recovered))
+            }
+            Some(_) => self.join_latest(room, joiner, Resumption::Reset, reply).await,
+        }
     }
 
     async fn join_latest(
@@ -213,9 +303,9 @@ impl Hub {
             other => return Ok(other),
         }
         let floor = room.floor();
-        let Messages { messages, more } =
+        let older =
             self.parts.sources.messages_before(&room.id, floor.next(), joiner.limit).await?;
-        Ok(room.join_latest(joiner.clone(), Some((floor, &messages, more)), reply))
+        Ok(room.join_latest(joiner.clone(), Some((floor, older)), reply))
     }
 
     /// The page of messages below `before`, or above `after`.
@@ -224,25 +314,72 @@ impl Hub {
         id: &RoomId,
         bound: Bound,
         limit: u32,
-    ) -> Result<Messages, Refusal> {
+    ) -> Result<HistoryPage, Refusal> {
         let sources = &self.parts.sources;
         let (read, from_back) = match bound {
             Bound::Before(before) => (sources.messages_before(id, before, limit).await, true),
             Bound::After(after) => (sources.messages_after(id, after, limit).await, false),
         };
-        let mut page = read.map_err(|failure| {
-            warn!(room.id = %id, error = ?failure, "history cannot be read");
-            unreadable()
-        })?;
-        let count = page.messages.len();
+        let Messages { messages, mut more } = read.map_err(|failure| unread(id, &failure))?;
+        let mut messages: Vec<Bytes> = messages.into_iter().map(|message| message.json).collect();
+        let count = messages.len();
         if from_back {
-            let fit = recent::fitting(page.messages.iter().rev()).min(count);
-            page.messages.drain(..count - fit);
+            let fit = recent::fitting(messages.iter().rev()).min(count);
+            messages.drain(..count - fit);
         } else {
-            page.messages.truncate(recent::fitting(page.messages.iter()).min(count));
+            messages.truncate(recent::fitting(messages.iter()).min(count));
         }
-        page.more |= page.messages.len() < count;
-        Ok(page)
+        more |= messages.len() < count;
+        Ok(HistoryPage { messages, more })
+    }
+
+    /// A message in its present state, wherever it is: of several of one id `user`'s own, else the
+    /// first.
+    pub(crate) async fn message(
+        &self,
+        id: &RoomId,
+        user: &UserId,
+        message: &MessageId,
+    ) -> Result<Option<Message>, Refusal> {
+        let remembered = self.known(id).and_then(|room| room.find(message, user));
+        if let Some((own, true)) = remembered {
+            return Ok(Some(own));
+        }
+        let remembered = remembered.map(|(others, _)| others);
+        match self.parts.sources.message(id, user, message).await {
+            Ok(found) => Ok(found.or(remembered)),
+            Err(_) if remembered.is_some() => Ok(remembered),
+            Err(failure) => {
+                warn!(room.id = %id, error = ?failure, "message cannot be looked up");
+                Err(unreadable())
+            }
+        }
+    }
+
+    /// The first `limit` changes after a place; `None` if the room has not come that far.
+    pub(crate) async fn feed(
+        &self,
+        id: &RoomId,
+        after: Position,
+        limit: u32,
+    ) -> Result<Option<Feed>, Refusal> {
+        let read = self.parts.sources.feed(id, after, limit).await;
+        read.map_err(|failure| unread(id, &failure))
+    }
+
+    /// Where a room stands that has members here.
+    pub(crate) fn head(&self, id: &RoomId) -> Option<Position> {
+        self.known(id).map(|room| room.head())
+    }
+
+    /// The message that stands at a position, if the room remembers it.
+    pub(crate) fn message_at(&self, id: &RoomId, position: Position) -> Option<MessageId> {
+        self.known(id)?.message_at(position)
+    }
+
+    /// How far somebody has read a room, as far as it is known here.
+    pub(crate) fn receipt(&self, id: &RoomId, user: &UserId) -> Option<ReadMark> {
+        self.known(id)?.receipt(user).0
     }
 
     /// Finds rooms whose subscription has died without a word: behind the log, and still behind
@@ -250,10 +387,8 @@ impl Hub {
     pub(crate) async fn compare_rooms(&self) {
         loop {
             tokio::time::sleep(Duration::from_millis(COMPARE_INTERVAL_MS)).await;
-            // Collected first: no guard is held while the log is asked.
-            let rooms: Vec<Arc<Room>> = self.rooms.iter().map(|room| Arc::clone(&room)).collect();
             let mut behind = Vec::new();
-            for room in rooms {
+            for room in self.all() {
                 match self.parts.sources.head(&room.id).await {
                     Ok((head, persisted)) => {
                         room.persisted(persisted.min(room.head()));
@@ -304,6 +439,14 @@ impl Hub {
     }
 }
 
+/// A page of a room's history as JSON, oldest first.
+#[derive(Debug)]
+pub(crate) struct HistoryPage {
+    pub(crate) messages: Vec<Bytes>,
+    /// There are more on the side that was asked for.
+    pub(crate) more: bool,
+}
+
 /// Which page of a room's history.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Bound {
@@ -313,6 +456,16 @@ pub(crate) enum Bound {
     After(Position),
 }
 
+fn unread(id: &RoomId, failure: &SourceError) -> Refusal {
+    warn!(room.id = %id, error = ?failure, "history cannot be read");
+    unreadable()
+}
+
 fn unreadable() -> Refusal {
     Refusal::new(RefusalCode::Unavailable, "the room cannot be read now").retry_after_ms(1000)
+}
+
+/// The same for a room that does not exist.
+pub(crate) fn not_yours() -> Refusal {
+    Refusal::new(RefusalCode::Forbidden, "this room is not yours").field("roomId")
 }

@@ -4,12 +4,13 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
+use gateway::api_keys;
 use gateway::config::Settings;
 use gateway::server::Server;
 use shared::process::clock::Clock;
 use shared::process::drain;
 use shared::process::error_chain::error_chain;
-use shared::process::settings::{Program, Sources};
+use shared::process::settings::{self, Program, Sources};
 use shared::process::telemetry;
 
 #[global_allocator]
@@ -19,17 +20,23 @@ const PROGRAM: Program = Program {
     name: "gateway",
     about: "One Roomcast node: a realtime gateway for team chat with a database at the end of it.",
     version: env!("CARGO_PKG_VERSION"),
-    words: None,
+    words: Some("[api-key]"),
 };
 
 fn main() -> ExitCode {
     // Both processes are often given one environment.
     let worker = sync_worker::config::Settings::KEYS.iter().map(|key| key.env);
     let sources = Sources::from_process().tolerating(worker);
-    let (settings, _) = match Settings::start(&sources, &PROGRAM, Settings::problems) {
+    // What is asked for needs none of what a node needs.
+    let asked = !settings::words(&sources, Settings::KEYS, &PROGRAM).is_empty();
+    let check = if asked { |_: &Settings| Vec::new() } else { Settings::problems };
+    let (settings, words) = match Settings::start(&sources, &PROGRAM, check) {
         Ok(started) => started,
         Err(stop) => return stop.exit(),
     };
+    if asked {
+        return answer(&words);
+    }
     if let Err(error) = telemetry::start(settings.log_format, &settings.log) {
         return fail(&error);
     }
@@ -40,6 +47,29 @@ fn main() -> ExitCode {
     match runtime.block_on(run(settings)) {
         Ok(code) => code,
         Err(error) => fail(&*error),
+    }
+}
+
+/// `EX_USAGE`: there is no such command.
+const USAGE: u8 = 64;
+
+/// Does what was asked for in place of running a node.
+fn answer(words: &[String]) -> ExitCode {
+    match words.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        ["api-key"] => {
+            let (key, digest) = api_keys::mint();
+            let text = format!(
+                "key     {key}\ndigest  {digest}\n\nThe key is for the application and is shown \
+                 only now; the digest goes into ROOMCAST_API_KEYS of every node.\n"
+            );
+            let _ = std::io::stdout().write_all(text.as_bytes());
+            ExitCode::SUCCESS
+        }
+        words => {
+            let text = format!("{}: no such command\n", words.join(" "));
+            let _ = std::io::stderr().write_all(text.as_bytes());
+            ExitCode::from(USAGE)
+        }
     }
 }
 

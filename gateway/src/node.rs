@@ -2,19 +2,26 @@
 
 use std::sync::Arc;
 
+use shared::log::Log;
 use shared::process::clock::Clock;
 use shared::store::Store;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
-use crate::auth::Authenticator;
+use crate::api_keys::ApiKeys;
+use crate::auth::{Authenticator, Revocations, Vault};
 use crate::broker::Broker;
 use crate::broker::appender::Appender;
+use crate::client_address::{Addresses, TrustedProxies};
 use crate::config::Settings;
 use crate::connections::Connections;
 use crate::handshake::AllowedOrigins;
 use crate::hub::Hub;
 use crate::metrics::Metrics;
+use crate::rate_limit::RateLimiter;
+use crate::receipts::Receipts;
 use crate::roster::Roster;
+use crate::streams::desk::Desk;
 
 /// One node.
 pub(crate) struct Node {
@@ -26,18 +33,38 @@ pub(crate) struct Node {
     pub(crate) metrics: Arc<Metrics>,
     /// Who is asking.
     pub(crate) authenticator: Authenticator,
+    /// Which programs may use the API.
+    pub(crate) api_keys: ApiKeys,
+    /// Which proofs hold no longer.
+    pub(crate) revocations: Revocations,
+    /// Proofs that were given out here, or anywhere in the cluster.
+    pub(crate) vault: Vault,
+    /// Who is believed about where a client is.
+    pub(crate) proxies: TrustedProxies,
+    /// How many connections there are from where.
+    pub(crate) addresses: Arc<Addresses>,
     /// From where a browser may connect.
     pub(crate) origins: AllowedOrigins,
     /// Its sockets.
     pub(crate) connections: Connections,
+    /// Its other TCP connections, those that speak HTTP.
+    pub(crate) exchanges: TaskTracker,
     /// Who is in how many rooms.
     pub(crate) roster: Arc<Roster>,
+    /// Who asks too often.
+    pub(crate) limiter: Arc<RateLimiter>,
     /// Its rooms.
     pub(crate) hub: Hub,
+    /// The answers that are written through it.
+    pub(crate) desk: Arc<Desk>,
     /// The way into the log.
     pub(crate) appender: Appender,
+    /// Receipts on their way there.
+    pub(crate) receipts: Receipts,
     /// Where ids are remembered.
     pub(crate) broker: Arc<dyn Broker>,
+    /// What is on its way into the database.
+    pub(crate) log: Arc<dyn Log>,
     /// The database.
     pub(crate) store: Arc<dyn Store>,
     /// Cancelled when the node leaves.

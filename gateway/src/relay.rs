@@ -6,27 +6,46 @@ use shared::contract::signal::{NodeSignal, Signal};
 use shared::log::Delivery;
 use tokio::sync::mpsc;
 
+use crate::crediting::Moved;
 use crate::node::Node;
+use crate::proof;
 
 /// Hands on what the broker delivers, until the broker is gone.
-pub(crate) async fn run(node: Arc<Node>, mut deliveries: mpsc::Receiver<Delivery>) {
+pub(crate) async fn run(node: Arc<Node>, deliveries: mpsc::Receiver<Delivery>) {
+    let moved = Moved::default();
+    tokio::select! {
+        () = deliver(&node, deliveries, &moved) => {}
+        // Reads what it tells, and holds up no delivery.
+        () = moved.tell(&node) => {}
+    }
+}
+
+async fn deliver(node: &Arc<Node>, mut deliveries: mpsc::Receiver<Delivery>, moved: &Moved) {
     while let Some(delivery) = deliveries.recv().await {
         match &delivery {
-            Delivery::Watermark(watermark) => node.appender.release(watermark),
-            Delivery::Signal(Signal::Nodes(signal)) => heed(&node, signal),
-            Delivery::Signal(Signal::Room { .. }) | Delivery::Entry(_) | Delivery::Gap => {}
+            Delivery::Watermark(watermark) => {
+                node.appender.release(watermark);
+                moved.note(node, &watermark.balances);
+            }
+            Delivery::Signal(Signal::Nodes(signal)) => heed(node, signal),
+            Delivery::Gap => {
+                moved.gap();
+                // A signal may have been among what was missed.
+                node.revocations.wake();
+            }
+            Delivery::Signal(Signal::Room { .. }) | Delivery::Entry(_) => {}
         }
         node.hub.take(delivery);
     }
 }
 
 /// What every node has to know.
-fn heed(_node: &Arc<Node>, signal: &NodeSignal) {
+fn heed(node: &Arc<Node>, signal: &NodeSignal) {
     match signal {
-        NodeSignal::Disconnect { .. }
-        | NodeSignal::Revoked
-        | NodeSignal::Blocked { .. }
-        | NodeSignal::Erased { .. }
-        | NodeSignal::Reaped { .. } => {}
+        NodeSignal::Blocked { user, until_ms } => node.limiter.heed(user, *until_ms),
+        NodeSignal::Disconnect { user } => proof::cut(node, user),
+        NodeSignal::Revoked => node.revocations.wake(),
+        NodeSignal::Reaped { incarnation } => node.hub.reaped(*incarnation),
+        NodeSignal::Erased { .. } => {}
     }
 }

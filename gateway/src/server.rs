@@ -17,26 +17,36 @@ use shared::process::readiness::Readiness;
 use shared::store::sqlite::OpenError;
 use sync_worker::stats::Stats;
 use tokio::net::TcpListener;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use self::backend::{Backend, Worker};
-use crate::auth::Authenticator;
+use crate::answering;
+use crate::api_keys::ApiKeys;
+use crate::auth::{Authenticator, Revocations, TrustError};
 use crate::broker::appender::{self, Appender};
 use crate::broker::epochs::Epochs;
+use crate::broker::herald::Herald;
+use crate::client_address::{Addresses, TrustedProxies};
 use crate::config::Settings;
 use crate::connections::Connections;
 use crate::handshake::AllowedOrigins;
 use crate::http;
-use crate::hub::sources::Sources;
+use crate::hub::sources::{SourceFlights, Sources};
 use crate::hub::{self, Hub};
 use crate::metrics::Metrics;
 use crate::node::Node;
+use crate::presence;
+use crate::proof;
+use crate::rate_limit::{self, RateLimiter, Rules};
+use crate::receipts::Receipts;
 use crate::relay;
 use crate::roster::Roster;
+use crate::streams::desk::Desk;
 
 /// How often a leaving node looks whether its connections are gone.
 const LEAVE_POLL: Duration = Duration::from_millis(20);
@@ -97,12 +107,12 @@ impl Server {
         let metrics = Arc::new(Metrics::register(&registry));
         let readiness = Readiness::new();
         let listener = bind(SocketAddr::new(settings.address(), settings.port)).await?;
-        let backend = if settings.is_cluster() {
+        let mut backend = if settings.is_cluster() {
             cluster::start(&settings, &clock, &readiness)?
         } else {
             embedded::start(&settings, &clock, &registry, &readiness)?
         };
-        let node = Arc::new(node(settings, clock, metrics, &backend)?);
+        let node = Arc::new(node(settings, clock, metrics, &mut backend)?);
         let Backend { deliveries, mut attendants, worker, redis, fatal, .. } = backend;
 
         let began = Instant::now();
@@ -126,10 +136,15 @@ impl Server {
         attendants.extend([
             tokio::spawn(operator.serve(CancellationToken::new())),
             tokio::spawn(relay::run(Arc::clone(&node), deliveries)),
+            tokio::spawn(proof::watch_revocations(Arc::clone(&node))),
+            tokio::spawn(attend_keys(Arc::clone(&node))),
             tokio::spawn(heartbeat(Arc::clone(&node))),
             tokio::spawn(retire_rooms(Arc::clone(&node))),
             tokio::spawn(compare_rooms(Arc::clone(&node))),
+            tokio::spawn(attend(Arc::clone(&node))),
             tokio::spawn(tell_gauges(Arc::clone(&node))),
+            tokio::spawn(sweep_limits(Arc::clone(&node))),
+            tokio::spawn(answering::close_silent(Arc::clone(&node))),
             tokio::spawn(accept(listener, Arc::clone(&node))),
         ]);
         Ok(Server { node, readiness, address, operator_address, worker, attendants, fatal })
@@ -164,9 +179,11 @@ impl Server {
         self.node.leaving.cancel();
         let node = &self.node;
         let finished = tokio::time::timeout(patience, async {
-            while node.connections.len() > 0 {
+            while node.connections.len() > 0 || !node.exchanges.is_empty() {
                 tokio::time::sleep(LEAVE_POLL).await;
             }
+            answering::leave(node, self.worker.is_some()).await;
+            node.hub.leave().await;
             if let Some(Worker { task, stop, .. }) = self.worker {
                 stop.cancel();
                 // A panic of the worker was reported when it happened.
@@ -191,12 +208,23 @@ fn node(
     settings: Settings,
     clock: Clock,
     metrics: Arc<Metrics>,
-    backend: &Backend,
+    backend: &mut Backend,
 ) -> Result<Node, StartError> {
-    let origins = AllowedOrigins::parse(settings.origins()).map_err(|error| {
-        StartError::Setting { setting: "ROOMCAST_ALLOWED_ORIGINS", source: Box::new(error) }
-    })?;
-    let Backend { log, store, broker, .. } = backend;
+    let origins = AllowedOrigins::parse(settings.origins())
+        .map_err(|error| unusable("ROOMCAST_ALLOWED_ORIGINS", error))?;
+    let proxies = TrustedProxies::parse(&settings.trusted_proxies)
+        .map_err(|error| unusable("ROOMCAST_TRUSTED_PROXIES", error))?;
+    let authenticator =
+        Authenticator::new(settings.trust(), settings.is_dev()).map_err(|error| {
+            let setting = match error {
+                TrustError::File(_) | TrustError::Key(_) => "ROOMCAST_JWT_PUBLIC_KEY",
+                TrustError::Jwks(_) => "ROOMCAST_JWKS",
+            };
+            unusable(setting, error)
+        })?;
+    let api_keys =
+        ApiKeys::parse(&settings.api_keys).map_err(|error| unusable("ROOMCAST_API_KEYS", error))?;
+    let Backend { log, store, broker, counts, vault, shelf, presence, .. } = backend;
     let epochs = Arc::new(Epochs::new(Arc::clone(log), Arc::clone(store)));
     let appender = Appender::start(&appender::Parts {
         broker: Arc::clone(broker),
@@ -206,26 +234,65 @@ fn node(
         clock: clock.clone(),
         metrics: Arc::clone(&metrics),
     });
+    let (broker_, clock_) = (Arc::clone(broker), clock.clone());
+    let present =
+        presence::desk::Desk::new(Arc::clone(presence), broker_, clock_, Arc::clone(&metrics));
     let hub = Hub::new(hub::Parts {
         broker: Arc::clone(broker),
-        sources: Sources { log: Arc::clone(log), store: Arc::clone(store), epochs },
+        sources: Sources {
+            log: Arc::clone(log),
+            store: Arc::clone(store),
+            epochs,
+            flights: SourceFlights::default(),
+        },
+        shelf: Arc::clone(shelf),
         metrics: Arc::clone(&metrics),
-        empty: tokio::sync::Notify::new(),
+        desk: Arc::new(present),
+        herald: Herald::start(Arc::clone(broker)),
+        empty: Notify::new(),
+        unsure: Notify::new(),
     });
+    let limiter = RateLimiter::new(
+        Rules::new(&settings),
+        rate_limit::Parts {
+            clock: clock.clone(),
+            metrics: Arc::clone(&metrics),
+            broker: Arc::clone(broker),
+            fleet: counts.take(),
+        },
+    );
+    let desk = Desk::new(Arc::clone(shelf), Arc::clone(broker), Arc::clone(&metrics));
     Ok(Node {
-        authenticator: Authenticator::new(settings.jwt_secret.as_ref(), settings.is_dev()),
+        desk: Arc::new(desk),
+        api_keys,
+        authenticator,
+        revocations: Revocations::default(),
+        vault: vault.clone(),
+        proxies,
+        addresses: Arc::new(Addresses::default()),
         origins,
         clock,
         connections: Connections::new(),
+        exchanges: TaskTracker::new(),
         roster: Arc::new(Roster::default()),
+        limiter: Arc::new(limiter),
         leaving: CancellationToken::new(),
         settings,
         metrics,
         hub,
         appender,
+        receipts: Receipts::default(),
         broker: Arc::clone(broker),
+        log: Arc::clone(log),
         store: Arc::clone(store),
     })
+}
+
+fn unusable(
+    setting: &'static str,
+    error: impl std::error::Error + Send + Sync + 'static,
+) -> StartError {
+    StartError::Setting { setting, source: Box::new(error) }
 }
 
 async fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
@@ -234,15 +301,19 @@ async fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
 
 async fn accept(listener: TcpListener, node: Arc<Node>) {
     loop {
-        let (socket, _) = tokio::select! {
+        let (socket, peer) = tokio::select! {
             accepted = operator::accept(&listener) => accepted,
             () = node.leaving.cancelled() => return,
         };
         // Small frames must not wait for one another.
         if socket.set_nodelay(true).is_ok() {
-            tokio::spawn(http::serve(socket, Arc::clone(&node)));
+            tokio::spawn(http::serve(socket, peer, Arc::clone(&node)));
         }
     }
+}
+
+async fn attend_keys(node: Arc<Node>) {
+    node.authenticator.attend().await;
 }
 
 async fn heartbeat(node: Arc<Node>) {
@@ -257,6 +328,14 @@ async fn retire_rooms(node: Arc<Node>) {
 
 async fn compare_rooms(node: Arc<Node>) {
     node.hub.compare_rooms().await;
+}
+
+async fn sweep_limits(node: Arc<Node>) {
+    node.limiter.sweep().await;
+}
+
+async fn attend(node: Arc<Node>) {
+    node.hub.attend().await;
 }
 
 async fn tell_gauges(node: Arc<Node>) {

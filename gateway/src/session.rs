@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use shared::contract::id::RoomId;
-use shared::contract::limits::COMMANDS_IN_FLIGHT_MAX;
+use shared::contract::limits::{COMMANDS_IN_FLIGHT_MAX, LAST_ACTIVE_STEP_MS};
 use shared::contract::refusal::{Refusal, RefusalCode};
 use tokio::sync::Semaphore;
 
@@ -22,6 +22,8 @@ pub(crate) struct Session {
     pub(crate) handle: Arc<Handle>,
     /// Sends whose answers are still to come.
     pub(crate) in_flight: Arc<Semaphore>,
+    /// Commands that were refused since the user was blocked.
+    pub(crate) refused_while_blocked: u32,
     rooms: HashMap<RoomId, Joined>,
 }
 
@@ -30,18 +32,21 @@ pub(crate) struct Session {
 #[derive(Debug)]
 struct Joined {
     membership: Membership,
+    /// When it was last noted that they do something there, in Unix milliseconds.
+    touched_ms: i64,
     _place: RosterPlace,
 }
 
 impl Session {
     pub(crate) fn new(identity: Identity, handle: Arc<Handle>) -> Session {
         let in_flight = Arc::new(Semaphore::new(COMMANDS_IN_FLIGHT_MAX));
-        Session { identity, handle, in_flight, rooms: HashMap::new() }
+        let rooms = HashMap::new();
+        Session { identity, handle, in_flight, refused_while_blocked: 0, rooms }
     }
 
     /// The room now counts this connection as its member.
     pub(crate) fn joined(&mut self, room: RoomId, membership: Membership, place: RosterPlace) {
-        self.rooms.insert(room, Joined { membership, _place: place });
+        self.rooms.insert(room, Joined { membership, touched_ms: 0, _place: place });
     }
 
     /// Takes the membership out, if there is one.
@@ -58,17 +63,27 @@ impl Session {
         alive == Some(true)
     }
 
+    /// The membership; refused where there is none.
+    pub(crate) fn member_of(&mut self, room: &RoomId) -> Result<&Membership, Refusal> {
+        if !self.is_in(room) {
+            let text = "join the room first";
+            return Err(Refusal::new(RefusalCode::NotJoined, text).field("roomId"));
+        }
+        Ok(&self.rooms.get(room).expect("the connection is in the room").membership)
+    }
+
+    /// They do something in a room; noted once in a while.
+    pub(crate) fn touch(&mut self, room: &RoomId, now_ms: i64) {
+        if let Some(joined) = self.rooms.get_mut(room)
+            && now_ms - joined.touched_ms >= LAST_ACTIVE_STEP_MS
+        {
+            joined.touched_ms = now_ms;
+            joined.membership.touch();
+        }
+    }
+
     /// The memberships, by room.
     pub(crate) fn memberships(&self) -> impl Iterator<Item = (&RoomId, &Membership)> {
         self.rooms.iter().map(|(room, joined)| (room, &joined.membership))
-    }
-
-    /// Refuses what this one may not read. Whether the room exists makes no difference.
-    pub(crate) fn may_enter(&self, room: &RoomId) -> Result<(), Refusal> {
-        if self.identity.may_join(room) {
-            Ok(())
-        } else {
-            Err(Refusal::new(RefusalCode::Forbidden, "this room is not yours").field("roomId"))
-        }
     }
 }

@@ -5,6 +5,8 @@
 pub mod postgres;
 pub mod sqlite;
 mod renamed;
+mod marks;
+mod costs;
 mod erasure;
 mod ledger;
 mod members;
@@ -260,21 +262,17 @@ pub trait Store: Erasure + Ledger + Members + Receipts + Send + Sync + 'static {
     /// in the order asked.
     async fn find_changes(
         &self,
-        _identities: &[Identity],
-    ) -> Result<Vec<Option<Position>>, StoreError> {
-        Err(unbuilt())
-    }
+        identities: &[Identity],
+    ) -> Result<Vec<Option<Position>>, StoreError>;
 
     /// A message in its present state, as a room's clients know it: where several senders chose one
     /// id, the one that a change by `user` would mean.
     async fn message(
         &self,
-        _room: &RoomId,
-        _user: &UserId,
-        _id: &MessageId,
-    ) -> Result<Option<Message>, StoreError> {
-        Err(unbuilt())
-    }
+        room: &RoomId,
+        user: &UserId,
+        id: &MessageId,
+    ) -> Result<Option<Message>, StoreError>;
 
     /// Whether some entry stood at `position`: a message there, or a message's last change; where
     /// `key` is given, with that message id or change id.
@@ -331,15 +329,20 @@ pub trait Store: Erasure + Ledger + Members + Receipts + Send + Sync + 'static {
     /// The dead letters, oldest first.
     async fn dead_letters(&self) -> Result<Vec<DeadLetter>, StoreError>;
 
+    /// The places above `after` and up to `upto` in the shard's log whose entries are dead letters,
+    /// and the database's code for each; those driven again since are not among them.
+    async fn dead_places(
+        &self,
+        shard: Shard,
+        after: LogId,
+        upto: LogId,
+    ) -> Result<Vec<(LogId, String)>, StoreError>;
+
     /// Whether the database answers.
     async fn ping(&self) -> Result<(), StoreError>;
 
     /// Finishes what was asked and lets go of the database; later calls are `Unavailable`.
     async fn close(&self);
-}
-
-fn unbuilt() -> StoreError {
-    StoreError::Unavailable("not built yet".into())
 }
 
 /// The name space of [`derived_id`]; chosen once.

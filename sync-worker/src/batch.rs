@@ -20,6 +20,8 @@ pub(crate) struct Entries {
     shard: Shard,
     /// Those that make a row, in the log's order.
     rows: Vec<(LogEntry, Envelope, Row)>,
+    /// The ids of those that only take a place.
+    places: Vec<RememberedId>,
     /// Those that are given up.
     dead: Vec<(LogEntry, Option<Envelope>, DeadLetter)>,
     /// How far each room gets, epoch by epoch: a position speaks for its own epoch only.
@@ -56,6 +58,7 @@ impl Entries {
         let mut all = Entries {
             shard,
             rows: Vec::with_capacity(entries.len()),
+            places: Vec::new(),
             dead: Vec::new(),
             reached: BTreeMap::new(),
             upto,
@@ -83,7 +86,7 @@ impl Entries {
         }
         match row(&entry, &envelope) {
             Ok(Some(row)) => self.rows.push((entry, envelope, row)),
-            Ok(None) => {}
+            Ok(None) => self.places.push(remembered(&envelope)),
             Err(error) => {
                 let letter = dead_letter(&entry, Some(&envelope), "undecodable", &error);
                 self.dead.push((entry, Some(envelope), letter));
@@ -152,6 +155,7 @@ impl Entries {
             })
         });
         let stored = self.rows.iter().map(|(_, envelope, _)| envelope);
+        let stored = stored.filter(|envelope| has_id(envelope.kind)).map(remembered);
         Watermark {
             shard: self.shard,
             epoch,
@@ -160,7 +164,7 @@ impl Entries {
             rejected: rejected.collect(),
             forget,
             balances,
-            ids: stored.filter(|envelope| has_id(envelope.kind)).map(remembered).collect(),
+            ids: stored.chain(self.places.iter().cloned()).collect(),
             movements: self.movements(),
         }
     }

@@ -45,6 +45,9 @@ pub enum LetterError {
     /// It takes a place, and nothing is to be stored.
     #[error("dead letter {0} holds nothing to store and stays")]
     Void(u64),
+    /// There is no message that it edits.
+    #[error("dead letter {0} edits a message that does not stand and stays")]
+    Orphaned(u64),
     /// The database refuses it still.
     #[error("dead letter {number} is refused and stays: SQLSTATE {code}: {detail}")]
     Refused {
@@ -199,6 +202,11 @@ async fn redrive(store: &PostgresStore, numbered: &NumberedLetter) -> Result<Str
     match store.redrive(number, &row_of(numbered)?).await {
         Ok(Redriven::Stored) => Ok(format!("dead letter {number} is stored")),
         Ok(Redriven::Stood) => Ok(format!("dead letter {number} had nothing left to store")),
+        Ok(Redriven::Quarantined) => Ok(format!(
+            "dead letter {number} is in quarantine: the ledger has its id with another user or \
+             amount"
+        )),
+        Ok(Redriven::Orphaned) => Err(LetterError::Orphaned(number)),
         Ok(Redriven::Gone) => Err(LetterError::Nothing(number)),
         Err(StoreError::Data { code, detail }) => {
             Err(LetterError::Refused { number, code, detail })

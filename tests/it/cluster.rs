@@ -6,6 +6,7 @@ mod full_speed;
 mod joins;
 mod pooled;
 mod start_up;
+mod streams;
 mod table;
 mod fork;
 

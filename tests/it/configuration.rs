@@ -8,7 +8,7 @@ const CANARY: &str = "canary-2f1b77-secret";
 
 /// No flags and no address: what the fleet sets is taken back where it can be.
 fn plain() -> GatewayOptions {
-    GatewayOptions { dev: false, ..GatewayOptions::default() }.with_env("ROOMCAST_BIND", "")
+    GatewayOptions { dev: false, ..GatewayOptions::plain() }.with_env("ROOMCAST_BIND", "")
 }
 
 fn with_flag(mut options: GatewayOptions, flag: &str) -> GatewayOptions {

@@ -70,6 +70,8 @@ async fn serve(folder: &Path, clock: &Clock) -> Server {
         ("PORT", "0"),
         ("ROOMCAST_OPERATOR_PORT", "0"),
         ("ROOMCAST_DATA_DIR", folder.to_str().unwrap()),
+        ("WEBSOCKET_RATE_LIMIT_MESSAGE_SEND", "1000000"),
+        ("WEBSOCKET_RATE_LIMIT_ROOM_JOIN", "1000000"),
     ]);
     let settings = Settings::load(&sources).unwrap();
     Server::start(settings, clock.clone(), |_, _| ()).await.unwrap()

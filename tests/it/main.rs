@@ -2,6 +2,7 @@
 
 mod scene;
 mod log_contract;
+mod shelf_contract;
 mod store_contract;
 mod tidy;
 mod readme;
@@ -12,6 +13,7 @@ mod joins;
 mod duplicates;
 mod dead_letters;
 mod resume;
+mod streams;
 mod metrics;
 mod one_gateway;
 mod raw_frames;
@@ -22,4 +24,5 @@ mod limits;
 mod configuration;
 mod who_is_asking;
 mod cluster;
+mod http_api;
 mod deploy_files;

@@ -74,6 +74,7 @@ const ONLY_IN_A_CLUSTER: [&str; 2] = ["roomcast_offered_again_total", "roomcast_
 async fn every_registered_series_moves() {
     let options = GatewayOptions::default()
         .with_env("ROOMCAST_HEARTBEAT_INTERVAL_MS", "100")
+        .with_env("ROOMCAST_STREAM_TIMEOUT_MS", "500")
         .with_env("ROOMCAST_SYNC_RETRY_DELAY_MAX_MS", "50");
     let fleet = Fleet::embedded(options).await.unwrap();
     let gateway = fleet.gateway();
@@ -81,6 +82,7 @@ async fn every_registered_series_moves() {
     let alice = client(gateway, "alice").await;
     let bob = client(gateway, "bob").await;
     talk(gateway, &alice, &bob).await;
+    write(&bob, &mut watch).await;
     come_back(&alice, &bob).await;
     fail(gateway, &alice, &mut watch).await;
     let _silent = silent_reader(gateway, &alice, &mut watch).await;
@@ -118,6 +120,24 @@ fn insert(database: &Connection, id: &str) {
         changed_seq)
         VALUES (?1, 'r', 'alice', 'found there', 'user', '{}', 1, 1, 1, 1, 0, 1, 0, 1)";
     database.execute(insert, [id]).unwrap();
+}
+
+/// An answer that is ended, and one that is left.
+async fn write(bob: &Client, watch: &mut Watch<'_>) {
+    for _ in 0..2 {
+        let answer = json!({ "roomId": "r", "id": unique_id() });
+        bob.command("message:stream:start", answer.clone()).await.unwrap();
+        let mut delta = answer.clone();
+        delta["delta"] = json!("so");
+        delta["offset"] = json!(0);
+        bob.command("message:stream:append", delta).await.unwrap();
+        if !watch.moved.contains("roomcast_streams_ended_total") {
+            bob.command("message:stream:end", answer).await.unwrap();
+            watch.until("streams_ended_total").await;
+        }
+    }
+    watch.until("stream_bytes_out_total").await;
+    watch.until("streams_aborted_total").await;
 }
 
 /// Resumed with more than fits, and reset.

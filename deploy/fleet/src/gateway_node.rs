@@ -14,19 +14,39 @@ pub struct GatewayOptions {
     pub dev: bool,
     /// `ROOMCAST_JWT_SECRET`; none by default.
     pub jwt_secret: Option<String>,
-    /// Further variables; they win over what the fleet sets.
+    /// Further variables; they win over what the fleet sets. By default those that take rate
+    /// limits out of the way.
     pub env: BTreeMap<String, String>,
     /// Further flags.
     pub flags: Vec<String>,
 }
 
+/// Tests say in a second what people say in an hour: limits are out of their way, unless a test is
+/// about them.
+const OUT_OF_THE_WAY: [(&str, &str); 7] = [
+    ("WEBSOCKET_RATE_LIMIT_MESSAGE_SEND", "1000000"),
+    ("WEBSOCKET_RATE_LIMIT_TYPING_EVENTS", "1000000"),
+    ("WEBSOCKET_RATE_LIMIT_ROOM_JOIN", "1000000"),
+    ("WEBSOCKET_RATE_LIMIT_PRESENCE_UPDATE", "1000000"),
+    ("ROOMCAST_RATE_LIMIT_RESUME", "1000000"),
+    ("ROOMCAST_RATE_LIMIT_STREAM", "1000000"),
+    ("ROOMCAST_RATE_LIMIT_HISTORY", "1000000"),
+];
+
 impl Default for GatewayOptions {
     fn default() -> Self {
-        Self { dev: true, jwt_secret: None, env: BTreeMap::new(), flags: Vec::new() }
+        let env = OUT_OF_THE_WAY.map(|(key, value)| (key.to_owned(), value.to_owned()));
+        Self { env: env.into(), ..Self::plain() }
     }
 }
 
 impl GatewayOptions {
+    /// `--dev`, and the gateway's own defaults for everything else.
+    #[must_use]
+    pub fn plain() -> Self {
+        Self { dev: true, jwt_secret: None, env: BTreeMap::new(), flags: Vec::new() }
+    }
+
     /// The same options with one more variable.
     #[must_use]
     pub fn with_env(mut self, key: &str, value: impl Into<String>) -> Self {

@@ -8,8 +8,9 @@
 //!
 //! What was accepted and is not persisted is retained. When the log's epoch rises, it has lost its
 //! memory or its master: everything retained is offered again, same ids, in order, before anything
-//! newer; what still stands answers that it does.
+//! newer; what still stands answers that it does. Only an edit whose message is not there waits.
 
+mod held;
 mod lookup;
 
 use std::sync::Arc;
@@ -27,11 +28,12 @@ use shared::epoch::EpochError;
 use shared::log::{Append, AppendStop, Hydration, Log, LogError, Watermark};
 use shared::process::backoff::Backoff;
 use shared::process::clock::Clock;
-use shared::store::{Epoch, Store, StoreError};
+use shared::store::{Epoch, Identity, Store, StoreError};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior};
 use tracing::{error, info, warn};
 
+use self::held::Held;
 use super::epochs::Epochs;
 use super::retained::{Retained, Retention};
 use super::{Answer, Broker, BrokerError, Place};
@@ -80,6 +82,8 @@ struct Job {
     began: Instant,
     /// Who waits; nobody for what is offered again, which therefore never expires.
     answer: Option<oneshot::Sender<Outcome>>,
+    /// The epoch under which the message of an edit was found.
+    cleared: u64,
 }
 
 impl Appender {
@@ -93,6 +97,7 @@ impl Appender {
                 parts: parts.clone(),
                 pauses: Backoff::new(PAUSE, PAUSE_MAX),
                 retention: Arc::clone(&retention),
+                held: Held::default(),
             };
             tokio::spawn(task.run(jobs));
             ShardWay { jobs: sender, retention }
@@ -108,7 +113,7 @@ impl Appender {
         if way.retention.is_full() {
             return Err(full());
         }
-        let job = Job { append, began: Instant::now(), answer: Some(answer) };
+        let job = Job { append, began: Instant::now(), answer: Some(answer), cleared: 0 };
         match way.jobs.try_send(job) {
             Ok(()) => Ok(outcome),
             Err(mpsc::error::TrySendError::Full(_)) => Err(full()),
@@ -161,6 +166,7 @@ struct ShardAppender {
     parts: Parts,
     pauses: Backoff,
     retention: Arc<Retention>,
+    held: Held,
 }
 
 impl ShardAppender {
@@ -179,6 +185,8 @@ impl ShardAppender {
                 _ = looks.tick() => {
                     if self.retention.len() > 0 {
                         self.look().await;
+                    }
+                    if self.retention.len() > 0 || !self.held.is_empty() {
                         self.settle(&mut jobs, Vec::new()).await;
                     }
                 }
@@ -223,6 +231,7 @@ impl ShardAppender {
                 }
             }
             expire(&mut jobs);
+            self.held.expire(&self.parts.metrics);
             if jobs.is_empty() {
                 return;
             }
@@ -236,15 +245,21 @@ impl ShardAppender {
     }
 
     /// One try; answers what it can and takes it out of `jobs`.
-    async fn attempt(&self, jobs: &mut Vec<Job>) -> Result<(), TryError> {
+    async fn attempt(&mut self, jobs: &mut Vec<Job>) -> Result<(), TryError> {
         let epoch = self.parts.epochs.get(self.shard).await?;
         self.offer_again(epoch.number, jobs);
+        self.hold_back(epoch, jobs).await?;
         self.answer_late_duplicates(epoch, jobs).await?;
         if jobs.is_empty() {
             return Ok(());
         }
-        let count = jobs.len().min(APPEND_BATCH_MAX);
-        let entries: Vec<Append> = jobs[..count].iter().map(|job| job.append.clone()).collect();
+        // Up to the first edit that was not looked at: what was before it has gone out of line.
+        let looked_at = |job: &&Job| self.is_doubtful(epoch, job).is_none();
+        let batch = jobs.iter().take(APPEND_BATCH_MAX).take_while(looked_at);
+        let entries: Vec<Append> = batch.map(|job| job.append.clone()).collect();
+        if entries.is_empty() {
+            return Ok(());
+        }
         let answers = self.parts.broker.append(self.shard, epoch.number, &entries).await?;
         for (job, done) in jobs.drain(..answers.done.len()).zip(answers.done) {
             self.retain(&job, &done, epoch.number);
@@ -279,8 +294,55 @@ impl ShardAppender {
         info!(shard = %self.shard, entries = lost.len(), epoch, "offering again");
         self.parts.metrics.offered_again_total.inc_by(lost.len() as u64);
         let began = Instant::now();
-        let again = lost.into_iter().map(|append| Job { append, began, answer: None });
+        let again = lost.into_iter().map(|append| Job { append, began, answer: None, cleared: 0 });
         jobs.splice(0..0, again);
+    }
+
+    /// Lets an edit of the next batch pass only when its message is there, or goes before it.
+    async fn hold_back(&mut self, epoch: Epoch, jobs: &mut Vec<Job>) -> Result<(), TryError> {
+        let mut asked: Vec<(usize, Identity)> = Vec::new();
+        for place in 0..jobs.len().min(APPEND_BATCH_MAX) {
+            let Some(message) = self.is_doubtful(epoch, &jobs[place]) else { continue };
+            if jobs[..place].iter().any(|job| held::brings(job, &message)) {
+                jobs[place].cleared = epoch.number;
+            } else {
+                asked.push((place, message));
+            }
+        }
+        let mut wanted: Vec<Identity> = asked.iter().map(|(_, message)| message.clone()).collect();
+        wanted.extend(self.held.wanted(&wanted));
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        let there = lookup::there(&*self.parts.broker, &*self.parts.store, wanted).await?;
+        // From here on without an await: nothing is lost when this try is given up.
+        let mut waiting = Vec::new();
+        for (place, message) in asked.into_iter().rev() {
+            if there.contains(&message) {
+                jobs[place].cleared = epoch.number;
+            } else {
+                waiting.push(jobs.remove(place));
+            }
+        }
+        waiting.reverse();
+        let mut back = self.held.release(|message| there.contains(message));
+        back.iter_mut().for_each(|job| job.cleared = epoch.number);
+        jobs.splice(0..0, back);
+        self.held.hold(waiting, &self.parts.metrics);
+        Ok(())
+    }
+
+    /// The message of an edit, where it may be gone. Where the log forgot nothing lately it is
+    /// there: whoever accepted the edit has seen it.
+    fn is_doubtful(&self, epoch: Epoch, job: &Job) -> Option<Identity> {
+        let message = held::message_of(job).filter(|_| job.cleared != epoch.number)?;
+        let doubtful = job.answer.is_none() || self.is_young(epoch) || !self.held.is_empty();
+        doubtful.then_some(message)
+    }
+
+    /// Whether the log may have lost, when the epoch was minted, what is offered now.
+    fn is_young(&self, epoch: Epoch) -> bool {
+        !epoch.quiet && self.parts.clock.now_ms() < epoch.minted_at.0 + ID_MEMORY_MS
     }
 
     fn retain(&self, job: &Job, done: &Answer, epoch: u64) {
@@ -297,7 +359,7 @@ impl ShardAppender {
         jobs: &mut Vec<Job>,
     ) -> Result<(), TryError> {
         let now_ms = self.parts.clock.now_ms();
-        let young = !epoch.quiet && now_ms < epoch.minted_at.0 + ID_MEMORY_MS;
+        let young = self.is_young(epoch);
         let late = |job: &Job| {
             let made_at_ms = job.append.envelope.key().made_at_ms();
             young || made_at_ms.is_none_or(|made_at| made_at <= now_ms - ID_LATE_MS)

@@ -1,38 +1,79 @@
 //! `auth`: saying who is asking, and again before the proof ends.
 
-use shared::contract::protocol::{Auth, AuthReply};
-use shared::contract::refusal::{Refusal, RefusalCode};
+use shared::contract::id::RoomId;
+use shared::contract::protocol::{Auth, AuthReply, RoomNotice};
+use shared::contract::refusal::{CloseReason, Refusal, RefusalCode};
 
-use crate::auth::{AuthError, Identity};
+use crate::access;
+use crate::auth::Identity;
+use crate::codec;
 use crate::node::Node;
+use crate::proof::{self, ProofError};
 use crate::reply::Reply;
 use crate::session::Session;
 
 /// The first frame of a connection that brought no other proof.
-pub(crate) fn first(node: &Node, reply: &Reply, data: &Auth) -> Result<Identity, AuthError> {
-    let proven = node.authenticator.token(&data.token, node.clock.now_ms());
+pub(crate) async fn first(node: &Node, reply: &Reply, data: &Auth) -> Result<Identity, ProofError> {
+    let proven = proof::token(node, &data.token).await;
     match &proven {
         Ok(identity) => reply.done(&AuthReply { expires_at: identity.expires_at }),
-        Err(error) => reply.refuse(None, &refusal(*error)),
+        Err(error) => reply.refuse(None, &error.refusal()),
     }
     proven
 }
 
 /// A later one: the same user goes on with what the new token allows.
-pub(super) fn refresh(session: &mut Session, node: &Node, reply: &Reply, data: &Auth) {
-    match node.authenticator.token(&data.token, node.clock.now_ms()) {
-        Ok(identity) if identity.user == session.identity.user => {
-            reply.done(&AuthReply { expires_at: identity.expires_at });
-            session.identity = identity;
-        }
-        Ok(_) => {
-            let text = "the token is another user's; open another connection for it";
-            reply.refuse(None, &Refusal::new(RefusalCode::Forbidden, text).field("token"));
-        }
-        Err(error) => reply.refuse(None, &refusal(error)),
+pub(super) async fn refresh(session: &mut Session, node: &Node, reply: &Reply, data: &Auth) {
+    match goes_on(session, node, data).await {
+        Ok(identity) => reply.done(&AuthReply { expires_at: identity.expires_at }),
+        Err(refusal) => reply.refuse(None, &refusal),
     }
 }
 
-fn refusal(error: AuthError) -> Refusal {
-    Refusal::new(RefusalCode::Unauthenticated, error.to_string()).field("token")
+/// Puts the new claims in the place of the old ones. Rooms that they do not allow are left before
+/// the answer; where that cannot be found out, nothing changes.
+async fn goes_on<'a>(
+    session: &'a mut Session,
+    node: &Node,
+    data: &Auth,
+) -> Result<&'a Identity, Refusal> {
+    let identity = proof::token(node, &data.token).await.map_err(ProofError::refusal)?;
+    if identity.user != session.identity.user {
+        let text = "the token is another user's; open another connection for it";
+        return Err(Refusal::new(RefusalCode::Forbidden, text).field("token"));
+    }
+    let lost = lost(session, node, &identity).await?;
+    session.identity = identity;
+    let bearer = session.identity.bearer();
+    node.connections.identify(&session.handle, bearer.clone());
+    // Taken back between the look at it and the moment from which a revocation finds it.
+    if node.revocations.cover(&bearer) {
+        session.handle.queue.close(CloseReason::Unauthenticated);
+    }
+    for room in lost {
+        kick(session, &room);
+    }
+    Ok(&session.identity)
+}
+
+/// The joined rooms that the new claims do not allow.
+async fn lost(session: &Session, node: &Node, identity: &Identity) -> Result<Vec<RoomId>, Refusal> {
+    let joined: Vec<RoomId> = session.memberships().map(|(room, _)| room.clone()).collect();
+    let mut lost = Vec::new();
+    for room in joined {
+        match access::may_join(node, identity, &room).await {
+            Ok(_) => {}
+            Err(refusal) if refusal.code == RefusalCode::Forbidden => lost.push(room),
+            Err(refusal) => return Err(refusal),
+        }
+    }
+    Ok(lost)
+}
+
+fn kick(session: &mut Session, room: &RoomId) {
+    if let Some(membership) = session.leave(room) {
+        let queue = session.handle.queue.clone();
+        let text = "your new token does not allow this room";
+        membership.leave(|| queue.push(codec::notice(room, RoomNotice::Kicked, text)));
+    }
 }

@@ -4,12 +4,29 @@ use std::sync::Arc;
 
 use shared::contract::protocol::MessageDelete;
 
+use super::change;
+use crate::changing::{Change, What};
 use crate::node::Node;
+use crate::posting;
 use crate::reply::Reply;
 use crate::session::Session;
+use crate::validation;
 
-use super::unbuilt;
-
-pub(super) async fn execute(_: &mut Session, _: &Arc<Node>, reply: Reply, _: MessageDelete) {
-    unbuilt(&reply);
+/// Puts a delete in line; its answer comes when the log has it, later commands need not wait.
+pub(super) async fn execute(
+    session: &mut Session,
+    node: &Arc<Node>,
+    reply: Reply,
+    data: MessageDelete,
+) {
+    let now_ms = node.clock.now_ms();
+    let MessageDelete { room_id: room, id, change_id } = data;
+    let change_id = change_id.unwrap_or_else(|| posting::new_id(now_ms));
+    match validation::id("changeId", &change_id, now_ms) {
+        Ok(()) => {
+            let wanted = Change { room, id, change_id, what: What::Delete };
+            change::execute(session, node, reply, wanted).await;
+        }
+        Err(refusal) => reply.refuse(Some(&room), &refusal),
+    }
 }

@@ -3,13 +3,36 @@
 use std::sync::Arc;
 
 use shared::contract::protocol::MessageEdit;
+use shared::contract::refusal::Refusal;
 
+use super::change;
+use crate::changing::{Change, What};
 use crate::node::Node;
+use crate::posting;
 use crate::reply::Reply;
 use crate::session::Session;
+use crate::validation;
 
-use super::unbuilt;
+/// Puts an edit in line; its answer comes when the log has it, later commands need not wait.
+pub(super) async fn execute(
+    session: &mut Session,
+    node: &Arc<Node>,
+    reply: Reply,
+    data: MessageEdit,
+) {
+    let room = data.room_id.clone();
+    match read(node, data) {
+        Ok(wanted) => change::execute(session, node, reply, wanted).await,
+        Err(refusal) => reply.refuse(Some(&room), &refusal),
+    }
+}
 
-pub(super) async fn execute(_: &mut Session, _: &Arc<Node>, reply: Reply, _: MessageEdit) {
-    unbuilt(&reply);
+fn read(node: &Node, data: MessageEdit) -> Result<Change, Refusal> {
+    let now_ms = node.clock.now_ms();
+    let MessageEdit { room_id: room, id, change_id, content, metadata } = data;
+    let change_id = change_id.unwrap_or_else(|| posting::new_id(now_ms));
+    validation::id("changeId", &change_id, now_ms)?;
+    validation::content("content", &content)?;
+    let metadata = metadata.map(|object| validation::metadata("metadata", object)).transpose()?;
+    Ok(Change { room, id, change_id, what: What::Edit { content, metadata } })
 }

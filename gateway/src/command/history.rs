@@ -4,22 +4,24 @@ use shared::contract::position::Position;
 use shared::contract::protocol::{HistoryGet, HistoryReply};
 use shared::contract::refusal::{Refusal, RefusalCode};
 
+use crate::access;
 use crate::codec;
 use crate::hub::Bound;
 use crate::node::Node;
+use crate::removal;
 use crate::reply::Reply;
 use crate::session::Session;
 use crate::validation;
 
 /// Reads for whoever may enter the room; joining is not needed.
-pub(super) async fn execute(session: &Session, node: &Node, reply: &Reply, data: HistoryGet) {
+pub(super) async fn execute(session: &mut Session, node: &Node, reply: &Reply, data: HistoryGet) {
     match page(session, node, &data).await {
         Ok(page) => reply.done_raw(&page),
         Err(refusal) => reply.refuse(Some(&data.room_id), &refusal),
     }
 }
 
-async fn page(session: &Session, node: &Node, data: &HistoryGet) -> Result<Vec<u8>, Refusal> {
+async fn page(session: &mut Session, node: &Node, data: &HistoryGet) -> Result<Vec<u8>, Refusal> {
     let limit = validation::page_rows(data.limit)?;
     let bound = match (data.before, data.after) {
         (None, None) => Bound::Before(Position::MAX),
@@ -30,7 +32,12 @@ async fn page(session: &Session, node: &Node, data: &HistoryGet) -> Result<Vec<u
             return Err(Refusal::new(RefusalCode::InvalidField, text).field("after"));
         }
     };
-    session.may_enter(&data.room_id)?;
+    // A room that is joined has looked already, and ends the memberships of those it loses.
+    if !session.is_in(&data.room_id) {
+        access::may_enter(node, &session.identity, &data.room_id).await?;
+    }
     let page = node.hub.history(&data.room_id, bound, limit).await?;
+    // Behind the reading, so that nothing is in it that was said after a removal.
+    removal::refuse_removed(node, &data.room_id, &session.identity.user).await?;
     Ok(codec::with_messages(&HistoryReply { has_more: page.more }, &page.messages))
 }

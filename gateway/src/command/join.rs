@@ -1,13 +1,12 @@
 //! `room:join`: entering a room, or coming back to it.
 
-use std::collections::BTreeMap;
-
 use shared::contract::protocol::{JoinReply, RoomJoin, Since};
 use shared::contract::refusal::{Refusal, RefusalCode};
 
+use crate::access;
 use crate::codec;
 use crate::hub::Resumption;
-use crate::hub::room::{Joined, Joiner};
+use crate::hub::room::{Found, Joined, Joiner, Reading};
 use crate::node::Node;
 use crate::reply::Reply;
 use crate::session::Session;
@@ -33,7 +32,7 @@ async fn join(
         .as_ref()
         .map(|since: &Since| validation::position("since", since.position()))
         .transpose()?;
-    session.may_enter(&room_id)?;
+    access::may_join(node, &session.identity, &room_id).await?;
     let user = session.identity.user.clone();
     let max = node.settings.rooms_per_user;
     let place = node.roster.enter(&user, &room_id, max).ok_or_else(|| too_many_rooms(max))?;
@@ -43,6 +42,7 @@ async fn join(
             Resumption::Recovered => node.metrics.resumes_total.inc(),
             Resumption::Reset => node.metrics.resets_total.inc(),
         }
+        let Found { presence, typing } = joined.found;
         let object = JoinReply {
             room_id: room_id.clone(),
             head: joined.head,
@@ -50,16 +50,17 @@ async fn join(
             recovered: how == Resumption::Recovered,
             reset: how == Resumption::Reset,
             has_more: joined.more,
-            presence: BTreeMap::new(),
-            presence_count: 0,
-            receipts: BTreeMap::new(),
-            typing: BTreeMap::new(),
-            unread: 0,
+            presence: presence.presence,
+            presence_count: presence.presence_count,
+            receipts: joined.receipts,
+            typing,
+            unread: joined.unread,
         };
         reply.done_raw(&codec::with_messages(&object, joined.messages));
     };
     let queue = session.handle.queue.clone();
-    let joiner = Joiner { member: session.handle.number, user, queue, limit };
+    let (member, reading) = (session.handle.number, Reading::default());
+    let joiner = Joiner { member, user, queue, limit, reading };
     let membership = node.hub.join(&room_id, joiner, since, &answer).await?;
     session.joined(room_id, membership, place);
     Ok(())

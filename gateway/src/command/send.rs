@@ -4,7 +4,6 @@
 use std::sync::Arc;
 
 use shared::contract::id::{MessageId, RoomId};
-use shared::contract::message::MessageType;
 use shared::contract::protocol::{MessageSend, SendReply};
 use shared::contract::refusal::{Refusal, RefusalCode};
 use shared::store::Identity;
@@ -12,8 +11,11 @@ use tokio::sync::oneshot;
 
 use crate::broker::Place;
 use crate::broker::appender::Outcome;
+use crate::config::Allowance;
+use crate::crediting;
 use crate::node::Node;
 use crate::posting::{self, Draft};
+use crate::rate_limit::Counted;
 use crate::reply::Reply;
 use crate::session::Session;
 use crate::validation;
@@ -27,12 +29,15 @@ pub(super) async fn execute(
 ) {
     let room = data.room_id.clone();
     match accept(session, node, data).await {
-        Ok(Accepted::Waiting(id, outcome)) => {
+        Ok(Accepted::Waiting(id, outcome, counted)) => {
             // The reader goes no further while too many answers are outstanding.
             let permit = session.in_flight.clone().acquire_owned().await;
             let node = Arc::clone(node);
             tokio::spawn(async move {
                 let outcome = posting::settled(&node, outcome).await;
+                if is_nothing_new(&outcome) {
+                    node.limiter.give_back(counted);
+                }
                 answer(&reply, &room, id, outcome);
                 drop(permit);
             });
@@ -43,46 +48,82 @@ pub(super) async fn execute(
 }
 
 enum Accepted {
-    /// In line.
-    Waiting(MessageId, oneshot::Receiver<Outcome>),
+    /// In line, and counted.
+    Waiting(MessageId, oneshot::Receiver<Outcome>, Counted),
     /// It stood already.
     Known(MessageId, Place),
 }
 
 async fn accept(
     session: &mut Session,
-    node: &Node,
+    node: &Arc<Node>,
     data: MessageSend,
 ) -> Result<Accepted, Refusal> {
     let now_ms = node.clock.now_ms();
-    let MessageSend { room_id, id, content, kind, metadata, credits: _ } = data;
+    let MessageSend { room_id: room, id, content, kind, metadata, credits } = data;
     let id = id.unwrap_or_else(|| posting::new_id(now_ms));
     validation::id("id", &id, now_ms)?;
     validation::content("content", &content)?;
     let metadata = validation::metadata("metadata", metadata)?;
     let user = session.identity.user.clone();
-    // A known id is answered before anything that only a fresh message is asked for.
-    if let Err(refusal) = may_send(session, &room_id, kind) {
-        let identity = Identity { room: room_id, user, id: id.clone() };
-        return match posting::known(node, identity).await? {
-            Some(place) => Ok(Accepted::Known(id, place)),
-            None => Err(refusal),
-        };
+    let cost = credits.map(|cost| crediting::charge(&user, cost)).transpose()?;
+    let draft = Draft { room, id: id.clone(), user, kind, content, metadata, cost };
+    let counted = match admit(session, node, &draft).await {
+        Ok(counted) => counted,
+        // A known id is answered before anything that only a fresh message is asked for.
+        Err(refusal) => {
+            let Draft { room, id, user, .. } = draft;
+            let identity = Identity { room, user: user.clone(), id: id.clone() };
+            return match posting::known(node, identity).await? {
+                Some(place) => Ok(Accepted::Known(id, place)),
+                None => {
+                    if refusal.code == RefusalCode::RateLimited {
+                        node.limiter.refused(&user, Allowance::Messages);
+                    }
+                    Err(refusal)
+                }
+            };
+        }
+    };
+    session.touch(&draft.room, now_ms);
+    match posting::post(node, draft) {
+        Ok(outcome) => Ok(Accepted::Waiting(id, outcome, counted)),
+        Err(refusal) => {
+            node.limiter.give_back(counted);
+            Err(refusal)
+        }
     }
-    let draft = Draft { room: room_id, id: id.clone(), user, kind, content, metadata, cost: None };
-    Ok(Accepted::Waiting(id, posting::post(node, draft)?))
 }
 
-fn may_send(session: &mut Session, room: &RoomId, kind: MessageType) -> Result<(), Refusal> {
-    if !session.is_in(room) {
+/// Whether a fresh message may be sent now; it is counted then.
+async fn admit(session: &mut Session, node: &Node, draft: &Draft) -> Result<Counted, Refusal> {
+    may_send(session, draft)?;
+    crediting::afford_message(node, draft.kind, draft.cost.as_ref()).await?;
+    node.limiter.count(&session.identity, Allowance::Messages).await
+}
+
+fn may_send(session: &mut Session, draft: &Draft) -> Result<(), Refusal> {
+    if !session.is_in(&draft.room) {
         let text = "join the room before you send to it";
         return Err(Refusal::new(RefusalCode::NotJoined, text).field("roomId"));
     }
-    if !session.identity.may_send(kind) {
-        let text = format!("your role may not send messages of type {}", kind.as_str());
+    if !session.identity.may_send(draft.kind) {
+        let text = format!("your role may not send messages of type {}", draft.kind.as_str());
         return Err(Refusal::new(RefusalCode::Forbidden, text).field("type"));
     }
+    if draft.cost.is_some() && !session.identity.may_track() {
+        let text = "your role may not say what a message costs";
+        return Err(Refusal::new(RefusalCode::Forbidden, text).field("credits"));
+    }
     Ok(())
+}
+
+/// Whether it stood already, or was not taken; what the database refused was tried all the same.
+fn is_nothing_new(outcome: &Outcome) -> bool {
+    match outcome {
+        Ok(place) => place.duplicate,
+        Err(refusal) => refusal.code != RefusalCode::Rejected,
+    }
 }
 
 fn answer(reply: &Reply, room: &RoomId, id: MessageId, outcome: Outcome) {

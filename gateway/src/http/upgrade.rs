@@ -1,5 +1,6 @@
 //! From an HTTP request to a WebSocket.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -7,24 +8,31 @@ use fastwebsockets::upgrade::UpgradeFut;
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::header::{
-    AUTHORIZATION, HeaderName, HeaderValue, RETRY_AFTER, SEC_WEBSOCKET_PROTOCOL, WWW_AUTHENTICATE,
+    HeaderName, HeaderValue, RETRY_AFTER, SEC_WEBSOCKET_PROTOCOL, WWW_AUTHENTICATE,
 };
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
-use shared::contract::id::UserId;
 use shared::contract::protocol::SUBPROTOCOL;
+use shared::contract::timestamp::Timestamp;
 use tokio::net::TcpStream;
 use tracing::debug;
 
+use super::credentials::{self, Credentials};
 use super::{Answer, text};
-use crate::auth::{Authenticator, Identity};
+use crate::auth::Identity;
+use crate::client_address::AddressPlace;
 use crate::connection;
 use crate::handshake;
 use crate::node::Node;
+use crate::proof::{self, ProofError};
 
 /// Checks the handshake and who is asking, answers 101, and starts the connection.
-pub(super) fn answer(mut request: Request<Incoming>, node: &Arc<Node>) -> Answer {
-    match accept(&mut request, node) {
+pub(super) async fn answer(
+    request: Request<Incoming>,
+    peer: SocketAddr,
+    node: &Arc<Node>,
+) -> Answer {
+    match accept(request, peer, node).await {
         Ok(answer) => answer,
         Err(refusal) => {
             node.metrics.handshakes_refused_total.inc();
@@ -33,8 +41,12 @@ pub(super) fn answer(mut request: Request<Incoming>, node: &Arc<Node>) -> Answer
     }
 }
 
-fn accept(request: &mut Request<Incoming>, node: &Arc<Node>) -> Result<Answer, Box<Answer>> {
-    let handshake = handshake::check(request, &node.origins).map_err(|refusal| {
+async fn accept(
+    mut request: Request<Incoming>,
+    peer: SocketAddr,
+    node: &Arc<Node>,
+) -> Result<Answer, Box<Answer>> {
+    let handshake = handshake::check(&request, &node.origins).map_err(|refusal| {
         let mut answer = text(refusal.status(), format!("{refusal}\n"));
         for (name, value) in refusal.headers() {
             let name = HeaderName::from_static(name);
@@ -42,17 +54,19 @@ fn accept(request: &mut Request<Incoming>, node: &Arc<Node>) -> Result<Answer, B
         }
         Box::new(answer)
     })?;
-    let identity = identity(request, node)?;
+    let place = place(&request, peer, node)?;
+    let identity = identity(&request, node)?;
+    let identity = identity.await?;
     if node.leaving.is_cancelled() {
         return Err(busy("this node is leaving\n"));
     }
     if node.connections.len() >= node.settings.connections_max {
         return Err(busy("this node has all the connections it may have\n"));
     }
-    let (response, upgraded) = fastwebsockets::upgrade::upgrade(request)
+    let (response, upgraded) = fastwebsockets::upgrade::upgrade(&mut request)
         .map_err(|_| text(StatusCode::BAD_REQUEST, "the WebSocket handshake is not valid\n"))
         .map_err(Box::new)?;
-    tokio::spawn(begin(upgraded, Arc::clone(node), identity));
+    tokio::spawn(begin(upgraded, Arc::clone(node), identity, place));
     let mut answer = response.map(|_| Full::default());
     if handshake.subprotocol {
         let subprotocol = HeaderValue::from_static(SUBPROTOCOL);
@@ -61,8 +75,31 @@ fn accept(request: &mut Request<Incoming>, node: &Arc<Node>) -> Result<Answer, B
     Ok(answer)
 }
 
+/// Counts a connection where its client is, from before its proof is looked at.
+fn place(
+    request: &Request<Incoming>,
+    peer: SocketAddr,
+    node: &Node,
+) -> Result<AddressPlace, Box<Answer>> {
+    let address = node.proxies.client(peer, request.headers());
+    let max = node.settings.connections_per_address;
+    node.addresses.enter(address, max).ok_or_else(|| {
+        let mut answer = text(
+            StatusCode::TOO_MANY_REQUESTS,
+            "this address has all the connections it may have\n",
+        );
+        answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("10"));
+        Box::new(answer)
+    })
+}
+
 /// Takes the socket out of hyper before anything is read from it, with what hyper had read already.
-async fn begin(upgraded: UpgradeFut, node: Arc<Node>, identity: Option<Identity>) {
+async fn begin(
+    upgraded: UpgradeFut,
+    node: Arc<Node>,
+    identity: Option<Identity>,
+    place: AddressPlace,
+) {
     let upgraded = match upgraded.await {
         Ok(websocket) => websocket.into_inner().into_inner(),
         Err(error) => return debug!(error = %error, "client left during the handshake"),
@@ -74,52 +111,38 @@ async fn begin(upgraded: UpgradeFut, node: Arc<Node>, identity: Option<Identity>
     let early = Bytes::copy_from_slice(&parts.read_buf);
     drop(parts.read_buf);
     connection::run(parts.io.into_inner(), early, node, identity).await;
+    drop(place);
 }
 
 /// Who is asking, where the handshake says so; a wrong proof is refused, an absent one may follow.
-fn identity(request: &Request<Incoming>, node: &Node) -> Result<Option<Identity>, Box<Answer>> {
-    let mut headers = request.headers().get_all(AUTHORIZATION).iter();
-    if let Some(header) = headers.next() {
-        // Of two, a proxy on the way may have looked at the other one.
-        let alone = headers.next().is_none();
-        let token = header.to_str().ok().and_then(bearer).filter(|_| alone);
-        let token =
-            token.ok_or_else(|| unauthorized("Authorization is not Bearer and one token\n"))?;
-        let proven = node.authenticator.token(token, node.clock.now_ms());
-        return proven.map(Some).map_err(|error| unauthorized(&format!("{error}\n")));
-    }
-    if !node.authenticator.dev {
-        return Ok(None);
-    }
-    let Some(user) = user_of(request.uri().query().unwrap_or_default()) else {
-        return Ok(None);
-    };
-    let user = UserId::parse(&user)
-        .map_err(|error| Box::new(text(StatusCode::BAD_REQUEST, format!("user: {error}\n"))))?;
-    Ok(Some(Authenticator::anybody(user)))
-}
-
-/// RFC 6750: the scheme's case does not matter.
-fn bearer(header: &str) -> Option<&str> {
-    let (scheme, token) = header.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
-}
-
-fn user_of(query: &str) -> Option<String> {
-    let value = query.split('&').find_map(|pair| pair.strip_prefix("user="))?;
-    let mut bytes = Vec::with_capacity(value.len());
-    let mut rest = value.bytes();
-    while let Some(byte) = rest.next() {
-        bytes.push(match byte {
-            b'+' => b' ',
-            b'%' => {
-                let digits = [rest.next()?, rest.next()?];
-                u8::from_str_radix(std::str::from_utf8(&digits).ok()?, 16).ok()?
+/// What the request says is read at once, so that nothing of it is held while a proof is checked.
+fn identity(
+    request: &Request<Incoming>,
+    node: &Arc<Node>,
+) -> Result<impl Future<Output = Result<Option<Identity>, Box<Answer>>> + use<>, Box<Answer>> {
+    let credentials = credentials::read(request, node.authenticator.dev).map_err(|error| {
+        let mut answer = error.answer();
+        if error.status() == StatusCode::UNAUTHORIZED {
+            answer.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        Box::new(answer)
+    })?;
+    let origin = handshake::origin_of(request.headers());
+    let node = Arc::clone(node);
+    Ok(async move {
+        let proven = match credentials {
+            Credentials::Nothing => return Ok(None),
+            Credentials::User(user) => {
+                return Ok(Some(Identity::anybody(user, Timestamp(node.clock.now_ms()))));
             }
-            byte => byte,
-        });
-    }
-    String::from_utf8(bytes).ok()
+            Credentials::Token(token) => proof::token(&node, &token).await,
+            Credentials::Ticket(ticket) => proof::ticket(&node, &ticket, origin.as_deref()).await,
+        };
+        proven.map(Some).map_err(|error| match error {
+            ProofError::Wrong => unauthorized(&format!("{error}\n")),
+            ProofError::Unavailable => busy("who you are cannot be checked now\n"),
+        })
+    })
 }
 
 fn unauthorized(why: &str) -> Box<Answer> {

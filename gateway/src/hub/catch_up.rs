@@ -7,9 +7,8 @@ use shared::contract::limits::CATCH_UP_ROWS;
 use shared::process::backoff::Backoff;
 use tracing::warn;
 
-use super::logged::{Cursor, Logged};
-use super::room::{MemberId, Room, Step};
-use super::sources::SourceError;
+use super::room::{Lagging, MemberId, Room, Step};
+use super::sources::{Page, SourceError};
 use crate::send_queue::SendQueue;
 
 const PAUSE: Duration = Duration::from_millis(50);
@@ -22,13 +21,17 @@ pub(super) async fn run(room: Arc<Room>, member: MemberId, queue: Arc<SendQueue>
         match room.advance(member, &queue) {
             Step::Over => return,
             Step::Wait => {}
-            Step::Read { cursor, verified, floor } => match read(&room, &cursor, verified).await {
+            Step::Read { lagging, floor } => match read(&room, &lagging).await {
                 Ok(Some(page)) => {
-                    pauses.reset();
-                    room.hand_over(member, &cursor, floor, &page);
+                    if room.hand_over(member, &lagging.cursor, floor, &page) {
+                        pauses.reset();
+                    } else {
+                        // What was read has not been published here yet.
+                        tokio::time::sleep(pauses.next_delay()).await;
+                    }
                 }
                 Ok(None) => {
-                    room.reset(member, &cursor);
+                    room.reset(member, &lagging.cursor);
                     return;
                 }
                 Err(error) => {
@@ -41,14 +44,11 @@ pub(super) async fn run(room: Arc<Room>, member: MemberId, queue: Arc<SendQueue>
 }
 
 /// What follows the cursor; `None` when it stands in no order that is known.
-async fn read(
-    room: &Room,
-    cursor: &Cursor,
-    verified: bool,
-) -> Result<Option<Vec<Logged>>, SourceError> {
+async fn read(room: &Room, lagging: &Lagging) -> Result<Option<Arc<Page>>, SourceError> {
     let sources = &room.parts.sources;
+    let Lagging { cursor, base, verified } = lagging;
     if !verified && !sources.can_resume(&room.id, cursor).await? {
         return Ok(None);
     }
-    sources.after(&room.id, cursor.position, CATCH_UP_ROWS).await.map(Some)
+    sources.after(&room.id, cursor.position, *base, CATCH_UP_ROWS).await.map(Some)
 }

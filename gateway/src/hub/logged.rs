@@ -1,8 +1,8 @@
 //! An entry of a room as clients see it, encoded once.
 
 use bytes::Bytes;
-use shared::contract::envelope::{EntryKind, Envelope, EnvelopeError};
-use shared::contract::id::{MessageId, RoomId};
+use shared::contract::envelope::{EntryKind, Envelope, EnvelopeError, Removal};
+use shared::contract::id::{MessageId, RoomId, UserId};
 use shared::contract::message::{Message, Metadata};
 use shared::contract::position::Position;
 use shared::contract::protocol::{EventName, Since};
@@ -13,7 +13,7 @@ use crate::codec;
 use crate::frame::Frame;
 
 /// Where a reader stands: the last logged event it got.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Cursor {
     /// Its position.
     pub(crate) position: Position,
@@ -37,6 +37,21 @@ impl From<Since> for Cursor {
     }
 }
 
+/// What an entry is to those who fold it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum What {
+    /// A message in some state.
+    Message { deleted: bool },
+    /// An edit of a message that is not in here.
+    Edit,
+    /// A delete of a message that is not in here.
+    Delete,
+    /// Somebody is in the room no more.
+    Removal(UserId),
+    /// A place and nothing else: left empty, or overtaken by a later state of its message.
+    Place,
+}
+
 /// An entry, or a message in its present state at the place of its last change.
 #[derive(Clone, Debug)]
 pub(crate) struct Logged {
@@ -44,14 +59,31 @@ pub(crate) struct Logged {
     pub(crate) at: Position,
     /// The message.
     id: MessageId,
+    /// Who sent the message; of a change alone, who changed it.
+    user: UserId,
     /// The change, where this is one. A cursor standing here carries either.
     change_id: Option<MessageId>,
     /// Where the message itself stands; equal to `at` unless it has changed.
     origin: Position,
+    what: What,
     /// For a reader who has not got the message: `message:new`.
     fresh: Option<Frame>,
     /// For a reader who has: `message:update` or `message:delete`.
     change: Option<Frame>,
+}
+
+/// What a change says, whoever wrote it down.
+#[derive(serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ChangeBody {
+    #[serde(default)]
+    content: String,
+    #[serde(default)]
+    metadata: Option<Metadata>,
+    #[serde(default)]
+    edited_at: Option<Timestamp>,
+    #[serde(default)]
+    deleted_at: Option<Timestamp>,
 }
 
 /// What a change tells a reader who has the message.
@@ -79,17 +111,24 @@ impl Logged {
         let envelope = Envelope::decode(&entry.raw)?;
         let frame =
             |event| codec::raw_event(event, &codec::with_position(&envelope.body, entry.position));
-        let (fresh, change) = match envelope.kind {
-            EntryKind::Message => (Some(frame(EventName::MessageNew)), None),
-            EntryKind::Edit => (None, Some(frame(EventName::MessageUpdate))),
-            EntryKind::Delete => (None, Some(frame(EventName::MessageDelete))),
-            EntryKind::Void | EntryKind::Removal | EntryKind::Receipt | EntryKind::Usage => {
-                (None, None)
+        let (what, fresh, change) = match envelope.kind {
+            EntryKind::Message => {
+                (What::Message { deleted: false }, Some(frame(EventName::MessageNew)), None)
             }
+            EntryKind::Edit => (What::Edit, None, Some(frame(EventName::MessageUpdate))),
+            EntryKind::Delete => (What::Delete, None, Some(frame(EventName::MessageDelete))),
+            EntryKind::Removal => {
+                // A body that says nobody removes nobody.
+                let removal = serde_json::from_slice(&envelope.body).ok();
+                let what =
+                    removal.map_or(What::Place, |Removal { removed }| What::Removal(removed));
+                (what, None, None)
+            }
+            EntryKind::Void | EntryKind::Receipt | EntryKind::Usage => (What::Place, None, None),
         };
         let (at, origin) = (entry.position, entry.position);
-        let Envelope { room, id, change_id, .. } = envelope;
-        Ok((room, Logged { at, id, change_id, origin, fresh, change }))
+        let Envelope { room, user, id, change_id, .. } = envelope;
+        Ok((room, Logged { at, id, user, change_id, origin, what, fresh, change }))
     }
 
     /// What the database has; `None` for a row without a place.
@@ -99,21 +138,45 @@ impl Logged {
         let change_id = message.change_id.clone();
         let change = change_id.as_ref().map(|change_id| changed(message, change_id, at));
         let fresh = Some(codec::event(EventName::MessageNew, message));
-        Some(Logged { at, id: message.id.clone(), change_id, origin, fresh, change })
+        let (id, user) = (message.id.clone(), message.user_id.clone());
+        let what = What::Message { deleted: message.deleted_at.is_some() };
+        Some(Logged { at, id, user, change_id, origin, what, fresh, change })
     }
 
-    /// What to tell a reader who stands at `cursor`; nothing for a place that was left empty.
-    pub(crate) fn frame(&self, cursor: Position) -> Option<&Frame> {
+    /// What to tell a reader who has every message up to `base`; nothing for a place alone.
+    pub(crate) fn frame(&self, base: Position) -> Option<&Frame> {
         match (&self.fresh, &self.change) {
-            (Some(_), Some(change)) if self.origin <= cursor => Some(change),
+            (Some(_), Some(change)) if self.origin <= base => Some(change),
             (Some(fresh), Some(_) | None) => Some(fresh),
             (None, change) => change.as_ref(),
         }
     }
 
+    /// What to tell a reader who has everything before it.
+    pub(crate) fn next_frame(&self) -> Option<&Frame> {
+        self.change.as_ref().or(self.fresh.as_ref())
+    }
+
     /// The message as JSON, where this is one.
     pub(crate) fn message(&self) -> Option<Bytes> {
         self.fresh.as_ref().map(|frame| codec::data_of(frame, EventName::MessageNew))
+    }
+
+    /// Who has just said something, where this is that.
+    pub(crate) fn speaker(&self) -> Option<&UserId> {
+        matches!(self.what, What::Message { deleted: false }).then_some(&self.user)
+    }
+
+    /// The message that it brings, where it brings one.
+    pub(crate) fn said(&self) -> Option<&MessageId> {
+        self.fresh.as_ref().map(|_| &self.id)
+    }
+
+    /// The message, where this is one.
+    pub(crate) fn read_message(&self) -> Option<Message> {
+        let mut message: Message = serde_json::from_slice(&self.message()?).ok()?;
+        message.change_id.clone_from(&self.change_id);
+        Some(message)
     }
 
     /// Where its message stands.
@@ -124,6 +187,44 @@ impl Logged {
     /// Whether anybody sees it.
     pub(crate) fn is_shown(&self) -> bool {
         self.fresh.is_some() || self.change.is_some()
+    }
+
+    /// Who is in the room no more from here on.
+    pub(crate) fn removed(&self) -> Option<&UserId> {
+        match &self.what {
+            What::Removal(removed) => Some(removed),
+            What::Message { .. } | What::Edit | What::Delete | What::Place => None,
+        }
+    }
+
+    /// Whether it is a message of somebody else's, and not deleted.
+    pub(crate) fn is_said_to(&self, reader: &UserId) -> bool {
+        self.what == (What::Message { deleted: false }) && self.user != *reader
+    }
+
+    /// Whether it is a change without its message.
+    pub(crate) fn is_change_alone(&self) -> bool {
+        matches!(self.what, What::Edit | What::Delete)
+    }
+
+    /// Whether it is a message of this id, and whether it is this one's own.
+    pub(crate) fn is_message(&self, id: &MessageId, user: &UserId) -> Option<bool> {
+        (self.fresh.is_some() && self.is_about(id)).then(|| self.is_by(user))
+    }
+
+    /// Whether it is about the message of this id.
+    pub(crate) fn is_about(&self, id: &MessageId) -> bool {
+        self.id == *id
+    }
+
+    /// Whether this one sent the message, or of a change alone, made it.
+    pub(crate) fn is_by(&self, user: &UserId) -> bool {
+        self.user == *user
+    }
+
+    /// The message that it is about, and who sent that or changed it.
+    pub(crate) fn subject(&self) -> (&MessageId, &UserId) {
+        (&self.id, &self.user)
     }
 
     /// The cursor of a reader who got it.
@@ -143,6 +244,92 @@ impl Logged {
         let frames = self.fresh.iter().chain(&self.change);
         size_of::<Logged>() + frames.map(Frame::len).sum::<usize>()
     }
+
+    // --- Folding ---
+
+    /// Which of the entries before it this one overtakes: the earlier state of the same message.
+    /// Where several senders of a room chose one id, a change means the changer's own message, else
+    /// the first.
+    pub(crate) fn overtakes<'a>(&self, entries: impl Iterator<Item = &'a Logged>) -> Option<usize> {
+        let is_state = self.fresh.is_some() && self.change.is_some();
+        if !is_state && !self.is_change_alone() {
+            return None;
+        }
+        let mut found: Option<(usize, bool, Position)> = None;
+        for (place, entry) in entries.enumerate() {
+            let Some(own) = entry.is_message(&self.id, &self.user) else { continue };
+            let better = match found {
+                _ if is_state => entry.origin == self.origin,
+                Some((_, is_own, origin)) => (own, origin) > (is_own, entry.origin),
+                None => true,
+            };
+            if better {
+                found = Some((place, own, entry.origin));
+            }
+        }
+        found.map(|(place, ..)| place)
+    }
+
+    /// The message in the state in which this change leaves it; an edit of what is deleted does
+    /// nothing and is shown to nobody.
+    pub(crate) fn upon(&self, message: &Message) -> Logged {
+        let folded = self.folded(message).as_ref().and_then(Logged::from_message);
+        match folded {
+            // The change as its author's gateway wrote it.
+            Some(folded) => Logged { change: self.change.clone(), ..folded },
+            None => self.overtaken(),
+        }
+    }
+
+    /// The message after this change, where this is one that changes it.
+    pub(crate) fn folded(&self, message: &Message) -> Option<Message> {
+        let event = match self.what {
+            What::Edit if message.deleted_at.is_none() => EventName::MessageUpdate,
+            What::Delete => EventName::MessageDelete,
+            What::Edit | What::Message { .. } | What::Removal(_) | What::Place => return None,
+        };
+        let body = codec::data_of(self.change.as_ref()?, event);
+        let body: ChangeBody = serde_json::from_slice(&body).ok()?;
+        let mut folded = message.clone();
+        folded.changed_position = Some(self.at);
+        folded.change_id.clone_from(&self.change_id);
+        if self.what == What::Delete {
+            folded.deleted_at = message.deleted_at.or(body.deleted_at);
+            folded.content = String::new();
+            folded.metadata = Metadata::default();
+        } else {
+            folded.edited_at = body.edited_at;
+            folded.content = body.content;
+            folded.metadata = body.metadata.unwrap_or(folded.metadata);
+        }
+        Some(folded)
+    }
+
+    /// What is left of an entry whose message has a later state: its place, and who may stand here.
+    pub(crate) fn overtaken(&self) -> Logged {
+        Logged { what: What::Place, fresh: None, change: None, ..self.clone() }
+    }
+}
+
+/// Folds a page in order: each message once, in the last state that the page knows, at the place of
+/// that change.
+pub(crate) fn fold(entries: Vec<Logged>) -> Vec<Logged> {
+    let mut folded: Vec<Logged> = Vec::with_capacity(entries.len());
+    for mut entry in entries {
+        if let Some(place) = entry.overtakes(folded.iter()) {
+            if entry.is_change_alone()
+                && let Some(message) = folded[place].read_message()
+            {
+                entry = entry.upon(&message);
+            }
+            // One that cannot be read stays, and so does its change.
+            if entry.is_shown() && !entry.is_change_alone() {
+                folded[place] = folded[place].overtaken();
+            }
+        }
+        folded.push(entry);
+    }
+    folded
 }
 
 fn changed(message: &Message, change_id: &MessageId, at: Position) -> Frame {

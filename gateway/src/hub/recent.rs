@@ -1,13 +1,20 @@
 //! The last entries of a room in this node's memory, so that joins and resumes ask nobody.
+//!
+//! What is promised of it: every message that stands above the floor is here, once, in its last
+//! state and at the place of that change. A change whose message is not here is one of a message
+//! that stands at or below the floor.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use shared::contract::id::{MessageId, UserId};
 use shared::contract::limits::{PAGE_BYTES_MAX, RECENT_BYTES_MAX, RECENT_ENTRIES_MAX};
+use shared::contract::message::Message;
 use shared::contract::position::Position;
 
 use super::logged::{Cursor, Logged};
+use super::standing::Standing;
 
 /// What a page's frame may add to its messages.
 const PAGE_OVERHEAD_BYTES: usize = 4096;
@@ -26,8 +33,27 @@ impl Recent {
         Recent { floor, entries: VecDeque::new(), bytes: 0 }
     }
 
-    /// Remembers the next entry, and forgets the oldest where that is too much.
+    /// What the next entry is to those who read on from here: a change of a message that is
+    /// remembered carries the whole of it.
+    pub(crate) fn fold(&self, entry: Arc<Logged>) -> Arc<Logged> {
+        if !entry.is_change_alone() {
+            return entry;
+        }
+        let place = entry.overtakes(self.entries.iter().map(|entry| &**entry));
+        let message = place.and_then(|place| self.entries[place].read_message());
+        message.map_or(entry.clone(), |message| Arc::new(entry.upon(&message)))
+    }
+
+    /// Remembers the next entry, folded, in place of the earlier state of its message, and forgets
+    /// the oldest where that is too much.
     pub(crate) fn push(&mut self, entry: Arc<Logged>) {
+        let is_state = entry.is_shown() && !entry.is_change_alone();
+        let place = entry.overtakes(self.entries.iter().map(|entry| &**entry));
+        if let Some(place) = place.filter(|_| is_state) {
+            let overtaken = Arc::new(self.entries[place].overtaken());
+            self.bytes -= self.entries[place].bytes() - overtaken.bytes();
+            self.entries[place] = overtaken;
+        }
         self.bytes += entry.bytes();
         self.entries.push_back(entry);
         while self.entries.len() > RECENT_ENTRIES_MAX || self.bytes > RECENT_BYTES_MAX {
@@ -71,6 +97,35 @@ impl Recent {
         let messages: Vec<Bytes> = standing.iter().filter_map(|entry| entry.message()).collect();
         messages[messages.len().saturating_sub(limit)..].to_vec()
     }
+
+    /// Brings messages that were read elsewhere to the state that is known here.
+    pub(crate) fn renew(&self, messages: &mut [Standing]) {
+        for entry in &self.entries {
+            Standing::change(messages, entry);
+        }
+    }
+
+    /// A message by its id, and whether it is this one's own; of several, the own one or the first.
+    pub(crate) fn find(&self, id: &MessageId, user: &UserId) -> Option<(Message, bool)> {
+        let named =
+            self.entries.iter().filter_map(|entry| Some((entry, entry.is_message(id, user)?)));
+        let (entry, own) = named.min_by_key(|(entry, own)| (!own, entry.origin()))?;
+        Some((entry.read_message()?, own))
+    }
+
+    /// The message that stands at a position.
+    pub(crate) fn at(&self, position: Position) -> Option<MessageId> {
+        let mut messages = self.entries.iter().filter(|entry| entry.origin() == position);
+        messages.find_map(|entry| Some(entry.read_message()?.id))
+    }
+
+    /// How many messages stand above `after` and above the floor that this one should read.
+    pub(crate) fn unread(&self, user: &UserId, after: Position) -> u64 {
+        let from = after.max(self.floor.position);
+        let unread =
+            self.entries.iter().filter(|entry| entry.origin() > from && entry.is_said_to(user));
+        unread.count() as u64
+    }
 }
 
 /// How many messages from the front fit in one page.
@@ -87,68 +142,4 @@ pub(crate) fn fitting<'a>(messages: impl Iterator<Item = &'a Bytes>) -> usize {
 }
 
 #[cfg(test)]
-mod tests {
-    use shared::contract::envelope::{EntryKind, Envelope};
-    use shared::contract::id::{MessageId, RoomId, UserId};
-    use shared::contract::timestamp::Timestamp;
-    use shared::log::RingEntry;
-
-    use super::*;
-
-    fn entry(seq: u64, content: &str) -> Arc<Logged> {
-        let envelope = Envelope {
-            kind: EntryKind::Message,
-            room: RoomId::parse("r").unwrap(),
-            user: UserId::parse("u").unwrap(),
-            id: MessageId::parse(&format!("m{seq}")).unwrap(),
-            change_id: None,
-            accepted_at: Timestamp(0),
-            body: Bytes::from(format!("{{\"content\":\"{content}\"}}")),
-        };
-        let raw = Bytes::from(envelope.encode().unwrap());
-        let position = Position::new(1, seq);
-        Arc::new(Logged::from_entry(&RingEntry { position, raw }).unwrap().1)
-    }
-
-    fn cursor(seq: u64, key: &str) -> Cursor {
-        let key = MessageId::parse(key).ok();
-        Cursor { position: Position::new(1, seq), key }
-    }
-
-    #[test]
-    fn the_oldest_are_forgotten_and_the_floor_follows() {
-        let mut recent = Recent::new(Cursor::ZERO);
-        for seq in 1..=RECENT_ENTRIES_MAX as u64 + 10 {
-            recent.push(entry(seq, "x"));
-        }
-        assert_eq!(recent.floor(), Position::new(1, 10));
-        assert!(!recent.knows(&cursor(9, "m9")));
-        assert!(recent.knows(&cursor(10, "m10")));
-        assert!(!recent.knows(&cursor(10, "other")));
-        assert!(recent.knows(&cursor(11, "m11")));
-        assert!(!recent.knows(&cursor(11, "other")));
-        assert!(recent.knows(&Cursor { position: Position::new(1, 11), key: None }));
-        assert!(!recent.knows(&cursor(9999, "m9999")));
-        assert_eq!(recent.after(Position::new(1, 500)).count(), 22);
-        assert_eq!(recent.latest(3).len(), 3);
-        assert!(recent.latest(1)[0].ends_with(b"\"position\":{\"epoch\":1,\"seq\":522}}"));
-    }
-
-    #[test]
-    fn memory_is_bounded_in_bytes_too() {
-        let mut recent = Recent::new(Cursor::ZERO);
-        for seq in 1..=40 {
-            recent.push(entry(seq, &"x".repeat(RECENT_BYTES_MAX / 20)));
-        }
-        assert!(recent.floor() >= Position::new(1, 20));
-        assert!(recent.bytes <= RECENT_BYTES_MAX);
-    }
-
-    #[test]
-    fn a_page_stops_at_its_bytes_but_has_at_least_one() {
-        let large = Bytes::from(vec![b'x'; PAGE_BYTES_MAX / 3]);
-        assert_eq!(fitting([&large, &large, &large, &large].into_iter()), 2);
-        let huge = Bytes::from(vec![b'x'; PAGE_BYTES_MAX]);
-        assert_eq!(fitting([&huge, &huge].into_iter()), 1);
-    }
-}
+mod tests;

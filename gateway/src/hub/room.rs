@@ -9,39 +9,45 @@
 //! memory cost nobody a question.
 
 mod joining;
+mod attending;
+mod reading;
 mod company;
 mod lagging;
+mod removing;
 mod presence;
 mod receipts;
 mod streams;
 mod typing;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use shared::contract::id::{RoomId, UserId};
+use shared::contract::id::{MessageId, RoomId, UserId};
 use shared::contract::limits::SYNC_BUFFER_ENTRIES_MAX;
+use shared::contract::message::Message;
 use shared::contract::position::Position;
-use shared::contract::protocol::{EventName, Persisted, Rejected};
+use shared::contract::protocol::{EventName, Persisted, Receipt, Rejected};
 use shared::log::RejectedEntry;
 use tokio::sync::Notify;
 
 use self::company::Company;
-use self::lagging::Lagging;
 use super::logged::{Cursor, Logged};
 use super::recent::Recent;
 use super::sources::Refill;
 use super::{Parts, catch_up, synchronise};
 use crate::codec;
 use crate::frame::Frame;
+use crate::presence::desk::{Parting, Tab};
 use crate::send_queue::SendQueue;
 
-pub(super) use self::lagging::Step;
+pub(crate) use self::company::Found;
+pub(super) use self::lagging::{Lagging, Step};
+pub(crate) use self::reading::Reading;
 
 /// Names a connection within a node.
-pub(crate) type MemberId = u64;
+pub(crate) type MemberId = Tab;
 
 /// One room.
 #[derive(Debug)]
@@ -66,6 +72,8 @@ struct State {
     last: Cursor,
     persisted: Position,
     members: HashMap<MemberId, Member>,
+    /// Who was removed, and up to which place of the order that is known.
+    removed: HashMap<UserId, Position>,
     company: Company,
 }
 
@@ -85,6 +93,10 @@ struct Member {
     user: UserId,
     queue: Arc<SendQueue>,
     lagging: Option<Lagging>,
+    /// Receipts went by that it could not take.
+    missed_receipts: bool,
+    /// It could not take a change of who is here.
+    missed: bool,
     /// Told when the room ends the membership.
     ended: Arc<AtomicBool>,
 }
@@ -96,6 +108,7 @@ pub(crate) struct Joiner {
     pub(crate) user: UserId,
     pub(crate) queue: Arc<SendQueue>,
     pub(crate) limit: u32,
+    pub(crate) reading: Reading,
 }
 
 /// What a join found; its reply is made under the room's lock.
@@ -105,6 +118,11 @@ pub(crate) struct Joined<'a> {
     pub(crate) head: Position,
     pub(crate) persisted: Position,
     pub(crate) more: bool,
+    /// Who has read how far.
+    pub(crate) receipts: BTreeMap<UserId, Receipt>,
+    /// Messages of others that this one has not read.
+    pub(crate) unread: u64,
+    pub(crate) found: Found,
 }
 
 /// Why a join has to be tried differently.
@@ -114,6 +132,10 @@ pub(crate) enum Miss {
     Retired,
     /// The room's memory does not reach back to what is needed.
     Memory,
+    /// What was read is ahead of what the room has heard of.
+    Ahead,
+    /// This one was removed from the room at that place, or before.
+    Removed(Position),
 }
 
 /// A membership as the connection holds it; leaving is dropping it.
@@ -132,13 +154,13 @@ impl Membership {
 
     /// Leaves; `reply` is called when no event can follow any more.
     pub(crate) fn leave(self, reply: impl FnOnce()) {
-        self.room.remove(self.member, &self.ended, reply);
+        self.room.remove(self.member, &self.ended, Parting::Left, reply);
     }
 }
 
 impl Drop for Membership {
     fn drop(&mut self) {
-        self.room.remove(self.member, &self.ended, || ());
+        self.room.remove(self.member, &self.ended, Parting::Dropped, || ());
     }
 }
 
@@ -154,6 +176,7 @@ impl Room {
             last: Cursor::ZERO,
             persisted: Position::ZERO,
             members: HashMap::new(),
+            removed: HashMap::new(),
             company: Company::default(),
         };
         Arc::new(Room { id, parts, state: Mutex::new(state), settled: Notify::new() })
@@ -174,6 +197,11 @@ impl Room {
             }
             settled.await;
         }
+    }
+
+    /// Whether the room has been live once.
+    pub(super) fn is_settled(&self) -> bool {
+        self.lock().settled
     }
 
     /// Where the room stands.
@@ -219,7 +247,8 @@ impl Room {
     /// Hands the next entry to every member.
     fn emit(self: &Arc<Self>, state: &mut State, entry: &Arc<Logged>) {
         let before = state.last.clone();
-        if let Some(frame) = entry.frame(before.position) {
+        let entry = state.recent.fold(Arc::clone(entry));
+        if let Some(frame) = entry.next_frame() {
             let mut delivered = 0;
             for (id, member) in &mut state.members {
                 if member.lagging.is_some() {
@@ -228,19 +257,28 @@ impl Room {
                 if member.queue.offer(frame) {
                     delivered += 1;
                 } else {
-                    self.lag(*id, member, before.clone(), true);
+                    self.lag(*id, member, Lagging::behind(before.clone(), true));
                 }
             }
             self.parts.metrics.deliveries_total.inc_by(delivered);
             state.last = entry.cursor();
         }
+        if let Some(speaker) = entry.speaker() {
+            self.spoke(state, speaker);
+        }
+        if let Some(id) = entry.said() {
+            state.company.streams.settle(id);
+        }
         state.head = entry.at;
-        state.recent.push(Arc::clone(entry));
+        if let Some(removed) = entry.removed() {
+            self.expel(state, removed, entry.at);
+        }
+        state.recent.push(entry);
     }
 
     /// From here on the member catches up by its cursor.
-    fn lag(self: &Arc<Self>, id: MemberId, member: &mut Member, cursor: Cursor, verified: bool) {
-        let began = member.lagging.replace(Lagging { cursor, verified }).is_none();
+    fn lag(self: &Arc<Self>, id: MemberId, member: &mut Member, lagging: Lagging) {
+        let began = member.lagging.replace(lagging).is_none();
         if began {
             self.parts.metrics.lagging_total.inc();
             tokio::spawn(catch_up::run(Arc::clone(self), id, Arc::clone(&member.queue)));
@@ -277,8 +315,9 @@ impl Room {
         state.last = refill.last;
         let State { members, .. } = &mut *state;
         for (id, member) in members {
-            let cursor = member.lagging.as_ref().map_or_else(|| last.clone(), |l| l.cursor.clone());
-            self.lag(*id, member, cursor, false);
+            let all = || Lagging::behind(last.clone(), false);
+            let lagging = member.lagging.clone().unwrap_or_else(all);
+            self.lag(*id, member, Lagging { verified: false, ..lagging });
         }
         self.go_live(&mut state, refill.persisted)
     }
@@ -345,35 +384,66 @@ impl Room {
 
     // --- Members ---
 
+    /// A message that the room remembers, and whether it is this one's own.
+    pub(super) fn find(&self, id: &MessageId, user: &UserId) -> Option<(Message, bool)> {
+        self.lock().recent.find(id, user)
+    }
+
     /// The floor of the room's memory.
     pub(super) fn floor(&self) -> Position {
         self.lock().recent.floor()
     }
 
-    fn add(self: &Arc<Self>, state: &mut State, joiner: Joiner, lag: Option<Cursor>) -> Membership {
+    fn add(
+        self: &Arc<Self>,
+        state: &mut State,
+        joiner: Joiner,
+        lagging: Option<Lagging>,
+    ) -> Membership {
         let Joiner { member: id, user, queue, .. } = joiner;
         let ended = Arc::new(AtomicBool::new(false));
-        let mut member = Member { user, queue, lagging: None, ended: Arc::clone(&ended) };
-        if let Some(cursor) = lag {
-            self.lag(id, &mut member, cursor, true);
+        let mut member = Member {
+            user,
+            queue,
+            lagging: None,
+            missed_receipts: false,
+            missed: false,
+            ended: Arc::clone(&ended),
+        };
+        if let Some(lagging) = lagging {
+            self.lag(id, &mut member, lagging);
         }
         if let Some(replaced) = state.members.insert(id, member) {
             replaced.ended.store(true, Ordering::Release);
         }
+        self.greet(state, id);
         Membership { room: Arc::clone(self), member: id, ended }
     }
 
-    fn remove(&self, id: MemberId, ended: &Arc<AtomicBool>, reply: impl FnOnce()) {
+    fn remove(
+        self: &Arc<Self>,
+        id: MemberId,
+        ended: &Arc<AtomicBool>,
+        how: Parting,
+        reply: impl FnOnce(),
+    ) {
         let mut state = self.lock();
         // A membership that was replaced or ended by the room does not end its successor.
-        if state.members.get(&id).is_some_and(|member| Arc::ptr_eq(&member.ended, ended)) {
+        let member = state.members.get(&id).filter(|member| Arc::ptr_eq(&member.ended, ended));
+        if let Some(user) = member.map(|member| member.user.clone()) {
             state.members.remove(&id);
+            self.part(&mut state, id, &user, how);
         }
         ended.store(true, Ordering::Release);
         reply();
         if state.members.is_empty() {
             self.parts.empty.notify_one();
         }
+    }
+
+    /// Whether it was taken out of use.
+    pub(super) fn is_retired(&self) -> bool {
+        self.lock().retired
     }
 
     /// Takes the room out of use if nobody is in it.

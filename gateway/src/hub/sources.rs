@@ -1,22 +1,32 @@
 //! Reading a room back: its ring first, then the database below the ring.
+//!
+//! The ring has each entry as it was appended, the database each message once, at the place of its
+//! last change. A message that changed while somebody walks through its room therefore moves ahead
+//! of them, and is met where it stands then.
+
+mod refilling;
+mod paging;
+mod books;
+mod flights;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use shared::contract::envelope::EnvelopeError;
 use shared::contract::id::RoomId;
-use shared::contract::limits::{PAGE_ROWS_MAX, RECENT_ENTRIES_MAX, RESUME_ENTRIES_MAX};
-use shared::contract::message::Message;
+use shared::contract::limits::RESUME_ENTRIES_MAX;
 use shared::contract::position::Position;
 use shared::epoch::EpochError;
 use shared::log::{Hydration, Log, LogError, RingEntry, RoomPage};
 use shared::store::{Store, StoreError};
 
-use super::logged::{Cursor, Logged};
-use super::recent::Recent;
+use self::flights::Flights;
+use super::logged::{Cursor, Logged, fold};
 use crate::broker::epochs::Epochs;
-use crate::codec;
+
+pub(crate) use self::books::Books;
+pub(crate) use self::paging::Messages;
+pub(crate) use self::refilling::Refill;
 
 /// Entries of a ring read in one call.
 const RING_PAGE: usize = 500;
@@ -48,21 +58,24 @@ pub(crate) struct Tail {
     pub(crate) entries: Vec<RingEntry>,
 }
 
-/// A room's memory, read anew.
-#[derive(Debug)]
-pub(crate) struct Refill {
-    pub(crate) recent: Recent,
-    pub(crate) last: Cursor,
-    pub(crate) head: Position,
-    pub(crate) persisted: Position,
+impl Tail {
+    /// Whether it has every entry above `head`, in the same epoch.
+    pub(crate) fn goes_on_from(&self, head: Position) -> bool {
+        match self.entries.first() {
+            Some(first) => first.position == head.next() && self.head.epoch == head.epoch,
+            None => self.head == head,
+        }
+    }
 }
 
-/// A page of messages as JSON, oldest first.
+/// A page of entries.
 #[derive(Debug)]
-pub(crate) struct Messages {
-    pub(crate) messages: Vec<Bytes>,
-    /// There are more on the side that was asked for.
-    pub(crate) more: bool,
+pub(crate) struct Page {
+    /// In order, each message once.
+    pub(crate) entries: Vec<Logged>,
+    /// Nothing lies behind it yet, and who has read it and everything before it has every message
+    /// up to its end. Otherwise some may have moved ahead.
+    pub(crate) complete: bool,
 }
 
 /// Where rooms are read from.
@@ -70,6 +83,14 @@ pub(crate) struct Sources {
     pub(crate) log: Arc<dyn Log>,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) epochs: Arc<Epochs>,
+    pub(crate) flights: SourceFlights,
+}
+
+/// What is read once for all who ask for it together.
+#[derive(Debug, Default)]
+pub(crate) struct SourceFlights {
+    resumable: Flights<(RoomId, Cursor), bool>,
+    after: Flights<(RoomId, Position, Position, u32), Arc<Page>>,
 }
 
 impl std::fmt::Debug for Sources {
@@ -135,43 +156,18 @@ impl Sources {
         }
     }
 
-    /// What a room's memory should hold.
-    pub(crate) async fn refill(&self, room: &RoomId) -> Result<Refill, SourceError> {
-        let tail = self.tail(room, Position::ZERO).await?;
-        let ring = logged(&tail.entries)?;
-        let wanted = RECENT_ENTRIES_MAX.saturating_sub(ring.len()).min(PAGE_ROWS_MAX as usize);
-        let below = tail.dense_from.unwrap_or(tail.head.next());
-        let limit = u32::try_from(wanted).unwrap_or(PAGE_ROWS_MAX);
-        let rows = match limit {
-            0 => Vec::new(),
-            limit => self.store.latest_changes(room, below, limit).await?,
-        };
-        let full = rows.len() == wanted;
-        let mut entries = merge(rows.iter().filter_map(Logged::from_message).collect(), ring);
-        let floor = match entries.first() {
-            // Something lies before it, in the database or trimmed from the ring.
-            Some(first) if full => {
-                let floor = first.cursor();
-                entries.remove(0);
-                floor
-            }
-            Some(_) | None => Cursor::ZERO,
-        };
-        let shown = entries.iter().rev().find(|entry| entry.is_shown());
-        let last = shown.map_or_else(|| floor.clone(), Logged::cursor);
-        let mut recent = Recent::new(floor);
-        for entry in entries {
-            recent.push(Arc::new(entry));
-        }
-        Ok(Refill { recent, last, head: tail.head, persisted: tail.persisted })
-    }
-
-    /// Whether the cursor's entry is in the ring or in the database, and not too long ago.
+    /// Whether the cursor's entry is in the ring or in the database, and not too long ago; one
+    /// reading for all who ask together, as are the pages below.
     pub(crate) async fn can_resume(
         &self,
         room: &RoomId,
         cursor: &Cursor,
     ) -> Result<bool, SourceError> {
+        let key = (room.clone(), cursor.clone());
+        self.flights.resumable.share(key, self.look_for(room, cursor)).await
+    }
+
+    async fn look_for(&self, room: &RoomId, cursor: &Cursor) -> Result<bool, SourceError> {
         let Cursor { position, key } = cursor;
         let before = Position::new(position.epoch, position.seq.saturating_sub(1));
         let page = self.ring(room, before, 1).await?;
@@ -195,70 +191,48 @@ impl Sources {
         Ok(behind <= RESUME_ENTRIES_MAX)
     }
 
-    /// At most `limit` entries after a position, in order.
+    /// At most `limit` entries after a position, in order, for a reader who has every message up to
+    /// `base`. It may go beyond what the room here has heard of.
     pub(crate) async fn after(
         &self,
         room: &RoomId,
         after: Position,
+        base: Position,
         limit: u32,
-    ) -> Result<Vec<Logged>, SourceError> {
+    ) -> Result<Arc<Page>, SourceError> {
+        let read = async { self.read_after(room, (after, base), limit).await.map(Arc::new) };
+        self.flights.after.share((room.clone(), after, base, limit), read).await
+    }
+
+    async fn read_after(
+        &self,
+        room: &RoomId,
+        (after, base): (Position, Position),
+        limit: u32,
+    ) -> Result<Page, SourceError> {
         let page = self.ring(room, after, limit as usize).await?;
         let ring = logged(&page.entries)?;
-        // Dense from here on: the database has nothing that the ring has not.
-        if page.dense_from.is_some_and(|from| from <= after.next() && from.epoch == after.epoch) {
-            return Ok(ring);
+        let full = |entries: &[Logged]| entries.len() >= limit as usize;
+        let is_dense =
+            page.dense_from.is_some_and(|from| from <= after.next() && from.epoch == after.epoch);
+        // Dense from here on, the database has nothing that the ring has not; unless the reader
+        // walked past a message that had moved ahead, and meets its change here.
+        let complete = !full(&ring);
+        let folded = fold(ring.clone());
+        if is_dense && (base >= after || !folded.iter().any(Logged::is_change_alone)) {
+            return Ok(Page { entries: folded, complete });
         }
-        let below = page.dense_from.unwrap_or(Position::MAX);
-        let rows = self.store.changes(room, after, below, limit).await?;
+        // Not only below the ring: a message that moved into it is met there.
+        let rows = self.store.changes(room, after, Position::MAX, limit).await?;
         let rows: Vec<Logged> = rows.iter().filter_map(Logged::from_message).collect();
         // Where one of the two was cut off, the other may not go beyond it.
-        let full = |entries: &[Logged]| entries.len() >= limit as usize;
         let cut = |entries: &[Logged]| entries.last().filter(|_| full(entries)).map(|e| e.at);
-        let end = [cut(&rows), cut(&ring)].into_iter().flatten().min().unwrap_or(Position::MAX);
+        let end = [cut(&rows), cut(&ring)].into_iter().flatten().min();
         let mut entries = merge(rows, ring);
-        entries.retain(|entry| entry.at <= end);
+        entries.retain(|entry| end.is_none_or(|end| entry.at <= end));
+        let complete = end.is_none() && entries.len() <= limit as usize;
         entries.truncate(limit as usize);
-        Ok(entries)
-    }
-
-    /// The last `limit` messages below a position.
-    pub(crate) async fn messages_before(
-        &self,
-        room: &RoomId,
-        before: Position,
-        limit: u32,
-    ) -> Result<Messages, SourceError> {
-        // What the database does not have yet was read before it is asked, so that nothing can
-        // fall between.
-        let waiting = self.unpersisted(room).await?;
-        let rows = self.store.before(room, before, limit + 1).await?;
-        let mut messages = standing(&rows, &waiting, |position| position < before);
-        let surplus = messages.len().saturating_sub(limit as usize);
-        messages.drain(..surplus);
-        Ok(Messages { messages, more: surplus > 0 })
-    }
-
-    /// The first `limit` messages above a position.
-    pub(crate) async fn messages_after(
-        &self,
-        room: &RoomId,
-        after: Position,
-        limit: u32,
-    ) -> Result<Messages, SourceError> {
-        let waiting = self.unpersisted(room).await?;
-        let rows = self.store.after(room, after, limit + 1).await?;
-        let mut messages = standing(&rows, &waiting, |position| position > after);
-        let more = messages.len() > limit as usize;
-        messages.truncate(limit as usize);
-        Ok(Messages { messages, more })
-    }
-
-    async fn unpersisted(&self, room: &RoomId) -> Result<Vec<Logged>, SourceError> {
-        let page = self.ring(room, Position::MAX, 0).await?;
-        if page.persisted >= page.head {
-            return Ok(Vec::new());
-        }
-        logged(&self.tail(room, page.persisted).await?.entries)
+        Ok(Page { entries: fold(entries), complete })
     }
 }
 
@@ -279,21 +253,5 @@ fn merge(rows: Vec<Logged>, ring: Vec<Logged>) -> Vec<Logged> {
     let mut order: BTreeMap<Position, Logged> =
         ring.into_iter().map(|entry| (entry.at, entry)).collect();
     order.extend(rows.into_iter().map(|entry| (entry.at, entry)));
-    order.into_values().collect()
-}
-
-/// The messages of both by their own position, as JSON; one that the database has is its.
-fn standing(rows: &[Message], waiting: &[Logged], wanted: impl Fn(Position) -> bool) -> Vec<Bytes> {
-    let mut order: BTreeMap<Position, Bytes> = BTreeMap::new();
-    for entry in waiting.iter().filter(|entry| wanted(entry.origin())) {
-        if let Some(message) = entry.message() {
-            order.insert(entry.origin(), message);
-        }
-    }
-    for row in rows {
-        if let Some(position) = row.position {
-            order.insert(position, Bytes::from(codec::json(row)));
-        }
-    }
     order.into_values().collect()
 }

@@ -3,23 +3,29 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use shared::contract::position::Position;
 use shared::process::backoff::Backoff;
 use tracing::warn;
 
+use super::attendance;
 use super::logged::Logged;
 use super::room::Room;
-use super::sources::{SourceError, Tail};
+use super::sources::SourceError;
 use crate::broker::BrokerError;
+use crate::presence::PresenceError;
 
 const PAUSE: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(2);
+
+/// How long a room waits for its receipts and removals before it can be entered.
+const BOOKS_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Why an attempt did not come through.
 #[derive(Debug, thiserror::Error)]
 enum SyncError {
     #[error(transparent)]
     Broker(#[from] BrokerError),
+    #[error(transparent)]
+    Presence(#[from] PresenceError),
     #[error(transparent)]
     Source(#[from] SourceError),
 }
@@ -42,26 +48,43 @@ pub(super) async fn run(room: Arc<Room>) {
 /// Subscribe, confirmed; then read; then go on with what was published meanwhile.
 async fn attempt(room: &Arc<Room>) -> Result<bool, SyncError> {
     room.parts.broker.subscribe(&room.id).await?;
+    attendance::read(room, room.is_settled()).await?;
+    room.read_streams().await;
     let sources = &room.parts.sources;
     if let Some(head) = room.begin_reading() {
         let tail = sources.tail(&room.id, head).await?;
-        if goes_on(head, &tail) {
+        if tail.goes_on_from(head) {
             let entries: Result<Vec<Logged>, _> = tail
                 .entries
                 .iter()
                 .map(|entry| Logged::from_entry(entry).map(|(_, logged)| logged))
                 .collect();
-            return Ok(room.finish(entries.map_err(SourceError::from)?, tail.persisted));
+            let live = room.finish(entries.map_err(SourceError::from)?, tail.persisted);
+            if live {
+                tokio::spawn(read_books(Arc::clone(room)));
+            }
+            return Ok(live);
         }
     }
     let refill = sources.refill(&room.id).await?;
+    // Before the room is entered, where that is to be had soon.
+    match tokio::time::timeout(BOOKS_PATIENCE, sources.books(&room.id)).await {
+        Ok(Ok(books)) => room.take_books(books),
+        Ok(Err(_)) | Err(_) => drop(tokio::spawn(read_books(Arc::clone(room)))),
+    }
     Ok(room.refill(refill))
 }
 
-/// Whether the ring has every entry above the head, in the same epoch.
-fn goes_on(head: Position, tail: &Tail) -> bool {
-    match tail.entries.first() {
-        Some(first) => first.position == head.next() && tail.head.epoch == head.epoch,
-        None => tail.head == head,
+/// Reads what is kept of the room beside its order, for as long as it is of use.
+async fn read_books(room: Arc<Room>) {
+    let mut pauses = Backoff::new(PAUSE, PAUSE_MAX);
+    while !room.is_retired() {
+        match room.parts.sources.books(&room.id).await {
+            Ok(books) => return room.take_books(books),
+            Err(error) => {
+                warn!(room.id = %room.id, error = ?error, "receipts and removals cannot be read");
+                tokio::time::sleep(pauses.next_delay()).await;
+            }
+        }
     }
 }

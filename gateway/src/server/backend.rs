@@ -11,13 +11,22 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::StartError;
+use crate::auth::Vault;
 use crate::broker::Broker;
+use crate::presence::Presence;
+use crate::rate_limit::redis::RedisCounts;
+use crate::streams::Shelf;
 
 /// What lies below a node.
 pub(super) struct Backend {
     pub(super) log: Arc<dyn Log>,
     pub(super) store: Arc<dyn Store>,
     pub(super) broker: Arc<dyn Broker>,
+    /// Where tickets and session tokens lie.
+    pub(super) vault: Vault,
+    /// Where answers that are being written are kept.
+    pub(super) shelf: Arc<dyn Shelf>,
+    pub(super) presence: Arc<dyn Presence>,
     /// What the broker delivers.
     pub(super) deliveries: mpsc::Receiver<Delivery>,
     /// What runs as long as the process does.
@@ -26,6 +35,8 @@ pub(super) struct Backend {
     pub(super) worker: Option<Worker>,
     /// Only in a cluster.
     pub(super) redis: Option<Arc<Health>>,
+    /// The fleet's counts of what users do, only in a cluster.
+    pub(super) counts: Option<RedisCounts>,
     /// Told when it turns out that this process must not go on.
     pub(super) fatal: oneshot::Receiver<StartError>,
 }

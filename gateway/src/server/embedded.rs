@@ -19,8 +19,11 @@ use tracing::warn;
 
 use super::StartError;
 use super::backend::{Backend, Worker};
+use crate::auth::Vault;
 use crate::broker::memory::MemoryBroker;
 use crate::config::Settings;
+use crate::presence::memory::MemoryPresence;
+use crate::streams::memory::MemoryShelf;
 
 /// How often the database is asked whether it is there.
 const PING_INTERVAL: Duration = Duration::from_secs(5);
@@ -66,12 +69,16 @@ pub(super) fn start(
     let (_, fatal) = oneshot::channel();
     Ok(Backend {
         broker: Arc::new(MemoryBroker::new(Arc::clone(&log))),
+        vault: Vault::memory(),
+        shelf: Arc::new(MemoryShelf::default()),
+        presence: Arc::new(MemoryPresence::default()),
         log,
         store,
         deliveries,
         attendants,
         worker: Some(Worker { task, stop, stats }),
         redis: None,
+        counts: None,
         fatal,
     })
 }

@@ -159,6 +159,15 @@ impl Envelope {
         self.change_id.as_ref().unwrap_or(&self.id)
     }
 
+    /// The kind of an encoded envelope, from its first two bytes; `None` for what is none.
+    #[must_use]
+    pub fn kind_of(raw: &[u8]) -> Option<EntryKind> {
+        match raw {
+            [VERSION, kind, ..] => EntryKind::from_number(*kind),
+            _ => None,
+        }
+    }
+
     /// Writes the version byte and the body.
     ///
     /// # Errors

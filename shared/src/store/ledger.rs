@@ -39,19 +39,13 @@ pub struct Reconciliation {
 #[async_trait]
 pub trait Ledger: Send + Sync + 'static {
     /// What the user's rows add up to; 0 for whoever has none.
-    async fn balance(&self, user: &UserId) -> Result<i64, StoreError> {
-        Err(super::unbuilt())
-    }
+    async fn balance(&self, user: &UserId) -> Result<i64, StoreError>;
 
     /// Which of the ids stand in the ledger, in the order asked.
-    async fn find_credits(&self, ids: &[MessageId]) -> Result<Vec<bool>, StoreError> {
-        Err(super::unbuilt())
-    }
+    async fn find_credits(&self, ids: &[MessageId]) -> Result<Vec<bool>, StoreError>;
 
     /// Compares every balance with the sum of its rows, every message that cost something with its
     /// row, every row that belongs to a message with that message, and finds rows in quarantine and
     /// movements among the dead letters.
-    async fn reconcile(&self) -> Result<Reconciliation, StoreError> {
-        Err(super::unbuilt())
-    }
+    async fn reconcile(&self) -> Result<Reconciliation, StoreError>;
 }

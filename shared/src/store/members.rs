@@ -77,9 +77,7 @@ pub enum RevokedSubject {
 #[async_trait]
 pub trait Members: Send + Sync + 'static {
     /// What the database says of somebody and a room, if anything.
-    async fn member(&self, room: &RoomId, user: &UserId) -> Result<Option<MemberRole>, StoreError> {
-        Err(super::unbuilt())
-    }
+    async fn member(&self, room: &RoomId, user: &UserId) -> Result<Option<MemberRole>, StoreError>;
 
     /// At most `limit` members of a room behind `after`, by user id; those removed are not among
     /// them.
@@ -88,14 +86,10 @@ pub trait Members: Send + Sync + 'static {
         room: &RoomId,
         after: Option<&UserId>,
         limit: u32,
-    ) -> Result<Vec<Member>, StoreError> {
-        Err(super::unbuilt())
-    }
+    ) -> Result<Vec<Member>, StoreError>;
 
     /// Everybody who was removed from a room and not added again.
-    async fn removed(&self, room: &RoomId) -> Result<Vec<UserId>, StoreError> {
-        Err(super::unbuilt())
-    }
+    async fn removed(&self, room: &RoomId) -> Result<Vec<UserId>, StoreError>;
 
     /// Makes somebody a member, moderator, or removed.
     async fn set_member(
@@ -103,17 +97,11 @@ pub trait Members: Send + Sync + 'static {
         room: &RoomId,
         user: &UserId,
         role: MemberRole,
-    ) -> Result<(), StoreError> {
-        Err(super::unbuilt())
-    }
+    ) -> Result<(), StoreError>;
 
     /// Remembers a revocation; the later of two stays.
-    async fn revoke(&self, revocation: &Revocation) -> Result<(), StoreError> {
-        Err(super::unbuilt())
-    }
+    async fn revoke(&self, revocation: &Revocation) -> Result<(), StoreError>;
 
     /// Every revocation that is not to be forgotten yet.
-    async fn revocations(&self) -> Result<Vec<Revocation>, StoreError> {
-        Err(super::unbuilt())
-    }
+    async fn revocations(&self) -> Result<Vec<Revocation>, StoreError>;
 }

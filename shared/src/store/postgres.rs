@@ -1,8 +1,8 @@
 //! The store of the cluster mode: `PostgreSQL`, which several gateways and workers share.
 //!
 //! A batch is one transaction in four round trips: begin; lock the shard's row and read what
-//! stands; write what the batch leaves behind, decided in memory ([`fold`]); commit. Everything
-//! else is one round trip. Works behind `PgBouncer` in transaction mode ([`link`] says how).
+//! stands; write what the batch leaves behind, decided in memory ([`fold`]), and the ledger, which
+//! the database decides; commit. Almost everything else is one round trip. Works behind `PgBouncer` in transaction mode ([`link`] says how).
 //!
 //! A shard's row is the lock of everything in its rooms: batches, epochs, and the places of rows
 //! that another program wrote. Workers' leases are in it too, but nothing relies on them.
@@ -11,10 +11,16 @@ mod heads;
 mod redrive;
 mod commit;
 mod write;
+mod beside;
 mod fold;
 mod query;
 mod dead_letters;
+mod made;
 mod known;
+mod ledger;
+mod members;
+mod receipts;
+mod erasure;
 mod schema;
 mod shards;
 mod stored;
@@ -31,10 +37,11 @@ use uuid::Uuid;
 use self::link::Link;
 pub use self::url::UrlError;
 use super::{Batch, Committed, Cursor, DeadLetter, Epoch, Identity, Lease, Row, Store, StoreError};
-use crate::contract::id::{MessageId, RoomId, Shard};
+use crate::contract::id::{MessageId, RoomId, Shard, UserId};
 use crate::contract::message::Message;
 use crate::contract::position::Position;
 use crate::contract::timestamp::Timestamp;
+use crate::log::LogId;
 use crate::process::settings::Secret;
 
 /// How much is asked of the database, and how long it may take.
@@ -110,6 +117,10 @@ pub enum Redriven {
     Stored,
     /// Nothing was left to write: what it says stood already, or has been overtaken.
     Stood,
+    /// The ledger has a movement of that id with another user or amount; this one is put aside.
+    Quarantined,
+    /// The message that it edits does not stand; the letter stays.
+    Orphaned,
     /// There is no such letter, or another has driven it meanwhile.
     Gone,
 }
@@ -146,14 +157,6 @@ impl PostgresStore {
         self.link.close();
     }
 }
-
-impl super::Ledger for PostgresStore {}
-
-impl super::Members for PostgresStore {}
-
-impl super::Receipts for PostgresStore {}
-
-impl super::Erasure for PostgresStore {}
 
 #[async_trait]
 impl Store for PostgresStore {
@@ -195,6 +198,22 @@ impl Store for PostgresStore {
 
     async fn find(&self, identities: &[Identity]) -> Result<Vec<Option<Position>>, StoreError> {
         query::find(&self.link, identities).await
+    }
+
+    async fn find_changes(
+        &self,
+        identities: &[Identity],
+    ) -> Result<Vec<Option<Position>>, StoreError> {
+        made::find(&self.link, identities).await
+    }
+
+    async fn message(
+        &self,
+        room: &RoomId,
+        user: &UserId,
+        id: &MessageId,
+    ) -> Result<Option<Message>, StoreError> {
+        query::named(&self.link, room, user, id).await
     }
 
     async fn stood(
@@ -254,6 +273,15 @@ impl Store for PostgresStore {
 
     async fn dead_letters(&self) -> Result<Vec<DeadLetter>, StoreError> {
         dead_letters::list(&self.link).await
+    }
+
+    async fn dead_places(
+        &self,
+        shard: Shard,
+        after: LogId,
+        upto: LogId,
+    ) -> Result<Vec<(LogId, String)>, StoreError> {
+        dead_letters::places(&self.link, shard, after..=upto).await
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

@@ -11,14 +11,10 @@ use crate::contract::signal::ReadMark;
 #[async_trait]
 pub trait Receipts: Send + Sync + 'static {
     /// At most `limit` receipts of a room, the furthest first.
-    async fn receipts(&self, room: &RoomId, limit: u32) -> Result<Vec<ReadMark>, StoreError> {
-        Err(super::unbuilt())
-    }
+    async fn receipts(&self, room: &RoomId, limit: u32) -> Result<Vec<ReadMark>, StoreError>;
 
     /// One user's.
-    async fn receipt(&self, room: &RoomId, user: &UserId) -> Result<Option<ReadMark>, StoreError> {
-        Err(super::unbuilt())
-    }
+    async fn receipt(&self, room: &RoomId, user: &UserId) -> Result<Option<ReadMark>, StoreError>;
 
     /// How many messages of others stand above `after` and at or below `upto` and are not deleted;
     /// counts no further than `at_most`.
@@ -28,7 +24,5 @@ pub trait Receipts: Send + Sync + 'static {
         user: &UserId,
         (after, upto): (Position, Position),
         at_most: u64,
-    ) -> Result<u64, StoreError> {
-        Err(super::unbuilt())
-    }
+    ) -> Result<u64, StoreError>;
 }

@@ -11,9 +11,13 @@
 mod reader;
 mod writer;
 mod request;
-mod query;
 mod commit;
 mod change;
+mod ledger;
+mod members;
+mod receipts;
+mod erasure;
+mod query;
 mod place;
 mod stored;
 mod shards;
@@ -33,9 +37,10 @@ use uuid::Uuid;
 use self::connection::{Access, Link};
 use self::request::{Closed, Way};
 use super::{Batch, Committed, Cursor, DeadLetter, Epoch, Identity, Lease, Row, Store, StoreError};
-use crate::contract::id::{MessageId, RoomId, Shard};
+use crate::contract::id::{MessageId, RoomId, Shard, UserId};
 use crate::contract::message::Message;
 use crate::contract::position::Position;
+use crate::log::LogId;
 use crate::process::clock::Clock;
 
 /// The database's file in its folder.
@@ -211,14 +216,6 @@ fn lock(folder: &Path) -> Result<File, OpenError> {
     }
 }
 
-impl super::Ledger for SqliteStore {}
-
-impl super::Members for SqliteStore {}
-
-impl super::Receipts for SqliteStore {}
-
-impl super::Erasure for SqliteStore {}
-
 #[async_trait]
 impl Store for SqliteStore {
     async fn mint(&self, shard: Shard, token: Uuid, at_least: u64) -> Result<Epoch, StoreError> {
@@ -250,8 +247,8 @@ impl Store for SqliteStore {
     }
 
     async fn probe(&self, rows: &[Row]) -> Result<(), StoreError> {
-        let rows = rows.to_vec();
-        self.write(move |connection| commit::probe(connection, &rows)).await
+        let (rows, now_ms) = (rows.to_vec(), self.clock.now_ms());
+        self.write(move |connection| commit::probe(connection, &rows, now_ms)).await
     }
 
     async fn heads(&self, rooms: &[RoomId]) -> Result<Vec<Position>, StoreError> {
@@ -262,6 +259,30 @@ impl Store for SqliteStore {
     async fn find(&self, identities: &[Identity]) -> Result<Vec<Option<Position>>, StoreError> {
         let identities = identities.to_vec();
         self.read(move |connection| query::find(connection, &identities)).await
+    }
+
+    async fn find_changes(
+        &self,
+        identities: &[Identity],
+    ) -> Result<Vec<Option<Position>>, StoreError> {
+        let identities = identities.to_vec();
+        self.read(move |connection| {
+            let found = identities
+                .iter()
+                .map(|Identity { room, user, id }| change::find(connection, room, user, id));
+            found.collect()
+        })
+        .await
+    }
+
+    async fn message(
+        &self,
+        room: &RoomId,
+        user: &UserId,
+        id: &MessageId,
+    ) -> Result<Option<Message>, StoreError> {
+        let (room, user, id) = (room.clone(), user.clone(), id.clone());
+        self.read(move |connection| query::named(connection, &room, &user, &id)).await
     }
 
     async fn stood(
@@ -327,6 +348,15 @@ impl Store for SqliteStore {
 
     async fn dead_letters(&self) -> Result<Vec<DeadLetter>, StoreError> {
         self.read(query::dead_letters).await
+    }
+
+    async fn dead_places(
+        &self,
+        shard: Shard,
+        after: LogId,
+        upto: LogId,
+    ) -> Result<Vec<(LogId, String)>, StoreError> {
+        self.read(move |connection| query::dead_places(connection, shard, after..=upto)).await
     }
 
     async fn close(&self) {

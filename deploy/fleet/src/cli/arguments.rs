@@ -1,7 +1,7 @@
 //! What the command line asks for.
 
 use super::default_folder;
-use crate::{ClusterOptions, Place, PostgresOptions};
+use crate::{ClusterOptions, GatewayOptions, Place, PostgresOptions};
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -136,6 +136,8 @@ fn up(matches: &ArgMatches) -> Up {
             gateway_program: matches.get_one("gateway-program").cloned(),
             worker_program: matches.get_one("worker-program").cloned(),
         },
+        // People see the limits that they would have anywhere else.
+        gateway: GatewayOptions::plain(),
         ..ClusterOptions::default()
     };
     if let Some(secret) = matches.get_one::<String>("jwt-secret") {

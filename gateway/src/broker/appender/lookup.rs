@@ -1,9 +1,14 @@
 //! Whether what is offered stands in the database already, each kind where it would stand.
 
+use std::collections::HashSet;
+
 use shared::contract::envelope::{EntryKind, Envelope};
 use shared::contract::id::MessageId;
 use shared::contract::position::Position;
 use shared::store::{Identity, Store, StoreError};
+
+use super::TryError;
+use crate::broker::Broker;
 
 /// Where each of the entries stands, in their order. Receipts are compared and never looked up; a
 /// movement of credits has no place in a room, and stands at [`Position::ZERO`].
@@ -31,6 +36,31 @@ pub(super) async fn stored(
         }
     }
     Ok(found)
+}
+
+/// Which of these messages stand, in the log's memory or in the database.
+pub(super) async fn there(
+    broker: &dyn Broker,
+    store: &dyn Store,
+    mut asked: Vec<Identity>,
+) -> Result<HashSet<Identity>, TryError> {
+    let mut there = HashSet::new();
+    let mut unknown = Vec::new();
+    while let Some(message) = asked.pop() {
+        if there.contains(&message) || unknown.contains(&message) {
+            continue;
+        }
+        match broker.known(&message).await? {
+            Some(_) => drop(there.insert(message)),
+            None => unknown.push(message),
+        }
+    }
+    if !unknown.is_empty() {
+        let found = store.find(&unknown).await?;
+        let stored = unknown.into_iter().zip(found).filter(|(_, position)| position.is_some());
+        there.extend(stored.map(|(message, _)| message));
+    }
+    Ok(there)
 }
 
 fn places(asked: &[&Envelope], wanted: fn(EntryKind) -> bool) -> Vec<usize> {

@@ -4,10 +4,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use shared::contract::position::Position;
+use shared::contract::protocol::{EventName, ReceiptList};
 
-use super::{Joined, Joiner, Membership, Miss, Room};
+use super::{Joined, Joiner, Lagging, Membership, Miss, Room, State};
+use crate::codec;
 use crate::hub::logged::{Cursor, Logged};
 use crate::hub::recent::fitting;
+use crate::hub::sources::{Messages, Page};
 
 impl Room {
     /// Whether the cursor's entry is in memory.
@@ -23,16 +26,21 @@ impl Room {
         self: &Arc<Self>,
         joiner: Joiner,
         cursor: &Cursor,
-        page: Option<&[Logged]>,
+        page: Option<&Page>,
         reply: impl FnOnce(Joined<'_>),
     ) -> Result<Membership, Miss> {
         let mut state = self.lock();
-        if state.retired {
-            return Err(Miss::Retired);
-        }
-        let mut entries: Vec<&Logged> = page.unwrap_or_default().iter().collect();
+        state.admit(&joiner)?;
+        let (head, floor) = (state.head, state.recent.floor());
+        // As far as the room has come itself; the rest follows when it has come there.
+        let read = page.map_or(&[][..], |page| &page.entries);
+        let heard = read.iter().take_while(|entry| entry.at <= head);
+        let mut entries: Vec<&Logged> = heard.collect();
         let read_to = entries.last().map_or(cursor.position, |entry| entry.at);
-        let in_memory = read_to >= state.recent.floor();
+        let complete = page.is_none_or(|page| page.complete && entries.len() == read.len());
+        // Up to here the client has every message when it has read these.
+        let base = if complete { read_to } else { cursor.position };
+        let in_memory = base >= floor;
         if page.is_none() && !in_memory {
             return Err(Miss::Memory);
         }
@@ -46,9 +54,11 @@ impl Room {
             given => entries[given - 1].cursor(),
         };
         let more = messages.len() < entries.len() || !in_memory;
-        let (head, persisted) = (state.head, state.persisted);
-        reply(Joined { messages: &messages, head, persisted, more });
-        Ok(self.add(&mut state, joiner, more.then_some(at)))
+        let lagging = more.then(|| {
+            let base = if at.position >= base { base } else { cursor.position };
+            Lagging { cursor: at, base, verified: true }
+        });
+        Ok(self.enter(&mut state, joiner, (&messages, more), lagging, reply))
     }
 
     /// Joins with the latest messages. `older` are those at or below the floor, as they were read
@@ -56,13 +66,11 @@ impl Room {
     pub(in crate::hub) fn join_latest(
         self: &Arc<Self>,
         joiner: Joiner,
-        older: Option<(Position, &[Bytes], bool)>,
+        older: Option<(Position, Messages)>,
         reply: impl FnOnce(Joined<'_>),
     ) -> Result<Membership, Miss> {
         let mut state = self.lock();
-        if state.retired {
-            return Err(Miss::Retired);
-        }
+        state.admit(&joiner)?;
         let limit = joiner.limit as usize;
         let mut messages = state.recent.latest(limit + 1);
         let mut more = false;
@@ -70,8 +78,16 @@ impl Room {
         let fills = messages.len() > limit || fitting(messages.iter().rev()) < messages.len();
         if !fills && state.recent.floor() > Position::ZERO {
             match older {
-                Some((floor, older, older_more)) if floor == state.recent.floor() => {
-                    messages.splice(0..0, older.iter().cloned());
+                Some((floor, Messages { messages: mut older, more: older_more }))
+                    if floor == state.recent.floor() =>
+                {
+                    // They may have changed since they were read, or ahead of the room: their
+                    // cursor would then leave out what lies between.
+                    state.recent.renew(&mut older);
+                    if older.iter().any(|message| message.changed > state.head) {
+                        return Err(Miss::Ahead);
+                    }
+                    messages.splice(0..0, older.into_iter().map(|message| message.json));
                     more = older_more;
                 }
                 Some(_) | None => return Err(Miss::Memory),
@@ -80,8 +96,40 @@ impl Room {
         let surplus =
             messages.len() - fitting(messages.iter().rev().take(limit)).min(messages.len());
         messages.drain(..surplus);
-        let (head, persisted) = (state.head, state.persisted);
-        reply(Joined { messages: &messages, head, persisted, more: more || surplus > 0 });
-        Ok(self.add(&mut state, joiner, None))
+        Ok(self.enter(&mut state, joiner, (&messages, more || surplus > 0), None, reply))
+    }
+
+    /// Makes a member of whoever joins: the reply first, then the lists, then whatever happens.
+    fn enter(
+        self: &Arc<Self>,
+        state: &mut State,
+        joiner: Joiner,
+        (messages, more): (&[Bytes], bool),
+        lagging: Option<Lagging>,
+        reply: impl FnOnce(Joined<'_>),
+    ) -> Membership {
+        let found = self.arrive(state, &joiner);
+        let present = codec::event(EventName::PresenceList, &found.presence);
+        let receipts = state.company.receipts.listed(&joiner.user, joiner.reading.own.as_ref());
+        let list = ReceiptList { room_id: self.id.clone(), receipts: receipts.clone() };
+        let (head, persisted, unread) = (state.head, state.persisted, state.unread(&joiner));
+        reply(Joined { messages, head, persisted, more, receipts, unread, found });
+        // Bounded like the reply: the connection reads no further while its queue is full.
+        joiner.queue.push(present);
+        joiner.queue.push(codec::event(EventName::ReceiptList, &list));
+        self.add(state, joiner, lagging)
+    }
+}
+
+impl State {
+    /// Refuses whom the room does not take.
+    fn admit(&self, joiner: &Joiner) -> Result<(), Miss> {
+        if self.retired {
+            return Err(Miss::Retired);
+        }
+        match self.removed.get(&joiner.user) {
+            Some(at) => Err(Miss::Removed(*at)),
+            None => Ok(()),
+        }
     }
 }

@@ -6,18 +6,31 @@ use std::sync::atomic::Ordering;
 
 use shared::contract::position::Position;
 use shared::contract::protocol::RoomNotice;
+use tokio::time::Instant;
 
 use super::{Member, MemberId, Room, State};
 use crate::codec;
-use crate::hub::logged::{Cursor, Logged};
+use crate::hub::logged::Cursor;
+use crate::hub::sources::Page;
+use crate::presence::desk::Parting;
 use crate::send_queue::SendQueue;
 
 /// A member that catches up by its cursor.
 #[derive(Clone, Debug)]
-pub(super) struct Lagging {
-    pub(super) cursor: Cursor,
+pub(in crate::hub) struct Lagging {
+    pub(in crate::hub) cursor: Cursor,
+    /// It has every message up to here. Behind it, up to the cursor, it may not have got what had
+    /// moved ahead by a change, and is told the whole of it with that change.
+    pub(in crate::hub) base: Position,
     /// Its cursor's entry is known to stand in this order; otherwise that is looked up first.
-    pub(super) verified: bool,
+    pub(in crate::hub) verified: bool,
+}
+
+impl Lagging {
+    /// Of a member that has everything up to its cursor.
+    pub(super) fn behind(cursor: Cursor, verified: bool) -> Lagging {
+        Lagging { base: cursor.position, cursor, verified }
+    }
 }
 
 /// The next step of a member that catches up.
@@ -30,78 +43,99 @@ pub(in crate::hub) enum Step {
     /// What it needs is not in the room's memory.
     ///
     /// `floor` is where the memory began when it was looked at.
-    Read { cursor: Cursor, verified: bool, floor: Position },
+    Read { lagging: Lagging, floor: Position },
 }
 
 impl Room {
     /// Goes on with a lagging member from memory as far as its queue takes it.
-    pub(in crate::hub) fn advance(&self, id: MemberId, queue: &Arc<SendQueue>) -> Step {
+    pub(in crate::hub) fn advance(self: &Arc<Self>, id: MemberId, queue: &Arc<SendQueue>) -> Step {
         let mut state = self.lock();
-        let State { recent, members, last, persisted, .. } = &mut *state;
+        let State { recent, members, last, persisted, company, .. } = &mut *state;
         // The same connection may have left and joined again; its new membership has its own task.
         let member = members.get_mut(&id).filter(|member| Arc::ptr_eq(&member.queue, queue));
-        let Some((member, lagging)) = member.and_then(|member| {
+        let Some((member, mut lagging)) = member.and_then(|member| {
             let lagging = member.lagging.clone()?;
             Some((member, lagging))
         }) else {
             return Step::Over;
         };
-        let Lagging { mut cursor, verified } = lagging;
+        // Above its floor the memory has every message; what moved ahead, it has there.
         let in_memory =
-            if verified { cursor.position >= recent.floor() } else { recent.knows(&cursor) };
+            lagging.base >= recent.floor() && (lagging.verified || recent.knows(&lagging.cursor));
         if !in_memory {
-            return Step::Read { cursor, verified, floor: recent.floor() };
+            return Step::Read { lagging, floor: recent.floor() };
         }
-        for entry in recent.after(cursor.position) {
-            if let Some(frame) = entry.frame(cursor.position) {
+        lagging.verified = true;
+        for entry in recent.after(lagging.cursor.position) {
+            if let Some(frame) = entry.frame(lagging.base) {
                 if !member.queue.offer(frame) {
-                    member.lagging = Some(Lagging { cursor, verified: true });
+                    member.lagging = Some(lagging);
                     return Step::Wait;
                 }
-                cursor = entry.cursor();
+                lagging.cursor = entry.cursor();
             }
         }
-        debug_assert!(cursor.position >= last.position, "memory reaches to the last entry");
+        debug_assert!(lagging.cursor.position >= last.position, "memory reaches to the last entry");
         member.lagging = None;
         if *persisted > Position::ZERO {
             member.queue.offer(&self.persisted_frame(*persisted));
         }
+        // It was told no parts meanwhile.
+        for frame in company.streams.so_far(&self.id) {
+            member.queue.offer_ephemeral(&frame);
+        }
+        if member.missed_receipts {
+            self.tell_all_receipts(company.receipts.listed(&member.user, None), member);
+        }
+        if member.missed {
+            company.mending = Some(Instant::now());
+            self.attend(&mut state);
+        }
         Step::Over
     }
 
-    /// Hands over what was read for a lagging member that stood at `from`. Nothing above it means
-    /// that the memory, which began at `floor` before the reading, goes on from there.
+    /// Hands over what was read for a lagging member that stood at `from`, as far as the room has
+    /// come itself; says whether it begins within that. Nothing above it means that the memory, which
+    /// began at `floor` before the reading, goes on from there.
     pub(in crate::hub) fn hand_over(
         &self,
         id: MemberId,
         from: &Cursor,
         floor: Position,
-        page: &[Logged],
-    ) {
+        page: &Page,
+    ) -> bool {
         let mut state = self.lock();
-        let Some(member) = state.members.get_mut(&id) else { return };
-        if member.lagging.as_ref().is_none_or(|lagging| lagging.cursor != *from) {
-            return;
-        }
-        let mut cursor = from.clone();
-        for entry in page {
-            if let Some(frame) = entry.frame(cursor.position) {
+        let State { members, head, .. } = &mut *state;
+        let Some(member) = members.get_mut(&id) else { return true };
+        let Some(lagging) = member.lagging.as_mut().filter(|l| l.cursor == *from) else {
+            return true;
+        };
+        lagging.verified = true;
+        let mut given = 0;
+        let heard = page.entries.iter().take_while(|entry| entry.at <= *head);
+        for entry in heard {
+            if let Some(frame) = entry.frame(lagging.base) {
                 if !member.queue.offer(frame) {
                     break;
                 }
-                cursor = entry.cursor();
+                lagging.cursor = entry.cursor();
             } else {
-                cursor.position = entry.at;
+                lagging.cursor.position = entry.at;
             }
+            given += 1;
         }
-        if page.is_empty() && cursor.position < floor {
-            cursor.position = floor;
+        if page.entries.is_empty() && lagging.cursor.position < floor {
+            lagging.cursor.position = floor;
+            given += 1;
         }
-        member.lagging = Some(Lagging { cursor, verified: true });
+        if page.complete && given >= page.entries.len() {
+            lagging.base = lagging.cursor.position;
+        }
+        page.entries.first().is_none_or(|first| first.at <= *head)
     }
 
     /// What a member has cannot be continued: it is told so and is out of the room.
-    pub(in crate::hub) fn reset(&self, id: MemberId, from: &Cursor) {
+    pub(in crate::hub) fn reset(self: &Arc<Self>, id: MemberId, from: &Cursor) {
         let mut state = self.lock();
         let stands = |member: &Member| member.lagging.as_ref().is_some_and(|l| l.cursor == *from);
         if state.members.get(&id).is_some_and(stands)
@@ -110,6 +144,7 @@ impl Room {
             member.ended.store(true, Ordering::Release);
             let text = "what you have cannot be continued; join anew without since";
             member.queue.push(codec::notice(&self.id, RoomNotice::Reset, text));
+            self.part(&mut state, id, &member.user, Parting::Dropped);
             self.parts.metrics.resets_total.inc();
         }
     }

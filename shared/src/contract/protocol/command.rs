@@ -112,6 +112,31 @@ pub enum Command {
     Heartbeat(Heartbeat),
 }
 
+impl Command {
+    /// The room it is about, where there is one.
+    #[must_use]
+    pub fn room_id(&self) -> Option<&RoomId> {
+        match self {
+            Command::RoomJoin(data) => Some(&data.room_id),
+            Command::RoomLeave(data) => Some(&data.room_id),
+            Command::MessageSend(data) => Some(&data.room_id),
+            Command::MessageEdit(data) => Some(&data.room_id),
+            Command::MessageDelete(data) => Some(&data.room_id),
+            Command::StreamStart(data) => Some(&data.room_id),
+            Command::StreamAppend(data) => Some(&data.room_id),
+            Command::StreamEnd(data) => Some(&data.room_id),
+            Command::HistoryGet(data) => Some(&data.room_id),
+            Command::TypingStart(data) | Command::TypingStop(data) => Some(&data.room_id),
+            Command::ReceiptUpdate(data) => Some(&data.room_id),
+            Command::PresenceUpdate(data) => Some(&data.room_id),
+            Command::Auth(_)
+            | Command::CreditsGet(_)
+            | Command::CreditsTrack(_)
+            | Command::Heartbeat(_) => None,
+        }
+    }
+}
+
 /// Data of `auth`.
 #[derive(Clone, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

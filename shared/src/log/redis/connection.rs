@@ -148,7 +148,10 @@ impl RedisConnection {
     }
 
     /// Calls a script by its digest; loads it where this Redis does not know it.
-    pub(crate) async fn script<T: FromRedisValue>(
+    ///
+    /// # Errors
+    /// When Redis does not answer, or the script fails.
+    pub async fn script<T: FromRedisValue>(
         &self,
         call: &ScriptInvocation<'_>,
     ) -> Result<T, RedisError> {

@@ -10,6 +10,7 @@ use super::failure::Trouble;
 use super::fold::Fold;
 use super::known::{Known, Wanted};
 use super::link::{End, Link, Parameter, Statement, pipeline};
+use super::made::{Made, WantedChanges};
 use super::shards::{LOCK, NEWEST_EPOCH, lease_ms, shard_number};
 use super::stored::scalar;
 use super::value::{Moment, Place, count, log_id, number};
@@ -67,14 +68,14 @@ async fn try_commit(
     thorough: bool,
 ) -> Result<(Option<Committed>, End), StoreError> {
     let shard = shard_number(batch.shard);
-    let wanted = wanted(&batch.rows, thorough);
-    let read = [
+    let wanted = Asked::of(&batch.rows, thorough);
+    let mut read = vec![
         Statement { sql: LOCK, parameters: vec![(&shard, Type::INT2)] },
         // Not in one statement with the lock: it would see what was minted before it waited, and
         // minting changes no row that waiting for would make it look at again.
         Statement { sql: NEWEST_EPOCH, parameters: vec![(&shard, Type::INT2)] },
-        wanted.statement(),
     ];
+    read.extend(wanted.statements());
     let answers = pipeline(transaction.client(), &read).await?;
     let row = answers[0].first().ok_or(Trouble::Unmigrated)?;
     let stands = Cursor {
@@ -85,7 +86,7 @@ async fn try_commit(
         return Err(StoreError::Fenced { shard: batch.shard });
     }
 
-    let fold = Fold::new(Known::read(&answers[2])?, &batch.rows)?;
+    let fold = Fold::new(Asked::read(&answers[2..])?, &batch.rows)?;
     let letters = Letters::of(batch)?;
     let heads = Heads::of(&batch.heads);
     let cursor = NewCursor::of(batch)?;
@@ -93,8 +94,9 @@ async fn try_commit(
     others.extend((!batch.dead.is_empty()).then(|| letters.statement()));
     others.extend((!batch.heads.is_empty()).then(|| heads.statement()));
     others.push(Statement { sql: MOVE_CURSOR, parameters: cursor.parameters() });
-    let whole = write(transaction.client(), &fold, others).await?;
-    Ok(if whole { (Some(fold.done), End::Commit) } else { (None, End::RollBack) })
+    let done = write(transaction.client(), fold, others).await?;
+    let end = if done.is_some() { End::Commit } else { End::RollBack };
+    Ok((done, end))
 }
 
 /// `false` when another writer came in between.
@@ -103,34 +105,57 @@ async fn try_rows(
     rows: &[Row],
     thorough: bool,
 ) -> Result<(bool, End), StoreError> {
-    let answers = pipeline(transaction.client(), &[wanted(rows, thorough).statement()]).await?;
-    let fold = Fold::new(Known::read(&answers[0])?, rows)?;
+    let wanted = Asked::of(rows, thorough);
+    let answers = pipeline(transaction.client(), &wanted.statements()).await?;
+    let fold = Fold::new(Asked::read(&answers)?, rows)?;
     // What a commit would only find at its end is to be found here.
     let check = Statement { sql: "SET CONSTRAINTS ALL IMMEDIATE", parameters: Vec::new() };
-    let whole = write(transaction.client(), &fold, vec![check]).await?;
-    Ok((whole, End::RollBack))
+    let done = write(transaction.client(), fold, vec![check]).await?;
+    Ok((done.is_some(), End::RollBack))
 }
 
-/// What must be known of what stands. That a derived id is taken is the rarest of cases: only a
-/// second try, after rows did not go in, looks for it.
-pub(super) fn wanted(rows: &[Row], thorough: bool) -> Wanted<'_> {
-    let mut wanted = Wanted::default();
-    for row in rows {
-        let (room, user, id, may_insert) = match row {
-            Row::Message(message) => (&message.room_id, &message.user_id, &message.id, true),
-            Row::Change(change) => {
-                let may_insert = matches!(change.change, Change::Delete);
-                (&change.room, &change.user, &change.id, may_insert)
+/// What must be known of what stands.
+#[derive(Debug, Default)]
+pub(super) struct Asked<'a> {
+    rows: Wanted<'a>,
+    changes: WantedChanges<'a>,
+}
+
+impl<'a> Asked<'a> {
+    /// That a derived id is taken is the rarest of cases: only a second try, after rows did not go
+    /// in, looks for it.
+    pub(super) fn of(rows: &'a [Row], thorough: bool) -> Asked<'a> {
+        let mut asked = Asked::default();
+        for row in rows {
+            let (room, user, id, may_insert) = match row {
+                Row::Message(message) => (&message.room_id, &message.user_id, &message.id, true),
+                Row::Change(change) => {
+                    asked.changes.change(change);
+                    let may_insert = matches!(change.change, Change::Delete);
+                    (&change.room, &change.user, &change.id, may_insert)
+                }
+                Row::Receipt { .. } | Row::Credit(_) => continue,
+            };
+            asked.rows.name(room, id);
+            if thorough && may_insert {
+                let identity = Identity { room: room.clone(), user: user.clone(), id: id.clone() };
+                asked.rows.row_id(&derived_id(&identity));
             }
-            Row::Receipt { .. } | Row::Credit(_) => continue,
-        };
-        wanted.name(room, id);
-        if thorough && may_insert {
-            let identity = Identity { room: room.clone(), user: user.clone(), id: id.clone() };
-            wanted.row_id(&derived_id(&identity));
         }
+        asked
     }
-    wanted
+
+    /// The questions; their answers are for [`Asked::read`].
+    pub(super) fn statements(&self) -> Vec<Statement<'_>> {
+        let mut statements = vec![self.rows.statement()];
+        statements.extend(self.changes.statement());
+        statements
+    }
+
+    pub(super) fn read(answers: &[Vec<tokio_postgres::Row>]) -> Result<(Known, Made), StoreError> {
+        let made = answers.get(1).map_or(&[][..], Vec::as_slice);
+        Ok((Known::read(&answers[0])?, Made::read(made)?))
+    }
 }
 
 /// The columns of [`RAISE_HEADS`]: each room once, in one order everywhere.

@@ -11,7 +11,9 @@ use super::shards::shard_number;
 use super::stored::optional;
 use super::value::{Moment, Place, count, log_id, number, position};
 use super::{NumberedLetter, PostgresStore};
-use crate::contract::id::{MessageId, RoomId, UserId};
+use crate::contract::id::{MessageId, RoomId, Shard, UserId};
+use crate::contract::position::Position;
+use crate::log::LogId;
 use crate::store::{Batch, DeadLetter, StoreError};
 
 const BURY: &str = "
@@ -31,6 +33,11 @@ const NUMBERED: &str = "
     SELECT log_epoch, log_n, epoch, seq, room_id, user_id, message_id, raw, code, error, id,
         first_seen_at
     FROM dead_letters WHERE id BETWEEN $1 AND $2 ORDER BY id LIMIT $3";
+
+const PLACES: &str = "
+    SELECT log_epoch, log_n, code FROM dead_letters
+    WHERE shard = $1 AND (log_epoch, log_n) > ($2, $3) AND (log_epoch, log_n) <= ($4, $5)
+    ORDER BY log_epoch, log_n";
 
 /// The columns of [`BURY`].
 #[derive(Default)]
@@ -103,6 +110,28 @@ fn without_nul(text: &str) -> Cow<'_, str> {
 pub(super) async fn list(link: &Link) -> Result<Vec<DeadLetter>, StoreError> {
     let answers = link.read(&[Statement { sql: LIST, parameters: Vec::new() }]).await?;
     answers[0].iter().map(letter).collect()
+}
+
+/// See [`Store::dead_places`](crate::store::Store::dead_places).
+pub(super) async fn places(
+    link: &Link,
+    shard: Shard,
+    range: RangeInclusive<LogId>,
+) -> Result<Vec<(LogId, String)>, StoreError> {
+    let cut = |id: &LogId| Place::near(Position::from(*id));
+    let (shard, after, upto) = (shard_number(shard), cut(range.start()), cut(range.end()));
+    let parameters: Vec<Parameter<'_>> = vec![
+        (&shard, Type::INT2),
+        (&after.epoch, Type::INT8),
+        (&after.seq, Type::INT8),
+        (&upto.epoch, Type::INT8),
+        (&upto.seq, Type::INT8),
+    ];
+    let answers = link.read(&[Statement { sql: PLACES, parameters }]).await?;
+    let places = answers[0]
+        .iter()
+        .map(|row| Ok((log_id(row.try_get(0)?, row.try_get(1)?), row.try_get(2)?)));
+    places.collect()
 }
 
 impl PostgresStore {

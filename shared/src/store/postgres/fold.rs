@@ -9,12 +9,16 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use super::known::{Known, Standing};
+use super::made::Made;
 use crate::contract::id::MessageId;
 use crate::contract::message::{Message, MessageType, Metadata};
 use crate::contract::position::Position;
+use crate::contract::signal::ReadMark;
 use crate::contract::timestamp::Timestamp;
 use crate::store::renamed::named;
-use crate::store::{Change, Committed, Identity, MessageChange, Row, StoreError, derived_id};
+use crate::store::{
+    Change, Committed, CreditRow, Identity, MessageChange, Row, StoreError, derived_id, marks,
+};
 
 /// A row that does not stand yet, as it will in the end.
 #[derive(Debug)]
@@ -32,6 +36,7 @@ pub(super) struct NewRow<'a> {
     pub(super) change_id: Option<&'a MessageId>,
     pub(super) edited_at: Option<Timestamp>,
     pub(super) deleted_at: Option<Timestamp>,
+    pub(super) credits: Option<u64>,
 }
 
 /// What becomes of a row that stands: all its changes in one.
@@ -53,8 +58,16 @@ pub(super) struct Update<'a> {
 #[derive(Debug, Default)]
 pub(super) struct Fold<'a> {
     known: Known,
+    made: Made,
     pub(super) inserts: BTreeMap<String, NewRow<'a>>,
     pub(super) updates: BTreeMap<String, Update<'a>>,
+    /// The changes that were processed, by room, changer and their own ids.
+    pub(super) changes: BTreeMap<(&'a str, &'a str, &'a str), &'a MessageChange>,
+    /// The furthest receipt of each room and reader.
+    pub(super) marks: BTreeMap<(&'a str, &'a str), &'a ReadMark>,
+    /// In the order of the batch.
+    pub(super) movements: Vec<&'a CreditRow>,
+    /// What is known before anything is written.
     pub(super) done: Committed,
 }
 
@@ -74,8 +87,12 @@ impl<'a> Fold<'a> {
     ///
     /// # Errors
     /// Of the data, for a row that no database could keep.
-    pub(super) fn new(known: Known, rows: &'a [Row]) -> Result<Fold<'a>, StoreError> {
-        let mut fold = Fold { known, ..Fold::default() };
+    pub(super) fn new(
+        (known, made): (Known, Made),
+        rows: &'a [Row],
+    ) -> Result<Fold<'a>, StoreError> {
+        let marks = marks::furthest(rows);
+        let mut fold = Fold { known, made, marks, ..Fold::default() };
         for row in rows {
             match row {
                 Row::Message(message) => match fold.message(message)? {
@@ -83,8 +100,9 @@ impl<'a> Fold<'a> {
                     Placed::Renamed => fold.done.renamed += 1,
                     Placed::Stands => fold.done.duplicates += 1,
                 },
-                Row::Change(change) => fold.done.changed += u64::from(fold.change(change)?),
-                Row::Receipt { .. } | Row::Credit(_) => {}
+                Row::Change(change) => fold.change_once(change)?,
+                Row::Receipt { .. } => {}
+                Row::Credit(credit) => fold.movements.push(credit),
             }
         }
         Ok(fold)
@@ -114,6 +132,7 @@ impl<'a> Fold<'a> {
             change_id: None,
             edited_at: None,
             deleted_at: None,
+            credits: message.credits,
         })
     }
 
@@ -146,6 +165,23 @@ impl<'a> Fold<'a> {
         self.known.add(&row.identity, standing);
         self.inserts.insert(row_id.as_str().to_owned(), row);
         Ok(placed)
+    }
+
+    /// Makes the change unless it was made before, however long ago.
+    fn change_once(&mut self, change: &'a MessageChange) -> Result<(), StoreError> {
+        let key = (change.room.as_str(), change.user.as_str(), change.change_id.as_str());
+        if self.made.contains(change) || self.changes.contains_key(&key) {
+            return Ok(());
+        }
+        let is_edit = matches!(change.change, Change::Edit { .. });
+        if is_edit && self.known.changed_row(&change.room, &change.user, &change.id).is_none() {
+            // Not remembered: its message may come, and then the edit may come again.
+            self.done.orphaned += 1;
+            return Ok(());
+        }
+        self.done.changed += u64::from(self.change(change)?);
+        self.changes.insert(key, change);
+        Ok(())
     }
 
     /// Makes the change, if it is newer than what stands; says whether it did.
@@ -195,6 +231,7 @@ impl<'a> Fold<'a> {
             change_id: Some(&change.change_id),
             edited_at: None,
             deleted_at: Some(change.at),
+            credits: None,
         })?;
         Ok(placed != Placed::Stands)
     }

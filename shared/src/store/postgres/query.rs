@@ -10,7 +10,7 @@ use super::known::{Known, Wanted};
 use super::link::{Link, Parameter, Statement};
 use super::stored::{message, scalar, select_messages};
 use super::value::{Place, count};
-use crate::contract::id::{MessageId, RoomId};
+use crate::contract::id::{MessageId, RoomId, UserId};
 use crate::contract::message::Message;
 use crate::contract::position::Position;
 use crate::store::{Identity, StoreError};
@@ -42,6 +42,27 @@ const COUNT_CHANGES: &str = "
 
 const CHANGED_AT: &str =
     select_messages!("changed_epoch IS NOT NULL AND (changed_epoch, changed_seq) = ($2, $3)");
+
+// The row that has the id itself is first.
+const NAMED: &str = select_messages!(
+    "epoch IS NOT NULL AND (id = $2 OR (metadata ? 'roomcast.id' \
+         AND left(metadata ->> 'roomcast.id', 128) = $2)) ORDER BY id = $2 DESC, epoch, seq"
+);
+
+/// See [`Store::message`](crate::store::Store::message).
+pub(super) async fn named(
+    link: &Link,
+    room: &RoomId,
+    user: &UserId,
+    id: &MessageId,
+) -> Result<Option<Message>, StoreError> {
+    let name = id.as_str();
+    let found = messages(link, room, NAMED, &[(&name as _, Type::TEXT)]).await?;
+    // Neither a row that only looks renamed, nor one whose own name is another, is meant.
+    let mut found: Vec<Message> = found.into_iter().filter(|message| message.id == *id).collect();
+    let own = found.iter().position(|message| message.user_id == *user);
+    Ok(if found.is_empty() { None } else { Some(found.swap_remove(own.unwrap_or(0))) })
+}
 
 /// See [`Store::find`](crate::store::Store::find).
 pub(super) async fn find(

@@ -3,10 +3,9 @@
 use deadpool_postgres::Transaction;
 use tokio_postgres::types::Type;
 
-use super::commit::wanted;
+use super::commit::Asked;
 use super::failure::Trouble;
 use super::fold::Fold;
-use super::known::Known;
 use super::link::{End, Link, Statement, pipeline};
 use super::shards::{LOCK, shard_number};
 use super::write::write;
@@ -62,23 +61,30 @@ async fn try_once(
         Row::Credit(credit) => &credit.room,
     };
     let (shard, rows) = (shard_number(room.shard()), std::slice::from_ref(row));
-    let wanted = wanted(rows, thorough);
-    let read = [
+    let wanted = Asked::of(rows, thorough);
+    let mut read = vec![
         Statement { sql: LOCK_LETTER, parameters: vec![(&number, Type::INT8)] },
         // Whatever is done in a shard waits for its row.
         Statement { sql: LOCK, parameters: vec![(&shard, Type::INT2)] },
-        wanted.statement(),
     ];
+    read.extend(wanted.statements());
     let answers = pipeline(client, &read).await?;
     if answers[0].is_empty() {
         return Ok((Some(Redriven::Gone), End::RollBack));
     }
-    let fold = Fold::new(Known::read(&answers[2])?, rows)?;
-    let stored = !fold.inserts.is_empty() || !fold.updates.is_empty();
-    let remove = Statement { sql: REMOVE, parameters: vec![(&number, Type::INT8)] };
-    if !write(client, &fold, vec![remove]).await? {
-        return Ok((None, End::RollBack));
+    let fold = Fold::new(Asked::read(&answers[2..])?, rows)?;
+    if fold.done.orphaned > 0 {
+        return Ok((Some(Redriven::Orphaned), End::RollBack));
     }
-    let done = if stored { Redriven::Stored } else { Redriven::Stood };
-    Ok((Some(done), End::Commit))
+    let remove = Statement { sql: REMOVE, parameters: vec![(&number, Type::INT8)] };
+    let Some(done) = write(client, fold, vec![remove]).await? else {
+        return Ok((None, End::RollBack));
+    };
+    let stored = done.inserted + done.renamed + done.changed + done.read + done.credited;
+    let redriven = match (stored, done.quarantined) {
+        (0, 0) => Redriven::Stood,
+        (0, _) => Redriven::Quarantined,
+        (_, _) => Redriven::Stored,
+    };
+    Ok((Some(redriven), End::Commit))
 }

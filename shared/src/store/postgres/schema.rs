@@ -13,13 +13,16 @@ use crate::store::StoreError;
 
 /// Every step from a database without our tables to the present schema; `roomcast_meta` counts
 /// those done.
-const MIGRATIONS: [&str; 1] = [include_str!("../migrations/postgres/0001_tables.sql")];
+const MIGRATIONS: [&str; 2] = [
+    include_str!("../migrations/postgres/0001_tables.sql"),
+    include_str!("../migrations/postgres/0002_beside_messages.sql"),
+];
 
 /// Taken by whoever migrates, until its transaction ends; a number of our own, chosen once.
 const LOCK: i64 = 0x526f_6f6d_6361_7374;
 
 /// An index on a large old table takes its time.
-const PATIENCE: Patience =
+pub(super) const PATIENCE: Patience =
     Patience { call: Duration::from_secs(15 * 60), statement: Duration::from_secs(10 * 60) };
 
 /// Waiting to change a table keeps everybody else from it, so it waits but a moment.

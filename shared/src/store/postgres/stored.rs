@@ -4,7 +4,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::FromSql;
 
 use super::failure::Trouble;
-use super::value::{Moment, position};
+use super::value::{Moment, count, position};
 use crate::contract::id::{IdError, MessageId, RoomId, UserId};
 use crate::contract::message::{Message, MessageType, Metadata};
 use crate::store::StoreError;
@@ -19,7 +19,7 @@ macro_rules! select_messages {
                  coalesce(metadata::text, ''), created_at, edited_at, deleted_at, epoch, seq, \
                  changed_epoch, changed_seq, change_id, \
                  CASE WHEN metadata ? 'roomcast.id' \
-                      THEN left(metadata ->> 'roomcast.id', 128) END \
+                      THEN left(metadata ->> 'roomcast.id', 128) END, credits \
              FROM team_chat_messages WHERE team_chat_id = $1 AND ",
             $where
         )
@@ -55,7 +55,7 @@ pub(super) fn message(room: &RoomId, row: &Row) -> Result<Message, StoreError> {
         created_at: moment(5)?.unwrap_or_default(),
         edited_at: moment(6)?,
         deleted_at: moment(7)?,
-        credits: None,
+        credits: row.try_get::<_, Option<i64>>(14)?.map(count),
         changed_position: change_id.is_some().then_some(changed_position),
         change_id,
         position: Some(position(row.try_get(8)?, row.try_get(9)?)),
@@ -73,7 +73,10 @@ pub(super) fn optional<T>(
 }
 
 /// An id; only what passes as one is ever given a place.
-fn parsed<T>(text: &str, parse: fn(&str) -> Result<T, IdError>) -> Result<T, StoreError> {
+pub(super) fn parsed<T>(
+    text: &str,
+    parse: fn(&str) -> Result<T, IdError>,
+) -> Result<T, StoreError> {
     parse(text).map_err(|error| StoreError::Unavailable(Box::new(error)))
 }
 

@@ -3,27 +3,29 @@
 use tokio_postgres::Client;
 use tokio_postgres::types::Type;
 
+use super::beside::{Changes, Marks, Movements, credited};
 use super::fold::{Fold, NewRow, Update};
 use super::link::{Parameter, Statement, pipeline};
 use super::stored::scalar;
-use super::value::{Moment, Place, count};
+use super::value::{Moment, Place, count, number};
 use crate::contract::id::MessageId;
 use crate::contract::timestamp::Timestamp;
-use crate::store::StoreError;
+use crate::store::{Committed, StoreError};
 
 const INSERT: &str = "
     WITH written AS (
         INSERT INTO team_chat_messages (id, team_chat_id, user_id, content, message_type, metadata,
             created_at, updated_at, accessed_at, send_time, epoch, seq, changed_epoch, changed_seq,
-            change_id, edited_at, deleted_at)
+            change_id, edited_at, deleted_at, credits)
         SELECT id, room, author, content, kind, metadata::jsonb, created_at, updated_at,
             created_at, send_time, epoch, seq, changed_epoch, changed_seq, change_id, edited_at,
-            deleted_at
+            deleted_at, credits
         FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[],
             $7::timestamptz[], $8::timestamptz[], $9::timestamptz[], $10::bigint[], $11::bigint[],
-            $12::bigint[], $13::bigint[], $14::text[], $15::timestamptz[], $16::timestamptz[])
+            $12::bigint[], $13::bigint[], $14::text[], $15::timestamptz[], $16::timestamptz[],
+            $17::bigint[])
             AS new(id, room, author, content, kind, metadata, created_at, updated_at, send_time,
-                epoch, seq, changed_epoch, changed_seq, change_id, edited_at, deleted_at)
+                epoch, seq, changed_epoch, changed_seq, change_id, edited_at, deleted_at, credits)
         ON CONFLICT (id) DO NOTHING
         RETURNING 1
     )
@@ -43,37 +45,73 @@ const UPDATE: &str = "
                 changed_seq, change_id)
         WHERE m.id = new.id AND (coalesce(m.changed_epoch, 0), coalesce(m.changed_seq, 0))
             < (new.changed_epoch, new.changed_seq)
+            -- Erased since it was looked at: nothing brings it back.
+            AND (m.deleted_at IS NULL OR new.deleted_at IS NOT NULL)
         RETURNING 1
     )
     SELECT count(*) FROM written";
 
-/// Writes what was decided, and `others` behind it; `false` when something came in between, and
+/// What a statement's answer says.
+#[derive(Clone, Copy)]
+enum Part {
+    /// How many rows were written of so many.
+    Of(usize),
+    Read,
+    Credited,
+    Quarantined,
+    Nothing,
+}
+
+/// Writes what was decided, and `others` behind it; `None` when something came in between, and
 /// the transaction must be undone.
+///
+/// Messages, changes, receipts, the ledger, balances: in that order everywhere, each by its keys.
 pub(super) async fn write(
     client: &Client,
-    fold: &Fold<'_>,
+    fold: Fold<'_>,
     others: Vec<Statement<'_>>,
-) -> Result<bool, StoreError> {
-    let inserts = Inserts::of(fold)?;
-    let updates = Updates::of(fold)?;
-    let mut statements = Vec::with_capacity(2 + others.len());
-    let mut expected = Vec::with_capacity(2);
+) -> Result<Option<Committed>, StoreError> {
+    let (inserts, updates) = (Inserts::of(&fold)?, Updates::of(&fold)?);
+    let (changes, marks) = (Changes::of(&fold)?, Marks::of(&fold)?);
+    let movements = Movements::of(&fold)?;
+    let mut statements = Vec::with_capacity(6 + others.len());
+    let mut parts = Vec::with_capacity(6 + others.len());
+    let mut add = |part, statement| {
+        parts.push(part);
+        statements.push(statement);
+    };
     if !fold.inserts.is_empty() {
-        statements.push(Statement { sql: INSERT, parameters: inserts.parameters() });
-        expected.push(fold.inserts.len());
+        let statement = Statement { sql: INSERT, parameters: inserts.parameters() };
+        add(Part::Of(fold.inserts.len()), statement);
     }
     if !fold.updates.is_empty() {
-        statements.push(Statement { sql: UPDATE, parameters: updates.parameters() });
-        expected.push(fold.updates.len());
+        let statement = Statement { sql: UPDATE, parameters: updates.parameters() };
+        add(Part::Of(fold.updates.len()), statement);
     }
-    statements.extend(others);
+    if !fold.changes.is_empty() {
+        add(Part::Nothing, changes.statement());
+    }
+    if !fold.marks.is_empty() {
+        add(Part::Read, marks.statement());
+    }
+    if !fold.movements.is_empty() {
+        add(Part::Credited, movements.into_ledger());
+        add(Part::Quarantined, movements.into_quarantine());
+    }
+    others.into_iter().for_each(|other| add(Part::Nothing, other));
+
     let answers = pipeline(client, &statements).await?;
-    for (answer, expected) in answers.iter().zip(expected) {
-        if count(scalar(answer)?) != expected as u64 {
-            return Ok(false);
+    let mut done = fold.done.clone();
+    for (answer, part) in answers.iter().zip(parts) {
+        match part {
+            Part::Of(expected) if count(scalar(answer)?) != expected as u64 => return Ok(None),
+            Part::Of(_) | Part::Nothing => {}
+            Part::Read => done.read = count(scalar(answer)?),
+            Part::Credited => (done.credited, done.balances) = credited(answer)?,
+            Part::Quarantined => done.quarantined = count(scalar(answer)?),
         }
     }
-    Ok(true)
+    Ok(Some(done))
 }
 
 type Moments = Vec<Option<Moment>>;
@@ -101,6 +139,7 @@ struct Inserts<'a> {
     change_ids: Vec<Option<&'a str>>,
     edited_at: Moments,
     deleted_at: Moments,
+    credits: Vec<Option<i64>>,
 }
 
 impl<'a> Inserts<'a> {
@@ -130,6 +169,7 @@ impl<'a> Inserts<'a> {
         self.change_ids.push(row.change_id.map(MessageId::as_str));
         self.edited_at.push(optional(row.edited_at)?);
         self.deleted_at.push(optional(row.deleted_at)?);
+        self.credits.push(row.credits.map(number).transpose()?);
         Ok(())
     }
 
@@ -151,6 +191,7 @@ impl<'a> Inserts<'a> {
             (&self.change_ids, Type::TEXT_ARRAY),
             (&self.edited_at, Type::TIMESTAMPTZ_ARRAY),
             (&self.deleted_at, Type::TIMESTAMPTZ_ARRAY),
+            (&self.credits, Type::INT8_ARRAY),
         ]
     }
 }

@@ -1,24 +1,81 @@
 //! Edits and deletes.
 
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension, params};
 
 use super::place::{NewRow, Placed, Standing, place, standing};
+use crate::contract::id::{MessageId, RoomId, UserId};
 use crate::contract::message::{MessageType, Metadata};
+use crate::contract::position::Position;
 use crate::contract::timestamp::Timestamp;
 use crate::store::renamed::named;
 use crate::store::{Change, Identity, MessageChange, StoreError};
 
-/// Makes the change, if it is newer than what stands; says whether it did.
-pub(super) fn store(connection: &Connection, change: &MessageChange) -> Result<bool, StoreError> {
-    let found = changed_row(connection, change)?;
-    match (&change.change, found) {
-        (Change::Edit { content, metadata }, Some(row)) => {
-            edit(connection, change, &row, (content, metadata.as_ref()))
-        }
-        (Change::Edit { .. }, None) => Ok(false),
-        (Change::Delete, Some(row)) => delete(connection, change, &row),
-        (Change::Delete, None) => leave_tombstone(connection, change),
+/// What came of a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Changed {
+    /// It was newer than what stood.
+    Done,
+    /// It was made before, or what stands is newer.
+    Stands,
+    /// The message that it edits does not stand.
+    Orphaned,
+}
+
+/// Makes the change, if it is newer than what stands and was not made before, however long ago.
+pub(super) fn store(
+    connection: &Connection,
+    change: &MessageChange,
+) -> Result<Changed, StoreError> {
+    if find(connection, &change.room, &change.user, &change.change_id)?.is_some() {
+        return Ok(Changed::Stands);
     }
+    let done = match (&change.change, changed_row(connection, change)?) {
+        (Change::Edit { content, metadata }, Some(row)) => {
+            edit(connection, change, &row, (content, metadata.as_ref()))?
+        }
+        // Not remembered: its message may come, and then the edit may come again.
+        (Change::Edit { .. }, None) => return Ok(Changed::Orphaned),
+        (Change::Delete, Some(row)) => delete(connection, change, &row)?,
+        (Change::Delete, None) => leave_tombstone(connection, change)?,
+    };
+    remember(connection, change)?;
+    Ok(if done { Changed::Done } else { Changed::Stands })
+}
+
+/// Where a change stands that was made.
+pub(super) fn find(
+    connection: &Connection,
+    room: &RoomId,
+    user: &UserId,
+    change_id: &MessageId,
+) -> Result<Option<Position>, StoreError> {
+    let found = connection
+        .prepare_cached(
+            "SELECT epoch, seq FROM message_changes
+             WHERE team_chat_id = ?1 AND user_id = ?2 AND change_id = ?3",
+        )?
+        .query_row(params![room.as_str(), user.as_str(), change_id.as_str()], |row| {
+            Ok(Position::new(row.get(0)?, row.get(1)?))
+        })
+        .optional()?;
+    Ok(found)
+}
+
+fn remember(connection: &Connection, change: &MessageChange) -> Result<(), StoreError> {
+    connection
+        .prepare_cached(
+            "INSERT INTO message_changes (team_chat_id, user_id, change_id, epoch, seq, made_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        )?
+        .execute(params![
+            change.room.as_str(),
+            change.user.as_str(),
+            change.change_id.as_str(),
+            change.position.epoch,
+            change.position.seq,
+            change.at.0,
+        ])?;
+    Ok(())
 }
 
 /// The row that the change is about. Several in a room can have one id, when each of their senders
@@ -98,6 +155,7 @@ fn leave_tombstone(connection: &Connection, change: &MessageChange) -> Result<bo
         at: Timestamp(change.at.0),
         position: change.position,
         deleted_by: Some(&change.change_id),
+        credits: None,
     };
     Ok(place(connection, &row)? != Placed::Stands)
 }

@@ -1,14 +1,18 @@
 //! What a batch does, row by row.
 
+use std::collections::BTreeMap;
+
 use rusqlite::{Connection, params};
 
+use super::change::{self, Changed};
+use super::ledger::Added;
 use super::place::{NewRow, Placed, place};
-use super::{change, shards};
+use super::{ledger, receipts, shards};
 use crate::contract::id::RoomId;
 use crate::contract::message::Message;
 use crate::contract::position::Position;
 use crate::contract::timestamp::Timestamp;
-use crate::store::{Batch, Committed, Cursor, DeadLetter, Identity, Row, StoreError};
+use crate::store::{Batch, Committed, Cursor, DeadLetter, Identity, Row, StoreError, marks};
 
 /// See [`Store::commit`](crate::store::Store::commit).
 pub(super) fn commit(
@@ -20,10 +24,7 @@ pub(super) fn commit(
     if shards::cursor(connection, batch.shard)? != read_from {
         return Err(StoreError::Fenced { shard: batch.shard });
     }
-    let mut done = Committed::default();
-    for row in &batch.rows {
-        store(connection, row, &mut done)?;
-    }
+    let done = store_all(connection, &batch.rows, now_ms)?;
     for dead in &batch.dead {
         bury(connection, batch, dead, now_ms)?;
     }
@@ -36,10 +37,9 @@ pub(super) fn commit(
 }
 
 /// See [`Store::probe`](crate::store::Store::probe).
-pub(super) fn probe(connection: &Connection, rows: &[Row]) -> Result<(), StoreError> {
+pub(super) fn probe(connection: &Connection, rows: &[Row], now_ms: i64) -> Result<(), StoreError> {
     connection.execute_batch("SAVEPOINT probe")?;
-    let mut done = Committed::default();
-    let tried = rows.iter().try_for_each(|row| store(connection, row, &mut done));
+    let tried = store_all(connection, rows, now_ms).map(drop);
     // An error may have taken the transaction with it, and the savepoint too.
     if !connection.is_autocommit() {
         connection.execute_batch("ROLLBACK TO probe; RELEASE probe")?;
@@ -56,17 +56,40 @@ fn accepted_at(row: &Row) -> Timestamp {
     }
 }
 
-fn store(connection: &Connection, row: &Row, done: &mut Committed) -> Result<(), StoreError> {
-    match row {
-        Row::Message(message) => match store_message(connection, message)? {
-            Placed::Own => done.inserted += 1,
-            Placed::Renamed => done.renamed += 1,
-            Placed::Stands => done.duplicates += 1,
-        },
-        Row::Change(change) => done.changed += u64::from(change::store(connection, change)?),
-        Row::Receipt { .. } | Row::Credit(_) => {}
+fn store_all(connection: &Connection, rows: &[Row], now_ms: i64) -> Result<Committed, StoreError> {
+    let mut done = Committed::default();
+    let mut moved = BTreeMap::new();
+    for row in rows {
+        match row {
+            Row::Message(message) => match store_message(connection, message)? {
+                Placed::Own => done.inserted += 1,
+                Placed::Renamed => done.renamed += 1,
+                Placed::Stands => done.duplicates += 1,
+            },
+            Row::Change(change) => match change::store(connection, change)? {
+                Changed::Done => done.changed += 1,
+                Changed::Stands => {}
+                Changed::Orphaned => done.orphaned += 1,
+            },
+            Row::Receipt { .. } => {}
+            Row::Credit(credit) => match ledger::add(connection, credit, now_ms)? {
+                Added::Credited => {
+                    done.credited += 1;
+                    let sum = moved.entry(&credit.user).or_insert(0_i64);
+                    *sum = sum.checked_add(credit.entry.amount).ok_or_else(ledger::overflow)?;
+                }
+                Added::Stands => {}
+                Added::Quarantined => done.quarantined += 1,
+            },
+        }
     }
-    Ok(())
+    for ((room, _), mark) in marks::furthest(rows) {
+        done.read += u64::from(receipts::raise(connection, room, mark)?);
+    }
+    for (user, sum) in moved {
+        done.balances.push((user.clone(), ledger::balance_by(connection, user, sum, now_ms)?));
+    }
+    Ok(done)
 }
 
 fn store_message(connection: &Connection, message: &Message) -> Result<Placed, StoreError> {
@@ -89,6 +112,7 @@ fn store_message(connection: &Connection, message: &Message) -> Result<Placed, S
         at: message.created_at,
         position,
         deleted_by: None,
+        credits: message.credits,
     };
     place(connection, &row)
 }

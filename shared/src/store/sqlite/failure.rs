@@ -5,6 +5,9 @@ use rusqlite::ffi;
 
 use crate::store::StoreError;
 
+/// The name for a number that the database's integers do not reach.
+pub(super) const MISMATCH: &str = "SQLITE_MISMATCH";
+
 impl From<Error> for StoreError {
     fn from(error: Error) -> StoreError {
         match data_code(&error) {
@@ -34,7 +37,7 @@ fn data_code(error: &Error) -> Option<&'static str> {
         _ => match extended & 0xff {
             ffi::SQLITE_CONSTRAINT => "SQLITE_CONSTRAINT",
             ffi::SQLITE_TOOBIG => "SQLITE_TOOBIG",
-            ffi::SQLITE_MISMATCH => "SQLITE_MISMATCH",
+            ffi::SQLITE_MISMATCH => MISMATCH,
             _ => return None,
         },
     };

@@ -19,6 +19,7 @@ pub(super) struct NewRow<'a> {
     pub(super) position: Position,
     /// In a tombstone of a message that never came, the delete's id.
     pub(super) deleted_by: Option<&'a MessageId>,
+    pub(super) credits: Option<u64>,
 }
 
 /// Where a row came to stand.
@@ -62,9 +63,9 @@ fn insert(
         .prepare_cached(
             "INSERT INTO team_chat_messages (id, team_chat_id, user_id, content, message_type,
                  metadata, created_at, updated_at, accessed_at, epoch, seq, changed_epoch,
-                 changed_seq, change_id, send_time, deleted_at)
+                 changed_seq, change_id, send_time, deleted_at, credits)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?7, ?7, ?8, ?9, ?8, ?9, ?10,
-                     iif(?10 IS NULL, ?7, NULL), iif(?10 IS NULL, NULL, ?7))
+                     iif(?10 IS NULL, ?7, NULL), iif(?10 IS NULL, NULL, ?7), ?11)
              ON CONFLICT (id) DO NOTHING",
         )?
         .execute(params![
@@ -78,6 +79,7 @@ fn insert(
             row.position.epoch,
             row.position.seq,
             row.deleted_by.map(MessageId::as_str),
+            row.credits,
         ])?;
     Ok(inserted > 0)
 }

@@ -1,12 +1,12 @@
 //! Reading back: by position, by changed position, by id.
 
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 
 use rusqlite::{Connection, OptionalExtension, Params, Row, params};
 
 use super::place;
 use super::stored::{id, message, select_messages};
-use crate::contract::id::{MessageId, RoomId, UserId};
+use crate::contract::id::{MessageId, RoomId, Shard, UserId};
 use crate::contract::message::Message;
 use crate::contract::position::Position;
 use crate::log::LogId;
@@ -37,13 +37,13 @@ pub(super) const COUNT_CHANGES: &str = "SELECT count(*) FROM (
 pub(super) const CHANGED_AT: &str = select_messages!("(changed_epoch, changed_seq) = (?2, ?3)");
 
 /// A place in the table; any position above all of these is as good as the last of them.
-struct Place {
-    epoch: i64,
-    seq: i64,
+pub(super) struct Place {
+    pub(super) epoch: i64,
+    pub(super) seq: i64,
 }
 
 impl Place {
-    fn of(position: Position) -> Place {
+    pub(super) fn of(position: Position) -> Place {
         let cut = |part| i64::try_from(part).unwrap_or(i64::MAX);
         Place { epoch: cut(position.epoch), seq: cut(position.seq) }
     }
@@ -63,6 +63,42 @@ pub(super) fn heads(
         Ok(found.unwrap_or(Position::ZERO))
     });
     heads.collect()
+}
+
+/// The row that has the id itself is first.
+pub(super) const NAMED: &str =
+    select_messages!("(id = ?2 OR renamed_from = ?2) ORDER BY id = ?2 DESC, epoch, seq");
+
+/// See [`Store::message`](crate::store::Store::message).
+pub(super) fn named(
+    connection: &Connection,
+    room: &RoomId,
+    user: &UserId,
+    id: &MessageId,
+) -> Result<Option<Message>, StoreError> {
+    let mut found = messages(connection, room, NAMED, [room.as_str(), id.as_str()])?;
+    // Neither a row that only looks renamed, nor one whose own name is another, is meant.
+    found.retain(|message| message.id == *id);
+    let own = found.iter().position(|message| message.user_id == *user);
+    Ok(if found.is_empty() { None } else { Some(found.swap_remove(own.unwrap_or(0))) })
+}
+
+/// See [`Store::dead_places`](crate::store::Store::dead_places).
+pub(super) fn dead_places(
+    connection: &Connection,
+    shard: Shard,
+    range: RangeInclusive<LogId>,
+) -> Result<Vec<(LogId, String)>, StoreError> {
+    let (after, upto) = (range.start(), range.end());
+    let mut statement = connection.prepare_cached(
+        "SELECT log_epoch, log_n, code FROM dead_letters
+         WHERE shard = ?1 AND (log_epoch, log_n) > (?2, ?3) AND (log_epoch, log_n) <= (?4, ?5)
+         ORDER BY log_epoch, log_n",
+    )?;
+    let bounds = params![shard.number(), after.epoch, after.n, upto.epoch, upto.n];
+    let places = statement
+        .query_map(bounds, |row| Ok((LogId { epoch: row.get(0)?, n: row.get(1)? }, row.get(2)?)))?;
+    Ok(places.collect::<Result<_, _>>()?)
 }
 
 /// See [`Store::find`](crate::store::Store::find).

@@ -9,7 +9,10 @@ use crate::contract::id::Shard;
 use crate::contract::limits::SHARDS;
 
 /// Every step from an empty file to the present schema; `PRAGMA user_version` counts those done.
-const MIGRATIONS: [&str; 1] = [include_str!("../migrations/sqlite/0001_tables.sql")];
+const MIGRATIONS: [&str; 2] = [
+    include_str!("../migrations/sqlite/0001_tables.sql"),
+    include_str!("../migrations/sqlite/0002_beside_messages.sql"),
+];
 
 /// Does the steps that are missing, and refuses a file that this program would misread.
 pub(super) fn migrate(connection: &mut Connection, file: &Path) -> Result<(), OpenError> {

@@ -14,7 +14,7 @@ macro_rules! select_messages {
     ($where:literal) => {
         concat!(
             "SELECT id, user_id, content, message_type, metadata, created_at, edited_at, \
-                 deleted_at, epoch, seq, changed_epoch, changed_seq, change_id, renamed_from \
+                 deleted_at, epoch, seq, changed_epoch, changed_seq, change_id, renamed_from, credits \
              FROM team_chat_messages WHERE team_chat_id = ?1 AND ",
             $where
         )
@@ -49,7 +49,7 @@ pub(super) fn message(room: &RoomId, row: &Row<'_>) -> Result<Message, Error> {
         created_at: Timestamp(row.get(5)?),
         edited_at: row.get::<_, Option<i64>>(6)?.map(Timestamp),
         deleted_at: row.get::<_, Option<i64>>(7)?.map(Timestamp),
-        credits: None,
+        credits: row.get(14)?,
         changed_position: change_id.is_some().then_some(changed_position),
         change_id,
         position: Some(Position::new(row.get(8)?, row.get(9)?)),
@@ -57,7 +57,7 @@ pub(super) fn message(room: &RoomId, row: &Row<'_>) -> Result<Message, Error> {
 }
 
 /// A text, without a copy of it.
-fn text<'a>(row: &'a Row<'_>, column: usize) -> Result<&'a str, Error> {
+pub(super) fn text<'a>(row: &'a Row<'_>, column: usize) -> Result<&'a str, Error> {
     Ok(row.get_ref(column)?.as_str()?)
 }
 
@@ -72,7 +72,7 @@ pub(super) fn id<T>(
 }
 
 /// An id, which another program may have written.
-fn checked<T>(
+pub(super) fn checked<T>(
     text: &str,
     column: usize,
     parse: fn(&str) -> Result<T, IdError>,

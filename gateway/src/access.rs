@@ -1,0 +1,82 @@
+//! Who may enter which room: by what their proof claims, or by what the database says of them.
+//!
+//! Whoever may not is told the same, whether the room exists or not.
+
+use shared::contract::id::RoomId;
+use shared::contract::refusal::{Refusal, RefusalCode};
+use shared::store::MemberRole;
+use tracing::warn;
+
+use crate::auth::{Identity, Role};
+use crate::node::Node;
+
+/// By what somebody may enter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// A pattern of their proof.
+    Claims,
+    /// The database counts them among the members.
+    Member,
+    /// And lets them change what others said.
+    Moderator,
+}
+
+/// Whether somebody may enter the room now. Whoever was removed from it may not, whatever their
+/// proof claims; only the application's backend stands above that.
+pub(crate) async fn may_enter(
+    node: &Node,
+    identity: &Identity,
+    room: &RoomId,
+) -> Result<Access, Refusal> {
+    let claimed = identity.may_join(room);
+    if claimed && identity.role == Role::Service {
+        return Ok(Access::Claims);
+    }
+    match role_in(node, identity, room).await? {
+        Some(MemberRole::Moderator) => Ok(Access::Moderator),
+        Some(MemberRole::Member) => Ok(Access::Member),
+        Some(MemberRole::Removed) => Err(not_yours()),
+        None if claimed => Ok(Access::Claims),
+        None => Err(not_yours()),
+    }
+}
+
+/// The same before a join. A room that is joined knows by itself who was removed, so that the
+/// database is asked only where the proof does not name the room.
+pub(crate) async fn may_join(
+    node: &Node,
+    identity: &Identity,
+    room: &RoomId,
+) -> Result<Access, Refusal> {
+    if identity.may_join(room) { Ok(Access::Claims) } else { may_enter(node, identity, room).await }
+}
+
+/// Whether somebody who may enter the room may change what others said in it.
+pub(crate) async fn is_moderator(
+    node: &Node,
+    identity: &Identity,
+    room: &RoomId,
+) -> Result<bool, Refusal> {
+    if identity.role.moderates() {
+        return Ok(true);
+    }
+    Ok(role_in(node, identity, room).await? == Some(MemberRole::Moderator))
+}
+
+/// What the database says; nobody enters on a guess.
+async fn role_in(
+    node: &Node,
+    identity: &Identity,
+    room: &RoomId,
+) -> Result<Option<MemberRole>, Refusal> {
+    node.store.member(room, &identity.user).await.map_err(|error| {
+        warn!(room.id = %room, error = ?error, "member cannot be looked up");
+        let text = "whose the room is cannot be looked up now";
+        Refusal::new(RefusalCode::Unavailable, text).retry_after_ms(1000)
+    })
+}
+
+/// The one refusal: of a room that does not exist, and of one that is somebody else's.
+pub(crate) fn not_yours() -> Refusal {
+    Refusal::new(RefusalCode::Forbidden, "this room is not yours").field("roomId")
+}

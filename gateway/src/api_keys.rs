@@ -1,0 +1,118 @@
+//! The keys of the application's backend: only their digests are known here.
+
+use std::fmt;
+
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+/// How every key begins, so that one that leaked is recognised.
+const PREFIX: &str = "rck_";
+
+/// Longest key that is looked at, in bytes.
+const KEY_BYTES_MAX: usize = 256;
+
+/// SHA-256 of a key.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct KeyDigest([u8; 32]);
+
+/// The digests of every key that holds.
+#[derive(Clone, Default)]
+pub(crate) struct ApiKeys(Vec<KeyDigest>);
+
+/// A text that is no digest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "a key is given as the 64 hexadecimal digits of its SHA-256; `gateway api-key` prints them"
+)]
+pub(crate) struct DigestError;
+
+impl fmt::Debug for ApiKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ApiKeys({})", self.0.len())
+    }
+}
+
+impl ApiKeys {
+    /// Reads digests in hexadecimal.
+    pub(crate) fn parse<'a>(
+        digests: impl IntoIterator<Item = &'a String>,
+    ) -> Result<ApiKeys, DigestError> {
+        digests.into_iter().map(|text| digest(text)).collect::<Result<_, _>>().map(ApiKeys)
+    }
+
+    /// Whether no key holds.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether this is a key that holds. Takes the same time for every key of a length: all digests
+    /// are compared, and each to its end.
+    pub(crate) fn holds(&self, key: &str) -> bool {
+        if key.len() > KEY_BYTES_MAX {
+            return false;
+        }
+        let given = sha256(key);
+        self.0.iter().fold(false, |found, known| found | equal(&known.0, &given))
+    }
+}
+
+/// A new key, 256 random bits, and its digest in hexadecimal.
+#[must_use]
+pub fn mint() -> (String, String) {
+    // Each has 122 bits from the system's source; the digest keeps 256 of their 366.
+    let random: Vec<u8> = (0..3).flat_map(|_| Uuid::new_v4().into_bytes()).collect();
+    let key = format!("{PREFIX}{}", hex(&Sha256::digest(random)));
+    let digest = hex(&sha256(&key));
+    (key, digest)
+}
+
+fn sha256(text: &str) -> [u8; 32] {
+    Sha256::digest(text.as_bytes()).into()
+}
+
+fn equal(one: &[u8; 32], other: &[u8; 32]) -> bool {
+    let differing = one.iter().zip(other).fold(0, |bits, (a, b)| bits | (a ^ b));
+    std::hint::black_box(differing) == 0
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn digest(text: &str) -> Result<KeyDigest, DigestError> {
+    if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Err(DigestError);
+    }
+    let mut bytes = [0; 32];
+    for (place, byte) in bytes.iter_mut().enumerate() {
+        let digits = &text[2 * place..2 * place + 2];
+        *byte = u8::from_str_radix(digits, 16).map_err(|_| DigestError)?;
+    }
+    Ok(KeyDigest(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_minted_key_holds_and_no_other_does() {
+        let (key, digest) = mint();
+        let (other, other_digest) = mint();
+        assert!(key.starts_with(PREFIX) && key.len() == PREFIX.len() + 64, "{key}");
+        let keys = ApiKeys::parse(&[digest.clone(), other_digest.to_uppercase()]).unwrap();
+        assert!(keys.holds(&key) && keys.holds(&other));
+        for wrong in ["", "rck_", &digest, &key[1..], &key.to_uppercase(), &"x".repeat(9999)] {
+            assert!(!keys.holds(wrong), "{wrong}");
+        }
+        assert!(!ApiKeys::default().holds(&key));
+    }
+
+    #[test]
+    fn a_digest_is_64_hexadecimal_digits() {
+        let short = "ab".repeat(31);
+        for bad in ["", "rck_secret", &short, &format!("{short}zz"), &format!("{short}é")] {
+            assert!(ApiKeys::parse(&[bad.to_owned()]).is_err(), "{bad}");
+        }
+    }
+}

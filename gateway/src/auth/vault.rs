@@ -1,0 +1,292 @@
+//! Proofs that the server gives out itself and keeps: tickets, taken once, and session tokens.
+//!
+//! Whoever reads the vault cannot use what lies there: only the SHA-256 of a proof is kept, which
+//! needs no salt where the proof is 256 random bits. In a cluster the vault is Redis, and any node
+//! takes what any other has given out.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use shared::contract::id::UserId;
+use shared::contract::keys;
+use shared::contract::limits::VAULT_ENTRIES_MAX;
+use shared::contract::timestamp::Timestamp;
+use shared::log::redis::connection::RedisConnection;
+use uuid::Uuid;
+
+use super::identity::{Identity, Role};
+
+/// Which kind of proof.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Kind {
+    /// Opens one connection.
+    Ticket,
+    /// Is as good as a token, until it expires or is taken back.
+    Session,
+}
+
+impl Kind {
+    /// What such a proof begins with.
+    pub(crate) fn prefix(self) -> &'static str {
+        match self {
+            Kind::Ticket => "rct_",
+            Kind::Session => "rcs_",
+        }
+    }
+}
+
+/// What somebody is let in as.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Grant {
+    /// Who.
+    pub(crate) user: UserId,
+    /// Patterns of the rooms they may enter.
+    pub(crate) rooms: Vec<String>,
+    /// What they may do.
+    pub(crate) role: Role,
+    /// The one web origin it holds for, in its plain form; `None` for any.
+    pub(crate) origin: Option<String>,
+}
+
+/// What lies under a proof's hash.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Kept {
+    user: UserId,
+    #[serde(default)]
+    rooms: Vec<String>,
+    #[serde(default)]
+    role: Role,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) origin: Option<String>,
+    /// Absent in what another program wrote there; then it counts as given out long ago.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    issued_at: Option<Timestamp>,
+    pub(crate) expires_at: Timestamp,
+}
+
+impl Kept {
+    pub(crate) fn new(grant: Grant, issued_at: Timestamp, expires_at: Timestamp) -> Kept {
+        let Grant { user, rooms, role, origin } = grant;
+        Kept { user, rooms, role, origin, issued_at: Some(issued_at), expires_at }
+    }
+
+    /// Who it is, until then.
+    pub(crate) fn identity(self, until: Timestamp, proof: &Proof) -> Identity {
+        Identity {
+            user: self.user,
+            expires_at: Some(until),
+            role: self.role,
+            rooms: self.rooms,
+            anything: false,
+            issued_at: self.issued_at,
+            proof_id: Some(proof.id()),
+        }
+    }
+}
+
+/// A proof as its bearer brings it, by its hash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Proof {
+    kind: Kind,
+    hash: [u8; 32],
+}
+
+impl Proof {
+    /// A new one, and the text that its bearer gets.
+    pub(crate) fn random(kind: Kind) -> (Proof, String) {
+        let mut random = Sha256::new();
+        // Each has 122 random bits of the system's generator.
+        for _ in 0..3 {
+            random.update(Uuid::new_v4().as_bytes());
+        }
+        let text = format!("{}{}", kind.prefix(), hex(&random.finalize()));
+        (Proof::hashed(kind, &text), text)
+    }
+
+    /// What a text may be, where it looks like one.
+    pub(crate) fn parse(kind: Kind, text: &str) -> Option<Proof> {
+        let digits = text.strip_prefix(kind.prefix())?;
+        let is_hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+        let fits = digits.len() == 64 && digits.bytes().all(is_hex);
+        fits.then(|| Proof::hashed(kind, text))
+    }
+
+    fn hashed(kind: Kind, text: &str) -> Proof {
+        Proof { kind, hash: Sha256::digest(text.as_bytes()).into() }
+    }
+
+    /// Names it where it may be revoked alone.
+    pub(crate) fn id(&self) -> String {
+        hex(&self.hash)
+    }
+
+    fn key(&self) -> String {
+        match self.kind {
+            Kind::Ticket => keys::ticket(&self.id()),
+            Kind::Session => keys::session(&self.id()),
+        }
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Why the vault did not do it.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum VaultError {
+    /// Redis does not answer, or refuses.
+    #[error("redis does not keep or give proofs")]
+    Redis(#[from] redis::RedisError),
+    /// There is no room for more in this process's memory.
+    #[error("{VAULT_ENTRIES_MAX} proofs are outstanding")]
+    Full,
+    /// What lies there cannot be written or read.
+    #[error("what is kept under a proof is no grant")]
+    Form(#[from] serde_json::Error),
+}
+
+/// Where proofs lie; clones are the same one.
+#[derive(Clone, Debug)]
+pub(crate) enum Vault {
+    /// In this process, and gone with it.
+    Memory(Arc<Mutex<HashMap<Proof, Kept>>>),
+    /// In the cluster's Redis.
+    Redis(RedisConnection),
+}
+
+impl Vault {
+    /// One in this process's memory.
+    pub(crate) fn memory() -> Vault {
+        Vault::Memory(Arc::default())
+    }
+
+    /// Keeps a proof until it expires.
+    pub(crate) async fn keep(
+        &self,
+        proof: &Proof,
+        kept: Kept,
+        now_ms: i64,
+    ) -> Result<(), VaultError> {
+        match self {
+            Vault::Memory(shelf) => {
+                let mut shelf = shelf.lock().unwrap_or_else(PoisonError::into_inner);
+                if shelf.len() >= VAULT_ENTRIES_MAX {
+                    shelf.retain(|_, kept| kept.expires_at.0 > now_ms);
+                }
+                if shelf.len() >= VAULT_ENTRIES_MAX {
+                    return Err(VaultError::Full);
+                }
+                shelf.insert(*proof, kept);
+                Ok(())
+            }
+            Vault::Redis(redis) => {
+                let left_ms = (kept.expires_at.0 - now_ms).max(1);
+                let mut pipe = redis::pipe();
+                let value = serde_json::to_string(&kept)?;
+                pipe.cmd("SET").arg(proof.key()).arg(value).arg("PX").arg(left_ms).ignore();
+                Ok(redis.pipeline(&pipe).await?)
+            }
+        }
+    }
+
+    /// Takes a proof out; of those who try, one gets it.
+    pub(crate) async fn take(
+        &self,
+        proof: &Proof,
+        now_ms: i64,
+    ) -> Result<Option<Kept>, VaultError> {
+        let kept = match self {
+            Vault::Memory(shelf) => {
+                shelf.lock().unwrap_or_else(PoisonError::into_inner).remove(proof)
+            }
+            Vault::Redis(redis) => asked(redis, "GETDEL", proof).await?,
+        };
+        Ok(kept.filter(|kept| kept.expires_at.0 > now_ms))
+    }
+
+    /// What lies under a proof, which stays there.
+    pub(crate) async fn look(
+        &self,
+        proof: &Proof,
+        now_ms: i64,
+    ) -> Result<Option<Kept>, VaultError> {
+        let kept = match self {
+            Vault::Memory(shelf) => {
+                shelf.lock().unwrap_or_else(PoisonError::into_inner).get(proof).cloned()
+            }
+            Vault::Redis(redis) => asked(redis, "GET", proof).await?,
+        };
+        Ok(kept.filter(|kept| kept.expires_at.0 > now_ms))
+    }
+}
+
+async fn asked(
+    redis: &RedisConnection,
+    command: &str,
+    proof: &Proof,
+) -> Result<Option<Kept>, VaultError> {
+    let mut pipe = redis::pipe();
+    pipe.cmd(command).arg(proof.key());
+    let (value,): (Option<String>,) = redis.pipeline(&pipe).await?;
+    Ok(value.map(|value| serde_json::from_str(&value)).transpose()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW_MS: i64 = 1_800_000_000_000;
+
+    fn kept(expires_ms: i64) -> Kept {
+        let user = UserId::parse("ann").unwrap();
+        let grant = Grant { user, rooms: vec!["a".into()], role: Role::Member, origin: None };
+        Kept::new(grant, Timestamp(NOW_MS), Timestamp(expires_ms))
+    }
+
+    #[test]
+    fn a_proof_is_long_random_and_known_by_its_form() {
+        let (proof, text) = Proof::random(Kind::Ticket);
+        assert_eq!(Proof::parse(Kind::Ticket, &text), Some(proof));
+        assert_ne!(Proof::random(Kind::Ticket).1, text);
+        assert!(!format!("{proof:?}{}", proof.key()).contains(&text[4..]));
+        assert_eq!(Proof::parse(Kind::Session, &text), None);
+        let digits = &text[4..];
+        for bad in [
+            digits.to_owned(),
+            format!("rct_{}", &digits[1..]),
+            format!("rct_{digits}0"),
+            format!("rct_{}G", &digits[1..]),
+            format!("rct_{}", digits.to_uppercase()).replace(char::is_numeric, "A"),
+            "rct_".to_owned(),
+        ] {
+            assert_eq!(Proof::parse(Kind::Ticket, &bad), None, "{bad}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_taken_is_gone_and_what_has_expired_is_not_given() {
+        let vault = Vault::memory();
+        let (proof, _) = Proof::random(Kind::Ticket);
+        vault.keep(&proof, kept(NOW_MS + 10), NOW_MS).await.unwrap();
+        assert_eq!(vault.look(&proof, NOW_MS + 10).await.unwrap(), None);
+        assert_eq!(vault.take(&proof, NOW_MS).await.unwrap(), Some(kept(NOW_MS + 10)));
+        assert_eq!(vault.take(&proof, NOW_MS).await.unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn a_vault_in_memory_is_bounded_and_makes_room_of_what_has_expired() {
+        let vault = Vault::memory();
+        for _ in 0..VAULT_ENTRIES_MAX {
+            let (proof, _) = Proof::random(Kind::Ticket);
+            vault.keep(&proof, kept(NOW_MS + 10), NOW_MS).await.unwrap();
+        }
+        let (proof, _) = Proof::random(Kind::Ticket);
+        let full = vault.keep(&proof, kept(NOW_MS + 20), NOW_MS).await;
+        assert!(matches!(full, Err(VaultError::Full)), "{full:?}");
+        vault.keep(&proof, kept(NOW_MS + 20), NOW_MS + 10).await.unwrap();
+    }
+}

@@ -1,0 +1,95 @@
+//! Edits that wait for their messages.
+//!
+//! When the log has lost its memory, each node offers again what it had accepted. An edit that came
+//! by another node than its message may be back first, and would be an edit of nothing: it is held
+//! back until the message is in the log or in the database.
+
+use std::time::Duration;
+
+use shared::contract::envelope::{EntryKind, Envelope};
+use shared::contract::limits::{APPEND_TIMEOUT_MS, HELD_EDIT_MS_MAX, HELD_EDITS_MAX};
+use shared::store::Identity;
+use tokio::time::Instant;
+use tracing::error;
+
+use super::{Job, LOOK_INTERVAL, full, unavailable};
+use crate::metrics::Metrics;
+
+/// The edits of one shard that wait, in the order in which they were accepted.
+#[derive(Debug, Default)]
+pub(super) struct Held {
+    jobs: Vec<Job>,
+    looked_at: Option<Instant>,
+}
+
+/// The message that an edit is about, where it is known who sent it.
+pub(super) fn message_of(job: &Job) -> Option<Identity> {
+    let Envelope { kind, room, id, .. } = &job.append.envelope;
+    let author = job.append.author.as_ref().filter(|_| *kind == EntryKind::Edit)?;
+    Some(Identity { room: room.clone(), user: author.clone(), id: id.clone() })
+}
+
+/// Whether the job is this message.
+pub(super) fn brings(job: &Job, message: &Identity) -> bool {
+    let Envelope { kind, room, user, id, .. } = &job.append.envelope;
+    *kind == EntryKind::Message && (room, user, id) == (&message.room, &message.user, &message.id)
+}
+
+impl Held {
+    pub(super) fn is_empty(&self) -> bool {
+        self.jobs.is_empty()
+    }
+
+    /// The messages that are waited for, where it is time to look for them again: now and then, and
+    /// whenever an edit of one of them comes, which must not overtake.
+    pub(super) fn wanted(&self, coming: &[Identity]) -> Vec<Identity> {
+        let wanted: Vec<Identity> = self.jobs.iter().filter_map(message_of).collect();
+        let is_due = self.looked_at.is_none_or(|at| at.elapsed() >= LOOK_INTERVAL);
+        if is_due || wanted.iter().any(|message| coming.contains(message)) {
+            wanted
+        } else {
+            Vec::new()
+        }
+    }
+
+    /// Takes out those whose message is there now.
+    pub(super) fn release(&mut self, there: impl Fn(&Identity) -> bool) -> Vec<Job> {
+        self.looked_at = Some(Instant::now());
+        let is_there = |job: &mut Job| message_of(job).is_none_or(|message| there(&message));
+        self.jobs.extract_if(.., is_there).collect()
+    }
+
+    /// Holds edits back; beyond the bound they are given up.
+    pub(super) fn hold(&mut self, edits: Vec<Job>, metrics: &Metrics) {
+        for edit in edits {
+            if self.jobs.len() < HELD_EDITS_MAX {
+                self.jobs.push(edit);
+            } else {
+                give_up(edit, full, metrics);
+            }
+        }
+    }
+
+    /// Gives up those that have waited too long.
+    pub(super) fn expire(&mut self, metrics: &Metrics) {
+        let expired = |job: &mut Job| {
+            let patience = if job.answer.is_some() { APPEND_TIMEOUT_MS } else { HELD_EDIT_MS_MAX };
+            job.began.elapsed() >= Duration::from_millis(patience)
+        };
+        for job in self.jobs.extract_if(.., expired) {
+            give_up(job, unavailable, metrics);
+        }
+    }
+}
+
+fn give_up(job: Job, refusal: fn() -> shared::contract::refusal::Refusal, metrics: &Metrics) {
+    if let Some(answer) = job.answer {
+        // The sender may have left.
+        let _ = answer.send(Err(refusal()));
+        return;
+    }
+    let Envelope { room, id, .. } = &job.append.envelope;
+    metrics.orphaned_edits_total.inc();
+    error!(room.id = %room, message.id = %id,
+        "an accepted edit is given up: its message did not come back");
+}

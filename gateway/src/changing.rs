@@ -1,0 +1,213 @@
+//! From what somebody says instead, or takes back, to a change in line for the log. Who asks may be
+//! on a socket or come over HTTP.
+
+use bytes::Bytes;
+use serde::Serialize;
+use shared::contract::envelope::{EntryKind, Envelope};
+use shared::contract::id::{MessageId, RoomId, UserId};
+use shared::contract::message::{Message, Metadata};
+use shared::contract::protocol::Durability;
+use shared::contract::refusal::{Refusal, RefusalCode};
+use shared::contract::timestamp::Timestamp;
+use shared::log::Append;
+use shared::store::{Identity, MemberRole};
+use tokio::sync::oneshot;
+
+use crate::broker::appender::Outcome;
+use crate::broker::{Answer, Place};
+use crate::codec;
+use crate::node::Node;
+use crate::posting::{self, Charge, away, digest};
+
+/// Who wants a change.
+#[derive(Clone, Debug)]
+pub(crate) struct Asker {
+    pub(crate) user: UserId,
+    /// Their token lets them change what others said.
+    pub(crate) moderates: bool,
+}
+
+/// A change that was checked, but for whether it may be made.
+#[derive(Debug)]
+pub(crate) struct Change {
+    pub(crate) room: RoomId,
+    /// The message.
+    pub(crate) id: MessageId,
+    /// Names the change.
+    pub(crate) change_id: MessageId,
+    pub(crate) what: What,
+}
+
+/// What is to become of a message.
+#[derive(Debug)]
+pub(crate) enum What {
+    /// Another content, and other metadata or those that stand.
+    Edit { content: String, metadata: Option<Metadata> },
+    /// Nothing but its place.
+    Delete,
+}
+
+/// How far a change is.
+#[derive(Debug)]
+pub(crate) enum Progress {
+    /// In line.
+    Waiting(oneshot::Receiver<Outcome>),
+    /// It was made before.
+    Made(Place),
+}
+
+/// What the members are told of an edit, without its position.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct EditBody<'a> {
+    room_id: &'a RoomId,
+    id: &'a MessageId,
+    change_id: &'a MessageId,
+    content: &'a str,
+    metadata: &'a Metadata,
+    edited_at: Timestamp,
+}
+
+/// What the members are told of a delete, without its position.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct DeleteBody<'a> {
+    room_id: &'a RoomId,
+    id: &'a MessageId,
+    change_id: &'a MessageId,
+    deleted_at: Timestamp,
+}
+
+/// Puts a change in line. One that was made before is answered even where it is refused now:
+/// `allowed` says whether its caller would.
+pub(crate) async fn change(
+    node: &Node,
+    asker: &Asker,
+    change: Change,
+    allowed: Result<(), Refusal>,
+) -> Result<Progress, Refusal> {
+    change_at_cost(node, asker, change, None, allowed).await
+}
+
+/// The same for a change that costs something, as the message itself would have.
+pub(crate) async fn change_at_cost(
+    node: &Node,
+    asker: &Asker,
+    change: Change,
+    cost: Option<Charge>,
+    allowed: Result<(), Refusal>,
+) -> Result<Progress, Refusal> {
+    let identity = Identity {
+        room: change.room.clone(),
+        user: asker.user.clone(),
+        id: change.change_id.clone(),
+    };
+    let tried = match allowed {
+        Ok(()) => make(node, asker, change, cost).await,
+        Err(refusal) => Err(refusal),
+    };
+    match tried {
+        Ok(Progress::Waiting(outcome)) => Ok(Progress::Waiting(outcome)),
+        Ok(Progress::Made(place)) => {
+            Ok(Progress::Made(known(node, identity).await?.unwrap_or(place)))
+        }
+        Err(refusal) => match known(node, identity).await? {
+            Some(place) => Ok(Progress::Made(place)),
+            None => Err(refusal),
+        },
+    }
+}
+
+async fn make(
+    node: &Node,
+    asker: &Asker,
+    change: Change,
+    cost: Option<Charge>,
+) -> Result<Progress, Refusal> {
+    let found = node.hub.message(&change.room, &asker.user, &change.id).await?;
+    let Some(message) = found else { return Err(not_found()) };
+    if message.user_id != asker.user && !moderates(node, asker, &change.room).await? {
+        let text = "only its author or a moderator may change a message";
+        return Err(Refusal::new(RefusalCode::Forbidden, text).field("id"));
+    }
+    let what = match (change.what, message.deleted_at) {
+        (What::Edit { .. }, Some(_)) => return Err(not_found()),
+        (What::Delete, Some(_)) => return Ok(Progress::Made(standing(&message)?)),
+        (what, None) => what,
+    };
+    let now = Timestamp(node.clock.now_ms());
+    let Change { room, id, change_id, .. } = change;
+    let (kind, body, digest) = match &what {
+        What::Edit { content, metadata } => {
+            // What was asked, not what stands, tells one edit from another.
+            let asked = metadata.as_ref().map_or("kept", Metadata::as_str);
+            let digest = digest(&["edit", id.as_str(), content, asked]);
+            let metadata = metadata.as_ref().unwrap_or(&message.metadata);
+            let (room_id, id, change_id, edited_at) = (&room, &id, &change_id, now);
+            let body = EditBody { room_id, id, change_id, content, metadata, edited_at };
+            (EntryKind::Edit, codec::json(&body), digest)
+        }
+        What::Delete => {
+            let (room_id, id, change_id, deleted_at) = (&room, &id, &change_id, now);
+            let body = DeleteBody { room_id, id, change_id, deleted_at };
+            (EntryKind::Delete, codec::json(&body), digest(&["delete", id.as_str()]))
+        }
+    };
+    let cost = cost.map(|charge| posting::usage(&room, &message.user_id, &id, now, charge));
+    let envelope = Envelope {
+        kind,
+        room,
+        user: asker.user.clone(),
+        id,
+        change_id: Some(change_id),
+        accepted_at: now,
+        body: Bytes::from(body),
+    };
+    let author = Some(message.user_id);
+    let append = Append { envelope, digest, cost, author };
+    Ok(Progress::Waiting(node.appender.append(append)?))
+}
+
+async fn moderates(node: &Node, asker: &Asker, room: &RoomId) -> Result<bool, Refusal> {
+    if asker.moderates {
+        return Ok(true);
+    }
+    let role = node.store.member(room, &asker.user).await.map_err(|_| away())?;
+    Ok(role == Some(MemberRole::Moderator))
+}
+
+/// The last change of a message, which is the one that was wanted.
+fn standing(message: &Message) -> Result<Place, Refusal> {
+    let position = message.changed_position.or(message.position).ok_or_else(not_found)?;
+    let durability = Durability::Log;
+    Ok(Place { position, duplicate: true, persisted: false, durability })
+}
+
+/// Where a change stands, in the log's memory or in the database.
+async fn known(node: &Node, identity: Identity) -> Result<Option<Place>, Refusal> {
+    match node.broker.known(&identity).await.map_err(|_| away())? {
+        Some(Answer::Placed(place)) => return Ok(Some(place)),
+        Some(Answer::Rejected(refusal)) => return Err(refusal),
+        Some(Answer::Conflict) | None => {}
+    }
+    let found = node.store.find_changes(&[identity]).await.map_err(|_| away())?;
+    Ok(found.into_iter().next().flatten().map(|position| Place {
+        position,
+        duplicate: true,
+        persisted: true,
+        durability: Durability::Store,
+    }))
+}
+
+/// What became of a change that was put in line.
+pub(crate) async fn settled(node: &Node, outcome: oneshot::Receiver<Outcome>) -> Outcome {
+    let outcome = outcome.await.unwrap_or_else(|_| Err(posting::leaving()));
+    if outcome.as_ref().is_ok_and(|place| !place.duplicate) {
+        node.metrics.changes_in_total.inc();
+    }
+    outcome
+}
+
+fn not_found() -> Refusal {
+    Refusal::new(RefusalCode::NotFound, "no such message in this room").field("id")
+}

@@ -1,0 +1,199 @@
+//! Credits: what moves a balance, what it is, and who is told; whoever asks, over a socket or over
+//! HTTP, checks first who may.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::{StreamExt, stream};
+use shared::contract::credit::CreditEntry;
+use shared::contract::envelope::{EntryKind, Envelope};
+use shared::contract::id::{MessageId, RoomId, UserId};
+use shared::contract::message::MessageType;
+use shared::contract::protocol::{Cost, Credits, CreditsTrack, EventName};
+use shared::contract::refusal::{Refusal, RefusalCode};
+use shared::contract::timestamp::Timestamp;
+use shared::log::Append;
+use tokio::sync::{Notify, oneshot};
+use tracing::warn;
+
+use crate::broker::appender::Outcome;
+use crate::codec;
+use crate::node::Node;
+use crate::posting::{self, Charge, away};
+use crate::validation;
+
+/// Balances that are read at a time.
+const READ_TOGETHER: usize = 8;
+
+/// Pause after a balance could not be read.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Puts a movement in line; its id, and what will come of it.
+pub(crate) fn track(
+    node: &Node,
+    data: CreditsTrack,
+) -> Result<(MessageId, oneshot::Receiver<Outcome>), Refusal> {
+    let now_ms = node.clock.now_ms();
+    let CreditsTrack { user_id: user, amount, kind, id, message_id, metadata } = data;
+    let id = id.unwrap_or_else(|| posting::new_id(now_ms));
+    validation::id("id", &id, now_ms)?;
+    let amount = validation::amount("amount", amount)?;
+    validation::metadata("metadata", metadata.clone())?;
+    let digest = posting::digest(&[user.as_str(), &amount.to_string(), kind.as_str()]);
+    let entry = CreditEntry { amount: kind.signed(amount), kind, message_id, metadata };
+    let envelope = Envelope {
+        kind: EntryKind::Usage,
+        // A movement on its own belongs to no room; named like the user, it has a shard all the
+        // same. Ids of rooms and of users are written alike.
+        room: RoomId::parse(user.as_str()).map_err(|_| no_such_user())?,
+        user,
+        id: id.clone(),
+        change_id: None,
+        accepted_at: Timestamp(now_ms),
+        body: Bytes::from(codec::json(&entry)),
+    };
+    let append = Append { envelope, digest, cost: None, author: None };
+    Ok((id, node.appender.append(append)?))
+}
+
+fn no_such_user() -> Refusal {
+    Refusal::new(RefusalCode::InvalidField, "this is no user id").field("userId")
+}
+
+/// What became of a movement that was put in line: whether it was counted before.
+pub(crate) async fn settled(
+    node: &Node,
+    outcome: oneshot::Receiver<Outcome>,
+) -> Result<bool, Refusal> {
+    let place = posting::answered(outcome).await?;
+    if !place.duplicate {
+        node.metrics.credits_in_total.inc();
+    }
+    Ok(place.duplicate)
+}
+
+/// What a message costs, checked; the sender pays where nobody else is named.
+pub(crate) fn charge(sender: &UserId, cost: Cost) -> Result<Charge, Refusal> {
+    let Cost { amount, user_id, metadata } = cost;
+    let amount = validation::amount("credits.amount", amount)?;
+    validation::metadata("credits.metadata", metadata.clone())?;
+    Ok(Charge { user: user_id.unwrap_or_else(|| sender.clone()), amount, metadata })
+}
+
+/// A user's balance, and what of it was used already.
+pub(crate) async fn balance(node: &Node, user: &UserId) -> Result<Credits, Refusal> {
+    // In this order a movement on its way into the database may count twice, and never not at all.
+    let unsynced = unsynced(node, user).await?;
+    let balance = node.store.balance(user).await.map_err(|_| away())?;
+    Ok(Credits { user_id: user.clone(), balance, unsynced })
+}
+
+/// What a user has used that is not in the ledger yet; below 0 where more was bought than used.
+pub(crate) async fn unsynced(node: &Node, user: &UserId) -> Result<i64, Refusal> {
+    let moved = node.log.unsynced(user).await.map_err(|_| away())?;
+    Ok(moved.saturating_neg())
+}
+
+/// Which of the movements are in the ledger, in the order asked. Nothing else makes them synced.
+pub(crate) async fn synced(node: &Node, ids: &[MessageId]) -> Result<Vec<bool>, Refusal> {
+    node.store.find_credits(ids).await.map_err(|_| away())
+}
+
+/// Refuses a message of an assistant whose cost is not covered, where a budget is kept.
+pub(crate) async fn afford_message(
+    node: &Node,
+    kind: MessageType,
+    cost: Option<&Charge>,
+) -> Result<(), Refusal> {
+    match cost {
+        Some(cost) if kind == MessageType::Assistant => afford(node, &cost.user, cost.amount).await,
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// Refuses what a user's credits do not cover, where a budget is kept.
+pub(crate) async fn afford(node: &Node, user: &UserId, amount: u64) -> Result<(), Refusal> {
+    if !node.settings.credits_budget {
+        return Ok(());
+    }
+    let Credits { balance, unsynced, .. } = balance(node, user).await?;
+    let left = balance.saturating_sub(unsynced);
+    if i64::try_from(amount).is_ok_and(|amount| amount <= left) {
+        return Ok(());
+    }
+    Err(Refusal::new(RefusalCode::InsufficientCredits, "the credits do not cover it"))
+}
+
+/// Users whose balances have moved and who are to be told.
+#[derive(Debug, Default)]
+pub(crate) struct Moved {
+    state: Mutex<MovedState>,
+    wake: Notify,
+}
+
+#[derive(Debug, Default)]
+struct MovedState {
+    users: HashSet<UserId>,
+    /// What moved was missed: whoever was told before is told again.
+    is_gap: bool,
+}
+
+impl Moved {
+    fn lock(&self) -> MutexGuard<'_, MovedState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A balance has moved. Only who is connected here is remembered.
+    pub(crate) fn note(&self, node: &Node, users: &[(UserId, i64)]) {
+        let here = users.iter().map(|(user, _)| user).filter(|user| node.connections.has(user));
+        let here: Vec<UserId> = here.cloned().collect();
+        if !here.is_empty() {
+            self.lock().users.extend(here);
+            self.wake.notify_one();
+        }
+    }
+
+    /// Some balances may have moved.
+    pub(crate) fn gap(&self) {
+        self.lock().is_gap = true;
+        self.wake.notify_one();
+    }
+
+    /// Tells users of their balances, each as it is when it is read, for ever. What moves in
+    /// between is told once.
+    pub(crate) async fn tell(&self, node: &Node) {
+        let mut told: HashMap<UserId, Credits> = HashMap::new();
+        loop {
+            self.wake.notified().await;
+            let MovedState { mut users, is_gap } = std::mem::take(&mut *self.lock());
+            told.retain(|user, _| node.connections.has(user));
+            if is_gap {
+                users.extend(told.keys().cloned());
+            }
+            let read = async |user: UserId| (balance(node, &user).await, user);
+            let mut balances = stream::iter(users).map(read).buffer_unordered(READ_TOGETHER);
+            let mut failed = Vec::new();
+            while let Some((balance, user)) = balances.next().await {
+                match balance {
+                    Ok(credits) if told.get(&user) == Some(&credits) => {}
+                    Ok(credits) => {
+                        let frame = codec::event(EventName::UserCredits, &credits);
+                        for handle in node.connections.of(&user) {
+                            handle.queue.offer_ephemeral(&frame);
+                        }
+                        told.insert(user, credits);
+                    }
+                    Err(_) => failed.push(user),
+                }
+            }
+            if !failed.is_empty() {
+                warn!(users = failed.len(), "balances cannot be read; they are told later");
+                tokio::time::sleep(PAUSE).await;
+                self.lock().users.extend(failed);
+                self.wake.notify_one();
+            }
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! The API of the application's backend, below `/api`.
+//!
+//! A request is done in this order: the route is looked up, the key is checked, the body is read
+//! within its limits, path and query and fields are checked, and then it is done. Whatever goes
+//! wrong is answered with a [`Problem`]. The routes are described, once and for all, by
+//! `assets/openapi.json`; tests compare it with [`route::ROUTES`] and with real answers.
+
+mod credits;
+mod messages;
+mod changes;
+mod reading;
+mod people;
+mod access;
+mod request;
+mod route;
+mod problem;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use hyper::body::Incoming;
+use hyper::header::{AUTHORIZATION, HOST, HeaderMap};
+use hyper::{Request, StatusCode};
+use serde::Serialize;
+use shared::contract::id::UserId;
+use shared::contract::refusal::{Refusal, RefusalCode};
+
+use self::problem::Problem;
+use self::request::Asked;
+use self::route::{Found, Operation};
+use super::{Answer, typed};
+use crate::codec;
+use crate::node::Node;
+
+/// Where the API lies.
+pub(super) const PREFIX: &str = "/api";
+
+/// The routes, for programs: OpenAPI 3.1.
+const DESCRIPTION: &str = include_str!("../../assets/openapi.json");
+
+/// Does what a request asks for.
+pub(super) async fn answer(request: Request<Incoming>, node: &Arc<Node>) -> Answer {
+    node.metrics.api_requests_total.inc();
+    match respond(request, node).await {
+        Ok(answer) => answer,
+        Err(problem) => {
+            node.metrics.api_refusals_total.inc();
+            problem.answer()
+        }
+    }
+}
+
+async fn respond(request: Request<Incoming>, node: &Arc<Node>) -> Result<Answer, Problem> {
+    let (head, body) = request.into_parts();
+    let path = head.uri.path().strip_prefix(PREFIX).unwrap_or_default();
+    let found = route::find(&head.method, path);
+    let open = found.as_ref().is_ok_and(|found| found.operation == Operation::Description);
+    if !open {
+        may_ask(node, &head.headers)?;
+    }
+    let Found { operation, segments } = found?;
+    if open {
+        return Ok(typed(StatusCode::OK, "application/json", DESCRIPTION));
+    }
+    let body = request::body(body).await?;
+    let query = head.uri.query().unwrap_or_default();
+    let asked = Asked { segments, query, headers: &head.headers, body };
+    perform(operation, node, &asked).await
+}
+
+async fn perform(
+    operation: Operation,
+    node: &Arc<Node>,
+    asked: &Asked<'_>,
+) -> Result<Answer, Problem> {
+    match operation {
+        Operation::Publish => messages::publish(node, asked).await,
+        Operation::PublishBatch => messages::publish_batch(node, asked).await,
+        Operation::EditMessage => changes::edit(node, asked).await,
+        Operation::DeleteMessage => changes::delete(node, asked).await,
+        Operation::History => reading::history(node, asked).await,
+        Operation::Stream => reading::stream(node, asked).await,
+        Operation::Members => people::members(node, asked).await,
+        Operation::AddMember => people::add_member(node, asked).await,
+        Operation::RemoveMember => people::remove_member(node, asked).await,
+        Operation::MintTicket => access::mint_ticket(node, asked).await,
+        Operation::MintSession => access::mint_session(node, asked).await,
+        Operation::Revoke => access::revoke(node, asked).await,
+        Operation::Disconnect => access::disconnect(node, asked).await,
+        Operation::TrackCredits => credits::track(node, asked).await,
+        Operation::Credits => credits::balance(node, asked).await,
+        Operation::UnsyncedCredits => credits::unsynced(node, asked).await,
+        Operation::SyncedCredits => credits::synced(node, asked).await,
+        _ => Err(Problem::no_route()),
+    }
+}
+
+/// Refuses whoever brings no key that holds. Where none is configured, the development mode is open
+/// to programs on this machine, and any other mode has no API.
+fn may_ask(node: &Node, headers: &HeaderMap) -> Result<(), Problem> {
+    if node.api_keys.is_empty() {
+        return open_to(node.settings.is_dev(), headers);
+    }
+    let mut given = headers.get_all(AUTHORIZATION).iter();
+    let key = given.next().and_then(|value| value.to_str().ok()).and_then(bearer);
+    // Of two, a proxy on the way may have looked at the other one.
+    if given.next().is_none() && key.is_some_and(|key| node.api_keys.holds(key)) {
+        return Ok(());
+    }
+    let text = "bring an API key that holds, as Authorization: Bearer rck_…";
+    Err(Problem::new(RefusalCode::Unauthenticated, text))
+}
+
+fn open_to(dev: bool, headers: &HeaderMap) -> Result<(), Problem> {
+    if !dev {
+        let text = "this node has no API keys: `gateway api-key` makes one, and \
+                    ROOMCAST_API_KEYS takes its digest";
+        return Err(Problem::new(RefusalCode::Forbidden, text));
+    }
+    // A page on another site can have its own name lead here; it cannot choose another Host.
+    let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    if is_loopback(host) {
+        return Ok(());
+    }
+    let text = "without API keys the development mode answers to names of this machine only, \
+                such as localhost";
+    Err(Refusal::new(RefusalCode::Forbidden, text).field("Host").into())
+}
+
+/// Whether a `Host` names this machine to itself.
+fn is_loopback(host: &str) -> bool {
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        Some(_) | None => host,
+    };
+    let address = name.trim_start_matches('[').trim_end_matches(']');
+    name.eq_ignore_ascii_case("localhost")
+        || address.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+/// RFC 6750: the scheme's case does not matter.
+fn bearer(header: &str) -> Option<&str> {
+    let (scheme, key) = header.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
+}
+
+/// In whose name the backend does what it does in nobody's.
+fn backend() -> UserId {
+    UserId::parse("api").expect("three letters are an id")
+}
+
+/// An answer in JSON.
+fn json(status: StatusCode, value: &impl Serialize) -> Answer {
+    raw(status, codec::json(value))
+}
+
+/// An answer that is JSON already.
+fn raw(status: StatusCode, body: impl Into<Bytes>) -> Answer {
+    typed(status, "application/json", body)
+}
+
+#[cfg(test)]
+mod tests;

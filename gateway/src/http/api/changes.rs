@@ -1,0 +1,85 @@
+//! Changing what was said, as a moderator.
+
+use std::sync::Arc;
+
+use hyper::StatusCode;
+use serde::Deserialize;
+use shared::contract::id::{MessageId, RoomId, UserId};
+use shared::contract::protocol::{Attached, ChangeReply};
+use shared::contract::refusal::{Refusal, RefusalCode};
+
+use super::super::Answer;
+use super::problem::Problem;
+use super::request::Asked;
+use super::{backend, json};
+use crate::changing::{self, Asker, Change, Progress, What};
+use crate::node::Node;
+use crate::{posting, validation};
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Edit {
+    content: String,
+    #[serde(default)]
+    metadata: Option<Attached>,
+    #[serde(default)]
+    change_id: Option<MessageId>,
+    /// In whose name; the backend's own where it is absent.
+    #[serde(default)]
+    user_id: Option<UserId>,
+}
+
+/// `PATCH /rooms/{room}/messages/{id}`
+pub(super) async fn edit(node: &Arc<Node>, asked: &Asked<'_>) -> Result<Answer, Problem> {
+    let (room, id) = (asked.room()?, asked.message()?);
+    let Edit { content, metadata, change_id, user_id } = asked.json()?;
+    validation::content("content", &content)?;
+    let metadata = metadata.map(|object| validation::metadata("metadata", object)).transpose()?;
+    let what = What::Edit { content, metadata };
+    let by = By { user_id, change_id };
+    change(node, asked, (room, id, what), by).await
+}
+
+/// `DELETE /rooms/{room}/messages/{id}`
+pub(super) async fn delete(node: &Arc<Node>, asked: &Asked<'_>) -> Result<Answer, Problem> {
+    let (room, id) = (asked.room()?, asked.message()?);
+    let query = asked.query(&["changeId", "userId"])?;
+    let user_id = query.get("userId").map(UserId::parse).transpose().map_err(|error| {
+        Refusal::new(RefusalCode::InvalidField, error.to_string()).field("userId")
+    })?;
+    let change_id =
+        query.get("changeId").map(MessageId::parse).transpose().map_err(|error| {
+            Refusal::new(RefusalCode::BadId, error.to_string()).field("changeId")
+        })?;
+    change(node, asked, (room, id, What::Delete), By { user_id, change_id }).await
+}
+
+/// Who changes it, and under which name.
+struct By {
+    user_id: Option<UserId>,
+    change_id: Option<MessageId>,
+}
+
+async fn change(
+    node: &Arc<Node>,
+    asked: &Asked<'_>,
+    (room, id, what): (RoomId, MessageId, What),
+    By { user_id, change_id }: By,
+) -> Result<Answer, Problem> {
+    let now_ms = node.clock.now_ms();
+    let user = user_id.unwrap_or_else(backend);
+    let named = match change_id {
+        Some(change_id) => Some(change_id),
+        None => asked.idempotent_id(&room, &user, None)?,
+    };
+    let change_id = named.unwrap_or_else(|| posting::new_id(now_ms));
+    validation::id("changeId", &change_id, now_ms)?;
+    let asker = Asker { user, moderates: true };
+    let wanted = Change { room, id, change_id: change_id.clone(), what };
+    let place = match changing::change(node, &asker, wanted, Ok(())).await? {
+        Progress::Waiting(outcome) => changing::settled(node, outcome).await?,
+        Progress::Made(place) => place,
+    };
+    let (position, duplicate) = (place.position, place.duplicate);
+    Ok(json(StatusCode::OK, &ChangeReply { change_id, position, duplicate }))
+}

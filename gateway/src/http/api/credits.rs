@@ -1,0 +1,155 @@
+//! Credits: what moves a balance, and what it is.
+
+use std::sync::Arc;
+
+use hyper::StatusCode;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use shared::contract::id::{MessageId, UserId};
+use shared::contract::protocol::{CreditsTrack, TrackReply};
+use shared::contract::refusal::Refusal;
+use tokio::sync::oneshot;
+
+use super::super::Answer;
+use super::json;
+use super::messages::within_batch;
+use super::problem::Problem;
+use super::request::{Asked, object};
+use crate::broker::appender::Outcome;
+use crate::crediting;
+use crate::node::Node;
+
+/// Whether a request brings one movement or several.
+#[derive(Debug, Deserialize)]
+struct Either {
+    #[serde(default)]
+    items: Option<serde::de::IgnoredAny>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TrackBatch {
+    /// Read one by one: what is wrong with one is not the others' fault.
+    items: Vec<Box<RawValue>>,
+}
+
+#[derive(Serialize)]
+struct TrackResults {
+    results: Vec<TrackResult>,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum TrackResult {
+    Counted(TrackReply),
+    Refused {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        id: Option<MessageId>,
+        error: Refusal,
+    },
+}
+
+/// `POST /credits/track`
+pub(super) async fn track(node: &Arc<Node>, asked: &Asked<'_>) -> Result<Answer, Problem> {
+    let Either { items } = asked.json()?;
+    if items.is_some() {
+        return track_batch(node, asked).await;
+    }
+    let data: CreditsTrack = asked.json()?;
+    let (id, outcome) = crediting::track(node, data)?;
+    let duplicate = crediting::settled(node, outcome).await?;
+    let status = if duplicate { StatusCode::OK } else { StatusCode::CREATED };
+    Ok(json(status, &TrackReply { id, duplicate }))
+}
+
+async fn track_batch(node: &Node, asked: &Asked<'_>) -> Result<Answer, Problem> {
+    let TrackBatch { items } = asked.json()?;
+    within_batch("items", items.len())?;
+    let waiting: Vec<Waiting> = items.iter().map(|item| Waiting::begin(node, item)).collect();
+    let mut results = Vec::with_capacity(waiting.len());
+    for one in waiting {
+        results.push(one.settled(node).await);
+    }
+    Ok(json(StatusCode::OK, &TrackResults { results }))
+}
+
+/// A movement of a batch that is in line, or is not.
+struct Waiting {
+    id: Option<MessageId>,
+    outcome: Result<oneshot::Receiver<Outcome>, Refusal>,
+}
+
+impl Waiting {
+    fn begin(node: &Node, item: &RawValue) -> Waiting {
+        let data: CreditsTrack = match object(item.get().as_bytes()) {
+            Ok(data) => data,
+            Err(refusal) => return Waiting { id: None, outcome: Err(refusal) },
+        };
+        let id = data.id.clone();
+        match crediting::track(node, data) {
+            Ok((id, outcome)) => Waiting { id: Some(id), outcome: Ok(outcome) },
+            Err(refusal) => Waiting { id, outcome: Err(refusal) },
+        }
+    }
+
+    async fn settled(self, node: &Node) -> TrackResult {
+        let counted = match self.outcome {
+            Ok(outcome) => crediting::settled(node, outcome).await,
+            Err(refusal) => Err(refusal),
+        };
+        match (self.id, counted) {
+            (Some(id), Ok(duplicate)) => TrackResult::Counted(TrackReply { id, duplicate }),
+            (id, Err(error)) => TrackResult::Refused { id, error },
+            (None, Ok(_)) => unreachable!("what is in line has an id"),
+        }
+    }
+}
+
+/// `GET /credits/{user}`
+pub(super) async fn balance(node: &Arc<Node>, asked: &Asked<'_>) -> Result<Answer, Problem> {
+    let user = asked.user(0)?;
+    asked.query(&[])?;
+    Ok(json(StatusCode::OK, &crediting::balance(node, &user).await?))
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Unsynced {
+    user_id: UserId,
+    unsynced: i64,
+}
+
+/// `GET /credits/{user}/unsynced`
+pub(super) async fn unsynced(node: &Arc<Node>, asked: &Asked<'_>) -> Result<Answer, Problem> {
+    let user_id = asked.user(0)?;
+    asked.query(&[])?;
+    let unsynced = crediting::unsynced(node, &user_id).await?;
+    Ok(json(StatusCode::OK, &Unsynced { user_id, unsynced }))
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct AskSynced {
+    user_id: UserId,
+    ids: Vec<MessageId>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Synced {
+    user_id: UserId,
+    synced: Vec<MessageId>,
+    unsynced: Vec<MessageId>,
+}
+
+/// `POST /credits/synced`
+pub(super) async fn synced(node: &Arc<Node>, asked: &Asked<'_>) -> Result<Answer, Problem> {
+    let AskSynced { user_id, ids } = asked.json()?;
+    within_batch("ids", ids.len())?;
+    let stand = crediting::synced(node, &ids).await?;
+    let (mut synced, mut unsynced) = (Vec::new(), Vec::new());
+    for (id, stands) in ids.into_iter().zip(stand) {
+        if stands { synced.push(id) } else { unsynced.push(id) }
+    }
+    Ok(json(StatusCode::OK, &Synced { user_id, synced, unsynced }))
+}

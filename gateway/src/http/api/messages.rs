@@ -1,0 +1,236 @@
+//! What the backend says in a room: one message, or many at once.
+
+use std::sync::Arc;
+
+use hyper::StatusCode;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use shared::contract::credit::{CreditKind, event_id};
+use shared::contract::id::{MessageId, RoomId, UserId};
+use shared::contract::limits::API_BATCH_MAX;
+use shared::contract::message::MessageType;
+use shared::contract::protocol::{Attached, Cost, SendReply};
+use shared::contract::refusal::{Refusal, RefusalCode};
+use shared::store::Identity;
+use tokio::sync::oneshot;
+
+use super::super::Answer;
+use super::json;
+use super::problem::Problem;
+use super::request::{Asked, object};
+use crate::broker::Place;
+use crate::broker::appender::Outcome;
+use crate::crediting;
+use crate::node::Node;
+use crate::posting::{self, Draft};
+use crate::validation;
+
+/// A message as whoever of the backend says it.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Publish {
+    user_id: UserId,
+    #[serde(default)]
+    id: Option<MessageId>,
+    content: String,
+    #[serde(default, rename = "type")]
+    kind: MessageType,
+    #[serde(default)]
+    metadata: Attached,
+    #[serde(default)]
+    credits: Option<Cost>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PublishBatch {
+    /// Read one by one: what is wrong with one is not the others' fault.
+    messages: Vec<Box<RawValue>>,
+}
+
+/// What became of a message, and how its cost is called where it has one.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Published {
+    #[serde(flatten)]
+    reply: SendReply,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    credit_id: Option<MessageId>,
+}
+
+#[derive(Serialize)]
+struct BatchReply {
+    results: Vec<BatchResult>,
+}
+
+/// What became of one message of a batch.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum BatchResult {
+    Stands(Published),
+    Refused {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        id: Option<MessageId>,
+        error: Refusal,
+    },
+}
+
+/// `POST /rooms/{room}/messages`
+pub(super) async fn publish(node: &Arc<Node>, asked: &Asked<'_>) -> Result<Answer, Problem> {
+    let room = asked.room()?;
+    let publish: Publish = asked.json()?;
+    let named = asked.idempotent_id(&room, &publish.user_id, None)?;
+    let draft = draft(node, room, publish, named)?;
+    let naming = Naming::of(&draft);
+    let place = match post(node, draft).await? {
+        Posted::InLine(outcome) => posting::settled(node, outcome).await?,
+        Posted::Known(place) => place,
+    };
+    let status = if place.duplicate { StatusCode::OK } else { StatusCode::CREATED };
+    Ok(json(status, &naming.stands(place)))
+}
+
+/// `POST /rooms/{room}/messages/batch`
+pub(super) async fn publish_batch(node: &Arc<Node>, asked: &Asked<'_>) -> Result<Answer, Problem> {
+    let room = asked.room()?;
+    let PublishBatch { messages } = asked.json()?;
+    within_batch("messages", messages.len())?;
+    let mut waiting = Vec::with_capacity(messages.len());
+    let mut held_up: Option<Refusal> = None;
+    for (place, message) in messages.iter().enumerate() {
+        let one = match &held_up {
+            // Behind one that is to be offered again: passing it would change their order.
+            Some(refusal) => Waiting::refused(None, refusal.clone()),
+            None => put_in_line(node, asked, &room, (place, message)).await?,
+        };
+        if let Err(refusal) = &one.posted
+            && matches!(refusal.code, RefusalCode::Backpressure | RefusalCode::Unavailable)
+        {
+            held_up = Some(refusal.clone());
+        }
+        waiting.push(one);
+    }
+    let mut results = Vec::with_capacity(waiting.len());
+    for one in waiting {
+        results.push(one.settled(node).await);
+    }
+    Ok(json(StatusCode::OK, &BatchReply { results }))
+}
+
+/// How a message and its cost are called.
+struct Naming {
+    id: MessageId,
+    credit_id: Option<MessageId>,
+}
+
+impl Naming {
+    fn of(draft: &Draft) -> Naming {
+        let Draft { room, user, id, cost, .. } = draft;
+        let kind = CreditKind::Usage;
+        let credit_id = cost.as_ref().map(|_| event_id(room, user, id, kind));
+        Naming { id: id.clone(), credit_id }
+    }
+
+    fn stands(self, place: Place) -> Published {
+        let Place { position, duplicate, persisted, durability } = place;
+        let Naming { id, credit_id } = self;
+        let reply = SendReply { id, position: Some(position), duplicate, persisted, durability };
+        Published { reply, credit_id }
+    }
+}
+
+/// How far a message is.
+enum Posted {
+    InLine(oneshot::Receiver<Outcome>),
+    /// It stood already.
+    Known(Place),
+}
+
+/// Puts a message in line, if its cost is covered where a budget is kept; what stands already is
+/// not asked for that.
+async fn post(node: &Node, draft: Draft) -> Result<Posted, Refusal> {
+    if let Err(refusal) = crediting::afford_message(node, draft.kind, draft.cost.as_ref()).await {
+        let Draft { room, user, id, .. } = draft;
+        let known = posting::known(node, Identity { room, user, id }).await?;
+        return known.map(Posted::Known).ok_or(refusal);
+    }
+    posting::post(node, draft).map(Posted::InLine)
+}
+
+/// A message of a batch that is in line, or stands, or is refused.
+struct Waiting {
+    /// Known where the message could be read.
+    naming: Option<Naming>,
+    posted: Result<Posted, Refusal>,
+}
+
+impl Waiting {
+    fn refused(naming: Option<Naming>, refusal: Refusal) -> Waiting {
+        Waiting { naming, posted: Err(refusal) }
+    }
+
+    async fn settled(self, node: &Node) -> BatchResult {
+        let outcome = match self.posted {
+            Ok(Posted::InLine(outcome)) => posting::settled(node, outcome).await,
+            Ok(Posted::Known(place)) => Ok(place),
+            Err(refusal) => Err(refusal),
+        };
+        match (self.naming, outcome) {
+            (Some(naming), Ok(place)) => BatchResult::Stands(naming.stands(place)),
+            (naming, Err(error)) => {
+                BatchResult::Refused { id: naming.map(|naming| naming.id), error }
+            }
+            (None, Ok(_)) => unreachable!("what is in line was read"),
+        }
+    }
+}
+
+/// Only what is wrong with the request as a whole is a problem.
+async fn put_in_line(
+    node: &Node,
+    asked: &Asked<'_>,
+    room: &RoomId,
+    (place, message): (usize, &RawValue),
+) -> Result<Waiting, Problem> {
+    let publish: Publish = match object(message.get().as_bytes()) {
+        Ok(publish) => publish,
+        Err(refusal) => return Ok(Waiting::refused(None, refusal)),
+    };
+    let named = asked.idempotent_id(room, &publish.user_id, Some(place))?;
+    let id = publish.id.clone();
+    let draft = match draft(node, room.clone(), publish, named) {
+        Ok(draft) => draft,
+        Err(refusal) => {
+            let naming = id.map(|id| Naming { id, credit_id: None });
+            return Ok(Waiting::refused(naming, refusal));
+        }
+    };
+    let naming = Some(Naming::of(&draft));
+    Ok(Waiting { naming, posted: post(node, draft).await })
+}
+
+/// Checks a message as the socket's are checked. `named` is its id where it brings none itself.
+fn draft(
+    node: &Node,
+    room: RoomId,
+    publish: Publish,
+    named: Option<MessageId>,
+) -> Result<Draft, Refusal> {
+    let now_ms = node.clock.now_ms();
+    let Publish { user_id: user, id, content, kind, metadata, credits } = publish;
+    let id = id.or(named).unwrap_or_else(|| posting::new_id(now_ms));
+    validation::id("id", &id, now_ms)?;
+    validation::content("content", &content)?;
+    let metadata = validation::metadata("metadata", metadata)?;
+    let cost = credits.map(|cost| crediting::charge(&user, cost)).transpose()?;
+    Ok(Draft { room, id, user, kind, content, metadata, cost })
+}
+
+/// Refuses a list that is empty or longer than a batch may be.
+pub(super) fn within_batch(field: &str, length: usize) -> Result<(), Refusal> {
+    if (1..=API_BATCH_MAX).contains(&length) {
+        return Ok(());
+    }
+    let text = format!("{field} are from 1 to {API_BATCH_MAX}");
+    Err(Refusal::new(RefusalCode::InvalidField, text).field(field).limit(API_BATCH_MAX))
+}

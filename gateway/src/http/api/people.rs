@@ -1,0 +1,82 @@
+//! Who is in a room and who belongs to it.
+
+use std::sync::Arc;
+
+use hyper::StatusCode;
+use serde::{Deserialize, Serialize};
+use shared::contract::id::{RoomId, UserId};
+use shared::contract::refusal::{Refusal, RefusalCode};
+use shared::store::{Member, MemberRole};
+
+use super::super::Answer;
+use super::problem::Problem;
+use super::request::Asked;
+use super::{backend, json};
+use crate::node::Node;
+use crate::posting::away;
+use crate::removal;
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Members {
+    members: Vec<Member>,
+    has_more: bool,
+}
+
+/// `GET /rooms/{room}/members`
+pub(super) async fn members(node: &Arc<Node>, asked: &Asked<'_>) -> Result<Answer, Problem> {
+    let room = asked.room()?;
+    let query = asked.query(&["after", "limit"])?;
+    let limit = query.limit()?;
+    let after = query.get("after").map(UserId::parse).transpose().map_err(|error| {
+        Refusal::new(RefusalCode::InvalidField, error.to_string()).field("after")
+    })?;
+    let found = node.store.members(&room, after.as_ref(), limit + 1).await;
+    let mut members = found.map_err(|_| away())?;
+    let has_more = members.len() > limit as usize;
+    members.truncate(limit as usize);
+    Ok(json(StatusCode::OK, &Members { members, has_more }))
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AddMember {
+    #[serde(default)]
+    role: AddedRole,
+}
+
+/// As what somebody is added.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum AddedRole {
+    #[default]
+    Member,
+    Moderator,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Membership {
+    room_id: RoomId,
+    user_id: UserId,
+    role: MemberRole,
+}
+
+/// `PUT /rooms/{room}/members/{user}`
+pub(super) async fn add_member(node: &Arc<Node>, asked: &Asked<'_>) -> Result<Answer, Problem> {
+    let (room_id, user_id) = (asked.room()?, asked.user(1)?);
+    let AddMember { role } = asked.json_or_default()?;
+    let role = match role {
+        AddedRole::Member => MemberRole::Member,
+        AddedRole::Moderator => MemberRole::Moderator,
+    };
+    removal::add_member(node, &room_id, &user_id, role).await?;
+    Ok(json(StatusCode::OK, &Membership { room_id, user_id, role }))
+}
+
+/// `DELETE /rooms/{room}/members/{user}`
+pub(super) async fn remove_member(node: &Arc<Node>, asked: &Asked<'_>) -> Result<Answer, Problem> {
+    let (room_id, user_id) = (asked.room()?, asked.user(1)?);
+    removal::remove_member(node, &room_id, &user_id, &backend()).await?;
+    Ok(json(StatusCode::OK, &Membership { room_id, user_id, role: MemberRole::Removed }))
+}

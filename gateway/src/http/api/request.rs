@@ -1,0 +1,300 @@
+//! Reading a request: its path, its query, its headers, its body. Everything is checked and named
+//! where it is wrong.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::{Body, Incoming};
+use hyper::header::{CONTENT_TYPE, HeaderMap};
+use serde::de::{DeserializeOwned, IgnoredAny};
+use shared::contract::id::{IdError, MessageId, RoomId, UserId};
+use shared::contract::limits::{
+    API_BODY_BYTES_MAX, API_BODY_TIMEOUT_MS, IDEMPOTENCY_KEY_BYTES_MAX,
+};
+use shared::contract::position::Position;
+use shared::contract::refusal::{Refusal, RefusalCode};
+use uuid::Uuid;
+
+use super::problem::Problem;
+use crate::{codec, validation};
+
+/// The name space of ids made of an `Idempotency-Key`; chosen once.
+const IDEMPOTENCY: Uuid = Uuid::from_u128(0x5d0c_46f1_8a7b_5e29_a3c4_524f_4f4d_4361);
+
+const IDEMPOTENCY_KEY: &str = "idempotency-key";
+
+/// What came with a request, its body read to the end.
+#[derive(Debug)]
+pub(super) struct Asked<'a> {
+    /// What stands in the path for the route's names, not decoded.
+    pub(super) segments: Vec<&'a str>,
+    /// Behind the question mark.
+    pub(super) query: &'a str,
+    pub(super) headers: &'a HeaderMap,
+    pub(super) body: Bytes,
+}
+
+impl Asked<'_> {
+    /// The room that the path names first.
+    pub(super) fn room(&self) -> Result<RoomId, Problem> {
+        self.segment(0, "room", RoomId::parse, RefusalCode::InvalidField)
+    }
+
+    /// The user that the path names at `place`.
+    pub(super) fn user(&self, place: usize) -> Result<UserId, Problem> {
+        self.segment(place, "user", UserId::parse, RefusalCode::InvalidField)
+    }
+
+    /// The message that the path names behind the room.
+    pub(super) fn message(&self) -> Result<MessageId, Problem> {
+        self.segment(1, "id", MessageId::parse, RefusalCode::BadId)
+    }
+
+    fn segment<T>(
+        &self,
+        place: usize,
+        name: &str,
+        parse: fn(&str) -> Result<T, IdError>,
+        code: RefusalCode,
+    ) -> Result<T, Problem> {
+        let encoded = self.segments.get(place).copied().unwrap_or_default();
+        let text = decoded(encoded, false).ok_or_else(|| not_encoded(name))?;
+        parse(&text).map_err(|error| Refusal::new(code, error.to_string()).field(name).into())
+    }
+
+    /// The query's parameters, all of which have to be among `known`.
+    pub(super) fn query(&self, known: &[&'static str]) -> Result<Query, Problem> {
+        Query::read(self.query, known)
+    }
+
+    /// The body as an object of type `T`.
+    pub(super) fn json<T: DeserializeOwned>(&self) -> Result<T, Problem> {
+        self.check_type()?;
+        Ok(object(&self.body)?)
+    }
+
+    /// The same where a body may be absent.
+    pub(super) fn json_or_default<T: DeserializeOwned + Default>(&self) -> Result<T, Problem> {
+        if self.body.is_empty() { Ok(T::default()) } else { self.json() }
+    }
+
+    /// A page on another site can send anything but this type without asking first.
+    fn check_type(&self) -> Result<(), Problem> {
+        let header = self.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        let media = header.and_then(|value| value.split(';').next()).unwrap_or_default();
+        let json = media.trim().eq_ignore_ascii_case("application/json");
+        if json { Ok(()) } else { Err(Problem::no_json()) }
+    }
+
+    /// The id that an `Idempotency-Key` stands for: the same for the same key of the same user in
+    /// the same room, and in a batch at the same place.
+    pub(super) fn idempotent_id(
+        &self,
+        room: &RoomId,
+        user: &UserId,
+        place: Option<usize>,
+    ) -> Result<Option<MessageId>, Problem> {
+        let mut keys = self.headers.get_all(IDEMPOTENCY_KEY).iter();
+        let Some(key) = keys.next() else { return Ok(None) };
+        let text = key.to_str().ok().filter(|_| keys.next().is_none());
+        let fits = |text: &&str| (1..=IDEMPOTENCY_KEY_BYTES_MAX).contains(&text.len());
+        let Some(key) = text.filter(fits) else {
+            let text = format!("one key of 1 to {IDEMPOTENCY_KEY_BYTES_MAX} visible characters");
+            let refusal = Refusal::new(RefusalCode::InvalidField, text).field("Idempotency-Key");
+            return Err(refusal.limit(IDEMPOTENCY_KEY_BYTES_MAX).into());
+        };
+        // Ids have no white space, so that the first two spaces make the text unambiguous.
+        let name = format!("{room} {user} {key}");
+        let one = Uuid::new_v5(&IDEMPOTENCY, name.as_bytes());
+        let id = place.map_or(one, |place| Uuid::new_v5(&one, place.to_string().as_bytes()));
+        Ok(Some(MessageId::from_uuid(id)))
+    }
+}
+
+/// The parameters of a query, each at most once.
+#[derive(Debug)]
+pub(super) struct Query(Vec<(&'static str, String)>);
+
+impl Query {
+    fn read(query: &str, known: &[&'static str]) -> Result<Query, Problem> {
+        let wrong = |name: &str, text: &str| {
+            let shown: String = name.chars().take(64).collect();
+            Problem::from(Refusal::new(RefusalCode::InvalidField, text).field(shown))
+        };
+        let mut parameters: Vec<(&'static str, String)> = Vec::new();
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let Some(found) = known.iter().find(|known| **known == name) else {
+                return Err(wrong(name, "there is no such parameter"));
+            };
+            if parameters.iter().any(|(name, _)| name == found) {
+                return Err(wrong(name, "this parameter stands twice"));
+            }
+            let value = decoded(value, true).ok_or_else(|| not_encoded(name))?;
+            parameters.push((found, value));
+        }
+        Ok(Query(parameters))
+    }
+
+    /// The value of a parameter, where it is given.
+    pub(super) fn get(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(known, _)| *known == name).map(|(_, value)| value.as_str())
+    }
+
+    /// How many of something a page may have.
+    pub(super) fn limit(&self) -> Result<u32, Refusal> {
+        let number = |text: &str| text.parse::<u32>().unwrap_or(u32::MAX);
+        validation::page_rows(self.get("limit").map(number))
+    }
+
+    /// A position, written `EPOCH-SEQ`.
+    pub(super) fn position(&self, name: &str) -> Result<Option<Position>, Refusal> {
+        let Some(text) = self.get(name) else { return Ok(None) };
+        let Some(position) = position(text) else {
+            let text = "a position is EPOCH-SEQ, such as 3-41";
+            return Err(Refusal::new(RefusalCode::InvalidField, text).field(name));
+        };
+        validation::position(name, position).map(Some)
+    }
+}
+
+/// Reads `EPOCH-SEQ`; neither part has a sign or is empty.
+pub(super) fn position(text: &str) -> Option<Position> {
+    let number = |digits: &str| {
+        let plain = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+        // What no u64 holds is over the limit too, and refused as that.
+        plain.then(|| digits.parse().unwrap_or(u64::MAX))
+    };
+    let (epoch, seq) = text.split_once('-')?;
+    Some(Position::new(number(epoch)?, number(seq)?))
+}
+
+/// Reads a JSON object, and names the field where it is another than `T` has.
+pub(super) fn object<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
+    let Ok(text) = std::str::from_utf8(body) else {
+        return Err(Refusal::new(RefusalCode::BadRequest, "the body is not UTF-8"));
+    };
+    if let Err(error) = serde_json::from_str::<IgnoredAny>(text) {
+        let text = format!("the body is not JSON: {}", codec::plain(&error));
+        return Err(Refusal::new(RefusalCode::BadRequest, text));
+    }
+    let text = text.trim_ascii();
+    if !text.starts_with('{') {
+        return Err(Refusal::new(RefusalCode::BadRequest, "the body is an object"));
+    }
+    codec::parse(text)
+}
+
+/// Reads the body to its end, within its limits of size and time.
+pub(super) async fn body(body: Incoming) -> Result<Bytes, Problem> {
+    let too_large = || {
+        let text = format!("a body has at most {API_BODY_BYTES_MAX} bytes");
+        let refusal = Refusal::new(RefusalCode::TooLarge, text).limit(API_BODY_BYTES_MAX);
+        Problem::from(refusal).unread()
+    };
+    if body.size_hint().lower() > API_BODY_BYTES_MAX as u64 {
+        return Err(too_large());
+    }
+    let patience = Duration::from_millis(API_BODY_TIMEOUT_MS);
+    let read = Limited::new(body, API_BODY_BYTES_MAX).collect();
+    match tokio::time::timeout(patience, read).await {
+        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
+        Ok(Err(_)) => {
+            let text = "the body ended early or is not what its headers say";
+            Err(Problem::new(RefusalCode::BadRequest, text).unread())
+        }
+        Err(_) => Err(Problem::too_slow(API_BODY_TIMEOUT_MS)),
+    }
+}
+
+fn not_encoded(name: &str) -> Problem {
+    let text = "this is not percent-encoded UTF-8";
+    Refusal::new(RefusalCode::InvalidField, text).field(name).into()
+}
+
+/// Undoes percent-encoding; in a query a plus stands for a space. `None` where a percent sign is
+/// not followed by two digits, or the bytes are no UTF-8.
+fn decoded(text: &str, in_query: bool) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        bytes.push(match byte {
+            b'+' if in_query => b' ',
+            b'%' => {
+                let mut digit = || char::from(rest.next()?).to_digit(16);
+                u8::try_from(digit()? * 16 + digit()?).ok()?
+            }
+            byte => byte,
+        });
+    }
+    String::from_utf8(bytes).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percent_signs_are_followed_by_two_digits_of_utf8() {
+        assert_eq!(decoded("a%2Fb+c", false).as_deref(), Some("a/b+c"));
+        assert_eq!(decoded("a%2fb+c", true).as_deref(), Some("a/b c"));
+        assert_eq!(decoded("%C3%A9", false).as_deref(), Some("é"));
+        for bad in ["%", "%2", "%zz", "%+1", "%-1", "%C3", "%ff", "a%2"] {
+            assert_eq!(decoded(bad, false), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_position_is_two_numbers() {
+        assert_eq!(position("3-41"), Some(Position::new(3, 41)));
+        let huge = position("99999999999999999999-1").unwrap();
+        assert!(validation::position("after", huge).is_err());
+        for bad in ["", "3", "-", "3-", "-41", "3-4-1", "+3-41", "3--1", "a-b", "019ab123-4567"] {
+            let found = position(bad);
+            assert!(found.is_none(), "{bad}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn a_query_has_known_parameters_once_each() {
+        let known = ["after", "limit"];
+        let query = Query::read("after=3-41&limit=7&", &known).unwrap();
+        assert_eq!(query.position("after").unwrap(), Some(Position::new(3, 41)));
+        assert_eq!(query.limit().unwrap(), 7);
+        assert_eq!(query.get("before"), None);
+        for bad in ["before=1-1", "after=1-1&after=1-2", "after=%", "Limit=1", "=1"] {
+            assert!(Query::read(bad, &known).is_err(), "{bad}");
+        }
+        for bad in ["0", "-1", "201", "ten", "", "1e1", "99999999999"] {
+            let query = Query::read(&format!("limit={bad}"), &known).unwrap();
+            assert!(query.limit().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_body_is_one_object_of_known_fields() {
+        #[derive(Debug, serde::Deserialize)]
+        #[serde(rename_all = "camelCase", deny_unknown_fields)]
+        struct Body {
+            #[serde(rename = "userId")]
+            _user: UserId,
+        }
+        let read = |text: &[u8]| object::<Body>(text).map_err(|refusal| refusal.code);
+        assert!(read(b" {\"userId\": \"ann\"}\n").is_ok());
+        let cases: [(&[u8], RefusalCode); 8] = [
+            (b"", RefusalCode::BadRequest),
+            (b"[\"ann\"]", RefusalCode::BadRequest),
+            (b"{\"userId\": \"ann\"", RefusalCode::BadRequest),
+            (b"{\"userId\": \"ann\"} {}", RefusalCode::BadRequest),
+            (b"{\"userId\": \"\xff\"}", RefusalCode::BadRequest),
+            (b"{\"userId\": \"\\ud800\"}", RefusalCode::InvalidField),
+            (b"{\"userId\": \"ann\", \"x\": 1}", RefusalCode::InvalidField),
+            (b"{}", RefusalCode::InvalidField),
+        ];
+        for (text, code) in cases {
+            assert_eq!(read(text).unwrap_err(), code, "{:?}", String::from_utf8_lossy(text));
+        }
+    }
+}

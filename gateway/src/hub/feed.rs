@@ -1,0 +1,104 @@
+//! What has changed in a room since a place, for a reader that is no member: each message once, in
+//! its present state, at the place of its last change.
+//!
+//! The database has this for what is persisted. What is not persisted yet lies in the ring as
+//! entries, and is folded into it here. A page may end before the last of them: it is then the
+//! state in which the room was at its end.
+
+use bytes::Bytes;
+use shared::contract::id::RoomId;
+use shared::contract::message::Message;
+use shared::contract::position::Position;
+
+use super::logged::Logged;
+use super::recent;
+use super::sources::{SourceError, Sources};
+use crate::codec;
+
+/// A page of changes, oldest first.
+#[derive(Debug)]
+pub(crate) struct Feed {
+    /// The messages as JSON.
+    pub(crate) messages: Vec<Bytes>,
+    /// After which the next page begins.
+    pub(crate) next: Position,
+    /// Whether there is more at the moment.
+    pub(crate) more: bool,
+}
+
+impl Sources {
+    /// At most `limit` changes after a place; `None` if the room has not come that far.
+    pub(crate) async fn feed(
+        &self,
+        room: &RoomId,
+        after: Position,
+        limit: u32,
+    ) -> Result<Option<Feed>, SourceError> {
+        let (head, persisted) = self.head(room).await?;
+        if after > head {
+            return Ok(None);
+        }
+        // What the database does not have yet is read before it is asked, so that nothing can fall
+        // between.
+        let waiting = match persisted < head {
+            true => self.tail(room, persisted).await?.entries,
+            false => Vec::new(),
+        };
+        let limit = limit as usize;
+        let rows = u32::try_from(limit + 1).unwrap_or(u32::MAX);
+        let mut changed = self.store.changes(room, after, Position::MAX, rows).await?;
+        let mut entries = waiting.iter().filter(|entry| entry.position > after);
+        while changed.len() <= limit
+            && let Some(entry) = entries.next()
+        {
+            self.fold(room, &mut changed, &Logged::from_entry(entry)?.1).await?;
+        }
+        changed.retain(|message| place(message) > after);
+        changed.sort_by_key(place);
+        Ok(Some(page(&changed, limit, after)))
+    }
+
+    /// Puts an entry that the database may not have into what it has.
+    async fn fold(
+        &self,
+        room: &RoomId,
+        changed: &mut Vec<Message>,
+        entry: &Logged,
+    ) -> Result<(), SourceError> {
+        if !entry.is_change_alone() {
+            let known = changed.iter().any(|message| message.position == Some(entry.at));
+            changed.extend(entry.read_message().filter(|_| !known));
+            return Ok(());
+        }
+        if meant(changed, entry).is_none() {
+            let (id, user) = entry.subject();
+            changed.extend(self.store.message(room, user, id).await?);
+        }
+        if let Some(message) = meant(changed, entry)
+            && place(message) < entry.at
+            && let Some(folded) = entry.folded(message)
+        {
+            *message = folded;
+        }
+        Ok(())
+    }
+}
+
+fn page(changed: &[Message], limit: usize, after: Position) -> Feed {
+    let mut messages: Vec<Bytes> =
+        changed.iter().take(limit).map(|message| Bytes::from(codec::json(message))).collect();
+    messages.truncate(recent::fitting(messages.iter()));
+    let next = messages.len().checked_sub(1).map_or(after, |last| place(&changed[last]));
+    Feed { next, more: messages.len() < changed.len(), messages }
+}
+
+/// Where a message stands in the order of changes.
+fn place(message: &Message) -> Position {
+    message.changed_position.or(message.position).unwrap_or_default()
+}
+
+/// The message that a change means: of several of one id the changer's own, else the first.
+fn meant<'a>(changed: &'a mut [Message], entry: &Logged) -> Option<&'a mut Message> {
+    let named = changed.iter_mut().filter(|message| entry.is_about(&message.id));
+    named.min_by_key(|message| (!entry.is_by(&message.user_id), message.position))
+}

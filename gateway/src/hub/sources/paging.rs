@@ -1,0 +1,117 @@
+//! Pages of messages by their own places, each in its present state.
+
+use shared::contract::id::{MessageId, RoomId, UserId};
+use shared::contract::message::Message;
+use shared::contract::position::Position;
+use tracing::debug;
+
+use super::{SourceError, Sources, logged};
+use crate::hub::logged::{Logged, fold};
+use crate::hub::standing::Standing;
+
+/// A page of messages, oldest first.
+#[derive(Debug)]
+pub(crate) struct Messages {
+    pub(crate) messages: Vec<Standing>,
+    /// There are more on the side that was asked for.
+    pub(crate) more: bool,
+}
+
+impl Sources {
+    /// The last `limit` messages below a position.
+    pub(crate) async fn messages_before(
+        &self,
+        room: &RoomId,
+        before: Position,
+        limit: u32,
+    ) -> Result<Messages, SourceError> {
+        // What the database does not have yet was read before it is asked, so that nothing can
+        // fall between.
+        let waiting = self.unpersisted(room).await?;
+        let rows = self.store.before(room, before, limit + 1).await?;
+        let mut messages = standing(&rows, &waiting, |position| position < before);
+        let surplus = messages.len().saturating_sub(limit as usize);
+        messages.drain(..surplus);
+        Ok(Messages { messages, more: surplus > 0 })
+    }
+
+    /// The first `limit` messages above a position.
+    pub(crate) async fn messages_after(
+        &self,
+        room: &RoomId,
+        after: Position,
+        limit: u32,
+    ) -> Result<Messages, SourceError> {
+        let waiting = self.unpersisted(room).await?;
+        let rows = self.store.after(room, after, limit + 1).await?;
+        let mut messages = standing(&rows, &waiting, |position| position > after);
+        let more = messages.len() > limit as usize;
+        messages.truncate(limit as usize);
+        Ok(Messages { messages, more })
+    }
+
+    /// A message in its present state: of several of one id this one's own, else the first.
+    pub(crate) async fn message(
+        &self,
+        room: &RoomId,
+        user: &UserId,
+        id: &MessageId,
+    ) -> Result<Option<Message>, SourceError> {
+        let waiting = self.unpersisted(room).await?;
+        let folded = fold(waiting.clone());
+        let mut found = None;
+        for entry in &folded {
+            match entry.is_message(id, user) {
+                Some(true) => return Ok(entry.read_message()),
+                Some(false) if found.is_none() => found = entry.read_message(),
+                Some(false) | None => {}
+            }
+        }
+        let stored = match self.store.message(room, user, id).await {
+            Ok(stored) => stored,
+            // Another's message that was found need not wait for the database.
+            Err(error) if found.is_some() => {
+                debug!(room.id = %room, error = ?error, "message is not looked up further");
+                None
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let Some(stored) = stored else { return Ok(found) };
+        let mut standing: Vec<Standing> = Standing::from_message(&stored).into_iter().collect();
+        for entry in &waiting {
+            Standing::change(&mut standing, entry);
+        }
+        let message = standing.first().and_then(|standing| standing.read());
+        Ok(message.or(Some(stored)))
+    }
+
+    async fn unpersisted(&self, room: &RoomId) -> Result<Vec<Logged>, SourceError> {
+        let page = self.ring(room, Position::MAX, 0).await?;
+        if page.persisted >= page.head {
+            return Ok(Vec::new());
+        }
+        logged(&self.tail(room, page.persisted).await?.entries)
+    }
+}
+
+/// The messages of both by their own position, in the state that both together tell; one that the
+/// database has is its, with the changes that it does not have yet.
+fn standing(
+    rows: &[Message],
+    waiting: &[Logged],
+    wanted: impl Fn(Position) -> bool,
+) -> Vec<Standing> {
+    let mut messages: Vec<Standing> = rows.iter().filter_map(Standing::from_message).collect();
+    for entry in waiting.iter().filter(|entry| wanted(entry.at)) {
+        let stands = messages.binary_search_by_key(&entry.at, |message| message.at);
+        if let (Err(place), Some(message)) = (stands, entry.read_message())
+            && let Some(message) = Standing::from_message(&message)
+        {
+            messages.insert(place, message);
+        }
+    }
+    for entry in waiting {
+        Standing::change(&mut messages, entry);
+    }
+    messages
+}

@@ -1,0 +1,116 @@
+//! What a room's memory should hold, read anew from ring and database.
+
+use shared::contract::id::{MessageId, RoomId};
+use shared::contract::limits::{PAGE_ROWS_MAX, RECENT_ENTRIES_MAX};
+use shared::contract::message::Message;
+use shared::contract::position::Position;
+
+use super::{SourceError, Sources, TRIES_MAX, Tail, logged, merge};
+use crate::hub::logged::{Cursor, Logged, fold};
+use crate::hub::recent::Recent;
+
+/// Changes in the ring whose message is looked up in the database alone; with more of them the
+/// memory begins with the ring.
+const LOOKUPS_MAX: usize = 32;
+
+/// A room's memory, read anew.
+#[derive(Debug)]
+pub(crate) struct Refill {
+    pub(crate) recent: Recent,
+    pub(crate) last: Cursor,
+    pub(crate) head: Position,
+    pub(crate) persisted: Position,
+}
+
+impl Sources {
+    /// What a room's memory should hold.
+    pub(crate) async fn refill(&self, room: &RoomId) -> Result<Refill, SourceError> {
+        for _ in 0..TRIES_MAX {
+            let mut tail = self.tail(room, Position::ZERO).await?;
+            let dense = tail.dense_from.unwrap_or(tail.head.next());
+            let wanted = wanted(&tail, dense);
+            if wanted == 0 {
+                return assemble(tail, (dense, dense), Vec::new());
+            }
+            let mut rows = self.store.latest_changes(room, dense, wanted).await?;
+            // Below the first row there may be others.
+            let first = rows.first().filter(|_| rows.len() == wanted as usize);
+            let begin = first.and_then(Logged::from_message).map_or(Position::ZERO, |row| row.at);
+            rows.extend(self.moved(room, &tail, &rows).await?);
+            // What changed while the database was read is in the ring now, or the reading is void:
+            // a message that moved ahead would be in neither.
+            let more = self.tail(room, tail.head).await?;
+            if more.goes_on_from(tail.head) {
+                tail.head = more.head;
+                tail.persisted = more.persisted;
+                tail.entries.extend(more.entries);
+                return assemble(tail, (begin, dense), rows);
+            }
+        }
+        Err(SourceError::Unsettled)
+    }
+
+    /// The messages that the ring has changes of and neither ring nor rows have themselves.
+    async fn moved(
+        &self,
+        room: &RoomId,
+        tail: &Tail,
+        rows: &[Message],
+    ) -> Result<Vec<Message>, SourceError> {
+        let rows = rows.iter().filter_map(Logged::from_message).collect();
+        let folded = fold(merge(rows, logged(&tail.entries)?));
+        let mut moved: Vec<Message> = Vec::new();
+        let alone: Vec<&Logged> = folded.iter().filter(|entry| entry.is_change_alone()).collect();
+        if alone.len() > LOOKUPS_MAX {
+            return Ok(moved);
+        }
+        for entry in alone {
+            let (id, user) = entry.subject();
+            if moved.iter().all(|message| message.id != *id)
+                && let Some(message) = self.store.message(room, user, id).await?
+            {
+                moved.push(message);
+            }
+        }
+        Ok(moved)
+    }
+}
+
+/// How many rows of the database are wanted beside the dense part of the ring.
+fn wanted(tail: &Tail, dense: Position) -> u32 {
+    let held = tail.entries.iter().filter(|entry| entry.position >= dense).count();
+    let wanted = RECENT_ENTRIES_MAX.saturating_sub(held).min(PAGE_ROWS_MAX as usize);
+    u32::try_from(wanted).unwrap_or(PAGE_ROWS_MAX)
+}
+
+/// Both as one memory, where from `begin` on nothing is missing.
+fn assemble(
+    tail: Tail,
+    (begin, dense): (Position, Position),
+    rows: Vec<Message>,
+) -> Result<Refill, SourceError> {
+    let rows: Vec<Logged> = rows.iter().filter_map(Logged::from_message).collect();
+    let older: Vec<MessageId> =
+        rows.iter().filter(|row| row.at < begin).map(|row| row.subject().0.clone()).collect();
+    let mut entries = merge(rows, logged(&tail.entries)?);
+    entries.retain(|entry| entry.at >= begin);
+    let mut entries = fold(entries);
+    let mut floor = Cursor::ZERO;
+    let astray = |entry: &Logged| {
+        entry.is_change_alone() && entry.at >= dense && !older.contains(entry.subject().0)
+    };
+    if begin < dense && entries.iter().any(astray) {
+        // Its message is in the database, who knows where: the memory begins with the ring.
+        entries.retain(|entry| entry.at >= dense);
+        floor = Cursor { position: Position::new(dense.epoch, 0), key: None };
+    } else if begin > Position::ZERO && !entries.is_empty() {
+        floor = entries.remove(0).cursor();
+    }
+    let shown = entries.iter().rev().find(|entry| entry.is_shown());
+    let last = shown.map_or_else(|| floor.clone(), Logged::cursor);
+    let mut recent = Recent::new(floor);
+    for entry in entries {
+        recent.push(entry.into());
+    }
+    Ok(Refill { recent, last, head: tail.head, persisted: tail.persisted })
+}

@@ -1,0 +1,69 @@
+//! A message as a page shows it, and how changes that came after the page was read reach it.
+
+use bytes::Bytes;
+use shared::contract::id::{MessageId, UserId};
+use shared::contract::message::Message;
+use shared::contract::position::Position;
+
+use super::logged::Logged;
+use crate::codec;
+
+/// A message at its own place, in the state in which it was read.
+#[derive(Clone, Debug)]
+pub(crate) struct Standing {
+    /// Where it stands.
+    pub(crate) at: Position,
+    /// The place of its last change, or its own.
+    pub(crate) changed: Position,
+    id: MessageId,
+    user: UserId,
+    /// The whole, as clients see it.
+    pub(crate) json: Bytes,
+}
+
+impl Standing {
+    /// What the database has; `None` for a row without a place.
+    pub(crate) fn from_message(message: &Message) -> Option<Standing> {
+        let at = message.position?;
+        Some(Standing {
+            at,
+            changed: message.changed_position.unwrap_or(at),
+            id: message.id.clone(),
+            user: message.user_id.clone(),
+            json: Bytes::from(codec::json(message)),
+        })
+    }
+
+    /// The message itself.
+    pub(crate) fn read(&self) -> Option<Message> {
+        serde_json::from_slice(&self.json).ok()
+    }
+
+    /// Does to the messages what a later entry says, where it is about one of them and not in its
+    /// state already.
+    pub(crate) fn change(messages: &mut [Standing], entry: &Logged) {
+        if entry.is_change_alone() {
+            if let Some(standing) = Standing::meant(messages, entry)
+                && standing.changed < entry.at
+                && let Some(message) = standing.read()
+                && let Some(folded) = entry.folded(&message).as_ref()
+                && let Some(folded) = Standing::from_message(folded)
+            {
+                *standing = folded;
+            }
+        } else if entry.at > entry.origin()
+            && let Some(json) = entry.message()
+            && let Ok(place) = messages.binary_search_by_key(&entry.origin(), |known| known.at)
+            && messages[place].changed < entry.at
+        {
+            messages[place].changed = entry.at;
+            messages[place].json = json;
+        }
+    }
+
+    /// The message that a change means: of several of one id the changer's own, else the first.
+    fn meant<'a>(messages: &'a mut [Standing], entry: &Logged) -> Option<&'a mut Standing> {
+        let named = messages.iter_mut().filter(|message| entry.is_about(&message.id));
+        named.min_by_key(|message| (!entry.is_by(&message.user), message.at))
+    }
+}

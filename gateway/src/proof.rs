@@ -1,0 +1,226 @@
+//! Proofs of who somebody is: checked, given out, taken back.
+//!
+//! Whoever brings a bad one is told the same, whatever is bad about it. Where what is needed to
+//! judge one does not answer, nobody is let in, and nobody is told to get another proof.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use shared::contract::id::UserId;
+use shared::contract::limits::{
+    REVOCATION_MEMORY_MS, REVOCATIONS_INTERVAL_MS, REVOCATIONS_PAUSE_MS, SESSION_MS_MAX,
+    TICKET_CONNECTION_MS, TICKET_MS,
+};
+use shared::contract::refusal::{CloseReason, Refusal, RefusalCode};
+use shared::contract::signal::{NodeSignal, Signal};
+use shared::contract::timestamp::Timestamp;
+use shared::store::{Revocation, RevokedSubject};
+use tracing::{debug, warn};
+
+use crate::auth::{Grant, Identity, Kept, Kind, Proof, VaultError};
+use crate::node::Node;
+
+/// When to try again where something did not answer, in milliseconds.
+const RETRY_AFTER_MS: u64 = 1000;
+
+/// Why somebody is not let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum ProofError {
+    /// It proves nothing.
+    #[error("the proof of who you are is not valid")]
+    Wrong,
+    /// It cannot be judged now.
+    #[error("who you are cannot be checked now")]
+    Unavailable,
+}
+
+/// Checks a token: a JSON Web Token, or a session token.
+pub(crate) async fn token(node: &Node, text: &str) -> Result<Identity, ProofError> {
+    let now_ms = node.clock.now_ms();
+    let identity = match Proof::parse(Kind::Session, text) {
+        Some(proof) => {
+            let kept = found(node.vault.look(&proof, now_ms).await)?;
+            let until = kept.expires_at;
+            kept.identity(until, &proof)
+        }
+        None => node.authenticator.token(text, now_ms).await.map_err(|error| {
+            debug!(reason = %error, "token refused");
+            ProofError::Wrong
+        })?,
+    };
+    standing(node, identity)
+}
+
+/// Takes a ticket, which opens one connection. Where it is bound to an origin, a page of that
+/// origin has to bring it; it is taken even if another does.
+pub(crate) async fn ticket(
+    node: &Node,
+    text: &str,
+    origin: Option<&str>,
+) -> Result<Identity, ProofError> {
+    let now_ms = node.clock.now_ms();
+    let proof = Proof::parse(Kind::Ticket, text).ok_or(ProofError::Wrong)?;
+    let kept = found(node.vault.take(&proof, now_ms).await)?;
+    if kept.origin.is_some() && kept.origin.as_deref() != origin {
+        debug!("ticket of another origin");
+        return Err(ProofError::Wrong);
+    }
+    let until = Timestamp(now_ms + TICKET_CONNECTION_MS);
+    standing(node, kept.identity(until, &proof))
+}
+
+fn found(kept: Result<Option<Kept>, VaultError>) -> Result<Kept, ProofError> {
+    match kept {
+        Ok(kept) => kept.ok_or(ProofError::Wrong),
+        Err(error @ VaultError::Form(_)) => {
+            warn!(error = ?error, "proof cannot be read");
+            Err(ProofError::Wrong)
+        }
+        Err(error @ (VaultError::Redis(_) | VaultError::Full)) => {
+            warn!(error = ?error, "proof cannot be checked");
+            Err(ProofError::Unavailable)
+        }
+    }
+}
+
+/// Who it is, unless that was revoked.
+fn standing(node: &Node, identity: Identity) -> Result<Identity, ProofError> {
+    if !node.revocations.are_known() {
+        return Err(ProofError::Unavailable);
+    }
+    if node.revocations.cover(&identity.bearer()) {
+        debug!("proof is revoked");
+        return Err(ProofError::Wrong);
+    }
+    Ok(identity)
+}
+
+/// Gives out a ticket: its text, and until when it can be taken.
+pub(crate) async fn issue_ticket(
+    node: &Node,
+    grant: Grant,
+) -> Result<(String, Timestamp), Refusal> {
+    issue(node, Kind::Ticket, grant, TICKET_MS).await
+}
+
+/// Gives out a session token for as long as `ttl`, at most [`SESSION_MS_MAX`]: its text, and until
+/// when it holds.
+pub(crate) async fn issue_session(
+    node: &Node,
+    grant: Grant,
+    ttl: Duration,
+) -> Result<(String, Timestamp), Refusal> {
+    let ttl_ms = i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX).min(SESSION_MS_MAX);
+    issue(node, Kind::Session, grant, ttl_ms).await
+}
+
+async fn issue(
+    node: &Node,
+    kind: Kind,
+    grant: Grant,
+    ttl_ms: i64,
+) -> Result<(String, Timestamp), Refusal> {
+    let now_ms = node.clock.now_ms();
+    let (proof, text) = Proof::random(kind);
+    let expires_at = Timestamp(now_ms + ttl_ms);
+    let kept = Kept::new(grant, Timestamp(now_ms), expires_at);
+    match node.vault.keep(&proof, kept, now_ms).await {
+        Ok(()) => Ok((text, expires_at)),
+        Err(error) => {
+            warn!(error = ?error, "proof cannot be given out");
+            Err(unavailable("no proof can be given out now"))
+        }
+    }
+}
+
+/// Takes a session token back; connections that it opened are closed.
+pub(crate) async fn end_session(node: &Node, text: &str) -> Result<(), Refusal> {
+    match Proof::parse(Kind::Session, text) {
+        Some(proof) => revoke(node, RevokedSubject::Token(proof.id())).await,
+        None => Ok(()),
+    }
+}
+
+/// From now on what was issued before is refused, on every node, and connections that stand on it
+/// are closed.
+pub(crate) async fn revoke(node: &Node, subject: RevokedSubject) -> Result<(), Refusal> {
+    let now_ms = node.clock.now_ms();
+    let (at, until) = (Timestamp(now_ms), Timestamp(now_ms + REVOCATION_MEMORY_MS));
+    let revocation = Revocation { subject, at, until };
+    if let Err(error) = node.store.revoke(&revocation).await {
+        warn!(error = ?error, "revocation cannot be stored");
+        return Err(unavailable("the database does not answer"));
+    }
+    node.revocations.add(revocation);
+    cut_revoked(node);
+    // What is being read from the database may be from before.
+    node.revocations.wake();
+    if let Err(error) = node.broker.signal(&Signal::Nodes(NodeSignal::Revoked)).await {
+        // The others look for themselves, a little later.
+        warn!(error = ?error, "revocation cannot be told");
+    }
+    Ok(())
+}
+
+/// Closes a user's connections on every node. They may come back where their proof holds.
+pub(crate) async fn disconnect(node: &Node, user: &UserId) -> Result<(), Refusal> {
+    cut(node, user);
+    let signal = Signal::Nodes(NodeSignal::Disconnect { user: user.clone() });
+    node.broker.signal(&signal).await.map_err(|error| {
+        warn!(error = ?error, "disconnect cannot be told");
+        unavailable("other nodes cannot be told now")
+    })
+}
+
+/// Closes a user's connections on this node.
+pub(crate) fn cut(node: &Node, user: &UserId) {
+    for handle in node.connections.of(user) {
+        handle.queue.close(CloseReason::Forbidden);
+    }
+}
+
+fn cut_revoked(node: &Node) {
+    let revoked = |bearer: &_| node.revocations.cover(bearer);
+    node.connections.close_where(CloseReason::Unauthenticated, revoked);
+}
+
+/// Reads revocations at the start, when somebody says that there are new ones, and every 30 s.
+pub(crate) async fn watch_revocations(node: Arc<Node>) {
+    let mut failing = false;
+    loop {
+        let pause_ms = match node.store.revocations().await {
+            Ok(revocations) => {
+                node.revocations.replace(revocations);
+                cut_revoked(&node);
+                failing = false;
+                REVOCATIONS_INTERVAL_MS
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut failing, true) {
+                    warn!(error = ?error, "revocations cannot be read");
+                }
+                REVOCATIONS_PAUSE_MS
+            }
+        };
+        tokio::select! {
+            () = node.revocations.woken() => {}
+            () = tokio::time::sleep(Duration::from_millis(pause_ms)) => {}
+        }
+    }
+}
+
+fn unavailable(text: &str) -> Refusal {
+    Refusal::new(RefusalCode::Unavailable, text).retry_after_ms(RETRY_AFTER_MS)
+}
+
+impl ProofError {
+    /// As the answer to `auth`.
+    pub(crate) fn refusal(self) -> Refusal {
+        match self {
+            ProofError::Wrong => {
+                Refusal::new(RefusalCode::Unauthenticated, self.to_string()).field("token")
+            }
+            ProofError::Unavailable => unavailable(&self.to_string()),
+        }
+    }
+}

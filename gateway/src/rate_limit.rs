@@ -1,0 +1,305 @@
+//! How often one user may ask, counted over all nodes, and what becomes of those who hammer on.
+//!
+//! Fixed windows of a minute, one for each user and allowance, which begin with the first use. A
+//! node's own memory is asked first, and refuses what it knows to be over. Then the use is taken
+//! from the fleet's count in Redis, a portion at a time, so that a large limit costs few calls and a
+//! small one is exact. While Redis does not answer, each node holds the limit by itself.
+//!
+//! Refusals are counted too, in the node's memory and for the fleet; at their limit the user is
+//! blocked, by a key in Redis and a word to all nodes, and after a while is not.
+//!
+//! Times are the calendar's and not `Instant`s, because a block is told to others as a moment.
+
+mod memory;
+mod blocks;
+pub(crate) mod redis;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::time::Duration;
+
+use shared::contract::id::UserId;
+use shared::contract::limits::{RATE_PORTIONS, RATE_WINDOW_MS};
+use shared::contract::refusal::{Refusal, RefusalCode};
+use shared::contract::signal::{NodeSignal, Signal};
+use shared::process::clock::Clock;
+use shared::process::telemetry::metrics::Label;
+use tracing::{info, warn};
+
+use self::blocks::Blocks;
+use self::memory::{Taken, Windows};
+use self::redis::{Given, RedisCounts};
+use crate::auth::Identity;
+use crate::broker::Broker;
+use crate::config::{Allowance, Settings};
+use crate::metrics::Metrics;
+
+/// How long Redis is not asked after it did not answer, in milliseconds.
+const ALONE_MS: i64 = 5000;
+
+/// How long a user's refusals gather before the fleet is told of them.
+const REPORT_INTERVAL: Duration = Duration::from_millis(100);
+
+/// How often what is over is forgotten.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
+
+/// The numbers.
+#[derive(Clone, Debug)]
+pub(crate) struct Rules {
+    /// By the place of each allowance among all of them.
+    limits: [u32; Allowance::COUNT],
+    window_ms: i64,
+    /// Refusals within a window; 0 for never.
+    block_after: u32,
+    block_ms: i64,
+}
+
+impl Rules {
+    pub(crate) fn new(settings: &Settings) -> Rules {
+        let mut limits = [0; Allowance::COUNT];
+        for allowance in Allowance::ALL {
+            limits[*allowance as usize] = settings.allowance(*allowance);
+        }
+        Rules {
+            limits,
+            window_ms: RATE_WINDOW_MS,
+            block_after: settings.block_after,
+            block_ms: i64::try_from(settings.block_ms.0).unwrap_or(i64::MAX),
+        }
+    }
+}
+
+/// What it works with.
+pub(crate) struct Parts {
+    pub(crate) clock: Clock,
+    pub(crate) metrics: Arc<Metrics>,
+    /// Tells the other nodes.
+    pub(crate) broker: Arc<dyn Broker>,
+    /// The fleet's counts; none where this node is the fleet.
+    pub(crate) fleet: Option<RedisCounts>,
+}
+
+/// Counts what users do.
+pub(crate) struct RateLimiter {
+    rules: Rules,
+    parts: Parts,
+    windows: Windows,
+    blocks: Blocks,
+    /// Until when Redis is not asked.
+    alone_until_ms: AtomicI64,
+    /// Whether it was said that Redis is not asked.
+    is_alone: AtomicBool,
+}
+
+impl std::fmt::Debug for RateLimiter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RateLimiter").field("rules", &self.rules).finish_non_exhaustive()
+    }
+}
+
+/// What was counted, to be given back where it turns out that nothing new was done; nothing for
+/// those who have no limit.
+#[derive(Debug)]
+#[must_use]
+pub(crate) struct Counted(Option<(UserId, Allowance)>);
+
+impl RateLimiter {
+    pub(crate) fn new(rules: Rules, parts: Parts) -> RateLimiter {
+        RateLimiter {
+            windows: Windows::new(rules.window_ms),
+            blocks: Blocks::default(),
+            rules,
+            parts,
+            alone_until_ms: AtomicI64::new(0),
+            is_alone: AtomicBool::new(false),
+        }
+    }
+
+    /// Counts one use, or says when there is one again. Whoever is refused in the end, and not
+    /// answered after all, is to be [`RateLimiter::refused`].
+    pub(crate) async fn count(
+        &self,
+        identity: &Identity,
+        allowance: Allowance,
+    ) -> Result<Counted, Refusal> {
+        if !identity.is_limited() {
+            return Ok(Counted(None));
+        }
+        let user = &identity.user;
+        let limit = self.rules.limits[allowance as usize];
+        let now_ms = self.parts.clock.now_ms();
+        // What is only read is no burden to the others.
+        let fleet = self.parts.fleet.as_ref().filter(|_| allowance != Allowance::History);
+        let asked = fleet.filter(|_| self.alone_until_ms.load(Ordering::Relaxed) <= now_ms);
+        if fleet.is_some() && asked.is_none() {
+            self.parts.metrics.counted_alone_total.inc();
+        }
+        let taken = match (self.windows.take(user, allowance, limit, now_ms), asked) {
+            (Taken::Locally, Some(fleet)) => match self.ask(fleet, user, allowance).await {
+                Some(given) => self.windows.given(user, allowance, given, now_ms),
+                None => Taken::Locally,
+            },
+            (taken, _) => taken,
+        };
+        match taken {
+            Taken::Locally | Taken::Held => Ok(Counted(Some((user.clone(), allowance)))),
+            Taken::Over { rest_ms } => Err(too_often(allowance, rest_ms)),
+        }
+    }
+
+    /// Takes a portion of the fleet's count; `None` when Redis does not answer.
+    async fn ask(&self, fleet: &RedisCounts, user: &UserId, allowance: Allowance) -> Option<Given> {
+        let limit = self.rules.limits[allowance as usize];
+        let portion = (limit / RATE_PORTIONS).max(1);
+        let asked = fleet.take(user, allowance, (portion, limit), self.rules.window_ms).await;
+        let given = self.heard(asked);
+        if given.is_none() {
+            self.parts.metrics.counted_alone_total.inc();
+        }
+        given
+    }
+
+    /// Leaves Redis alone for a while when it did not answer.
+    fn heard<T>(&self, asked: Result<T, ::redis::RedisError>) -> Option<T> {
+        match asked {
+            Ok(answer) => {
+                if self.is_alone.swap(false, Ordering::Relaxed) {
+                    info!("limits hold for the whole fleet again");
+                }
+                Some(answer)
+            }
+            Err(error) => {
+                let until_ms = self.parts.clock.now_ms() + ALONE_MS;
+                self.alone_until_ms.store(until_ms, Ordering::Relaxed);
+                if !self.is_alone.swap(true, Ordering::Relaxed) {
+                    warn!(error = ?error, "redis does not count; limits hold for this node alone");
+                }
+                None
+            }
+        }
+    }
+
+    /// Nothing new was done: it stood already, or was refused.
+    pub(crate) fn give_back(&self, counted: Counted) {
+        if let Counted(Some((user, allowance))) = counted {
+            self.windows.give_back(&user, allowance, self.parts.clock.now_ms());
+        }
+    }
+
+    /// Notes that somebody was told [`RefusalCode::RateLimited`].
+    pub(crate) fn refused(self: &Arc<RateLimiter>, user: &UserId, allowance: Allowance) {
+        self.parts.metrics.rate_limited_total.inc(allowance);
+        if self.rules.block_after == 0 {
+            return;
+        }
+        let now_ms = self.parts.clock.now_ms();
+        let noted = self.blocks.refused(user, &self.rules, now_ms);
+        if noted.is_over {
+            self.block(user, self.rules.block_ms);
+        }
+        if noted.is_first && self.parts.fleet.is_some() {
+            let (limiter, user) = (Arc::clone(self), user.clone());
+            tokio::spawn(async move { limiter.report(&user).await });
+        }
+    }
+
+    /// Tells the fleet of a user's refusals until there are no new ones.
+    async fn report(&self, user: &UserId) {
+        loop {
+            let count = self.blocks.take_unreported(user);
+            let (Some(fleet), 1..) = (&self.parts.fleet, count) else { return };
+            let Rules { window_ms, block_after, block_ms, .. } = self.rules;
+            let told = fleet.refused(user, count, block_after, (window_ms, block_ms)).await;
+            if let Some(block) = self.heard(told)
+                && let Some(rest_ms) = block.rest_ms
+            {
+                self.block(user, rest_ms);
+                if block.is_new {
+                    self.tell(user, rest_ms).await;
+                }
+            }
+            tokio::time::sleep(REPORT_INTERVAL).await;
+        }
+    }
+
+    async fn tell(&self, user: &UserId, rest_ms: i64) {
+        let until_ms = self.parts.clock.now_ms() + rest_ms;
+        let signal = Signal::Nodes(NodeSignal::Blocked { user: user.clone(), until_ms });
+        if let Err(error) = self.parts.broker.signal(&signal).await {
+            // The others read it in Redis when the user connects there.
+            warn!(error = ?error, "other nodes do not hear of a block");
+        }
+    }
+
+    fn block(&self, user: &UserId, rest_ms: i64) {
+        // Another node's clock may be ahead of this one's.
+        let rest_ms = rest_ms.min(self.rules.block_ms);
+        let now_ms = self.parts.clock.now_ms();
+        if rest_ms > 0 && self.blocks.block(user, now_ms + rest_ms, now_ms) {
+            self.parts.metrics.blocks_total.inc();
+        }
+    }
+
+    /// Another node says that somebody is blocked.
+    pub(crate) fn heed(&self, user: &UserId, until_ms: i64) {
+        self.block(user, until_ms - self.parts.clock.now_ms());
+    }
+
+    /// Asks the fleet whether somebody who has just connected is blocked, without holding them up;
+    /// while Redis does not answer, nobody is.
+    pub(crate) fn learn(self: &Arc<RateLimiter>, identity: &Identity) {
+        let now_ms = self.parts.clock.now_ms();
+        let is_asked = self.parts.fleet.is_some()
+            && identity.is_limited()
+            && self.rules.block_after > 0
+            && self.alone_until_ms.load(Ordering::Relaxed) <= now_ms;
+        if !is_asked {
+            return;
+        }
+        let (limiter, user) = (Arc::clone(self), identity.user.clone());
+        tokio::spawn(async move {
+            let Some(fleet) = &limiter.parts.fleet else { return };
+            let blocked = fleet.blocked(&user).await;
+            if let Some(Some(rest_ms)) = limiter.heard(blocked) {
+                limiter.block(&user, rest_ms);
+            }
+        });
+    }
+
+    /// Refuses somebody who is blocked.
+    pub(crate) fn check(&self, identity: &Identity) -> Result<(), Refusal> {
+        if !identity.is_limited() {
+            return Ok(());
+        }
+        match self.blocks.rest_ms(&identity.user, self.parts.clock.now_ms()) {
+            None => Ok(()),
+            Some(rest_ms) => {
+                let text = "you have asked too often for too long";
+                Err(Refusal::new(RefusalCode::Blocked, text).retry_after_ms(rest_ms))
+            }
+        }
+    }
+
+    /// How many refusals of a blocked user a connection survives; `None` for any number.
+    pub(crate) fn patience(&self) -> Option<u32> {
+        (self.rules.block_after > 0).then_some(self.rules.block_after)
+    }
+
+    /// Forgets what is over, for ever.
+    pub(crate) async fn sweep(&self) {
+        loop {
+            tokio::time::sleep(SWEEP_INTERVAL).await;
+            let now_ms = self.parts.clock.now_ms();
+            self.windows.sweep(now_ms);
+            self.blocks.sweep(now_ms);
+        }
+    }
+}
+
+fn too_often(allowance: Allowance, rest_ms: u64) -> Refusal {
+    let text = format!("too often ({}); wait until the minute is over", allowance.label());
+    Refusal::new(RefusalCode::RateLimited, text).retry_after_ms(rest_ms)
+}
+
+#[cfg(test)]
+mod tests;

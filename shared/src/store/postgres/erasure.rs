@@ -1,0 +1,157 @@
+//! Taking messages out: for a person's or a room's sake, or for their age.
+
+use std::collections::BTreeSet;
+
+use async_trait::async_trait;
+use deadpool_postgres::Transaction;
+use tokio_postgres::types::Type;
+
+use super::PostgresStore;
+use super::link::{End, Parameter, Statement, pipeline};
+use super::stored::scalar;
+use super::value::{Moment, count};
+use crate::contract::envelope::{EntryKind, Envelope};
+use crate::contract::id::RoomId;
+use crate::contract::message::Metadata;
+use crate::contract::timestamp::Timestamp;
+use crate::store::renamed::{client_id, named};
+use crate::store::{Erased, ErasedStep, Erasure, StoreError};
+
+/// A question for rows that are still to be erased. What is deleted has nothing left: a delete
+/// takes it out.
+macro_rules! standing {
+    ($whose:literal) => {
+        concat!(
+            "SELECT id, team_chat_id, user_id,
+                 CASE WHEN metadata ? 'roomcast.id'
+                      THEN left(metadata ->> 'roomcast.id', 128) END
+             FROM team_chat_messages WHERE deleted_at IS NULL AND ",
+            $whose,
+            " = $1 ORDER BY id LIMIT $2 FOR UPDATE"
+        )
+    };
+}
+
+// By its id a row is found in one order everywhere: no two who want several wait for each other.
+const OF_USER: &str = standing!("user_id");
+
+const OF_ROOM: &str = standing!("team_chat_id");
+
+const ERASE: &str = "
+    UPDATE team_chat_messages AS m
+    SET content = '', metadata = left_over.metadata::jsonb, deleted_at = clock_timestamp(),
+        updated_at = clock_timestamp()
+    FROM unnest($1::text[], $2::text[]) AS left_over(id, metadata) WHERE m.id = left_over.id";
+
+const LETTERS_OF_USER: &str =
+    "SELECT id, substring(raw FOR 2) FROM dead_letters WHERE user_id = $1";
+
+const LETTERS_OF_ROOM: &str =
+    "SELECT id, substring(raw FOR 2) FROM dead_letters WHERE room_id = $1";
+
+const DROP_LETTERS: &str = "DELETE FROM dead_letters WHERE id = ANY($1)";
+
+// What lies above a room's newest message there is nothing of, so that one stays.
+const EXPIRE: &str = "
+    WITH old AS (
+        SELECT id FROM team_chat_messages AS m
+        WHERE epoch IS NOT NULL AND created_at < $1 AND EXISTS (
+            SELECT FROM team_chat_messages AS newer
+            WHERE newer.team_chat_id = m.team_chat_id AND newer.epoch IS NOT NULL
+                AND (newer.epoch, newer.seq) > (m.epoch, m.seq))
+        ORDER BY created_at LIMIT $2 FOR UPDATE SKIP LOCKED
+    ), gone AS (
+        DELETE FROM team_chat_messages USING old WHERE team_chat_messages.id = old.id RETURNING 1
+    )
+    SELECT count(*) FROM gone";
+
+const FORGET_CHANGES: &str = "
+    DELETE FROM message_changes WHERE (team_chat_id, user_id, change_id) IN (
+        SELECT team_chat_id, user_id, change_id FROM message_changes WHERE made_at < $1
+        ORDER BY made_at LIMIT $2 FOR UPDATE SKIP LOCKED)";
+
+// Whoever compares the ledger with the messages must know which of them may be gone.
+const REMEMBER: &str = "
+    INSERT INTO roomcast_meta AS meta (key, value) VALUES ('expired_before_ms', $1::bigint::text)
+    ON CONFLICT (key) DO UPDATE SET value = excluded.value
+    WHERE meta.value::bigint < excluded.value::bigint";
+
+#[async_trait]
+impl Erasure for PostgresStore {
+    async fn erase(&self, whose: &Erased, limit: u32) -> Result<ErasedStep, StoreError> {
+        self.link
+            .write(async |transaction| {
+                Ok((erase_some(transaction, whose, limit).await?, End::Commit))
+            })
+            .await
+    }
+
+    async fn expire(&self, before: Timestamp, limit: u32) -> Result<u64, StoreError> {
+        let (moment, limit, before_ms) = (Moment::of(before)?, i64::from(limit), before.0);
+        let bounds: Vec<Parameter<'_>> = vec![(&moment, Type::TIMESTAMPTZ), (&limit, Type::INT8)];
+        let statements = [
+            Statement { sql: EXPIRE, parameters: bounds.clone() },
+            Statement { sql: FORGET_CHANGES, parameters: bounds },
+            Statement { sql: REMEMBER, parameters: vec![(&before_ms, Type::INT8)] },
+        ];
+        self.link
+            .write(async |transaction| {
+                let gone = count(scalar(&pipeline(transaction.client(), &statements).await?[0])?);
+                Ok((gone, End::Commit))
+            })
+            .await
+    }
+}
+
+async fn erase_some(
+    transaction: &Transaction<'_>,
+    whose: &Erased,
+    limit: u32,
+) -> Result<ErasedStep, StoreError> {
+    let client = transaction.client();
+    let (rows_of, letters_of, name) = match whose {
+        Erased::User(user) => (OF_USER, LETTERS_OF_USER, user.as_str()),
+        Erased::Room(room) => (OF_ROOM, LETTERS_OF_ROOM, room.as_str()),
+    };
+    let limit = i64::from(limit);
+    let read = [
+        Statement { sql: rows_of, parameters: vec![(&name, Type::TEXT), (&limit, Type::INT8)] },
+        Statement { sql: letters_of, parameters: vec![(&name, Type::TEXT)] },
+    ];
+    let answers = pipeline(client, &read).await?;
+    let (mut ids, mut metadata, mut rooms) = (Vec::new(), Vec::new(), BTreeSet::new());
+    for row in &answers[0] {
+        let (id, renamed_from): (&str, Option<&str>) = (row.try_get(0)?, row.try_get(3)?);
+        let room = RoomId::parse(row.try_get(1)?).ok();
+        let known_as = room
+            .as_ref()
+            .zip(renamed_from)
+            .and_then(|(room, from)| client_id(room, row.try_get(2).unwrap_or_default(), id, from));
+        // A row that has another id than its sender chose stays known under that one.
+        let left_over =
+            known_as.map_or_else(Metadata::default, |id| named(&Metadata::default(), &id));
+        ids.push(id);
+        metadata.push(left_over.as_str().to_owned());
+        rooms.extend(room);
+    }
+    let mut letters: Vec<i64> = Vec::new();
+    for row in &answers[1] {
+        // A movement of credits is no message.
+        if Envelope::kind_of(row.try_get(1)?) != Some(EntryKind::Usage) {
+            letters.push(row.try_get(0)?);
+        }
+    }
+    let write = [
+        Statement {
+            sql: ERASE,
+            parameters: vec![(&ids, Type::TEXT_ARRAY), (&metadata, Type::TEXT_ARRAY)],
+        },
+        Statement { sql: DROP_LETTERS, parameters: vec![(&letters, Type::INT8_ARRAY)] },
+    ];
+    pipeline(client, &write).await?;
+    Ok(ErasedStep {
+        messages: ids.len() as u64,
+        rooms: rooms.into_iter().collect(),
+        more: i64::try_from(ids.len()).is_ok_and(|erased| erased >= limit),
+    })
+}

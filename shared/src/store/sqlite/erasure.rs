@@ -1,0 +1,135 @@
+//! Taking messages out: for a person's or a room's sake, or for their age.
+
+use std::collections::BTreeSet;
+
+use async_trait::async_trait;
+use rusqlite::{Connection, params};
+
+use super::SqliteStore;
+use crate::contract::envelope::{EntryKind, Envelope};
+use crate::contract::id::RoomId;
+use crate::contract::message::Metadata;
+use crate::contract::timestamp::Timestamp;
+use crate::store::renamed::{client_id, named};
+use crate::store::{Erased, ErasedStep, Erasure, StoreError};
+
+// What is deleted has nothing left: a delete takes it out.
+pub(super) const OF_USER: &str = "SELECT id, team_chat_id, user_id, renamed_from
+    FROM team_chat_messages WHERE deleted_at IS NULL AND user_id = ?1 LIMIT ?2";
+
+pub(super) const OF_ROOM: &str = "SELECT id, team_chat_id, user_id, renamed_from
+    FROM team_chat_messages WHERE deleted_at IS NULL AND team_chat_id = ?1 LIMIT ?2";
+
+#[async_trait]
+impl Erasure for SqliteStore {
+    async fn erase(&self, whose: &Erased, limit: u32) -> Result<ErasedStep, StoreError> {
+        let (whose, now_ms) = (whose.clone(), self.clock.now_ms());
+        self.write(move |connection| {
+            drop_letters(connection, &whose)?;
+            erase_some(connection, &whose, limit, now_ms)
+        })
+        .await
+    }
+
+    async fn expire(&self, before: Timestamp, limit: u32) -> Result<u64, StoreError> {
+        self.write(move |connection| expire_some(connection, before.0, limit)).await
+    }
+}
+
+struct Left {
+    row_id: String,
+    metadata: Metadata,
+}
+
+fn erase_some(
+    connection: &Connection,
+    whose: &Erased,
+    limit: u32,
+    now_ms: i64,
+) -> Result<ErasedStep, StoreError> {
+    let (question, name) = match whose {
+        Erased::User(user) => (OF_USER, user.as_str()),
+        Erased::Room(room) => (OF_ROOM, room.as_str()),
+    };
+    let (mut left, mut rooms) = (Vec::new(), BTreeSet::new());
+    let mut statement = connection.prepare_cached(question)?;
+    let mut rows = statement.query(params![name, limit])?;
+    while let Some(row) = rows.next()? {
+        let (row_id, room): (String, String) = (row.get(0)?, row.get(1)?);
+        let (user, renamed_from): (String, Option<String>) = (row.get(2)?, row.get(3)?);
+        let room = RoomId::parse(&room).ok();
+        let known_as = room
+            .as_ref()
+            .zip(renamed_from)
+            .and_then(|(room, from)| client_id(room, &user, &row_id, &from));
+        // A row that has another id than its sender chose stays known under that one.
+        let metadata =
+            known_as.map_or_else(Metadata::default, |id| named(&Metadata::default(), &id));
+        left.push(Left { row_id, metadata });
+        rooms.extend(room);
+    }
+    let mut erase = connection.prepare_cached(
+        "UPDATE team_chat_messages
+         SET content = '', metadata = ?2, deleted_at = ?3, updated_at = ?3 WHERE id = ?1",
+    )?;
+    for Left { row_id, metadata } in &left {
+        erase.execute(params![row_id, metadata.as_str(), now_ms])?;
+    }
+    Ok(ErasedStep {
+        messages: left.len() as u64,
+        rooms: rooms.into_iter().collect(),
+        more: left.len() >= limit as usize,
+    })
+}
+
+fn drop_letters(connection: &Connection, whose: &Erased) -> Result<(), StoreError> {
+    let (question, name) = match whose {
+        Erased::User(user) => {
+            ("SELECT id, substr(raw, 1, 2) FROM dead_letters WHERE user_id = ?1", user.as_str())
+        }
+        Erased::Room(room) => {
+            ("SELECT id, substr(raw, 1, 2) FROM dead_letters WHERE room_id = ?1", room.as_str())
+        }
+    };
+    let mut statement = connection.prepare_cached(question)?;
+    let letters = statement.query_map([name], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let letters = letters.collect::<Result<Vec<(i64, Vec<u8>)>, _>>()?;
+    let mut remove = connection.prepare_cached("DELETE FROM dead_letters WHERE id = ?1")?;
+    for (id, prefix) in letters {
+        // A movement of credits is no message.
+        if Envelope::kind_of(&prefix) != Some(EntryKind::Usage) {
+            remove.execute([id])?;
+        }
+    }
+    Ok(())
+}
+
+fn expire_some(connection: &Connection, before_ms: i64, limit: u32) -> Result<u64, StoreError> {
+    let expired = connection
+        .prepare_cached(
+            "DELETE FROM team_chat_messages WHERE id IN (
+                 SELECT id FROM team_chat_messages AS m
+                 WHERE created_at < ?1 AND EXISTS (
+                     SELECT 1 FROM team_chat_messages AS newer
+                     WHERE newer.team_chat_id = m.team_chat_id
+                         AND (newer.epoch, newer.seq) > (m.epoch, m.seq))
+                 ORDER BY created_at LIMIT ?2)",
+        )?
+        .execute(params![before_ms, limit])?;
+    connection
+        .prepare_cached(
+            "DELETE FROM message_changes WHERE (team_chat_id, user_id, change_id) IN (
+                 SELECT team_chat_id, user_id, change_id FROM message_changes WHERE made_at < ?1
+                 ORDER BY made_at LIMIT ?2)",
+        )?
+        .execute(params![before_ms, limit])?;
+    // Whoever compares the ledger with the messages must know which of them may be gone.
+    connection
+        .prepare_cached(
+            "INSERT INTO meta (key, value) VALUES ('expired_before_ms', CAST(?1 AS TEXT))
+             ON CONFLICT (key) DO UPDATE SET value = excluded.value
+             WHERE CAST(meta.value AS INTEGER) < CAST(excluded.value AS INTEGER)",
+        )?
+        .execute([before_ms])?;
+    Ok(expired as u64)
+}

@@ -1,0 +1,109 @@
+//! Connections that requests come over: kept, cut, and finished before the node leaves.
+
+use super::api;
+use crate::one_gateway::{SOON, gateway};
+use crate::scene::{database, rows_of};
+use harness::eventually;
+use serde_json::json;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout};
+
+const BODY: &str = "{\"userId\":\"ann\",\"content\":\"hello\"}";
+
+fn request(port: u16, length: usize) -> String {
+    format!(
+        "POST /api/rooms/r/messages HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\
+         Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
+    )
+}
+
+/// Reads until the text is there; what was read.
+async fn read_until(socket: &mut TcpStream, text: &str) -> String {
+    let mut read = String::new();
+    let mut buffer = [0; 4096];
+    while !read.contains(text) {
+        let count = timeout(SOON, socket.read(&mut buffer)).await.unwrap().unwrap();
+        assert!(count > 0, "{text} does not come behind {read}");
+        read.push_str(&String::from_utf8_lossy(&buffer[..count]));
+    }
+    read
+}
+
+#[tokio::test]
+async fn one_connection_serves_one_request_after_the_other_problems_among_them() {
+    let fleet = gateway().await;
+    let port = fleet.gateway().port();
+    let mut socket = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    for _ in 0..3 {
+        socket.write_all((request(port, BODY.len()) + BODY).as_bytes()).await.unwrap();
+        let answer = read_until(&mut socket, "\"durability\":\"store\"}").await;
+        assert!(answer.starts_with("HTTP/1.1 201"), "{answer}");
+        let wrong = "{\"userId\":\"ann\"}";
+        socket.write_all((request(port, wrong.len()) + wrong).as_bytes()).await.unwrap();
+        let answer = read_until(&mut socket, "\"field\":\"content\"}").await;
+        assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
+    }
+    assert_eq!(rows_of(fleet.gateway(), "r").len(), 3);
+}
+
+#[tokio::test]
+async fn a_client_that_is_slow_with_its_body_is_cut() {
+    let fleet = gateway().await;
+    let port = fleet.gateway().port();
+    let mut socket = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    socket.write_all(request(port, BODY.len()).as_bytes()).await.unwrap();
+    socket.write_all(&BODY.as_bytes()[..10]).await.unwrap();
+    let began = Instant::now();
+    let mut answer = String::new();
+    timeout(Duration::from_secs(60), socket.read_to_string(&mut answer)).await.unwrap().unwrap();
+    assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
+    assert!(began.elapsed() >= Duration::from_secs(9), "{:?}", began.elapsed());
+    assert!(rows_of(fleet.gateway(), "r").is_empty());
+}
+
+#[tokio::test]
+async fn a_body_that_ends_early_is_nothing_that_was_said() {
+    let fleet = gateway().await;
+    let port = fleet.gateway().port();
+    let mut socket = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    socket.write_all((request(port, BODY.len() + 10) + BODY).as_bytes()).await.unwrap();
+    socket.shutdown().await.unwrap();
+    let mut answer = Vec::new();
+    let _ended = timeout(SOON, socket.read_to_end(&mut answer)).await.unwrap();
+    assert!(!String::from_utf8_lossy(&answer).contains(" 201 "));
+    api(&fleet).get("/api/rooms/r/messages").await.expect(200);
+    assert!(rows_of(fleet.gateway(), "r").is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_leaves_answers_what_it_was_asked() {
+    let mut fleet = gateway().await;
+    let api = api(&fleet);
+    // An idle connection holds nobody up.
+    let _idle = TcpStream::connect(("127.0.0.1", fleet.gateway().port())).await.unwrap();
+    let held = database(fleet.gateway());
+    held.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let body = json!({ "userId": "ann", "content": "before the end" });
+    let asking = tokio::spawn({
+        let api = api.clone();
+        async move { api.post("/api/rooms/r/messages", &body).await }
+    });
+    let under_way = || async {
+        let metrics = fleet.gateway().metrics().await.map_err(|error| error.to_string())?;
+        let lag = metrics.sum("roomcast_sync_log_lag_entries");
+        if lag > 0.0 { Ok(()) } else { Err("nothing waits".to_owned()) }
+    };
+    eventually(SOON, "the message waits for the database", under_way).await;
+    let leaving = fleet.gateway_mut();
+    let (status, ()) = tokio::join!(leaving.terminate(Duration::from_secs(30)), async {
+        // It is leaving when it takes nobody new.
+        let refused = || async { TcpStream::connect(("127.0.0.1", api.port())).await.is_err() };
+        eventually(SOON, "the node takes no more connections", refused).await;
+        held.execute_batch("COMMIT").unwrap();
+    });
+    assert!(status.unwrap().success());
+    asking.await.unwrap().expect(201);
+    assert_eq!(rows_of(fleet.gateway(), "r").len(), 1);
+}
