@@ -15,6 +15,8 @@ const MARKS = {
 const WAITS = { // why something goes out later, by itself
   "rate limited": "faster than this server takes",
   blocked: "this server takes nothing from you for a while",
+  backpressure: "this server has too much to do",
+  unavailable: "this server cannot take it now",
 };
 
 /** One message on the page. */
