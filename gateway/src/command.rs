@@ -36,6 +36,7 @@ pub(crate) async fn execute(
 ) {
     if let Err(refusal) = admission::admit(session, node, &command).await {
         reply.refuse(command.room_id(), &refusal);
+        admission::cut_hammerer(session, node);
         return;
     }
     match command {

@@ -113,6 +113,18 @@ pub(crate) async fn answered(outcome: oneshot::Receiver<Outcome>) -> Outcome {
     outcome.await.unwrap_or_else(|_| Err(leaving()))
 }
 
+/// Whether it stood already, or was not taken.
+pub(crate) fn is_nothing_new(outcome: &Outcome) -> bool {
+    outcome.as_ref().map_or_else(was_not_taken, |place| place.duplicate)
+}
+
+/// Whether the same may come again for no fault of its sender's; what was tried in vain, because
+/// it is not allowed or the database refuses it, was tried all the same.
+pub(crate) fn was_not_taken(refusal: &Refusal) -> bool {
+    use RefusalCode::{Backpressure, Conflict, Unavailable};
+    matches!(refusal.code, Backpressure | Conflict | Unavailable)
+}
+
 /// Where an id stands, in the log's memory or in the database.
 pub(crate) async fn known(node: &Node, identity: Identity) -> Result<Option<Place>, Refusal> {
     match node.broker.known(&identity).await.map_err(|_| away())? {

@@ -35,7 +35,7 @@ use crate::config::Settings;
 use crate::connections::Connections;
 use crate::handshake::AllowedOrigins;
 use crate::http;
-use crate::hub::sources::Sources;
+use crate::hub::sources::{SourceFlights, Sources};
 use crate::hub::{self, Hub};
 use crate::metrics::Metrics;
 use crate::node::Node;
@@ -234,7 +234,12 @@ fn node(
         Desk::new(Arc::clone(presence), Arc::clone(broker), clock.clone(), Arc::clone(&metrics));
     let hub = Hub::new(hub::Parts {
         broker: Arc::clone(broker),
-        sources: Sources { log: Arc::clone(log), store: Arc::clone(store), epochs },
+        sources: Sources {
+            log: Arc::clone(log),
+            store: Arc::clone(store),
+            epochs,
+            flights: SourceFlights::default(),
+        },
         metrics: Arc::clone(&metrics),
         desk: Arc::new(desk),
         herald: Herald::start(Arc::clone(broker)),

@@ -5,6 +5,8 @@ mod faults;
 mod full_speed;
 mod joins;
 mod pooled;
+mod rate_limits;
+mod credits;
 mod start_up;
 mod table;
 mod fork;

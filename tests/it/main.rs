@@ -19,6 +19,8 @@ mod handshakes;
 mod bad_commands;
 mod slow_clients;
 mod limits;
+mod rate_limits;
+mod credits;
 mod configuration;
 mod who_is_asking;
 mod cluster;

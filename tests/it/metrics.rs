@@ -68,13 +68,16 @@ impl Watch<'_> {
 }
 
 /// What a log that dies with its process has no use for; `cluster` sees these move.
-const ONLY_IN_A_CLUSTER: [&str; 2] = ["roomcast_offered_again_total", "roomcast_retained_entries"];
+const ONLY_IN_A_CLUSTER: [&str; 3] =
+    ["roomcast_offered_again_total", "roomcast_retained_entries", "roomcast_counted_alone_total"];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_registered_series_moves() {
     let options = GatewayOptions::default()
         .with_env("ROOMCAST_HEARTBEAT_INTERVAL_MS", "100")
-        .with_env("ROOMCAST_SYNC_RETRY_DELAY_MAX_MS", "50");
+        .with_env("ROOMCAST_SYNC_RETRY_DELAY_MAX_MS", "50")
+        .with_env("WEBSOCKET_RATE_LIMIT_PRESENCE_UPDATE", "1")
+        .with_env("ROOMCAST_BLOCK_AFTER", "3");
     let fleet = Fleet::embedded(options).await.unwrap();
     let gateway = fleet.gateway();
     let mut watch = Watch::begin(gateway).await;
@@ -82,6 +85,8 @@ async fn every_registered_series_moves() {
     let bob = client(gateway, "bob").await;
     talk(gateway, &alice, &bob).await;
     come_back(&alice, &bob).await;
+    spend(gateway, &alice).await;
+    hammer(gateway).await;
     fail(gateway, &alice, &mut watch).await;
     let _silent = silent_reader(gateway, &alice, &mut watch).await;
     // A plain request is no handshake.
@@ -127,6 +132,28 @@ async fn come_back(alice: &Client, bob: &Client) {
     assert!(joined.recovered && joined.has_more);
     let future = Since { position: Position::new(9, 9), message_id: unique_id() };
     assert!(bob.join("r", Some(&future)).await.unwrap().reset);
+}
+
+/// Credits that are used, under an id that the ledger has with another amount.
+async fn spend(gateway: &GatewayNode, alice: &Client) {
+    let insert = "INSERT INTO credits (id, user_id, amount, timestamp, metadata)
+        VALUES ('used', 'bob', -1, 1, '{}')";
+    database(gateway).execute(insert, []).unwrap();
+    let usage = json!({ "userId": "bob", "amount": 2, "id": "used" });
+    alice.command("credits:track", usage).await.unwrap();
+}
+
+/// Somebody who is refused until they are blocked.
+async fn hammer(gateway: &GatewayNode) {
+    let dave = client(gateway, "dave").await;
+    let idle = json!({ "roomId": "r", "status": "idle" });
+    let blocked = || async {
+        match dave.command("presence:update", idle.clone()).await {
+            Err(error) if error.code() == Some("blocked") => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    };
+    eventually(SOON, "whoever hammers is blocked", blocked).await;
 }
 
 /// A database that is held up, one row refused, a shard stopped.

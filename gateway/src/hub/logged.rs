@@ -13,7 +13,7 @@ use crate::codec;
 use crate::frame::Frame;
 
 /// Where a reader stands: the last logged event it got.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Cursor {
     /// Its position.
     pub(crate) position: Position,

@@ -166,9 +166,6 @@ pub const SEND_QUEUE_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// Frames waiting for one client below which a lagging one is caught up, in bytes.
 pub const SEND_QUEUE_BYTES_LOW: usize = SEND_QUEUE_BYTES_MAX / 4;
 
-/// How long a client may accept no byte at all before it is cut, in milliseconds.
-pub const WRITE_TIMEOUT_MS: u64 = 20_000;
-
 /// How long a closing connection may linger for the client's own close, in milliseconds.
 pub const CLOSE_LINGER_MS: u64 = 1_000;
 
