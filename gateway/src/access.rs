@@ -51,18 +51,6 @@ pub(crate) async fn may_join(
     if identity.may_join(room) { Ok(Access::Claims) } else { may_enter(node, identity, room).await }
 }
 
-/// Whether somebody who may enter the room may change what others said in it.
-pub(crate) async fn is_moderator(
-    node: &Node,
-    identity: &Identity,
-    room: &RoomId,
-) -> Result<bool, Refusal> {
-    if identity.role.moderates() {
-        return Ok(true);
-    }
-    Ok(role_in(node, identity, room).await? == Some(MemberRole::Moderator))
-}
-
 /// What the database says; nobody enters on a guess.
 async fn role_in(
     node: &Node,
