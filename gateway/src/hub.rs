@@ -186,6 +186,7 @@ impl Hub {
         for _ in 0..JOIN_TRIES_MAX {
             let room = self.room(id);
             room.settled().await;
+            let erasures = room.erasures();
             let joined = match &since {
                 None => self.join_latest(&room, joiner, Resumption::Fresh, reply).await?,
                 Some(cursor) if room.knows(cursor) => {
@@ -200,7 +201,10 @@ impl Hub {
                 Some(_) => self.join_latest(&room, joiner, Resumption::Reset, reply).await?,
             };
             match joined {
-                Ok(membership) => return Ok(membership),
+                Ok(membership) => {
+                    room.recheck(joiner.member, erasures);
+                    return Ok(membership);
+                }
                 Err(Miss::Retired | Miss::Memory) => {}
             }
         }

@@ -65,6 +65,8 @@ struct State {
     /// The last entry that anyone saw.
     last: Cursor,
     persisted: Position,
+    /// How often messages of it were erased.
+    erasures: u64,
     members: HashMap<MemberId, Member>,
     company: Company,
 }
@@ -153,6 +155,7 @@ impl Room {
             head: Position::ZERO,
             last: Cursor::ZERO,
             persisted: Position::ZERO,
+            erasures: 0,
             members: HashMap::new(),
             company: Company::default(),
         };
