@@ -225,10 +225,14 @@ impl Hub {
         while tries < JOIN_TRIES_MAX {
             let room = self.room(id);
             room.settled().await;
+            let erasures = room.erasures();
             let reading = self.reading(&room, &joiner.user).await;
             let joiner = &Joiner { reading, ..joiner.clone() };
             match self.attempt(&room, joiner, since.as_ref(), reply).await? {
-                Ok(membership) => return Ok(membership),
+                Ok(membership) => {
+                    room.recheck(joiner.member, erasures);
+                    return Ok(membership);
+                }
                 Err(Miss::Retired | Miss::Memory) => tries += 1,
                 Err(Miss::Ahead) => {
                     pauses += 1;

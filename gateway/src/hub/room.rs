@@ -71,6 +71,8 @@ struct State {
     /// The last entry that anyone saw.
     last: Cursor,
     persisted: Position,
+    /// How often messages of it were erased.
+    erasures: u64,
     members: HashMap<MemberId, Member>,
     /// Who was removed, and up to which place of the order that is known.
     removed: HashMap<UserId, Position>,
@@ -175,6 +177,7 @@ impl Room {
             head: Position::ZERO,
             last: Cursor::ZERO,
             persisted: Position::ZERO,
+            erasures: 0,
             members: HashMap::new(),
             removed: HashMap::new(),
             company: Company::default(),

@@ -156,12 +156,29 @@ impl Room {
             *overflow = true;
         }
         state.recent = Recent::new(state.last.clone());
+        state.erasures += 1;
         let members: Vec<(MemberId, Member)> = state.members.drain().collect();
         for (id, member) in members {
             self.send_away(&member);
             self.part(&mut state, id, &member.user, Parting::Dropped);
         }
         self.parts.empty.notify_one();
+    }
+
+    /// How often messages were erased; for [`Room::recheck`].
+    pub(in crate::hub) fn erasures(&self) -> u64 {
+        self.lock().erasures
+    }
+
+    /// A member has joined with what was read when the room had seen so many erasures: were there
+    /// more since, it may have been given what is erased.
+    pub(in crate::hub) fn recheck(&self, id: MemberId, erasures: u64) {
+        let mut state = self.lock();
+        if state.erasures != erasures
+            && let Some(member) = state.members.remove(&id)
+        {
+            self.send_away(&member);
+        }
     }
 
     fn send_away(&self, member: &Member) {
