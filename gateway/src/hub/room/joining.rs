@@ -11,6 +11,13 @@ use crate::codec;
 use crate::hub::logged::{Cursor, Logged};
 use crate::hub::recent::fitting;
 
+/// What a join's reply holds of the messages, and from where the member catches up, if it has to.
+struct Page<'a> {
+    messages: &'a [Bytes],
+    more: bool,
+    lag: Option<Cursor>,
+}
+
 impl Room {
     /// Whether the cursor's entry is in memory.
     pub(in crate::hub) fn knows(&self, cursor: &Cursor) -> bool {
@@ -48,7 +55,8 @@ impl Room {
             given => entries[given - 1].cursor(),
         };
         let more = messages.len() < entries.len() || !in_memory;
-        Ok(self.admit(&mut state, joiner, (&messages, more), more.then_some(at), reply))
+        let page = Page { messages: &messages, more, lag: more.then_some(at) };
+        Ok(self.admit(&mut state, joiner, page, reply))
     }
 
     /// Joins with the latest messages. `older` are those at or below the floor, as they were read
@@ -80,7 +88,8 @@ impl Room {
         let surplus =
             messages.len() - fitting(messages.iter().rev().take(limit)).min(messages.len());
         messages.drain(..surplus);
-        Ok(self.admit(&mut state, joiner, (&messages, more || surplus > 0), None, reply))
+        let page = Page { messages: &messages, more: more || surplus > 0, lag: None };
+        Ok(self.admit(&mut state, joiner, page, reply))
     }
 
     /// Makes a member of whoever joins: the reply first, then the lists, then whatever happens.
@@ -88,12 +97,12 @@ impl Room {
         self: &Arc<Self>,
         state: &mut State,
         joiner: Joiner,
-        (messages, more): (&[Bytes], bool),
-        lag: Option<Cursor>,
+        page: Page<'_>,
         reply: impl FnOnce(Joined<'_>),
     ) -> Membership {
         let found = self.arrive(state, &joiner);
         let present = codec::event(EventName::PresenceList, &found.presence);
+        let Page { messages, more, lag } = page;
         let (head, persisted) = (state.head, state.persisted);
         reply(Joined { messages, head, persisted, more, found });
         // Bounded like the reply: the connection reads no further while its queue is full.
