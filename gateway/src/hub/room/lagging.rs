@@ -172,12 +172,13 @@ impl Room {
 
     /// A member has joined with what was read when the room had seen so many erasures: were there
     /// more since, it may have been given what is erased.
-    pub(in crate::hub) fn recheck(&self, id: MemberId, erasures: u64) {
+    pub(in crate::hub) fn recheck(self: &Arc<Self>, id: MemberId, erasures: u64) {
         let mut state = self.lock();
         if state.erasures != erasures
             && let Some(member) = state.members.remove(&id)
         {
             self.send_away(&member);
+            self.part(&mut state, id, &member.user, Parting::Dropped);
         }
     }
 
