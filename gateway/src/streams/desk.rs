@@ -320,9 +320,10 @@ impl Desk {
             return;
         }
         let state = if aborted { StreamState::Aborted } else { StreamState::Ended };
-        match aborted {
-            true => self.metrics.streams_aborted_total.inc(),
-            false => self.metrics.streams_ended_total.inc(),
+        if aborted {
+            self.metrics.streams_aborted_total.inc();
+        } else {
+            self.metrics.streams_ended_total.inc();
         }
         self.tell(answer.part(answer.units(), String::new(), state)).await;
     }
