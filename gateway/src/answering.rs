@@ -22,7 +22,6 @@ use crate::node::Node;
 use crate::posting::{self, Charge, Draft};
 use crate::streams::desk::{AddError, Answer};
 use crate::streams::{AnswerKey, Beginning, Closed, Open, Taken};
-use crate::validation;
 
 /// How often silent answers are looked for, at least and at most.
 const LOOK_MIN: Duration = Duration::from_millis(20);
@@ -115,7 +114,7 @@ pub(crate) async fn append(
         match node.desk.add(&answer, offset, delta) {
             Ok(units) => return Ok(units),
             Err(AddError::Gone) => {}
-            Err(AddError::Piece(error)) => return Err(validation::piece(error)),
+            Err(AddError::Piece(error)) => return Err(error.into()),
             Err(error @ AddError::Full) => {
                 let refusal = Refusal::new(RefusalCode::Backpressure, error.to_string());
                 return Err(refusal.retry_after_ms(1000));
