@@ -22,7 +22,6 @@ use crate::node::Node;
 use crate::posting::{self, Charge, Draft};
 use crate::streams::desk::{AddError, Answer};
 use crate::streams::{AnswerKey, Beginning, Closed, Open, Taken};
-use crate::validation;
 
 /// How often silent answers are looked for, at least and at most.
 const LOOK_MIN: Duration = Duration::from_millis(20);
@@ -115,7 +114,7 @@ pub(crate) async fn append(
         match node.desk.add(&answer, offset, delta) {
             Ok(units) => return Ok(units),
             Err(AddError::Gone) => {}
-            Err(AddError::Piece(error)) => return Err(validation::piece(error)),
+            Err(AddError::Piece(error)) => return Err(error.into()),
             Err(error @ AddError::Full) => {
                 let refusal = Refusal::new(RefusalCode::Backpressure, error.to_string());
                 return Err(refusal.retry_after_ms(1000));
@@ -157,11 +156,7 @@ pub(crate) async fn end(node: &Node, found: Found, ending: Ending) -> Outcome {
     match found {
         Found::Open(answer) => whole(node, &answer, ending).await,
         Found::Closed(closed) if closed.aborted => late::edit(node, closed, ending).await,
-        Found::Closed(_) => {
-            let known = posting::known(node, identity(&ending.key, &ending.user)).await?;
-            known.ok_or_else(posting::away)
-        }
-        Found::Nothing => late::end(node, ending).await,
+        Found::Closed(_) | Found::Nothing => late::end(node, ending).await,
     }
 }
 
@@ -212,7 +207,8 @@ async fn closed_elsewhere(node: &Node, answer: &Answer) -> Option<Closed> {
         match node.desk.shelf.take(&answer.key, &answer.beginning.user).await {
             Ok(Taken::Closed(closed)) => return Some(closed).filter(|closed| closed.aborted),
             Ok(Taken::Open(_)) => tokio::time::sleep(CLOSING_PAUSE).await,
-            Ok(_) | Err(_) => return None,
+            Ok(Taken::Begun | Taken::Foreign | Taken::Full | Taken::Lively | Taken::Unknown)
+            | Err(_) => return None,
         }
     }
     None
@@ -274,8 +270,22 @@ async fn give_up(node: &Node, answer: &Arc<Answer>) {
         Err(refusal) => refusal,
     };
     if refusal.code == RefusalCode::Conflict {
-        // Its producer had ended it, and nobody had come to say so.
-        node.desk.close(answer, false).await;
+        match node.desk.shelf.take(&answer.key, &answer.beginning.user).await {
+            // Whoever came first has said how.
+            Ok(Taken::Closed(_)) => {
+                node.desk.remove(answer);
+            }
+            // Its producer had ended it, and nobody had come to say so.
+            Ok(
+                Taken::Open(_)
+                | Taken::Begun
+                | Taken::Foreign
+                | Taken::Full
+                | Taken::Lively
+                | Taken::Unknown,
+            )
+            | Err(_) => node.desk.close(answer, false).await,
+        }
     } else if refusal.code == RefusalCode::Rejected {
         node.desk.close(answer, true).await;
     } else {

@@ -76,7 +76,8 @@ shared::settings! {
         /// After how long without taking a byte a client that has something to read is cut, in
         /// milliseconds.
         write_timeout_ms: Millis = "90000" in 100..=1200000, env "ROOMCAST_WRITE_TIMEOUT_MS";
-        /// How long the producer of an AI answer may say nothing before it is closed, in milliseconds.
+        /// How long the producer of an AI answer may say nothing before what there is of it is
+        /// closed, in milliseconds.
         stream_timeout_ms: Millis = "30000" in 100..=STREAM_TIMEOUT_MS_MAX,
             env "ROOMCAST_STREAM_TIMEOUT_MS";
         /// How long leaving may take before the process ends anyhow, in milliseconds.

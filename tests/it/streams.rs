@@ -135,6 +135,26 @@ async fn an_end_that_is_offered_three_times_makes_one_message() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_an_answer_costs_is_in_the_ledger_once() {
+    let fleet = gateway().await;
+    let mut producer = Producer::begin(&fleet, "r").await;
+    producer.append("dear").await;
+    let cost = json!({ "credits": { "amount": 12, "userId": "alice" } });
+    for _ in 0..3 {
+        producer.end(cost.clone()).await.unwrap();
+    }
+    let ledger = || async {
+        let select = "SELECT count(*), sum(amount) FROM credits WHERE user_id = 'alice'";
+        let row = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?));
+        let held: (u64, Option<i64>) = database(fleet.gateway())
+            .query_row(select, [], row)
+            .map_err(|error| error.to_string())?;
+        if held == (1, Some(-12)) { Ok(()) } else { Err(format!("{held:?}")) }
+    };
+    eventually(SOON, "the ledger has it once", ledger).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_answer_stays_until_the_database_has_it() {
     let fleet = gateway().await;
     let mut alice = client(fleet.gateway(), "alice").await;

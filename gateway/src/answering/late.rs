@@ -40,8 +40,8 @@ fn object(metadata: &Metadata) -> Map<String, Value> {
     serde_json::from_str(metadata.as_str()).unwrap_or_default()
 }
 
-/// Of an answer that nothing is remembered of: what stands is answered as it stands, and edited if
-/// it was cut off.
+/// Of an answer that was ended before, or of which nothing is remembered: what stands is answered
+/// as it stands, and edited if it was cut off.
 pub(super) async fn end(node: &Node, ending: Ending) -> Outcome {
     let AnswerKey { room, id } = ending.key.clone();
     let user = ending.user.clone();

@@ -154,7 +154,7 @@ impl Desk {
     }
 
     /// Puts an answer that was taken from the shelf on the desk. What is there of it already is
-    /// ahead of the shelf where it was never taken by another node, and has no meaning where it was.
+    /// ahead of the shelf where no other node has taken it, and has no meaning where one has.
     pub(crate) fn put(&self, key: &AnswerKey, open: Open) -> Arc<Answer> {
         let Open { beginning, text, mine } = open;
         let mut answers = self.lock();
@@ -320,9 +320,10 @@ impl Desk {
             return;
         }
         let state = if aborted { StreamState::Aborted } else { StreamState::Ended };
-        match aborted {
-            true => self.metrics.streams_aborted_total.inc(),
-            false => self.metrics.streams_ended_total.inc(),
+        if aborted {
+            self.metrics.streams_aborted_total.inc();
+        } else {
+            self.metrics.streams_ended_total.inc();
         }
         self.tell(answer.part(answer.units(), String::new(), state)).await;
     }

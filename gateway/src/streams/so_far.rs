@@ -4,6 +4,7 @@
 //! that would end within a character is no text and never gets here.
 
 use shared::contract::limits::CONTENT_BYTES_MAX;
+use shared::contract::refusal::{Refusal, RefusalCode};
 
 /// A text and its length.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -30,6 +31,24 @@ pub(crate) enum PieceError {
     /// What Postgres cannot store.
     #[error("the character U+0000 cannot be stored")]
     Nul,
+}
+
+impl From<PieceError> for Refusal {
+    fn from(error: PieceError) -> Refusal {
+        let text = error.to_string();
+        let invalid = |field| Refusal::new(RefusalCode::InvalidField, text.clone()).field(field);
+        match error {
+            PieceError::Gap { units } => {
+                invalid("offset").limit(usize::try_from(units).unwrap_or(usize::MAX))
+            }
+            PieceError::Split => invalid("offset"),
+            PieceError::Nul => invalid("delta"),
+            PieceError::TooLong => {
+                let refusal = Refusal::new(RefusalCode::TooLarge, text);
+                refusal.field("delta").limit(CONTENT_BYTES_MAX)
+            }
+        }
+    }
 }
 
 impl SoFar {

@@ -1,5 +1,7 @@
 //! Answers that are written through one node and read through another, while nodes are killed.
 
+#![expect(clippy::unwrap_used, reason = "a scenario that cannot go on has failed")]
+
 use fleet::{Fleet, GatewayOptions};
 use harness::{Client, Proof, eventually};
 use serde_json::{Value, json};

@@ -36,7 +36,7 @@ async fn deltas_are_cut_refused_or_answered_by_their_offset() {
     assert_eq!(producer.append_at(2, "👍cd").await.unwrap(), 6);
     producer.end(json!({})).await.unwrap();
     assert_eq!(message_of(&mut alice, &producer.id).await["content"], "ab👍cd");
-    assert_eq!(Parts::of(&alice, &producer.id).until("ab👍cd").await, "ended");
+    Parts::of(&alice, &producer.id).until("ab👍cd").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
