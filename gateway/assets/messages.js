@@ -202,13 +202,14 @@ export class MessageList {
   /** The last own message that can be edited still. */
   editLast() {
     const mine = this.room?.messages.findLast((each) => this.room.isMine(each) && this.room.isOpen(each));
-    this.rows.get(mine)?.edit();
+    this.rows?.get(mine)?.edit();
   }
   render(room) {
     if (room !== this.room) {
       Object.assign(this, { room, rows: new Map(), chosen: null }); // message → MessageRow
       if (room) Object.assign(room, { scrolledUp: false, isOpened: false });
     }
+    if (room && !room.isOpened) room.reading.drawLine();
     const { scroller } = this;
     const end = (row) => row.offsetTop + row.offsetHeight; // its top shifts when it joins a group
     const inView = (row) => end(row) > scroller.scrollTop;

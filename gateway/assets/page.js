@@ -55,6 +55,7 @@ class Page {
     $("text").onblur = () => this.typist.stop();
     const look = () => {
       connection.nudge();
+      if (!document.hidden) this.chat.active?.reopen();
       this.render();
     };
     $("status-now").onclick = window.ononline = look;
@@ -161,6 +162,12 @@ class Page {
       return { text, tone: "calm" };
     }
     if (room?.refusal) return this.refusalNotice(room);
+    const next = room?.messages.find((each) => each.retryAt && each.retryWhy === "rate limited");
+    if (next) {
+      const text = "You write faster than this server takes. What waits goes out by itself, "
+        + `the next in ${left(next.retryAt)}.`;
+      return { text, tone: "calm" };
+    }
     if (!room?.answerRefusal) return null;
     const forget = () => {
       room.answerRefusal = null;

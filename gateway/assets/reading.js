@@ -12,6 +12,7 @@ export class Reading {
     this.upTo = load("localStorage", room.key("read"), null); // seen here, or by one's own receipt
     this.told = null; // what the server has
     this.line = null; // the position that "new messages" stand behind
+    this.lineTo = null; // the last of them, once somebody looks: what comes then is not counted
     this.unreadAtJoin = 0; // counted by the server: not all of them are loaded
   }
   absorbJoin({ receipts = {}, head, unread = 0 }) {
@@ -39,18 +40,25 @@ export class Reading {
     const all = !hasOlder || (first && compare(first, this.upTo) <= 0);
     return all ? loaded : Math.max(loaded, this.unreadAtJoin);
   }
-  /** Whatever came while nobody looked stands below a line, until one has been elsewhere. */
-  drawLine() { if (!this.line && this.unread()) this.line = this.upTo; }
-  eraseLine() { this.line = null; }
+  /** Whatever came while nobody looked stands below a line, until one has been elsewhere, or has read
+   *  it all and more has come. */
+  drawLine() {
+    const isRead = this.lineTo && compare(this.upTo, this.lineTo) >= 0;
+    if (this.unread() && (!this.line || isRead)) this.#setLine(this.upTo);
+  }
+  eraseLine() { this.#setLine(null); }
+  #setLine(position) { Object.assign(this, { line: position, lineTo: null }); }
   /** The first message below the line, and how many there are. */
   below() {
-    const isNew = (each) => compare(each.position, this.line) > 0 && !this.room.isOwn(each);
+    const isNew = (each) => !this.room.isOwn(each) && compare(each.position, this.line) > 0
+      && (!this.lineTo || compare(each.position, this.lineTo) <= 0);
     const news = this.line ? this.room.messages.filter(isNew) : [];
     return { first: news[0], count: news.length };
   }
   /** A message was before somebody's eyes. */
   see(position) {
     if (this.room.phase !== "joined" || compare(position, this.upTo) <= 0) return;
+    if (this.line) this.lineTo ??= this.room.lastPosition();
     this.upTo = position;
     save("localStorage", this.room.key("read"), position);
     this.tell();

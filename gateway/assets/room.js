@@ -66,6 +66,7 @@ export class Room {
   /** Whether its author may still change it. */
   isOpen(message) { return message.position && !message.deletedAt && !message.refused; }
   own(id) { return this.known.get(keyOf({ userId: this.chat.user, id })); }
+  /** The place of the last message that has one. */
   lastPosition() { return this.messages.findLast(({ position }) => position)?.position; }
   /** Forgets all but what is on offer: the fresh page or a reply says whether that still stands. */
   clear(hasOlder = false) {
@@ -82,6 +83,8 @@ export class Room {
     this.company.lost();
     for (const message of this.messages) if (message.streaming) message.lost = true;
   }
+  /** Somebody looks at the room again: more news than fit are shown from where they begin. */
+  reopen() { if (this.reading.unread()) this.isOpened = false; }
   /** Resolves when the room is joined, now or after however many reconnects. */
   whenJoined() {
     if (this.phase === "joined") return Promise.resolve();
@@ -137,6 +140,7 @@ export class Room {
     this.absorbPersisted(persisted);
     this.company.absorbJoin(reply);
     this.reading.absorbJoin(reply);
+    this.reopen();
   }
   /** A page shows what stands, so older epochs in it are settled too, but for what is on offer. */
   absorbPage(messages, persisted) {
