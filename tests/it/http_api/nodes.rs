@@ -29,7 +29,8 @@ async fn connect(api: &Api, node: &GatewayNode, user: &str) -> Client {
     let grant = json!({ "userId": user, "rooms": ["r"] });
     let minted = api.post("/api/sessions", &grant).await.expect(201);
     let token = minted["token"].as_str().unwrap().to_owned();
-    let connected = || Client::connect(&node.ws_url(), &Proof::Bearer(token.clone()));
+    let connected =
+        || async { Client::connect(&node.ws_url(), &Proof::Bearer(token.clone())).await };
     // The other node may still be reading what was revoked before it lets anybody in.
     eventually(SOON, "the node lets them in", || async {
         connected().await.map_err(|error| error.to_string())
