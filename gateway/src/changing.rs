@@ -10,9 +10,10 @@ use shared::contract::protocol::Durability;
 use shared::contract::refusal::{Refusal, RefusalCode};
 use shared::contract::timestamp::Timestamp;
 use shared::log::Append;
-use shared::store::{Identity, MemberRole};
+use shared::store::Identity;
 use tokio::sync::oneshot;
 
+use crate::access;
 use crate::broker::appender::Outcome;
 use crate::broker::{Answer, Place};
 use crate::codec;
@@ -169,11 +170,7 @@ async fn make(
 }
 
 async fn moderates(node: &Node, asker: &Asker, room: &RoomId) -> Result<bool, Refusal> {
-    if asker.moderates {
-        return Ok(true);
-    }
-    let role = node.store.member(room, &asker.user).await.map_err(|_| away())?;
-    Ok(role == Some(MemberRole::Moderator))
+    Ok(asker.moderates || access::is_moderator(node, &asker.user, room).await?)
 }
 
 /// The last change of a message, which is the one that was wanted.

@@ -112,6 +112,7 @@ impl Server {
         } else {
             embedded::start(&settings, &clock, &registry, &readiness)?
         };
+        let revocations = readiness.condition("revocations");
         let node = Arc::new(node(settings, clock, metrics, &mut backend)?);
         let Backend { deliveries, mut attendants, worker, redis, fatal, .. } = backend;
 
@@ -136,7 +137,7 @@ impl Server {
         attendants.extend([
             tokio::spawn(operator.serve(CancellationToken::new())),
             tokio::spawn(relay::run(Arc::clone(&node), deliveries)),
-            tokio::spawn(proof::watch_revocations(Arc::clone(&node))),
+            tokio::spawn(proof::watch_revocations(Arc::clone(&node), revocations)),
             tokio::spawn(attend_keys(Arc::clone(&node))),
             tokio::spawn(heartbeat(Arc::clone(&node))),
             tokio::spawn(retire_rooms(Arc::clone(&node))),

@@ -155,7 +155,7 @@ pub const REVOCATION_MEMORY_MS: i64 = 3650 * 24 * 60 * 60 * 1000;
 pub const REVOCATIONS_INTERVAL_MS: u64 = 30_000;
 
 /// Pause before revocations that could not be read are asked for again, in milliseconds.
-pub const REVOCATIONS_PAUSE_MS: u64 = 1_000;
+pub const REVOCATIONS_PAUSE_MS: u64 = 250;
 
 /// Largest key set, in bytes.
 pub const JWKS_BYTES_MAX: usize = 1024 * 1024;
