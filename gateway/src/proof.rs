@@ -199,8 +199,13 @@ pub(crate) async fn watch_revocations(node: Arc<Node>, readable: Condition) {
                 REVOCATIONS_INTERVAL_MS
             }
             Err(error) => {
-                if !std::mem::replace(&mut failing, true) {
+                // Before the first reading the database may not have its tables yet, and
+                // readiness says that something is missing.
+                let news = !std::mem::replace(&mut failing, true) && node.revocations.are_known();
+                if news {
                     warn!(error = ?error, "revocations cannot be read");
+                } else {
+                    debug!(error = ?error, "revocations cannot be read");
                 }
                 REVOCATIONS_PAUSE_MS
             }

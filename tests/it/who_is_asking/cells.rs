@@ -279,7 +279,7 @@ async fn every_command_of_every_role_in_every_room_is_done_or_refused_by_the_rul
     }
     let Outcomes { cells, wrong, closed, unbuilt } = outcomes;
     assert!(wrong.is_empty(), "{} of {cells}:\n{}", wrong.len(), wrong.join("\n"));
-    assert!(cells >= 500 && closed.len() >= 100, "{cells} {}", closed.len());
+    assert!(cells >= 500 && closed.len() >= 80, "{cells} {}", closed.len());
     assert!(closed.iter().all(|refused| *refused == closed[0]), "{closed:?}");
     assert!(unbuilt.is_empty(), "{} of {cells} not built: {unbuilt:?}", unbuilt.len());
     assert_no_panic(&fleet);
