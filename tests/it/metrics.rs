@@ -106,6 +106,7 @@ async fn every_registered_series_moves() {
     let _silent = silent_reader(gateway, &alice, &mut watch).await;
     // A plain request is no handshake.
     assert_ne!(gateway.get("/ws").await.unwrap().status, 101);
+    assert_eq!(gateway.get("/api/nothing").await.unwrap().status, 404);
     bob.close(1000).await;
     watch.until("connections_closed_total").await;
 
