@@ -48,6 +48,16 @@ pub(crate) async fn may_join(
     if identity.may_join(room) { Ok(Access::Claims) } else { may_enter(node, identity, room).await }
 }
 
+/// Whether the database lets somebody who may enter the room change what others said in it; a
+/// proof's role may do so as well, see [`Role::moderates`](crate::auth::Role::moderates).
+pub(crate) async fn is_moderator(
+    node: &Node,
+    user: &UserId,
+    room: &RoomId,
+) -> Result<bool, Refusal> {
+    Ok(role_in(node, user, room).await? == Some(MemberRole::Moderator))
+}
+
 /// What the database says; nobody enters on a guess.
 async fn role_in(node: &Node, user: &UserId, room: &RoomId) -> Result<Option<MemberRole>, Refusal> {
     node.store.member(room, user).await.map_err(|error| {
