@@ -7,6 +7,7 @@ mod faults;
 mod full_speed;
 mod joins;
 mod pooled;
+mod presence;
 mod receipts;
 mod removal;
 mod rate_limits;

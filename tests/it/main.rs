@@ -24,6 +24,8 @@ mod raw_frames;
 mod handshakes;
 mod bad_commands;
 mod slow_clients;
+mod presence;
+mod presence_contract;
 mod limits;
 mod rate_limits;
 mod credits;

@@ -69,7 +69,8 @@ impl Watch<'_> {
 
 /// What a log that dies with its process has no use for; `cluster` sees these move, but for the
 /// orphaned edits: they take a node that does not come back within a minute of a wipe.
-const ONLY_IN_A_CLUSTER: [&str; 4] = [
+const ONLY_IN_A_CLUSTER: [&str; 5] = [
+    "roomcast_nodes_reaped_total",
     "roomcast_offered_again_total",
     "roomcast_retained_entries",
     "roomcast_counted_alone_total",
@@ -109,6 +110,7 @@ async fn every_registered_series_moves() {
     assert_eq!(gateway.get("/api/nothing").await.unwrap().status, 404);
     bob.close(1000).await;
     watch.until("connections_closed_total").await;
+    watch.until("presence_changes_total").await;
 
     watch.look().await;
     let elsewhere = [&ONLY_IN_A_CLUSTER[..], &ELSEWHERE[..]].concat();
