@@ -85,7 +85,11 @@ export async function streamed(context, options, alice, bob, tag) {
     const seen = await answer(erin);
     return (seen?.writing && seen.text.startsWith(early)) || JSON.stringify(seen);
   });
+  await bob.composer().pressSequentially("w"); // so that one picture shows all that a room has
+  await eventually("alice sees bob type meanwhile", async () =>
+    is(await alice.page.locator("#typing-text").textContent(), "bob is typing…"));
   await Promise.all([alice, bob, erin].map((tab) => tab.screenshot("answer-grows")));
+  await bob.composer().fill("");
   const isWhole = ({ text, author }) =>
     text.endsWith("marked as broken off.") && author.includes("scripted demo");
   await endsIn([alice, bob, erin], isWhole);
