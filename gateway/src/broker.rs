@@ -2,6 +2,7 @@
 
 pub(crate) mod appender;
 pub(crate) mod epochs;
+pub(crate) mod herald;
 pub mod memory;
 pub mod redis;
 mod retained;

@@ -19,7 +19,6 @@ mod typing;
 use std::sync::Arc;
 
 use shared::contract::protocol::Command;
-use shared::contract::refusal::{Refusal, RefusalCode};
 
 use crate::node::Node;
 use crate::reply::Reply;
@@ -36,6 +35,7 @@ pub(crate) async fn execute(
 ) {
     if let Err(refusal) = admission::admit(session, node, &command).await {
         reply.refuse(command.room_id(), &refusal);
+        admission::cut_hammerer(session, node);
         return;
     }
     match command {
@@ -48,18 +48,13 @@ pub(crate) async fn execute(
         Command::StreamStart(data) => stream::start(session, node, reply, data).await,
         Command::StreamAppend(data) => stream::append(session, node, reply, data).await,
         Command::StreamEnd(data) => stream::end(session, node, reply, data).await,
-        Command::TypingStart(data) => typing::start(session, node, &reply, data).await,
-        Command::TypingStop(data) => typing::stop(session, node, &reply, data).await,
+        Command::TypingStart(data) => typing::start(session, node, &reply, &data),
+        Command::TypingStop(data) => typing::stop(session, &reply, &data),
         Command::ReceiptUpdate(data) => receipt::execute(session, node, reply, data).await,
-        Command::PresenceUpdate(data) => presence::execute(session, node, &reply, data).await,
+        Command::PresenceUpdate(data) => presence::execute(session, &reply, &data),
         Command::CreditsGet(data) => credits::get(session, node, &reply, data).await,
         Command::CreditsTrack(data) => credits::track(session, node, reply, data).await,
         Command::HistoryGet(data) => history::execute(session, node, &reply, data).await,
         Command::Heartbeat(_) => heartbeat::execute(session, &reply),
     }
-}
-
-/// Stands in for a command that is not built yet.
-fn unbuilt(reply: &Reply) {
-    reply.refuse(None, &Refusal::new(RefusalCode::Unavailable, "not built yet"));
 }

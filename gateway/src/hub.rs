@@ -2,6 +2,7 @@
 
 mod synchronise;
 mod catch_up;
+mod attendance;
 pub(crate) mod room;
 mod feed;
 pub(crate) mod sources;
@@ -33,7 +34,10 @@ use self::logged::{Cursor, Logged};
 use self::room::{Joined, Joiner, Membership, Miss, Reading, Room};
 use self::sources::{Messages, SourceError, Sources};
 use crate::broker::Broker;
+use crate::broker::herald::Herald;
 use crate::metrics::Metrics;
+use crate::presence::desk::Desk;
+use crate::streams::Shelf;
 
 /// Tries of a join whose room's memory moves on under it.
 const JOIN_TRIES_MAX: usize = 8;
@@ -62,9 +66,14 @@ enum JoinError {
 pub(crate) struct Parts {
     pub(crate) broker: Arc<dyn Broker>,
     pub(crate) sources: Sources,
+    pub(crate) shelf: Arc<dyn Shelf>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) desk: Arc<Desk>,
+    pub(crate) herald: Herald,
     /// Some room has lost its last member.
     pub(crate) empty: Notify,
+    /// Who is in the rooms has to be compared with what is kept.
+    pub(crate) unsure: Notify,
 }
 
 impl std::fmt::Debug for Parts {
@@ -115,6 +124,11 @@ impl Hub {
         Arc::clone(&room)
     }
 
+    /// Every room at this moment: no guard is held while they work.
+    fn all(&self) -> Vec<Arc<Room>> {
+        self.rooms.iter().map(|room| Arc::clone(&room)).collect()
+    }
+
     fn known(&self, id: &RoomId) -> Option<Arc<Room>> {
         // The guard ends with the statement.
         self.rooms.get(id).map(|room| Arc::clone(&room))
@@ -133,9 +147,7 @@ impl Hub {
             // What is for the whole node is none of the rooms' business.
             Delivery::Signal(Signal::Nodes(_)) => {}
             Delivery::Gap => {
-                // Collected first: no guard is held while a room works.
-                let rooms: Vec<Arc<Room>> =
-                    self.rooms.iter().map(|room| Arc::clone(&room)).collect();
+                let rooms = self.all();
                 if !rooms.is_empty() {
                     warn!(
                         rooms = rooms.len(),
@@ -171,6 +183,13 @@ impl Hub {
             if let Some(room) = self.known(id) {
                 room.persisted(*upto);
             }
+        }
+    }
+
+    /// Messages of the room were erased.
+    pub(crate) fn erased(&self, id: &RoomId) {
+        if let Some(room) = self.known(id) {
+            room.erased();
         }
     }
 
@@ -375,10 +394,8 @@ impl Hub {
     pub(crate) async fn compare_rooms(&self) {
         loop {
             tokio::time::sleep(Duration::from_millis(COMPARE_INTERVAL_MS)).await;
-            // Collected first: no guard is held while the log is asked.
-            let rooms: Vec<Arc<Room>> = self.rooms.iter().map(|room| Arc::clone(&room)).collect();
             let mut behind = Vec::new();
-            for room in rooms {
+            for room in self.all() {
                 match self.parts.sources.head(&room.id).await {
                     Ok((head, persisted)) => {
                         room.persisted(persisted.min(room.head()));

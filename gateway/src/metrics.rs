@@ -49,6 +49,14 @@ shared::metrics! {
         frames_out_total: counter,
         /// Logged events handed to members.
         deliveries_total: counter,
+        /// Answers that began to be written bit by bit.
+        streams_begun_total: counter,
+        /// Answers that were ended and stand as messages.
+        streams_ended_total: counter,
+        /// Answers that were closed because their producer had fallen silent.
+        streams_aborted_total: counter,
+        /// Bytes of parts of answers handed to members.
+        stream_bytes_out_total: counter,
         /// Joins that went on where the client had been.
         resumes_total: counter,
         /// Clients that were told to read a room anew.
@@ -65,5 +73,11 @@ shared::metrics! {
         send_queue_bytes: gauge,
         /// Rooms with members on this node, or with some a moment ago.
         rooms: gauge,
+        /// People present through this node, each counted in each of their rooms.
+        presence_people: gauge,
+        /// Changes of somebody's presence that members of a room were told.
+        presence_changes_total: counter,
+        /// Nodes that died and after which this one cleaned up.
+        nodes_reaped_total: counter,
     }
 }

@@ -103,6 +103,13 @@ impl std::fmt::Debug for RateLimiter {
 #[must_use]
 pub(crate) struct Counted(Option<(UserId, Allowance)>);
 
+impl Counted {
+    /// Nothing was counted.
+    pub(crate) fn nothing() -> Counted {
+        Counted(None)
+    }
+}
+
 impl RateLimiter {
     pub(crate) fn new(rules: Rules, parts: Parts) -> RateLimiter {
         RateLimiter {

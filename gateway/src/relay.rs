@@ -45,6 +45,7 @@ fn heed(node: &Arc<Node>, signal: &NodeSignal) {
         NodeSignal::Blocked { user, until_ms } => node.limiter.heed(user, *until_ms),
         NodeSignal::Disconnect { user } => proof::cut(node, user),
         NodeSignal::Revoked => node.revocations.wake(),
-        NodeSignal::Erased { .. } | NodeSignal::Reaped { .. } => {}
+        NodeSignal::Reaped { incarnation } => node.hub.reaped(*incarnation),
+        NodeSignal::Erased { room } => node.hub.erased(room),
     }
 }

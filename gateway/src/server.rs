@@ -17,7 +17,7 @@ use shared::process::readiness::Readiness;
 use shared::store::sqlite::OpenError;
 use sync_worker::stats::Stats;
 use tokio::net::TcpListener;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -25,24 +25,28 @@ use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use self::backend::{Backend, Worker};
+use crate::answering;
 use crate::api_keys::ApiKeys;
 use crate::auth::{Authenticator, Revocations, TrustError};
 use crate::broker::appender::{self, Appender};
 use crate::broker::epochs::Epochs;
+use crate::broker::herald::Herald;
 use crate::client_address::{Addresses, TrustedProxies};
 use crate::config::Settings;
 use crate::connections::Connections;
 use crate::handshake::AllowedOrigins;
 use crate::http;
-use crate::hub::sources::Sources;
+use crate::hub::sources::{SourceFlights, Sources};
 use crate::hub::{self, Hub};
 use crate::metrics::Metrics;
 use crate::node::Node;
+use crate::presence;
 use crate::proof;
 use crate::rate_limit::{self, RateLimiter, Rules};
 use crate::receipts::Receipts;
 use crate::relay;
 use crate::roster::Roster;
+use crate::streams::desk::Desk;
 
 /// How often a leaving node looks whether its connections are gone.
 const LEAVE_POLL: Duration = Duration::from_millis(20);
@@ -138,8 +142,10 @@ impl Server {
             tokio::spawn(heartbeat(Arc::clone(&node))),
             tokio::spawn(retire_rooms(Arc::clone(&node))),
             tokio::spawn(compare_rooms(Arc::clone(&node))),
+            tokio::spawn(attend(Arc::clone(&node))),
             tokio::spawn(tell_gauges(Arc::clone(&node))),
             tokio::spawn(sweep_limits(Arc::clone(&node))),
+            tokio::spawn(answering::close_silent(Arc::clone(&node))),
             tokio::spawn(accept(listener, Arc::clone(&node))),
         ]);
         Ok(Server { node, readiness, address, operator_address, worker, attendants, fatal })
@@ -177,6 +183,8 @@ impl Server {
             while node.connections.len() > 0 || !node.exchanges.is_empty() {
                 tokio::time::sleep(LEAVE_POLL).await;
             }
+            answering::leave(node, self.worker.is_some()).await;
+            node.hub.leave().await;
             if let Some(Worker { task, stop, .. }) = self.worker {
                 stop.cancel();
                 // A panic of the worker was reported when it happened.
@@ -217,7 +225,7 @@ fn node(
         })?;
     let api_keys =
         ApiKeys::parse(&settings.api_keys).map_err(|error| unusable("ROOMCAST_API_KEYS", error))?;
-    let Backend { log, store, broker, counts, vault, .. } = backend;
+    let Backend { log, store, broker, counts, vault, shelf, presence, .. } = backend;
     let epochs = Arc::new(Epochs::new(Arc::clone(log), Arc::clone(store)));
     let appender = Appender::start(&appender::Parts {
         broker: Arc::clone(broker),
@@ -227,11 +235,23 @@ fn node(
         clock: clock.clone(),
         metrics: Arc::clone(&metrics),
     });
+    let (broker_, clock_) = (Arc::clone(broker), clock.clone());
+    let present =
+        presence::desk::Desk::new(Arc::clone(presence), broker_, clock_, Arc::clone(&metrics));
     let hub = Hub::new(hub::Parts {
         broker: Arc::clone(broker),
-        sources: Sources { log: Arc::clone(log), store: Arc::clone(store), epochs },
+        sources: Sources {
+            log: Arc::clone(log),
+            store: Arc::clone(store),
+            epochs,
+            flights: SourceFlights::default(),
+        },
+        shelf: Arc::clone(shelf),
         metrics: Arc::clone(&metrics),
-        empty: tokio::sync::Notify::new(),
+        desk: Arc::new(present),
+        herald: Herald::start(Arc::clone(broker)),
+        empty: Notify::new(),
+        unsure: Notify::new(),
     });
     let limiter = RateLimiter::new(
         Rules::new(&settings),
@@ -242,7 +262,9 @@ fn node(
             fleet: counts.take(),
         },
     );
+    let desk = Desk::new(Arc::clone(shelf), Arc::clone(broker), Arc::clone(&metrics));
     Ok(Node {
+        desk: Arc::new(desk),
         api_keys,
         authenticator,
         revocations: Revocations::default(),
@@ -311,6 +333,10 @@ async fn compare_rooms(node: Arc<Node>) {
 
 async fn sweep_limits(node: Arc<Node>) {
     node.limiter.sweep().await;
+}
+
+async fn attend(node: Arc<Node>) {
+    node.hub.attend().await;
 }
 
 async fn tell_gauges(node: Arc<Node>) {

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use shared::contract::id::RoomId;
-use shared::contract::limits::COMMANDS_IN_FLIGHT_MAX;
+use shared::contract::limits::{COMMANDS_IN_FLIGHT_MAX, LAST_ACTIVE_STEP_MS};
+use shared::contract::refusal::{Refusal, RefusalCode};
 use tokio::sync::Semaphore;
 
 use crate::auth::Identity;
@@ -31,6 +32,8 @@ pub(crate) struct Session {
 #[derive(Debug)]
 struct Joined {
     membership: Membership,
+    /// When it was last noted that they do something there, in Unix milliseconds.
+    touched_ms: i64,
     _place: RosterPlace,
 }
 
@@ -43,7 +46,7 @@ impl Session {
 
     /// The room now counts this connection as its member.
     pub(crate) fn joined(&mut self, room: RoomId, membership: Membership, place: RosterPlace) {
-        self.rooms.insert(room, Joined { membership, _place: place });
+        self.rooms.insert(room, Joined { membership, touched_ms: 0, _place: place });
     }
 
     /// Takes the membership out, if there is one.
@@ -58,6 +61,25 @@ impl Session {
             self.rooms.remove(room);
         }
         alive == Some(true)
+    }
+
+    /// The membership; refused where there is none.
+    pub(crate) fn member_of(&mut self, room: &RoomId) -> Result<&Membership, Refusal> {
+        if !self.is_in(room) {
+            let text = "join the room first";
+            return Err(Refusal::new(RefusalCode::NotJoined, text).field("roomId"));
+        }
+        Ok(&self.rooms.get(room).expect("the connection is in the room").membership)
+    }
+
+    /// They do something in a room; noted once in a while.
+    pub(crate) fn touch(&mut self, room: &RoomId, now_ms: i64) {
+        if let Some(joined) = self.rooms.get_mut(room)
+            && now_ms - joined.touched_ms >= LAST_ACTIVE_STEP_MS
+        {
+            joined.touched_ms = now_ms;
+            joined.membership.touch();
+        }
     }
 
     /// The memberships, by room.

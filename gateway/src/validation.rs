@@ -3,13 +3,16 @@
 
 use shared::contract::id::MessageId;
 use shared::contract::limits::{
-    CREDITS_MAX, ID_AHEAD_MS_MAX, METADATA_LEVELS_MAX, PAGE_ROWS_DEFAULT, PAGE_ROWS_MAX,
+    CONTENT_BYTES_MAX, CREDITS_MAX, ID_AHEAD_MS_MAX, METADATA_LEVELS_MAX, PAGE_ROWS_DEFAULT,
+    PAGE_ROWS_MAX,
 };
 use shared::contract::message::{Metadata, TextError, check_content};
 use shared::contract::position::Position;
 use shared::contract::protocol::Attached;
 use shared::contract::refusal::{Refusal, RefusalCode};
 use shared::contract::timestamp::Timestamp;
+
+use crate::streams::so_far::PieceError;
 
 /// The text of a message.
 pub(crate) fn content(field: &str, text: &str) -> Result<(), Refusal> {
@@ -19,6 +22,22 @@ pub(crate) fn content(field: &str, text: &str) -> Result<(), Refusal> {
 /// An object that an application attaches.
 pub(crate) fn metadata(field: &str, object: Attached) -> Result<Metadata, Refusal> {
     Metadata::check(object).map_err(|error| refusal_of(field, error))
+}
+
+/// A delta that an answer's text did not take.
+pub(crate) fn piece(error: PieceError) -> Refusal {
+    let text = error.to_string();
+    match error {
+        PieceError::Gap { units } => {
+            let refusal = Refusal::new(RefusalCode::InvalidField, text).field("offset");
+            refusal.limit(usize::try_from(units).unwrap_or(usize::MAX))
+        }
+        PieceError::Split => Refusal::new(RefusalCode::InvalidField, text).field("offset"),
+        PieceError::Nul => Refusal::new(RefusalCode::InvalidField, text).field("delta"),
+        PieceError::TooLong => {
+            Refusal::new(RefusalCode::TooLarge, text).field("delta").limit(CONTENT_BYTES_MAX)
+        }
+    }
 }
 
 /// An id from the future would be young for ever, and escape the lookup of late duplicates.

@@ -4,6 +4,7 @@
 //! order is the reading order, and the tests hold it.
 
 pub mod attend;
+pub mod erase;
 pub mod epoch;
 pub mod store;
 pub mod log;

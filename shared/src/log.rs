@@ -277,7 +277,10 @@ pub trait Log: Send + Sync + 'static {
     async fn synced(&self, shard: Shard) -> Result<LogId, LogError>;
 
     /// Forgets the room's ring up to what is persisted, which is read from the database from then
-    /// on: messages were erased there.
+    /// on, and has every node forget what it remembers of it ([`NodeSignal::Erased`]): messages
+    /// were erased there.
+    ///
+    /// [`NodeSignal::Erased`]: crate::contract::signal::NodeSignal::Erased
     async fn forget_ring(&self, room: &RoomId, epoch: u64) -> Result<(), LogError>;
 
     /// Tells the log the database's head of rooms that it does not know; what it knows stays. An

@@ -39,6 +39,8 @@ pub(crate) enum RowError {
     NoPosition,
     #[error("a change has an id of its own")]
     NoChangeId,
+    #[error("it is among the dead letters")]
+    Dead,
 }
 
 /// What an edit carries besides its ids.
@@ -181,6 +183,19 @@ impl Entries {
                 Some(Movement { id: entry.id, user: envelope.user.clone(), amount: body.amount })
             })
             .collect()
+    }
+
+    /// Takes out what became a dead letter when it was committed; for what is told of it now.
+    pub(crate) fn bury(&mut self, dead: &[(LogId, String)]) {
+        for (place, code) in dead {
+            // In the log's order, which is that of their ids.
+            let found = self.rows.binary_search_by(|(entry, _, _)| entry.id.cmp(place));
+            if let Ok(found) = found {
+                let (entry, envelope, _) = self.rows.remove(found);
+                let letter = dead_letter(&entry, Some(&envelope), code, &RowError::Dead);
+                self.dead.push((entry, Some(envelope), letter));
+            }
+        }
     }
 
     /// Finds the rows that fail alone, by halves, and makes dead letters of them; says how many

@@ -1,6 +1,7 @@
 //! What a sync-worker can be told.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use shared::process::settings::{Millis, Problem, Secret};
 use shared::process::telemetry::{LogFilter, LogFormat};
@@ -32,6 +33,8 @@ shared::settings! {
         /// How long the log keeps what is persisted, for a database that fails over and forgets,
         /// in milliseconds.
         log_keep_ms: Millis = "60000" in 0..=600000, env "ROOMCAST_LOG_KEEP_MS";
+        /// For how many days messages stay in the database; 0 keeps them for ever.
+        retention_days: u32 = "0" in 0..=36500, env "ROOMCAST_RETENTION_DAYS";
         /// How long leaving may take before the process ends anyhow, in milliseconds.
         drain_timeout_ms: Millis = "25000" in 1000..=600000, env "ROOMCAST_DRAIN_TIMEOUT_MS";
         /// How log lines are written: text or json.
@@ -60,32 +63,52 @@ pub const GATEWAY_VARIABLES: &[&str] = &[
     "ROOMCAST_MESSAGE_BYTES_MAX",
     "ROOMCAST_HEARTBEAT_INTERVAL_MS",
     "ROOMCAST_CONNECTION_TIMEOUT_MS",
+    "ROOMCAST_WRITE_TIMEOUT_MS",
     "ROOMCAST_RATE_LIMIT_RESUME",
     "ROOMCAST_RATE_LIMIT_STREAM",
     "ROOMCAST_RATE_LIMIT_HISTORY",
     "ROOMCAST_BLOCK_AFTER",
     "ROOMCAST_BLOCK_MS",
     "ROOMCAST_CREDITS_BUDGET",
+    "ROOMCAST_STREAM_TIMEOUT_MS",
     "ROOMCAST_LOG_ENTRIES_MAX",
 ];
 
 impl Settings {
-    /// What is missing for the dead letters alone, which lie in Postgres.
+    /// How long messages stay in the database; `None` for ever.
+    #[must_use]
+    pub fn retention(&self) -> Option<Duration> {
+        retention(self.retention_days)
+    }
+
+    /// What is missing for what is asked of Postgres alone.
     #[must_use]
     pub fn database_problems(&self) -> Vec<Problem> {
-        let missing = || Problem::new("DATABASE_URL", "missing: dead letters lie in Postgres");
+        let missing = || Problem::new("DATABASE_URL", "missing: what you ask for lies in Postgres");
         if self.database_url.is_none() { vec![missing()] } else { Vec::new() }
+    }
+
+    /// What is missing to erase in both.
+    #[must_use]
+    pub fn both_problems(&self) -> Vec<Problem> {
+        self.missing("missing: messages are erased in Redis and in Postgres")
     }
 
     /// What is missing.
     #[must_use]
     pub fn problems(&self) -> Vec<Problem> {
+        self.missing("missing: the worker moves Redis's log to Postgres")
+    }
+
+    fn missing(&self, text: &str) -> Vec<Problem> {
         let needed = [("REDIS_URL", &self.redis_url), ("DATABASE_URL", &self.database_url)];
         let missing = needed.into_iter().filter(|(_, value)| value.is_none());
-        missing
-            .map(|(name, _)| {
-                Problem::new(name, "missing: the worker moves Redis's log to Postgres")
-            })
-            .collect()
+        missing.map(|(name, _)| Problem::new(name, text)).collect()
     }
+}
+
+/// So many days; `None`, for ever, for 0.
+#[must_use]
+pub fn retention(days: u32) -> Option<Duration> {
+    (days > 0).then(|| Duration::from_secs(u64::from(days) * 24 * 60 * 60))
 }

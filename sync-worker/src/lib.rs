@@ -2,9 +2,13 @@
 //!
 //! The gateway's embedded mode runs it in its own process; modules are declared outermost first.
 
-pub mod config;
+pub mod asked;
 pub mod dead_letter;
+pub mod erasing;
+pub mod reconciling;
+pub mod config;
 pub mod worker;
+mod expiry;
 mod shard_reader;
 mod batch;
 mod parts;

@@ -20,8 +20,8 @@ use shared::process::settings::{self, Program, Sources};
 use shared::process::telemetry;
 use shared::store::Lease;
 use shared::store::postgres::{self, PostgresStore};
+use sync_worker::asked;
 use sync_worker::config::{GATEWAY_VARIABLES, Settings};
-use sync_worker::dead_letter;
 use sync_worker::metrics::Metrics;
 use sync_worker::stats::Stats;
 use sync_worker::worker::{self, Parts};
@@ -33,7 +33,7 @@ const PROGRAM: Program = Program {
     name: "sync-worker",
     about: "Moves Roomcast's log from Redis into Postgres, each entry exactly once.",
     version: env!("CARGO_PKG_VERSION"),
-    words: Some("[dead-letters list|show N|redrive N|redrive all]"),
+    words: Some(asked::WORDS),
 };
 
 /// The worker never appends; no cap applies to it.
@@ -45,8 +45,7 @@ const UNFIT: u8 = 78;
 fn main() -> ExitCode {
     // Both processes are often given one environment.
     let sources = Sources::from_process().tolerating(GATEWAY_VARIABLES.iter().copied());
-    let asked = !settings::words(&sources, Settings::KEYS, &PROGRAM).is_empty();
-    let check = if asked { Settings::database_problems } else { Settings::problems };
+    let check = asked::check(&settings::words(&sources, Settings::KEYS, &PROGRAM));
     let (settings, words) = match Settings::start(&sources, &PROGRAM, check) {
         Ok(started) => started,
         Err(stop) => return stop.exit(),
@@ -58,12 +57,8 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(&error, 1),
     };
-    if asked {
-        let asking = dead_letter::run(settings.database_url.as_ref(), &words);
-        return match runtime.block_on(asking) {
-            Ok(code) => ExitCode::from(code),
-            Err(error) => fail(&error, error.code()),
-        };
+    if !words.is_empty() {
+        return runtime.block_on(asked::run(&settings, &words));
     }
     match runtime.block_on(run(&settings)) {
         Ok(code) => code,
@@ -160,6 +155,7 @@ fn worker_settings(settings: &Settings) -> worker::Settings {
         retry_delay: settings.sync_retry_delay_ms.duration(),
         retry_delay_max: settings.sync_retry_delay_max_ms.duration(),
         log_keep: settings.log_keep_ms.duration(),
+        retention: settings.retention(),
     }
 }
 

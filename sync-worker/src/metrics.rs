@@ -19,6 +19,8 @@ shared::metrics! {
         orphaned_total: counter,
         /// Movements of credits whose id stands in the ledger with another user or amount.
         quarantined_total: counter,
+        /// Messages that were old enough to leave the database.
+        expired_total: counter,
         /// Entries that the database refused for good.
         dead_letters_total: counter,
         /// Batches that have to be tried again.

@@ -24,6 +24,8 @@ pub struct Settings {
     pub retry_delay_max: Duration,
     /// How long the log keeps what is persisted, for a database that fails over and forgets.
     pub log_keep: Duration,
+    /// How long messages stay in the database; `None` for ever.
+    pub retention: Option<Duration>,
 }
 
 /// What the loop works with.

@@ -142,7 +142,9 @@ impl ShardReader {
             let mut read = parts.log.read(self.shard, cursor.epoch, from, limit).await?;
             read.retain(|entry| entry.id <= cursor.upto);
             let count = read.len();
-            let Some(entries) = Entries::decode(self.shard, read) else { return Ok(()) };
+            let Some(mut entries) = Entries::decode(self.shard, read) else { return Ok(()) };
+            let dead = parts.store.dead_places(self.shard, from, entries.upto()).await?;
+            entries.bury(&dead);
             from = entries.upto();
             let forget = self.keep(from, count as u64);
             // Balances that moved then are told when they move again, or are asked for.

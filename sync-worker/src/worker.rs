@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use shared::contract::id::Shard;
@@ -12,6 +13,7 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::expiry;
 use crate::shard_reader::ShardReader;
 
 pub use crate::lag::Lag;
@@ -28,6 +30,8 @@ const LAG_INTERVAL: Duration = Duration::from_secs(1);
 pub async fn run(parts: Parts, stop: CancellationToken) {
     let parts = Arc::new(parts);
     let mut readers = Readers::new(Arc::clone(&parts));
+    let first = Arc::clone(&readers.first);
+    let expiring = tokio::spawn(expiry::run(Arc::clone(&parts), first, stop.clone()));
     let mut measure = tokio::time::interval(LAG_INTERVAL);
     measure.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut renew = tokio::time::interval(renewal(&parts));
@@ -54,6 +58,8 @@ pub async fn run(parts: Parts, stop: CancellationToken) {
         }
     }
     readers.end().await;
+    // It ends at once; a panic in it was reported when it happened.
+    let _ = expiring.await;
     parts.lag.tell(&parts.metrics, parts.clock.now_ms());
 }
 
@@ -66,14 +72,21 @@ fn renewal(parts: &Parts) -> Duration {
 struct Readers {
     parts: Arc<Parts>,
     owned: HashSet<Shard>,
+    /// Whether the first shard is among them.
+    first: Arc<AtomicBool>,
     idle: HashMap<Shard, ShardReader>,
     busy: JoinSet<(ShardReader, bool)>,
 }
 
 impl Readers {
     fn new(parts: Arc<Parts>) -> Readers {
-        let mut readers =
-            Readers { parts, owned: HashSet::new(), idle: HashMap::new(), busy: JoinSet::new() };
+        let mut readers = Readers {
+            parts,
+            owned: HashSet::new(),
+            first: Arc::default(),
+            idle: HashMap::new(),
+            busy: JoinSet::new(),
+        };
         if readers.parts.lease.is_none() {
             readers.own(Shard::all().collect());
         }
@@ -106,6 +119,8 @@ impl Readers {
             let reader = ShardReader::new(*shard, Arc::clone(&self.parts));
             self.idle.insert(*shard, reader);
         }
+        let first = Shard::all().next().is_some_and(|first| owned.contains(&first));
+        self.first.store(first, Ordering::Relaxed);
         self.owned = owned;
     }
 

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::Request;
+use hyper::header::HeaderValue;
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use std::io;
@@ -110,6 +111,7 @@ impl Api {
             request = request.header("host", format!("127.0.0.1:{}", self.port));
         }
         for (name, value) in &self.headers {
+            let value = HeaderValue::from_bytes(value.as_bytes()).map_err(io::Error::other)?;
             request = request.header(name, value);
         }
         let request = request.body(Full::new(Bytes::from(body))).map_err(io::Error::other)?;
@@ -117,9 +119,7 @@ impl Api {
         let driven = tokio::spawn(connection);
         let response = requests.send_request(request).await.map_err(io::Error::other)?;
         let status = response.status().as_u16();
-        let text = |value: &hyper::header::HeaderValue| {
-            String::from_utf8_lossy(value.as_bytes()).into_owned()
-        };
+        let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
         let headers =
             response.headers().iter().map(|(name, value)| (name.to_string(), text(value)));
         let headers = headers.collect();

@@ -2,6 +2,7 @@
 
 mod scene;
 mod log_contract;
+mod shelf_contract;
 mod store_contract;
 mod tidy;
 mod readme;
@@ -12,6 +13,11 @@ mod joins;
 mod duplicates;
 mod dead_letters;
 mod resume;
+mod retention;
+mod changes;
+mod receipts;
+mod removal;
+mod streams;
 mod metrics;
 mod one_gateway;
 mod raw_frames;
@@ -19,6 +25,8 @@ mod handshakes;
 mod bad_commands;
 mod slow_clients;
 mod limits;
+mod rate_limits;
+mod credits;
 mod configuration;
 mod who_is_asking;
 mod cluster;

@@ -9,6 +9,12 @@ mod batches;
 mod names;
 mod changes;
 mod pages;
+mod made;
+mod receipts;
+mod members;
+mod reconciling;
+mod erasure;
+mod ledger;
 
 /// Makes a test of each scenario, with a store that the given function opens; what it returns
 /// beside the store lives until the test ends.
@@ -67,6 +73,35 @@ macro_rules! every_scenario {
                 what_stood_at_a_position_is_known,
                 rooms_do_not_mix,
             },
+            made::{
+                a_change_that_was_made_does_nothing_however_late_it_comes,
+                an_edit_without_its_message_can_come_again,
+                a_message_is_found_by_the_id_that_its_room_knows,
+            },
+            receipts::{
+                a_receipt_only_moves_on,
+                of_a_batch_the_furthest_receipt_of_each_reader_counts,
+                unread_is_what_others_said_and_stands,
+            },
+            ledger::{
+                a_movement_counts_once_however_often_it_comes,
+                an_id_with_another_amount_or_user_is_put_aside_once,
+                probing_a_movement_moves_nothing,
+                balances_are_the_sums_whatever_comes_again,
+                what_a_message_cost_is_read_with_it,
+            },
+            members::{
+                a_member_is_what_was_last_said,
+                members_are_read_page_by_page_without_the_removed,
+                the_later_revocation_stays_until_it_can_be_forgotten,
+            },
+            erasure::{
+                of_an_erased_person_only_places_and_ids_are_left,
+                an_erased_room_leaves_others_alone,
+                dead_letters_are_erased_but_not_movements_of_credits,
+                the_oldest_messages_expire_and_the_newest_of_a_room_stays,
+                a_ledger_agrees_with_messages_that_expired_or_were_erased,
+            },
         }
     };
 }
@@ -89,4 +124,12 @@ mod sqlite {
     }
 
     every_scenario!(open);
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn every_difference_is_found() {
+        let (store, folder) = open().await;
+        let shell = rusqlite::Connection::open(folder.path().join("roomcast.db")).unwrap();
+        let meddle = async |sql: &str| shell.execute_batch(sql).unwrap();
+        super::reconciling::every_difference_is_found(store, meddle).await;
+    }
 }

@@ -1,14 +1,12 @@
 //! `room:join`: entering a room, or coming back to it.
 
-use std::collections::BTreeMap;
-
 use shared::contract::protocol::{JoinReply, RoomJoin, Since};
 use shared::contract::refusal::{Refusal, RefusalCode};
 
 use crate::access;
 use crate::codec;
 use crate::hub::Resumption;
-use crate::hub::room::{Joined, Joiner, Reading};
+use crate::hub::room::{Found, Joined, Joiner, Reading};
 use crate::node::Node;
 use crate::reply::Reply;
 use crate::session::Session;
@@ -44,6 +42,7 @@ async fn join(
             Resumption::Recovered => node.metrics.resumes_total.inc(),
             Resumption::Reset => node.metrics.resets_total.inc(),
         }
+        let Found { presence, typing } = joined.found;
         let object = JoinReply {
             room_id: room_id.clone(),
             head: joined.head,
@@ -51,10 +50,10 @@ async fn join(
             recovered: how == Resumption::Recovered,
             reset: how == Resumption::Reset,
             has_more: joined.more,
-            presence: BTreeMap::new(),
-            presence_count: 0,
+            presence: presence.presence,
+            presence_count: presence.presence_count,
             receipts: joined.receipts,
-            typing: BTreeMap::new(),
+            typing,
             unread: joined.unread,
         };
         reply.done_raw(&codec::with_messages(&object, joined.messages));

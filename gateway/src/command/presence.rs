@@ -1,15 +1,17 @@
 //! `presence:update`: whether somebody who is there does something.
 
-use std::sync::Arc;
+use shared::contract::protocol::{Done, PresenceUpdate};
 
-use shared::contract::protocol::PresenceUpdate;
-
-use crate::node::Node;
 use crate::reply::Reply;
 use crate::session::Session;
 
-use super::unbuilt;
-
-pub(super) async fn execute(_: &mut Session, _: &Arc<Node>, reply: &Reply, _: PresenceUpdate) {
-    unbuilt(reply);
+/// Says it for this connection; somebody is active while one of theirs is.
+pub(super) fn execute(session: &mut Session, reply: &Reply, data: &PresenceUpdate) {
+    match session.member_of(&data.room_id) {
+        Ok(membership) => {
+            membership.say(data.status);
+            reply.done(&Done {});
+        }
+        Err(refusal) => reply.refuse(Some(&data.room_id), &refusal),
+    }
 }

@@ -1,19 +1,28 @@
 //! `typing:start`, `typing:stop`: marks that expire by themselves.
 
-use std::sync::Arc;
-
-use shared::contract::protocol::Typing;
+use shared::contract::protocol::{Done, Typing};
 
 use crate::node::Node;
 use crate::reply::Reply;
 use crate::session::Session;
 
-use super::unbuilt;
-
-pub(super) async fn start(_: &mut Session, _: &Arc<Node>, reply: &Reply, _: Typing) {
-    unbuilt(reply);
+/// Shows that somebody types, for a few seconds from now.
+pub(super) fn start(session: &mut Session, node: &Node, reply: &Reply, data: &Typing) {
+    session.touch(&data.room_id, node.clock.now_ms());
+    types(session, reply, data, true);
 }
 
-pub(super) async fn stop(_: &mut Session, _: &Arc<Node>, reply: &Reply, _: Typing) {
-    unbuilt(reply);
+/// Shows it no more.
+pub(super) fn stop(session: &mut Session, reply: &Reply, data: &Typing) {
+    types(session, reply, data, false);
+}
+
+fn types(session: &mut Session, reply: &Reply, data: &Typing, types: bool) {
+    match session.member_of(&data.room_id) {
+        Ok(membership) => {
+            membership.types(types);
+            reply.done(&Done {});
+        }
+        Err(refusal) => reply.refuse(Some(&data.room_id), &refusal),
+    }
 }

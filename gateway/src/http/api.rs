@@ -6,11 +6,12 @@
 //! `assets/openapi.json`; tests compare it with [`route::ROUTES`] and with real answers.
 
 mod credits;
+mod people;
 mod messages;
 mod changes;
 mod reading;
-mod people;
 mod access;
+mod erasure;
 mod request;
 mod route;
 mod problem;
@@ -80,6 +81,8 @@ async fn perform(
         Operation::DeleteMessage => changes::delete(node, asked).await,
         Operation::History => reading::history(node, asked).await,
         Operation::Stream => reading::stream(node, asked).await,
+        Operation::Presence => people::presence(node, asked).await,
+        Operation::UpdatePresence => people::update_presence(node, asked),
         Operation::Members => people::members(node, asked).await,
         Operation::AddMember => people::add_member(node, asked).await,
         Operation::RemoveMember => people::remove_member(node, asked).await,
@@ -91,7 +94,9 @@ async fn perform(
         Operation::Credits => credits::balance(node, asked).await,
         Operation::UnsyncedCredits => credits::unsynced(node, asked).await,
         Operation::SyncedCredits => credits::synced(node, asked).await,
-        _ => Err(Problem::no_route()),
+        Operation::Erase => erasure::everything(node, asked).await,
+        // Answered before: no key is needed for it.
+        Operation::Description => Err(Problem::no_route()),
     }
 }
 

@@ -13,7 +13,7 @@ use crate::codec;
 use crate::frame::Frame;
 
 /// Where a reader stands: the last logged event it got.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Cursor {
     /// Its position.
     pub(crate) position: Position,
@@ -160,6 +160,16 @@ impl Logged {
     /// The message as JSON, where this is one.
     pub(crate) fn message(&self) -> Option<Bytes> {
         self.fresh.as_ref().map(|frame| codec::data_of(frame, EventName::MessageNew))
+    }
+
+    /// Who has just said something, where this is that.
+    pub(crate) fn speaker(&self) -> Option<&UserId> {
+        matches!(self.what, What::Message { deleted: false }).then_some(&self.user)
+    }
+
+    /// The message that it brings, where it brings one.
+    pub(crate) fn said(&self) -> Option<&MessageId> {
+        self.fresh.as_ref().map(|_| &self.id)
     }
 
     /// The message, where this is one.

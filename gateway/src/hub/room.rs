@@ -9,6 +9,7 @@
 //! memory cost nobody a question.
 
 mod joining;
+mod attending;
 mod reading;
 mod company;
 mod lagging;
@@ -38,13 +39,15 @@ use super::sources::Refill;
 use super::{Parts, catch_up, synchronise};
 use crate::codec;
 use crate::frame::Frame;
+use crate::presence::desk::{Parting, Tab};
 use crate::send_queue::SendQueue;
 
+pub(crate) use self::company::Found;
 pub(super) use self::lagging::{Lagging, Step};
 pub(crate) use self::reading::Reading;
 
 /// Names a connection within a node.
-pub(crate) type MemberId = u64;
+pub(crate) type MemberId = Tab;
 
 /// One room.
 #[derive(Debug)]
@@ -92,6 +95,8 @@ struct Member {
     lagging: Option<Lagging>,
     /// Receipts went by that it could not take.
     missed_receipts: bool,
+    /// It could not take a change of who is here.
+    missed: bool,
     /// Told when the room ends the membership.
     ended: Arc<AtomicBool>,
 }
@@ -117,6 +122,7 @@ pub(crate) struct Joined<'a> {
     pub(crate) receipts: BTreeMap<UserId, Receipt>,
     /// Messages of others that this one has not read.
     pub(crate) unread: u64,
+    pub(crate) found: Found,
 }
 
 /// Why a join has to be tried differently.
@@ -148,13 +154,13 @@ impl Membership {
 
     /// Leaves; `reply` is called when no event can follow any more.
     pub(crate) fn leave(self, reply: impl FnOnce()) {
-        self.room.remove(self.member, &self.ended, reply);
+        self.room.remove(self.member, &self.ended, Parting::Left, reply);
     }
 }
 
 impl Drop for Membership {
     fn drop(&mut self) {
-        self.room.remove(self.member, &self.ended, || ());
+        self.room.remove(self.member, &self.ended, Parting::Dropped, || ());
     }
 }
 
@@ -191,6 +197,11 @@ impl Room {
             }
             settled.await;
         }
+    }
+
+    /// Whether the room has been live once.
+    pub(super) fn is_settled(&self) -> bool {
+        self.lock().settled
     }
 
     /// Where the room stands.
@@ -251,6 +262,12 @@ impl Room {
             }
             self.parts.metrics.deliveries_total.inc_by(delivered);
             state.last = entry.cursor();
+        }
+        if let Some(speaker) = entry.speaker() {
+            self.spoke(state, speaker);
+        }
+        if let Some(id) = entry.said() {
+            state.company.streams.settle(id);
         }
         state.head = entry.at;
         if let Some(removed) = entry.removed() {
@@ -390,6 +407,7 @@ impl Room {
             queue,
             lagging: None,
             missed_receipts: false,
+            missed: false,
             ended: Arc::clone(&ended),
         };
         if let Some(lagging) = lagging {
@@ -398,14 +416,23 @@ impl Room {
         if let Some(replaced) = state.members.insert(id, member) {
             replaced.ended.store(true, Ordering::Release);
         }
+        self.greet(state, id);
         Membership { room: Arc::clone(self), member: id, ended }
     }
 
-    fn remove(&self, id: MemberId, ended: &Arc<AtomicBool>, reply: impl FnOnce()) {
+    fn remove(
+        self: &Arc<Self>,
+        id: MemberId,
+        ended: &Arc<AtomicBool>,
+        how: Parting,
+        reply: impl FnOnce(),
+    ) {
         let mut state = self.lock();
         // A membership that was replaced or ended by the room does not end its successor.
-        if state.members.get(&id).is_some_and(|member| Arc::ptr_eq(&member.ended, ended)) {
+        let member = state.members.get(&id).filter(|member| Arc::ptr_eq(&member.ended, ended));
+        if let Some(user) = member.map(|member| member.user.clone()) {
             state.members.remove(&id);
+            self.part(&mut state, id, &user, how);
         }
         ended.store(true, Ordering::Release);
         reply();

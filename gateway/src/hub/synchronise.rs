@@ -6,10 +6,12 @@ use std::time::Duration;
 use shared::process::backoff::Backoff;
 use tracing::warn;
 
+use super::attendance;
 use super::logged::Logged;
 use super::room::Room;
 use super::sources::SourceError;
 use crate::broker::BrokerError;
+use crate::presence::PresenceError;
 
 const PAUSE: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(2);
@@ -22,6 +24,8 @@ const BOOKS_PATIENCE: Duration = Duration::from_secs(2);
 enum SyncError {
     #[error(transparent)]
     Broker(#[from] BrokerError),
+    #[error(transparent)]
+    Presence(#[from] PresenceError),
     #[error(transparent)]
     Source(#[from] SourceError),
 }
@@ -44,6 +48,8 @@ pub(super) async fn run(room: Arc<Room>) {
 /// Subscribe, confirmed; then read; then go on with what was published meanwhile.
 async fn attempt(room: &Arc<Room>) -> Result<bool, SyncError> {
     room.parts.broker.subscribe(&room.id).await?;
+    attendance::read(room, room.is_settled()).await?;
+    room.read_streams().await;
     let sources = &room.parts.sources;
     if let Some(head) = room.begin_reading() {
         let tail = sources.tail(&room.id, head).await?;

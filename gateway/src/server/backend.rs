@@ -13,7 +13,9 @@ use tokio_util::sync::CancellationToken;
 use super::StartError;
 use crate::auth::Vault;
 use crate::broker::Broker;
+use crate::presence::Presence;
 use crate::rate_limit::redis::RedisCounts;
+use crate::streams::Shelf;
 
 /// What lies below a node.
 pub(super) struct Backend {
@@ -22,6 +24,9 @@ pub(super) struct Backend {
     pub(super) broker: Arc<dyn Broker>,
     /// Where tickets and session tokens lie.
     pub(super) vault: Vault,
+    /// Where answers that are being written are kept.
+    pub(super) shelf: Arc<dyn Shelf>,
+    pub(super) presence: Arc<dyn Presence>,
     /// What the broker delivers.
     pub(super) deliveries: mpsc::Receiver<Delivery>,
     /// What runs as long as the process does.

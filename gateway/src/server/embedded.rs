@@ -22,6 +22,8 @@ use super::backend::{Backend, Worker};
 use crate::auth::Vault;
 use crate::broker::memory::MemoryBroker;
 use crate::config::Settings;
+use crate::presence::memory::MemoryPresence;
+use crate::streams::memory::MemoryShelf;
 
 /// How often the database is asked whether it is there.
 const PING_INTERVAL: Duration = Duration::from_secs(5);
@@ -49,6 +51,7 @@ pub(super) fn start(
             retry_delay: settings.sync_retry_delay_ms.duration(),
             retry_delay_max: settings.sync_retry_delay_max_ms.duration(),
             log_keep: Duration::ZERO,
+            retention: sync_worker::config::retention(settings.retention_days),
         },
         lease: None,
         metrics: Arc::new(Metrics::register(registry)),
@@ -68,6 +71,8 @@ pub(super) fn start(
     Ok(Backend {
         broker: Arc::new(MemoryBroker::new(Arc::clone(&log))),
         vault: Vault::memory(),
+        shelf: Arc::new(MemoryShelf::default()),
+        presence: Arc::new(MemoryPresence::default()),
         log,
         store,
         deliveries,

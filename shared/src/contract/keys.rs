@@ -1,6 +1,8 @@
 //! Redis keys and channels: every name of a room carries the hash tag of its shard, so that one
 //! script may touch them together and Redis Cluster keeps them on one node.
 
+use uuid::Uuid;
+
 use super::id::{MessageId, RoomId, Shard, UserId};
 
 /// `(epoch, run id of the Redis that holds it, token)` of a shard.
@@ -94,6 +96,51 @@ pub fn session(hash: &str) -> String {
     format!("roomcast:session:{hash}")
 }
 
+/// The answers that are being written in a room: through which node, whose, and how they began.
+#[must_use]
+pub fn streams(room: &RoomId) -> String {
+    format!("{{{}}}:streams:{room}", room.shard())
+}
+
+/// The text so far of an answer that is being written.
+#[must_use]
+pub fn stream_text(room: &RoomId, id: &MessageId) -> String {
+    format!("{{{}}}:stream:{room} {id}", room.shard())
+}
+
+/// How an answer was closed, for as long as that is remembered.
+#[must_use]
+pub fn stream_closed(room: &RoomId, id: &MessageId) -> String {
+    format!("{{{}}}:streamed:{room} {id}", room.shard())
+}
+
+/// When the producer of each answer that is being written in a shard last showed life.
+#[must_use]
+pub fn stream_lives(shard: Shard) -> String {
+    format!("{{{shard}}}:streaming")
+}
+
+/// Who is in a room: a hash, field `<user> <incarnation>` (ids have no white space).
+#[must_use]
+pub fn presence(room: &RoomId) -> String {
+    format!("{{{}}}:presence:{room}", room.shard())
+}
+
+/// The leases of the nodes: a sorted set, incarnation by the end of its lease.
+pub const LEASES: &str = "roomcast:leases";
+
+/// The rooms in which a run of a node has announced anybody: a set.
+#[must_use]
+pub fn rooms_of(incarnation: Uuid) -> String {
+    format!("roomcast:node:{incarnation}")
+}
+
+/// Held by whoever cleans up after a run of a node.
+#[must_use]
+pub fn reaping(incarnation: Uuid) -> String {
+    format!("roomcast:reap:{incarnation}")
+}
+
 /// The channel on which every node listens.
 pub const NODES: &str = "roomcast:nodes";
 
@@ -115,6 +162,11 @@ mod tests {
             ring(&room),
             channel(&room),
             id(&room, &user, &message),
+            streams(&room),
+            stream_text(&room, &message),
+            stream_closed(&room, &message),
+            stream_lives(room.shard()),
+            presence(&room),
         ];
         for key in keys {
             assert!(key.starts_with("{s3}:"), "{key}");

@@ -35,6 +35,62 @@ pub const RECEIPT_INTERVAL_MS: u64 = 250;
 /// People that a room lists; of more it tells the count.
 pub const PRESENCE_LISTED_MAX: usize = 500;
 
+/// People below which a room that had more than it lists is listed again: not at the same number,
+/// or one person at the door would make everybody read the list each time.
+pub const PRESENCE_LISTED_AGAIN: usize = 450;
+
+/// How long a node's word about who is there holds, in milliseconds.
+pub const LEASE_MS: u64 = 6_000;
+
+/// How often a node renews its lease, in milliseconds.
+pub const LEASE_RENEW_MS: u64 = 2_000;
+
+/// How often a node looks which leases hold, in milliseconds.
+pub const LEASE_LOOK_MS: u64 = 1_000;
+
+/// How long one node alone may take to clean up after another, in milliseconds.
+pub const REAP_MS: u64 = 10_000;
+
+/// How long somebody whose last connection ended, or whose node left, is still there, in
+/// milliseconds.
+pub const PRESENCE_LINGER_MS: u64 = 5_000;
+
+/// How long changes of somebody's presence gather before members are told, in milliseconds.
+pub const PRESENCE_GATHER_MS: u64 = 250;
+
+/// How long changes gather in a room that is only counted, in milliseconds.
+pub const PRESENCE_COUNT_GATHER_MS: u64 = 1_000;
+
+/// Changes of presence that are announced together.
+pub const PRESENCE_BATCH_MAX: usize = 256;
+
+/// Signals that a room keeps while it reads who is there; beyond it the reading starts anew.
+pub const PRESENCE_BUFFER_MAX: usize = 4_096;
+
+/// How long somebody is there whom the application's backend says to be, in milliseconds.
+pub const GUEST_MS: u64 = 60_000;
+
+/// Such people on one node, counted in each room.
+pub const GUESTS_MAX: usize = 50_000;
+
+/// How exactly a node knows when somebody last did something, in milliseconds.
+pub const LAST_ACTIVE_STEP_MS: i64 = 10_000;
+
+/// How exactly the other nodes know it, in milliseconds.
+pub const LAST_ACTIVE_TOLD_MS: i64 = 60_000;
+
+/// How long a typing mark holds, in milliseconds.
+pub const TYPING_MS: u64 = 5_000;
+
+/// How soon a renewed typing mark is told again, in milliseconds.
+pub const TYPING_STEP_MS: u64 = 1_000;
+
+/// People whose typing a room shows at once.
+pub const TYPING_MARKS_MAX: usize = 100;
+
+/// Signals that may wait on one node; beyond it they are dropped.
+pub const SIGNALS_WAITING_MAX: usize = 1_024;
+
 /// How long the receipts of a room are remembered beside its log, in milliseconds.
 pub const RECEIPT_MEMORY_MS: i64 = 24 * 60 * 60 * 1000;
 
@@ -47,6 +103,31 @@ pub const RATED_USERS_MAX: usize = 100_000;
 /// What a node takes from the fleet's count at a time: one part in so many of the limit, at least
 /// one. Two nodes that share a user cannot use it up to the last one, and stay below it.
 pub const RATE_PORTIONS: u32 = 100;
+
+/// Answers that may be written bit by bit in one room at a time.
+pub const STREAMS_PER_ROOM_MAX: usize = 16;
+
+/// Bytes of all answers that are being written through one node.
+pub const STREAMS_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// How long the deltas of an answer gather before they go to the members together, in
+/// milliseconds.
+pub const STREAM_TICK_MS: u64 = 50;
+
+/// How long an answer that nobody touches is kept in Redis, in milliseconds.
+pub const STREAM_KEPT_MS: u64 = 60 * 60 * 1000;
+
+/// Longest silence of a producer that can be set, in milliseconds.
+pub const STREAM_TIMEOUT_MS_MAX: u64 = 10 * 60 * 1000;
+
+/// How long it is remembered how an answer was closed, in milliseconds.
+pub const STREAM_MEMORY_MS: u64 = 15 * 60 * 1000;
+
+/// Closed answers that one process remembers at most.
+pub const STREAMS_REMEMBERED_MAX: usize = 1024;
+
+/// Silent answers that are looked for in one shard at a time.
+pub const STREAMS_SILENT_MAX: usize = 16;
 
 /// Longest token in an `auth` command or a header, in bytes.
 pub const TOKEN_BYTES_MAX: usize = 8 * 1024;
@@ -109,9 +190,6 @@ pub const SEND_QUEUE_BYTES_MAX: usize = 2 * 1024 * 1024;
 
 /// Frames waiting for one client below which a lagging one is caught up, in bytes.
 pub const SEND_QUEUE_BYTES_LOW: usize = SEND_QUEUE_BYTES_MAX / 4;
-
-/// How long a client may accept no byte at all before it is cut, in milliseconds.
-pub const WRITE_TIMEOUT_MS: u64 = 20_000;
 
 /// How long a closing connection may linger for the client's own close, in milliseconds.
 pub const CLOSE_LINGER_MS: u64 = 1_000;
@@ -215,6 +293,18 @@ pub const DEAD_LETTERS_IN_A_ROW_MAX: usize = 10;
 /// Persisted entries that a shard's log keeps at most, however young.
 pub const LOG_KEPT_ENTRIES_MAX: u64 = 50_000;
 
+/// Messages that are erased in one transaction.
+pub const ERASE_ROWS: u32 = 1000;
+
+/// How long an erasure waits for what is in the log to get into the database, in milliseconds.
+pub const ERASE_PATIENCE_MS: u64 = 60_000;
+
+/// Messages that expire in one transaction.
+pub const EXPIRE_ROWS: u32 = 1000;
+
+/// How often it is looked whether messages have expired, in milliseconds.
+pub const EXPIRE_INTERVAL_MS: u64 = 60_000;
+
 /// How often each room's head is compared with the log's, in milliseconds.
 pub const COMPARE_INTERVAL_MS: u64 = 30_000;
 
@@ -237,5 +327,17 @@ const _: () = assert!(PAGE_ROWS_MAX as usize <= RECENT_ENTRIES_MAX);
 const _: () = assert!(SESSION_MS_MAX < REVOCATION_MEMORY_MS);
 // Whatever a node has in memory, the ring has too: a room that resynchronises finds its place.
 const _: () = assert!(RECENT_ENTRIES_MAX <= RING_ENTRIES);
+// An answer is closed before Redis forgets it.
+const _: () = assert!(2 * STREAM_TIMEOUT_MS_MAX < STREAM_KEPT_MS);
+// As long as an end may be offered again, it is known whether it was too late.
+const _: () = assert!(ID_MEMORY_MS as u64 <= STREAM_MEMORY_MS);
 // Whoever is listed has to be remembered.
 const _: () = assert!(RECEIPTS_LISTED_MAX <= RECEIPTS_REMEMBERED_MAX);
+// A renewal may fail once, and the next still come in time.
+const _: () = assert!(2 * LEASE_RENEW_MS < LEASE_MS);
+// What is promised: the people of a node that died are gone within 10 s, with a second to spare
+// for the machine.
+const _: () = assert!(LEASE_MS + LEASE_LOOK_MS + PRESENCE_GATHER_MS + 1_000 < 10_000);
+const _: () = assert!(PRESENCE_LISTED_AGAIN < PRESENCE_LISTED_MAX);
+// And a typing mark within 6 s of its last event.
+const _: () = assert!(TYPING_STEP_MS < TYPING_MS && TYPING_MS + PRESENCE_GATHER_MS < 6_000);

@@ -24,7 +24,7 @@ use super::{
 use crate::contract::id::{MessageId, RoomId, Shard, UserId};
 use crate::contract::limits::{DELIVERIES_MAX, HYDRATION_AGE_MS_MAX};
 use crate::contract::position::Position;
-use crate::contract::signal::{ReadMark, Signal};
+use crate::contract::signal::{NodeSignal, ReadMark, Signal};
 use crate::process::clock::Clock;
 
 pub use self::shard::{Known, Outcome, Placed};
@@ -274,9 +274,12 @@ impl Log for MemoryLog {
     }
 
     async fn forget_ring(&self, room: &RoomId, epoch: u64) -> Result<(), LogError> {
-        let mut state = self.shard(room.shard()).lock();
-        state.expect_epoch(epoch)?;
-        state.forget_ring(room);
+        {
+            let mut state = self.shard(room.shard()).lock();
+            state.expect_epoch(epoch)?;
+            state.forget_ring(room);
+        }
+        self.signal(&Signal::Nodes(NodeSignal::Erased { room: room.clone() }));
         Ok(())
     }
 

@@ -29,7 +29,7 @@ use crate::contract::limits::{
 };
 use crate::contract::position::Position;
 use crate::contract::refusal::Refusal;
-use crate::contract::signal::ReadMark;
+use crate::contract::signal::{NodeSignal, ReadMark, Signal};
 
 /// How soon the log is asked again for entries, since nothing tells that there are any; each time
 /// that there are none it is asked half as often, down to the longer.
@@ -123,8 +123,8 @@ enum CallError {
     Redis(#[from] RedisError),
     #[error(transparent)]
     Malformed(#[from] MalformedAnswer),
-    #[error("the watermark cannot be written")]
-    Watermark(#[from] serde_json::Error),
+    #[error("what is to be told cannot be written")]
+    Told(#[from] serde_json::Error),
 }
 
 impl From<CallError> for LogError {
@@ -437,7 +437,9 @@ impl Log for RedisLog {
     async fn forget_ring(&self, room: &RoomId, epoch: u64) -> Result<(), LogError> {
         let mut call = self.scripts.forget_ring.prepare_invoke();
         call.key(keys::epoch(room.shard())).key(keys::head(room)).key(keys::ring(room));
-        call.arg(epoch);
+        let told = Signal::Nodes(NodeSignal::Erased { room: room.clone() });
+        call.arg(epoch).arg(keys::NODES);
+        call.arg(serde_json::to_vec(&told).map_err(CallError::from)?);
         fresh(self.call(&call).await?, epoch).map(drop)
     }
 

@@ -20,7 +20,8 @@ pub enum Erased {
 pub struct ErasedStep {
     /// Messages that have no content any more.
     pub messages: u64,
-    /// The rooms they stand in, each once.
+    /// With the last step: every room in which something of theirs stands or was erased, now or
+    /// before, each once.
     pub rooms: Vec<RoomId>,
     /// Whether there may be more.
     pub more: bool,

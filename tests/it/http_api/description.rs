@@ -8,6 +8,9 @@ use harness::openapi::Description;
 use harness::{Api, unique_id};
 use serde_json::{Value, json};
 
+/// An id from the far future, which nothing accepts.
+const AHEAD: &str = "0fffffff-ffff-7abc-8def-0123456789ab";
+
 /// A program that compares every exchange with the description.
 struct Asking {
     api: Api,
@@ -42,7 +45,9 @@ async fn messages(asking: &mut Asking) {
     asking.room("POST", "/messages", "", Some(json!({}))).await;
     let batch = json!({ "messages": [body, { "userId": "ann", "content": "x", "credits": 1 }] });
     asking.room("POST", "/messages/batch", "", Some(batch)).await;
-    asking.room("POST", "/messages/batch", "", Some(json!({ "messages": [1] }))).await;
+    let ahead = json!({ "userId": "ann", "id": AHEAD, "content": "x" });
+    let batch = json!({ "messages": [ahead] });
+    asking.room("POST", "/messages/batch", "", Some(batch)).await;
     asking.room("POST", "/messages/batch", "", Some(json!({ "messages": [] }))).await;
 
     let template = "/api/rooms/{room}/messages/{id}";
@@ -117,7 +122,8 @@ async fn credits(asking: &mut Asking) {
     });
     asking.ask(track, track.1, Some(one.clone())).await;
     asking.ask(track, track.1, Some(one.clone())).await;
-    asking.ask(track, track.1, Some(json!({ "items": [one, 17] }))).await;
+    let ahead = json!({ "userId": "ann", "id": AHEAD, "amount": 1 });
+    asking.ask(track, track.1, Some(json!({ "items": [one, ahead] }))).await;
     asking.ask(track, track.1, Some(json!({ "userId": "ann" }))).await;
     let synced = ("POST", "/api/credits/synced");
     let ids = json!({ "userId": "ann", "ids": [unique_id()] });

@@ -29,13 +29,11 @@ async fn connect(api: &Api, node: &GatewayNode, user: &str) -> Client {
     let grant = json!({ "userId": user, "rooms": ["r"] });
     let minted = api.post("/api/sessions", &grant).await.expect(201);
     let token = minted["token"].as_str().unwrap().to_owned();
-    let connected =
-        || async { Client::connect(&node.ws_url(), &Proof::Bearer(token.clone())).await };
+    let (url, proof) = (node.ws_url(), Proof::Bearer(token));
     // The other node may still be reading what was revoked before it lets anybody in.
-    eventually(SOON, "the node lets them in", || async {
-        connected().await.map_err(|error| error.to_string())
-    })
-    .await
+    let connected =
+        || async { Client::connect(&url, &proof).await.map_err(|error| error.to_string()) };
+    eventually(SOON, "the node lets them in", connected).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

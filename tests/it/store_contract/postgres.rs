@@ -1,6 +1,7 @@
 //! The contract on `PostgreSQL`, and what only `PostgreSQL` must do.
 
 mod old_tables;
+mod upgrade;
 mod leases;
 mod trouble;
 mod tls;
@@ -34,3 +35,13 @@ async fn shell(url: &str) -> Client {
 }
 
 every_scenario!(open);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_difference_is_found() {
+    let (url, _guard) = fresh_database().await;
+    let store = connect(&url);
+    store.migrate().await.unwrap();
+    let shell = shell(&url).await;
+    let meddle = async |sql: &str| shell.batch_execute(sql).await.unwrap();
+    super::reconciling::every_difference_is_found(store, meddle).await;
+}

@@ -5,16 +5,64 @@ use std::sync::Arc;
 use hyper::StatusCode;
 use serde::{Deserialize, Serialize};
 use shared::contract::id::{RoomId, UserId};
+use shared::contract::protocol::{Done, PresenceStatus};
 use shared::contract::refusal::{Refusal, RefusalCode};
 use shared::store::{Member, MemberRole};
 
 use super::super::Answer;
+use super::messages::within_batch;
 use super::problem::Problem;
 use super::request::Asked;
 use super::{backend, json};
 use crate::node::Node;
 use crate::posting::away;
 use crate::removal;
+
+/// `GET /rooms/{room}/presence`
+pub(super) async fn presence(node: &Arc<Node>, asked: &Asked<'_>) -> Result<Answer, Problem> {
+    let room = asked.room()?;
+    asked.query(&[])?;
+    Ok(json(StatusCode::OK, &node.hub.present(&room).await?))
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct UpdatePresence {
+    updates: Vec<PresenceUpdate>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct PresenceUpdate {
+    user_id: UserId,
+    status: SaidStatus,
+}
+
+/// How somebody is said to be in a room.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum SaidStatus {
+    Active,
+    Idle,
+    Offline,
+}
+
+/// `POST /rooms/{room}/presence`
+pub(super) fn update_presence(node: &Arc<Node>, asked: &Asked<'_>) -> Result<Answer, Problem> {
+    let room = asked.room()?;
+    let UpdatePresence { updates } = asked.json()?;
+    within_batch("updates", updates.len())?;
+    let guests: Vec<(UserId, Option<PresenceStatus>)> = updates
+        .into_iter()
+        .map(|PresenceUpdate { user_id, status }| match status {
+            SaidStatus::Active => (user_id, Some(PresenceStatus::Active)),
+            SaidStatus::Idle => (user_id, Some(PresenceStatus::Idle)),
+            SaidStatus::Offline => (user_id, None),
+        })
+        .collect();
+    node.hub.host(&room, &guests)?;
+    Ok(json(StatusCode::OK, &Done {}))
+}
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]

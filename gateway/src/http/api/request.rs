@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
-use hyper::body::{Body, Incoming};
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderMap};
 use serde::de::{DeserializeOwned, IgnoredAny};
 use shared::contract::id::{IdError, MessageId, RoomId, UserId};
@@ -14,6 +14,7 @@ use shared::contract::limits::{
 };
 use shared::contract::position::Position;
 use shared::contract::refusal::{Refusal, RefusalCode};
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::problem::Problem;
@@ -186,27 +187,39 @@ pub(super) fn object<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
     codec::parse(text)
 }
 
-/// Reads the body to its end, within its limits of size and time.
-pub(super) async fn body(body: Incoming) -> Result<Bytes, Problem> {
-    let too_large = || {
-        let text = format!("a body has at most {API_BODY_BYTES_MAX} bytes");
-        let refusal = Refusal::new(RefusalCode::TooLarge, text).limit(API_BODY_BYTES_MAX);
-        Problem::from(refusal).unread()
-    };
-    if body.size_hint().lower() > API_BODY_BYTES_MAX as u64 {
-        return Err(too_large());
-    }
-    let patience = Duration::from_millis(API_BODY_TIMEOUT_MS);
-    let read = Limited::new(body, API_BODY_BYTES_MAX).collect();
-    match tokio::time::timeout(patience, read).await {
-        Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
-        Ok(Err(_)) => {
-            let text = "the body ended early or is not what its headers say";
-            Err(Problem::new(RefusalCode::BadRequest, text).unread())
+/// Reads the body to its end, within its limits of size and time. What is too large is read on for
+/// a while and forgotten, so that a client that is still writing comes to read the answer.
+pub(super) async fn body(mut body: Incoming) -> Result<Bytes, Problem> {
+    let deadline = Instant::now() + Duration::from_millis(API_BODY_TIMEOUT_MS);
+    let mut read = BytesMut::new();
+    let mut surplus = 0;
+    loop {
+        let data = match tokio::time::timeout_at(deadline, body.frame()).await {
+            Ok(Some(Ok(frame))) => frame.into_data().unwrap_or_default(),
+            Ok(None) if surplus == 0 => return Ok(read.freeze()),
+            Ok(None) => return Err(too_large()),
+            Ok(Some(Err(_))) => {
+                let text = "the body ended early or is not what its headers say";
+                return Err(Problem::new(RefusalCode::BadRequest, text).unread());
+            }
+            Err(_) if surplus == 0 => return Err(Problem::too_slow(API_BODY_TIMEOUT_MS)),
+            Err(_) => return Err(too_large().unread()),
+        };
+        if surplus == 0 && read.len() + data.len() <= API_BODY_BYTES_MAX {
+            read.extend_from_slice(&data);
+        } else {
+            read = BytesMut::new();
+            surplus += data.len();
         }
-        Err(_) => Err(Problem::too_slow(API_BODY_TIMEOUT_MS)),
+        if surplus > API_BODY_BYTES_MAX {
+            return Err(too_large().unread());
+        }
     }
+}
+
+fn too_large() -> Problem {
+    let text = format!("a body has at most {API_BODY_BYTES_MAX} bytes");
+    Refusal::new(RefusalCode::TooLarge, text).limit(API_BODY_BYTES_MAX).into()
 }
 
 fn not_encoded(name: &str) -> Problem {

@@ -58,8 +58,7 @@ impl Room {
             let base = if at.position >= base { base } else { cursor.position };
             Lagging { cursor: at, base, verified: true }
         });
-        self.reply(&state, &joiner, (&messages, more), reply);
-        Ok(self.add(&mut state, joiner, lagging))
+        Ok(self.enter(&mut state, joiner, (&messages, more), lagging, reply))
     }
 
     /// Joins with the latest messages. `older` are those at or below the floor, as they were read
@@ -97,24 +96,28 @@ impl Room {
         let surplus =
             messages.len() - fitting(messages.iter().rev().take(limit)).min(messages.len());
         messages.drain(..surplus);
-        self.reply(&state, &joiner, (&messages, more || surplus > 0), reply);
-        Ok(self.add(&mut state, joiner, None))
+        Ok(self.enter(&mut state, joiner, (&messages, more || surplus > 0), None, reply))
     }
 
-    /// Answers, and tells what follows every answer.
-    fn reply(
-        &self,
-        state: &State,
-        joiner: &Joiner,
+    /// Makes a member of whoever joins: the reply first, then the lists, then whatever happens.
+    fn enter(
+        self: &Arc<Self>,
+        state: &mut State,
+        joiner: Joiner,
         (messages, more): (&[Bytes], bool),
+        lagging: Option<Lagging>,
         reply: impl FnOnce(Joined<'_>),
-    ) {
-        let Joiner { user, queue, reading, .. } = joiner;
-        let receipts = state.company.receipts.listed(user, reading.own.as_ref());
+    ) -> Membership {
+        let found = self.arrive(state, &joiner);
+        let present = codec::event(EventName::PresenceList, &found.presence);
+        let receipts = state.company.receipts.listed(&joiner.user, joiner.reading.own.as_ref());
         let list = ReceiptList { room_id: self.id.clone(), receipts: receipts.clone() };
-        let (head, persisted, unread) = (state.head, state.persisted, state.unread(joiner));
-        reply(Joined { messages, head, persisted, more, receipts, unread });
-        queue.push(codec::event(EventName::ReceiptList, &list));
+        let (head, persisted, unread) = (state.head, state.persisted, state.unread(&joiner));
+        reply(Joined { messages, head, persisted, more, receipts, unread, found });
+        // Bounded like the reply: the connection reads no further while its queue is full.
+        joiner.queue.push(present);
+        joiner.queue.push(codec::event(EventName::ReceiptList, &list));
+        self.add(state, joiner, lagging)
     }
 }
 

@@ -6,11 +6,14 @@ use std::sync::atomic::Ordering;
 
 use shared::contract::position::Position;
 use shared::contract::protocol::RoomNotice;
+use tokio::time::Instant;
 
-use super::{Member, MemberId, Room, State};
+use super::{Member, MemberId, Phase, Room, State};
 use crate::codec;
 use crate::hub::logged::Cursor;
+use crate::hub::recent::Recent;
 use crate::hub::sources::Page;
+use crate::presence::desk::Parting;
 use crate::send_queue::SendQueue;
 
 /// A member that catches up by its cursor.
@@ -46,7 +49,7 @@ pub(in crate::hub) enum Step {
 
 impl Room {
     /// Goes on with a lagging member from memory as far as its queue takes it.
-    pub(in crate::hub) fn advance(&self, id: MemberId, queue: &Arc<SendQueue>) -> Step {
+    pub(in crate::hub) fn advance(self: &Arc<Self>, id: MemberId, queue: &Arc<SendQueue>) -> Step {
         let mut state = self.lock();
         let State { recent, members, last, persisted, company, .. } = &mut *state;
         // The same connection may have left and joined again; its new membership has its own task.
@@ -78,8 +81,16 @@ impl Room {
         if *persisted > Position::ZERO {
             member.queue.offer(&self.persisted_frame(*persisted));
         }
+        // It was told no parts meanwhile.
+        for frame in company.streams.so_far(&self.id) {
+            member.queue.offer_ephemeral(&frame);
+        }
         if member.missed_receipts {
             self.tell_all_receipts(company.receipts.listed(&member.user, None), member);
+        }
+        if member.missed {
+            company.mending = Some(Instant::now());
+            self.attend(&mut state);
         }
         Step::Over
     }
@@ -125,16 +136,38 @@ impl Room {
     }
 
     /// What a member has cannot be continued: it is told so and is out of the room.
-    pub(in crate::hub) fn reset(&self, id: MemberId, from: &Cursor) {
+    pub(in crate::hub) fn reset(self: &Arc<Self>, id: MemberId, from: &Cursor) {
         let mut state = self.lock();
         let stands = |member: &Member| member.lagging.as_ref().is_some_and(|l| l.cursor == *from);
         if state.members.get(&id).is_some_and(stands)
             && let Some(member) = state.members.remove(&id)
         {
-            member.ended.store(true, Ordering::Release);
-            let text = "what you have cannot be continued; join anew without since";
-            member.queue.push(codec::notice(&self.id, RoomNotice::Reset, text));
-            self.parts.metrics.resets_total.inc();
+            self.send_away(&member);
+            self.part(&mut state, id, &member.user, Parting::Dropped);
         }
+    }
+
+    /// Messages were erased: the room forgets what it remembers, and every member has to drop what
+    /// it holds. From here on everything below the head is read from the log and the database.
+    pub(in crate::hub) fn erased(self: &Arc<Self>) {
+        let mut state = self.lock();
+        if let Phase::Syncing { overflow, .. } = &mut state.phase {
+            // What is being read may have been read before.
+            *overflow = true;
+        }
+        state.recent = Recent::new(state.last.clone());
+        let members: Vec<(MemberId, Member)> = state.members.drain().collect();
+        for (id, member) in members {
+            self.send_away(&member);
+            self.part(&mut state, id, &member.user, Parting::Dropped);
+        }
+        self.parts.empty.notify_one();
+    }
+
+    fn send_away(&self, member: &Member) {
+        member.ended.store(true, Ordering::Release);
+        let text = "what you have cannot be continued; join anew without since";
+        member.queue.push(codec::notice(&self.id, RoomNotice::Reset, text));
+        self.parts.metrics.resets_total.inc();
     }
 }

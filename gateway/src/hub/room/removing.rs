@@ -7,26 +7,25 @@ use shared::contract::id::UserId;
 use shared::contract::position::Position;
 use shared::contract::protocol::RoomNotice;
 
-use super::{Room, State};
+use super::{MemberId, Room, State};
 use crate::codec;
+use crate::presence::desk::Parting;
 
 impl Room {
     /// Ends every membership of a user: nothing later reaches them, and what a lagging one had not
     /// got yet is not owed to them.
-    pub(super) fn expel(&self, state: &mut State, user: &UserId, at: Position) {
+    pub(super) fn expel(self: &Arc<Self>, state: &mut State, user: &UserId, at: Position) {
         state.removed.insert(user.clone(), at);
-        let mut expelled = 0;
-        state.members.retain(|_, member| {
-            let stays = member.user != *user;
-            if !stays {
-                member.ended.store(true, Ordering::Release);
-                let text = "you were removed from this room";
-                member.queue.push(codec::notice(&self.id, RoomNotice::Kicked, text));
-                expelled += 1;
-            }
-            stays
-        });
-        self.parts.metrics.kicked_total.inc_by(expelled);
+        let theirs = state.members.iter().filter(|(_, member)| member.user == *user);
+        let theirs: Vec<MemberId> = theirs.map(|(id, _)| *id).collect();
+        for id in theirs {
+            let Some(member) = state.members.remove(&id) else { continue };
+            member.ended.store(true, Ordering::Release);
+            let text = "you were removed from this room";
+            member.queue.push(codec::notice(&self.id, RoomNotice::Kicked, text));
+            self.part(state, id, user, Parting::Left);
+            self.parts.metrics.kicked_total.inc();
+        }
         if state.members.is_empty() {
             self.parts.empty.notify_one();
         }
@@ -34,7 +33,7 @@ impl Room {
 
     /// Whom the database says to be removed, as it was read when the room stood no further than
     /// now.
-    pub(in crate::hub) fn set_removed(&self, removed: Vec<UserId>) {
+    pub(in crate::hub) fn set_removed(self: &Arc<Self>, removed: Vec<UserId>) {
         let mut state = self.lock();
         let at = state.head;
         for user in removed {

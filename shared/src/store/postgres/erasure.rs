@@ -1,7 +1,5 @@
 //! Taking messages out: for a person's or a room's sake, or for their age.
 
-use std::collections::BTreeSet;
-
 use async_trait::async_trait;
 use deadpool_postgres::Transaction;
 use tokio_postgres::types::Type;
@@ -27,15 +25,17 @@ macro_rules! standing {
                       THEN left(metadata ->> 'roomcast.id', 128) END
              FROM team_chat_messages WHERE deleted_at IS NULL AND ",
             $whose,
-            " = $1 ORDER BY id LIMIT $2 FOR UPDATE"
+            " = $1 LIMIT $2 FOR UPDATE"
         )
     };
 }
 
-// By its id a row is found in one order everywhere: no two who want several wait for each other.
 const OF_USER: &str = standing!("user_id");
 
 const OF_ROOM: &str = standing!("team_chat_id");
+
+const ROOMS_OF_USER: &str =
+    "SELECT DISTINCT team_chat_id FROM team_chat_messages WHERE user_id = $1";
 
 const ERASE: &str = "
     UPDATE team_chat_messages AS m
@@ -119,7 +119,7 @@ async fn erase_some(
         Statement { sql: letters_of, parameters: vec![(&name, Type::TEXT)] },
     ];
     let answers = pipeline(client, &read).await?;
-    let (mut ids, mut metadata, mut rooms) = (Vec::new(), Vec::new(), BTreeSet::new());
+    let (mut ids, mut metadata) = (Vec::new(), Vec::new());
     for row in &answers[0] {
         let (id, renamed_from): (&str, Option<&str>) = (row.try_get(0)?, row.try_get(3)?);
         let room = RoomId::parse(row.try_get(1)?).ok();
@@ -132,7 +132,6 @@ async fn erase_some(
             known_as.map_or_else(Metadata::default, |id| named(&Metadata::default(), &id));
         ids.push(id);
         metadata.push(left_over.as_str().to_owned());
-        rooms.extend(room);
     }
     let mut letters: Vec<i64> = Vec::new();
     for row in &answers[1] {
@@ -149,9 +148,16 @@ async fn erase_some(
         Statement { sql: DROP_LETTERS, parameters: vec![(&letters, Type::INT8_ARRAY)] },
     ];
     pipeline(client, &write).await?;
-    Ok(ErasedStep {
-        messages: ids.len() as u64,
-        rooms: rooms.into_iter().collect(),
-        more: i64::try_from(ids.len()).is_ok_and(|erased| erased >= limit),
-    })
+    let more = i64::try_from(ids.len()).is_ok_and(|erased| erased >= limit);
+    let rooms = match whose {
+        _ if more => Vec::new(),
+        Erased::Room(room) => vec![room.clone()],
+        Erased::User(_) => {
+            let parameters = vec![(&name as _, Type::TEXT)];
+            let answers = pipeline(client, &[Statement { sql: ROOMS_OF_USER, parameters }]).await?;
+            let rooms = answers[0].iter().map(|row| Ok(RoomId::parse(row.try_get(0)?).ok()));
+            rooms.collect::<Result<Vec<_>, StoreError>>()?.into_iter().flatten().collect()
+        }
+    };
+    Ok(ErasedStep { messages: ids.len() as u64, rooms, more })
 }

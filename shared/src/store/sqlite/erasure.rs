@@ -1,11 +1,10 @@
 //! Taking messages out: for a person's or a room's sake, or for their age.
 
-use std::collections::BTreeSet;
-
 use async_trait::async_trait;
 use rusqlite::{Connection, params};
 
 use super::SqliteStore;
+use super::stored::{checked, text};
 use crate::contract::envelope::{EntryKind, Envelope};
 use crate::contract::id::RoomId;
 use crate::contract::message::Metadata;
@@ -51,7 +50,7 @@ fn erase_some(
         Erased::User(user) => (OF_USER, user.as_str()),
         Erased::Room(room) => (OF_ROOM, room.as_str()),
     };
-    let (mut left, mut rooms) = (Vec::new(), BTreeSet::new());
+    let mut left = Vec::new();
     let mut statement = connection.prepare_cached(question)?;
     let mut rows = statement.query(params![name, limit])?;
     while let Some(row) = rows.next()? {
@@ -66,7 +65,6 @@ fn erase_some(
         let metadata =
             known_as.map_or_else(Metadata::default, |id| named(&Metadata::default(), &id));
         left.push(Left { row_id, metadata });
-        rooms.extend(room);
     }
     let mut erase = connection.prepare_cached(
         "UPDATE team_chat_messages
@@ -75,11 +73,20 @@ fn erase_some(
     for Left { row_id, metadata } in &left {
         erase.execute(params![row_id, metadata.as_str(), now_ms])?;
     }
-    Ok(ErasedStep {
-        messages: left.len() as u64,
-        rooms: rooms.into_iter().collect(),
-        more: left.len() >= limit as usize,
-    })
+    let more = left.len() >= limit as usize;
+    let rooms = match whose {
+        _ if more => Vec::new(),
+        Erased::Room(room) => vec![room.clone()],
+        Erased::User(user) => {
+            let mut rooms = connection.prepare_cached(
+                "SELECT DISTINCT team_chat_id FROM team_chat_messages WHERE user_id = ?1",
+            )?;
+            let rooms =
+                rooms.query_map([user.as_str()], |row| checked(text(row, 0)?, 0, RoomId::parse))?;
+            rooms.collect::<Result<_, _>>()?
+        }
+    };
+    Ok(ErasedStep { messages: left.len() as u64, rooms, more })
 }
 
 fn drop_letters(connection: &Connection, whose: &Erased) -> Result<(), StoreError> {

@@ -66,11 +66,10 @@ END $$;
 
 CREATE INDEX IF NOT EXISTS read_receipts_furthest
     ON read_receipts (room_id, epoch DESC, seq DESC);
--- For erasing; what is erased leaves them.
-CREATE INDEX IF NOT EXISTS team_chat_messages_of_user
-    ON team_chat_messages (user_id, id) WHERE deleted_at IS NULL;
+-- For erasing: what is left of somebody's, and where anything of theirs stands.
+CREATE INDEX IF NOT EXISTS team_chat_messages_of_user ON team_chat_messages (user_id, deleted_at);
 CREATE INDEX IF NOT EXISTS team_chat_messages_of_room
-    ON team_chat_messages (team_chat_id, id) WHERE deleted_at IS NULL;
+    ON team_chat_messages (team_chat_id) WHERE deleted_at IS NULL;
 -- For expiry, which leaves alone what another program wrote and nobody has asked for.
 CREATE INDEX IF NOT EXISTS team_chat_messages_created
     ON team_chat_messages (created_at) WHERE epoch IS NOT NULL;

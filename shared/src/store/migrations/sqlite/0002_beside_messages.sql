@@ -38,8 +38,8 @@ CREATE TABLE revocations (
 ) STRICT, WITHOUT ROWID;
 
 CREATE INDEX read_receipts_furthest ON read_receipts (room_id, epoch DESC, seq DESC);
--- For erasing; what is erased leaves them.
-CREATE INDEX team_chat_messages_of_user ON team_chat_messages (user_id) WHERE deleted_at IS NULL;
+-- For erasing: what is left of somebody's, and where anything of theirs stands.
+CREATE INDEX team_chat_messages_of_user ON team_chat_messages (user_id, deleted_at);
 CREATE INDEX team_chat_messages_of_room ON team_chat_messages (team_chat_id)
     WHERE deleted_at IS NULL;
 -- For expiry.

@@ -1,0 +1,143 @@
+//! Who is there, over all rooms of this node: what the lease, the time and the other nodes say.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use shared::contract::id::{RoomId, UserId};
+use shared::contract::limits::{COMPARE_INTERVAL_MS, LEASE_LOOK_MS, PRESENCE_GATHER_MS};
+use shared::contract::protocol::{PresenceList, PresenceStatus};
+use shared::contract::refusal::Refusal;
+use tokio::time::MissedTickBehavior;
+use tracing::{debug, warn};
+use uuid::Uuid;
+
+use super::room::Room;
+use super::{Hub, unreadable};
+use crate::presence::PresenceError;
+
+/// Readings of one room in a row, where each is overtaken by what is signalled.
+const READINGS_MAX: usize = 5;
+
+/// Reads who is in a room through other nodes; it has to be subscribed already. `lost`: signals may
+/// have been missed, and members with them.
+pub(super) async fn read(room: &Arc<Room>, lost: bool) -> Result<(), PresenceError> {
+    for _ in 0..READINGS_MAX {
+        let reading = room.begin_attendance();
+        let others = room.parts.desk.others(&room.id).await?;
+        if room.finish_attendance(reading, &others, lost) {
+            return Ok(());
+        }
+    }
+    warn!(room.id = %room.id, "too much changes to read who is there; it is compared later");
+    Ok(())
+}
+
+impl Hub {
+    /// Looks after who is there, for as long as the node lives.
+    pub(crate) async fn attend(&self) {
+        let desk = &self.parts.desk;
+        tokio::join!(desk.announce(), self.tend(), self.expire(), self.compare_attendance());
+    }
+
+    /// Holds the lease, and takes the dead off the boards.
+    async fn tend(&self) {
+        let mut ticks = tokio::time::interval(Duration::from_millis(LEASE_LOOK_MS));
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let tidings = self.parts.desk.tend().await;
+            for died in tidings.died {
+                self.bury(died);
+            }
+            if tidings.settled {
+                self.parts.unsure.notify_one();
+            }
+            for dead in tidings.to_reap {
+                self.parts.desk.reap(dead).await;
+            }
+        }
+    }
+
+    /// A run of a node was reaped.
+    pub(crate) fn reaped(&self, incarnation: Uuid) {
+        if self.parts.desk.reaped(incarnation) {
+            self.bury(incarnation);
+        }
+    }
+
+    fn bury(&self, incarnation: Uuid) {
+        for room in self.all() {
+            room.bury(incarnation);
+        }
+    }
+
+    /// Ends the time of those who did not come back.
+    async fn expire(&self) {
+        let mut ticks = tokio::time::interval(Duration::from_millis(PRESENCE_GATHER_MS));
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            for (room, user) in self.parts.desk.expire() {
+                if let Some(room) = self.known(&room) {
+                    room.refresh(&user);
+                }
+            }
+        }
+    }
+
+    /// Compares who is there with what is kept: now and then, because signals may be lost without a
+    /// word, and when this node can tell again whether what is kept is complete.
+    async fn compare_attendance(&self) {
+        let interval = Duration::from_millis(COMPARE_INTERVAL_MS);
+        loop {
+            // Either way it is time to compare.
+            let _ = tokio::time::timeout(interval, self.parts.unsure.notified()).await;
+            for room in self.all().into_iter().filter(|room| room.is_settled()) {
+                if let Err(error) = read(&room, false).await {
+                    debug!(room.id = %room.id, error = ?error, "who is there cannot be compared");
+                }
+            }
+        }
+    }
+
+    /// The node leaves.
+    pub(crate) async fn leave(&self) {
+        self.parts.desk.leave().await;
+    }
+
+    /// How people are in a room who need no connection to this node, until a minute from now unless
+    /// it is said again; `None`: not any more. Those who are connected are present all the same.
+    ///
+    /// # Errors
+    /// `backpressure` when the node has too many of them.
+    pub(crate) fn host(
+        &self,
+        room: &RoomId,
+        guests: &[(UserId, Option<PresenceStatus>)],
+    ) -> Result<(), Refusal> {
+        let hosted = self.parts.desk.host(room, guests);
+        if let Some(room) = self.known(room) {
+            for (user, _) in guests {
+                room.refresh(user);
+            }
+        }
+        hosted
+    }
+
+    /// Who is in a room, whether this node has members of it or not.
+    ///
+    /// # Errors
+    /// `unavailable` when it cannot be read.
+    pub(crate) async fn present(&self, id: &RoomId) -> Result<PresenceList, Refusal> {
+        if let Some(list) = self.known(id).and_then(|room| room.attendance()) {
+            return Ok(list);
+        }
+        // A room of its own, which nobody enters: what it reads is as good as what one would read.
+        let room = Room::new(id.clone(), Arc::clone(&self.parts));
+        read(&room, false).await.map_err(|error| {
+            warn!(room.id = %id, error = ?error, "who is there cannot be read");
+            unreadable()
+        })?;
+        Ok(room.attendance_now())
+    }
+}

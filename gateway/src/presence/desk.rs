@@ -1,0 +1,388 @@
+//! The node's own part in presence: its people, its lease, and what it thinks of other nodes.
+//!
+//! What is asked of it is answered from memory, at once. A task announces what has changed, one
+//! call at a time, until it has come through; another holds the lease and looks at the others'.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use shared::contract::id::{RoomId, UserId};
+use shared::contract::limits::PRESENCE_BATCH_MAX;
+use shared::contract::protocol::PresenceStatus;
+use shared::contract::refusal::{Refusal, RefusalCode};
+use shared::contract::signal::{NodeSignal, RoomSignal, Signal, Standing};
+use shared::contract::timestamp::Timestamp;
+use shared::process::backoff::Backoff;
+use shared::process::clock::Clock;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use tracing::{info, warn};
+use uuid::Uuid;
+
+use super::people::People;
+use super::watch::{Judgement, Watch};
+use super::{Change, Entry, Presence, PresenceError, Renewal};
+use crate::broker::{Broker, BrokerError};
+use crate::metrics::Metrics;
+
+pub(crate) use super::people::{Parting, Tab};
+
+const PAUSE: Duration = Duration::from_millis(50);
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// One node's part in presence.
+pub(crate) struct Desk {
+    presence: Arc<dyn Presence>,
+    broker: Arc<dyn Broker>,
+    clock: Clock,
+    metrics: Arc<Metrics>,
+    state: Mutex<State>,
+    /// Something is to be announced, or may be now.
+    changed: Notify,
+}
+
+#[derive(Debug)]
+struct State {
+    people: People,
+    watch: Watch,
+    /// Own runs that have ended and are to be taken out, once their people are announced anew.
+    ended: Vec<Uuid>,
+    settled: bool,
+    left: bool,
+}
+
+/// What others have to do after a look at the leases.
+#[derive(Debug, Default)]
+pub(crate) struct Tidings {
+    /// These runs are dead: their people are not there any more.
+    pub(crate) died: Vec<Uuid>,
+    /// Nobody has cleaned up after these.
+    pub(crate) to_reap: Vec<Uuid>,
+    /// What this node sees of others counts again: who is there has to be read anew.
+    pub(crate) settled: bool,
+}
+
+/// Who else is in a room.
+#[derive(Debug)]
+pub(crate) struct Others {
+    pub(crate) entries: Vec<Entry>,
+    /// Whoever is not among them is gone; otherwise it may have been forgotten.
+    pub(crate) complete: bool,
+}
+
+/// Why something was not announced.
+#[derive(Debug, thiserror::Error)]
+enum AnnounceError {
+    #[error(transparent)]
+    Presence(#[from] PresenceError),
+    #[error(transparent)]
+    Broker(#[from] BrokerError),
+}
+
+impl std::fmt::Debug for Desk {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Desk").field("state", &self.state).finish_non_exhaustive()
+    }
+}
+
+impl Desk {
+    pub(crate) fn new(
+        presence: Arc<dyn Presence>,
+        broker: Arc<dyn Broker>,
+        clock: Clock,
+        metrics: Arc<Metrics>,
+    ) -> Desk {
+        let state = State {
+            people: People::default(),
+            watch: Watch::new(Uuid::new_v4()),
+            ended: Vec::new(),
+            settled: false,
+            left: false,
+        };
+        let (state, changed) = (Mutex::new(state), Notify::new());
+        Desk { presence, broker, clock, metrics, state, changed }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn now(&self) -> Timestamp {
+        Timestamp(self.clock.now_ms())
+    }
+
+    /// Does something with the people, and wakes whoever announces it.
+    fn with_people<T>(&self, change: impl FnOnce(&mut People) -> T) -> T {
+        let mut state = self.lock();
+        let result = change(&mut state.people);
+        let (present, unannounced) = (state.people.present(), state.people.is_unannounced());
+        drop(state);
+        self.metrics.presence_people.set(i64::try_from(present).unwrap_or(i64::MAX));
+        if unannounced {
+            self.changed.notify_one();
+        }
+        result
+    }
+
+    // --- People ---
+
+    /// A connection is in a room.
+    pub(crate) fn enter(&self, room: &RoomId, user: &UserId, tab: Tab) {
+        let at = self.now();
+        self.with_people(|people| people.enter(room, user, tab, at));
+    }
+
+    /// A connection is no longer in a room.
+    pub(crate) fn part(&self, room: &RoomId, user: &UserId, tab: Tab, how: Parting) {
+        self.with_people(|people| people.part(room, user, tab, how, Instant::now()));
+    }
+
+    /// A connection says whether its user does something.
+    pub(crate) fn say(&self, room: &RoomId, user: &UserId, tab: Tab, status: PresenceStatus) {
+        let at = self.now();
+        self.with_people(|people| people.say(room, user, tab, status, at));
+    }
+
+    /// Somebody did something.
+    pub(crate) fn touch(&self, room: &RoomId, user: &UserId) {
+        let at = self.now();
+        self.with_people(|people| people.touch(room, user, at));
+    }
+
+    /// How people are there who need no connection, until a minute from now; `None`: not any more.
+    pub(crate) fn host(
+        &self,
+        room: &RoomId,
+        guests: &[(UserId, Option<PresenceStatus>)],
+    ) -> Result<(), Refusal> {
+        let time = (self.now(), Instant::now());
+        let room_left = self.with_people(|people| {
+            guests.iter().all(|(user, status)| people.host(room, user, *status, time))
+        });
+        if room_left {
+            return Ok(());
+        }
+        let text = "more people are said to be present than a node takes";
+        Err(Refusal::new(RefusalCode::Backpressure, text).retry_after_ms(1000))
+    }
+
+    /// How somebody is there through this node.
+    pub(crate) fn standing(&self, room: &RoomId, user: &UserId) -> Option<Standing> {
+        self.lock().people.standing(room, user)
+    }
+
+    /// Everybody in a room through this node.
+    pub(crate) fn people(&self, room: &RoomId) -> Vec<(UserId, Standing)> {
+        self.lock().people.of(room)
+    }
+
+    /// Whose time is over.
+    pub(crate) fn expire(&self) -> Vec<(RoomId, UserId)> {
+        self.with_people(|people| people.expire(Instant::now()))
+    }
+
+    // --- Others ---
+
+    /// Whether to believe that somebody is there through a run, which is not one of this process.
+    pub(crate) fn hear(&self, incarnation: Uuid) -> bool {
+        self.lock().watch.hear(incarnation, Instant::now())
+    }
+
+    /// Who is in a room through other nodes. What is kept wrongly of this node's own people is
+    /// announced again, what is left of the dead is taken out.
+    pub(crate) async fn others(&self, room: &RoomId) -> Result<Others, PresenceError> {
+        // As of when it was asked: what was forgotten since is in the answer's place.
+        let complete = self.lock().watch.is_settled(Instant::now());
+        let listed = self.presence.list(room).await?;
+        let (mut entries, mut own, mut stale) = (Vec::new(), HashMap::new(), Vec::new());
+        {
+            let mut state = self.lock();
+            let current = state.watch.incarnation();
+            for entry in listed {
+                if state.watch.hear(entry.incarnation, Instant::now()) {
+                    entries.push(entry);
+                } else if entry.incarnation == current {
+                    own.insert(entry.user, entry.standing);
+                } else if !state.watch.is_own(entry.incarnation) {
+                    stale.push((entry.user, entry.incarnation));
+                }
+            }
+        }
+        self.with_people(|people| people.compare(room, &own));
+        if !stale.is_empty() {
+            self.presence.forget(room, &stale).await?;
+        }
+        Ok(Others { entries, complete })
+    }
+
+    /// A run was reaped. `false` when it is, or was, this process's own: then its people are
+    /// announced anew under another.
+    pub(crate) fn reaped(&self, incarnation: Uuid) -> bool {
+        let mut state = self.lock();
+        if state.watch.is_own(incarnation) {
+            if state.watch.incarnation() == incarnation {
+                self.fence(&mut state);
+            }
+            return false;
+        }
+        state.watch.bury(incarnation, Instant::now());
+        true
+    }
+
+    // --- The lease ---
+
+    /// Goes on as another run, to which everybody who is here belongs from now on.
+    fn fence(&self, state: &mut State) {
+        let ended = state.watch.fence(Uuid::new_v4());
+        info!(incarnation = %state.watch.incarnation(), %ended, "going on under a new lease");
+        state.ended.push(ended);
+        state.people.forget_announced();
+        self.changed.notify_one();
+    }
+
+    /// Renews the lease where that is due, and looks at the others'.
+    pub(crate) async fn tend(&self) -> Tidings {
+        if let Err(error) = self.renew().await {
+            self.lock().watch.failed();
+            warn!(error = ?error, "the lease cannot be renewed");
+        }
+        let judgement = self.look().await.unwrap_or_else(|error| {
+            self.lock().watch.failed();
+            warn!(error = ?error, "the leases cannot be looked at");
+            Judgement::default()
+        });
+        let mut state = self.lock();
+        let settles = state.watch.is_settled(Instant::now());
+        let settled = settles && !state.settled;
+        state.settled = settles;
+        let Judgement { died, to_reap } = judgement;
+        Tidings { died, to_reap, settled }
+    }
+
+    async fn renew(&self) -> Result<(), PresenceError> {
+        // A lease that turns out to have lapsed is followed by another at once.
+        for _ in 0..2 {
+            let began = Instant::now();
+            let (incarnation, renewal) = {
+                let mut state = self.lock();
+                if state.left {
+                    return Ok(());
+                }
+                if state.watch.is_overdue(began) {
+                    self.fence(&mut state);
+                }
+                let Some(renewal) = state.watch.renewal(began) else { return Ok(()) };
+                (state.watch.incarnation(), renewal)
+            };
+            let holds = self.presence.renew(incarnation, renewal).await?;
+            let mut state = self.lock();
+            if state.watch.incarnation() != incarnation {
+                continue;
+            }
+            if holds {
+                state.watch.renewed(began, Instant::now());
+                self.changed.notify_one();
+                return Ok(());
+            }
+            self.fence(&mut state);
+        }
+        Ok(())
+    }
+
+    async fn look(&self) -> Result<Judgement, PresenceError> {
+        let began = Instant::now();
+        let leases = self.presence.leases().await?;
+        Ok(self.lock().watch.look(began, Instant::now(), &leases))
+    }
+
+    /// Cleans up after a dead run, unless another node does.
+    pub(crate) async fn reap(&self, incarnation: Uuid) {
+        match self.presence.reap(incarnation).await {
+            Ok(true) => {
+                info!(%incarnation, "cleaned up after a node whose lease has lapsed");
+                self.metrics.nodes_reaped_total.inc();
+                // Whoever does not hear it finds out by itself.
+                let _ =
+                    self.broker.signal(&Signal::Nodes(NodeSignal::Reaped { incarnation })).await;
+            }
+            Ok(false) => {}
+            Err(error) => warn!(%incarnation, error = ?error, "cannot clean up after a node"),
+        }
+    }
+
+    /// The node leaves: its people stay for those few seconds in which they come back elsewhere.
+    pub(crate) async fn leave(&self) {
+        let incarnation = {
+            let mut state = self.lock();
+            state.left = true;
+            state.watch.incarnation()
+        };
+        if let Err(error) = self.presence.renew(incarnation, Renewal::Last).await {
+            warn!(error = ?error, "the lease ends by itself");
+        }
+    }
+
+    // --- Announcing ---
+
+    /// Announces whatever changes, for as long as the node lives.
+    pub(crate) async fn announce(&self) {
+        let mut pauses = Backoff::new(PAUSE, PAUSE_MAX);
+        loop {
+            match self.announce_some().await {
+                Ok(true) => pauses.reset(),
+                Ok(false) => self.changed.notified().await,
+                Err(error) => {
+                    warn!(error = ?error, "presence will be announced again");
+                    tokio::time::sleep(pauses.next_delay()).await;
+                }
+            }
+        }
+    }
+
+    /// One step; `false` when there is nothing to announce.
+    async fn announce_some(&self) -> Result<bool, AnnounceError> {
+        let (incarnation, changes, ended) = {
+            let mut state = self.lock();
+            // Without a lease, nobody could clean up after this run.
+            if !state.watch.is_leased() {
+                return Ok(false);
+            }
+            let changes = state.people.take(PRESENCE_BATCH_MAX);
+            (state.watch.incarnation(), changes, state.ended.first().copied())
+        };
+        if !changes.is_empty() {
+            let told = self.tell(incarnation, &changes).await;
+            let mut state = self.lock();
+            if told.is_err() && state.watch.incarnation() == incarnation {
+                state.people.failed(&changes);
+            }
+            return told.map(|()| true);
+        }
+        // Only now: everybody who is still here is known under the present run.
+        let Some(ended) = ended else { return Ok(false) };
+        self.presence.withdraw(ended).await?;
+        let signal = Signal::Nodes(NodeSignal::Reaped { incarnation: ended });
+        self.broker.signal(&signal).await?;
+        self.lock().ended.retain(|other| *other != ended);
+        Ok(true)
+    }
+
+    /// Kept first, then told: whoever reads after the word finds what it says.
+    async fn tell(&self, incarnation: Uuid, changes: &[Change]) -> Result<(), AnnounceError> {
+        self.presence.announce(incarnation, changes).await?;
+        let signals: Vec<Signal> = changes
+            .iter()
+            .map(|Change { room, user, standing, .. }| Signal::Room {
+                room: room.clone(),
+                what: RoomSignal::Presence { user: user.clone(), incarnation, standing: *standing },
+            })
+            .collect();
+        let told = join_all(signals.iter().map(|signal| self.broker.signal(signal))).await;
+        told.into_iter().collect::<Result<(), BrokerError>>().map_err(AnnounceError::from)
+    }
+}
+
+#[cfg(test)]
+mod tests;

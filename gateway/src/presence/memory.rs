@@ -1,0 +1,103 @@
+//! Presence of one process: what it was told itself. Leases do not lapse.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use shared::contract::id::{RoomId, UserId};
+use shared::contract::signal::Standing;
+use uuid::Uuid;
+
+use super::{Change, Entry, Leases, Presence, PresenceError, Renewal};
+
+/// Keeps what this process announces.
+#[derive(Debug, Default)]
+pub struct MemoryPresence {
+    kept: Mutex<Kept>,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    living: BTreeSet<Uuid>,
+    rooms: HashMap<RoomId, BTreeMap<(UserId, Uuid), Standing>>,
+}
+
+impl MemoryPresence {
+    fn lock(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Kept {
+    fn retain(&mut self, keep: impl Fn(&RoomId, &(UserId, Uuid)) -> bool) {
+        self.rooms.retain(|room, people| {
+            people.retain(|who, _| keep(room, who));
+            !people.is_empty()
+        });
+    }
+}
+
+#[async_trait]
+impl Presence for MemoryPresence {
+    async fn renew(&self, incarnation: Uuid, renewal: Renewal) -> Result<bool, PresenceError> {
+        let mut kept = self.lock();
+        Ok(match renewal {
+            Renewal::First => {
+                kept.living.insert(incarnation);
+                true
+            }
+            Renewal::Again | Renewal::Last => kept.living.contains(&incarnation),
+        })
+    }
+
+    async fn leases(&self) -> Result<Leases, PresenceError> {
+        Ok(Leases { living: self.lock().living.clone(), lapsed: BTreeSet::new() })
+    }
+
+    async fn announce(&self, incarnation: Uuid, changes: &[Change]) -> Result<(), PresenceError> {
+        let mut kept = self.lock();
+        for Change { room, user, standing, .. } in changes {
+            let people = kept.rooms.entry(room.clone()).or_default();
+            let who = (user.clone(), incarnation);
+            match standing {
+                Some(standing) => {
+                    people.insert(who, *standing);
+                }
+                None => {
+                    people.remove(&who);
+                }
+            }
+            if people.is_empty() {
+                kept.rooms.remove(room);
+            }
+        }
+        Ok(())
+    }
+
+    async fn list(&self, room: &RoomId) -> Result<Vec<Entry>, PresenceError> {
+        let kept = self.lock();
+        let people = kept.rooms.get(room).into_iter().flatten();
+        let entry = |((user, incarnation), standing): (&(UserId, Uuid), &Standing)| Entry {
+            user: user.clone(),
+            incarnation: *incarnation,
+            standing: *standing,
+        };
+        Ok(people.map(entry).collect())
+    }
+
+    async fn withdraw(&self, incarnation: Uuid) -> Result<(), PresenceError> {
+        let mut kept = self.lock();
+        kept.living.remove(&incarnation);
+        kept.retain(|_, (_, other)| *other != incarnation);
+        Ok(())
+    }
+
+    async fn reap(&self, _incarnation: Uuid) -> Result<bool, PresenceError> {
+        Ok(false)
+    }
+
+    async fn forget(&self, room: &RoomId, stale: &[(UserId, Uuid)]) -> Result<(), PresenceError> {
+        self.lock().retain(|other, who| other != room || !stale.contains(who));
+        Ok(())
+    }
+}

@@ -1,0 +1,296 @@
+//! Who is in which room through this node, and what of it is still to be announced. Pure: the
+//! callers bring the time.
+//!
+//! What is announced is a level, not an event: whatever happened meanwhile, what is taken to be
+//! announced is how it is now. So a flap costs nothing, and a failure is simply tried again.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::time::Duration;
+
+use shared::contract::id::{RoomId, UserId};
+use shared::contract::limits::{GUEST_MS, GUESTS_MAX, LAST_ACTIVE_TOLD_MS, PRESENCE_LINGER_MS};
+use shared::contract::protocol::PresenceStatus;
+use shared::contract::signal::Standing;
+use shared::contract::timestamp::Timestamp;
+use tokio::time::Instant;
+
+use super::Change;
+
+/// Names a connection within a node.
+pub(crate) type Tab = u64;
+
+/// How somebody's connection parted from a room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Parting {
+    /// They left: gone at once.
+    Left,
+    /// The connection ended: they may be back in a moment.
+    Dropped,
+}
+
+/// The people of one node.
+#[derive(Debug, Default)]
+pub(super) struct People {
+    rooms: HashMap<RoomId, HashMap<UserId, Here>>,
+    unannounced: HashSet<(RoomId, UserId)>,
+    /// When somebody's time may be over.
+    deadlines: BTreeSet<(Instant, RoomId, UserId)>,
+    present: usize,
+    guests: usize,
+}
+
+/// Somebody in a room, or somebody whose going is still to be announced.
+#[derive(Debug)]
+struct Here {
+    tabs: HashMap<Tab, PresenceStatus>,
+    /// As the application's backend says, and until when.
+    guest: Option<(PresenceStatus, Instant)>,
+    /// Until when they are still there without a connection.
+    lingers: Option<Instant>,
+    /// The last of what they were, for as long as they linger.
+    status: PresenceStatus,
+    last_active_at: Timestamp,
+    announced: Announced,
+}
+
+/// What the others may believe of somebody here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Announced {
+    Nothing,
+    Standing(Standing),
+    /// An announcement may have come through or not.
+    Unsure,
+}
+
+impl Here {
+    fn new() -> Here {
+        Here {
+            tabs: HashMap::new(),
+            guest: None,
+            lingers: None,
+            status: PresenceStatus::Active,
+            last_active_at: Timestamp(0),
+            announced: Announced::Nothing,
+        }
+    }
+
+    fn standing(&self) -> Option<Standing> {
+        let guest = self.guest.map(|(status, _)| status);
+        let connected = self.tabs.values().copied().chain(guest).max();
+        let status = connected.or(self.lingers.map(|_| self.status))?;
+        Some(Standing { status, last_active_at: self.last_active_at })
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        let guest = self.guest.map(|(_, until)| until);
+        self.lingers.into_iter().chain(guest).min()
+    }
+
+    fn active(&mut self, at: Timestamp) {
+        self.last_active_at = self.last_active_at.max(at);
+    }
+
+    fn is_unannounced(&self) -> bool {
+        match (self.standing(), self.announced) {
+            (_, Announced::Unsure) | (Some(_), Announced::Nothing) => true,
+            (None, Announced::Nothing) => false,
+            (None, Announced::Standing(_)) => true,
+            (Some(now), Announced::Standing(told)) => {
+                let younger_ms = now.last_active_at.0 - told.last_active_at.0;
+                now.status != told.status || younger_ms >= LAST_ACTIVE_TOLD_MS
+            }
+        }
+    }
+}
+
+impl People {
+    /// How many are there, each counted in each room.
+    pub(super) fn present(&self) -> usize {
+        self.present
+    }
+
+    /// Whether something is to be announced.
+    pub(super) fn is_unannounced(&self) -> bool {
+        !self.unannounced.is_empty()
+    }
+
+    /// How somebody is there through this node.
+    pub(super) fn standing(&self, room: &RoomId, user: &UserId) -> Option<Standing> {
+        self.rooms.get(room)?.get(user)?.standing()
+    }
+
+    /// Everybody in a room through this node.
+    pub(super) fn of(&self, room: &RoomId) -> Vec<(UserId, Standing)> {
+        let people = self.rooms.get(room).into_iter().flatten();
+        people.filter_map(|(user, here)| Some((user.clone(), here.standing()?))).collect()
+    }
+
+    /// A connection of theirs is in the room. Entering again changes nothing.
+    pub(super) fn enter(&mut self, room: &RoomId, user: &UserId, tab: Tab, at: Timestamp) {
+        self.change(room, user, |here| {
+            here.tabs.entry(tab).or_insert(PresenceStatus::Active);
+            here.lingers = None;
+            here.active(at);
+        });
+    }
+
+    /// A connection of theirs is no longer in the room.
+    pub(super) fn part(
+        &mut self,
+        room: &RoomId,
+        user: &UserId,
+        tab: Tab,
+        how: Parting,
+        now: Instant,
+    ) {
+        self.change(room, user, |here| {
+            let Some(status) = here.tabs.remove(&tab) else { return };
+            if here.tabs.is_empty() && how == Parting::Dropped {
+                here.status = status;
+                here.lingers = Some(now + Duration::from_millis(PRESENCE_LINGER_MS));
+            }
+        });
+    }
+
+    /// A connection says whether its user does something.
+    pub(super) fn say(
+        &mut self,
+        room: &RoomId,
+        user: &UserId,
+        tab: Tab,
+        status: PresenceStatus,
+        at: Timestamp,
+    ) {
+        self.change(room, user, |here| {
+            if let Some(said) = here.tabs.get_mut(&tab) {
+                *said = status;
+                here.active(at);
+            }
+        });
+    }
+
+    /// They did something.
+    pub(super) fn touch(&mut self, room: &RoomId, user: &UserId, at: Timestamp) {
+        self.change(room, user, |here| here.active(at));
+    }
+
+    /// The backend says how somebody is there who need not be connected; `None`: not any more.
+    /// `false` when too many are said to be.
+    pub(super) fn host(
+        &mut self,
+        room: &RoomId,
+        user: &UserId,
+        status: Option<PresenceStatus>,
+        (at, now): (Timestamp, Instant),
+    ) -> bool {
+        let known = self.rooms.get(room).and_then(|people| people.get(user));
+        let was = known.is_some_and(|here| here.guest.is_some());
+        if status.is_some() && !was && self.guests >= GUESTS_MAX {
+            return false;
+        }
+        self.guests = self.guests + usize::from(status.is_some()) - usize::from(was);
+        self.change(room, user, |here| {
+            here.guest = status.map(|status| (status, now + Duration::from_millis(GUEST_MS)));
+            if status.is_some() {
+                here.active(at);
+            }
+        });
+        true
+    }
+
+    /// Whose time is over; each of them may be gone now, or be there in another way.
+    pub(super) fn expire(&mut self, now: Instant) -> Vec<(RoomId, UserId)> {
+        let mut expired = Vec::new();
+        while let Some((at, room, user)) = self.deadlines.pop_first() {
+            if at > now {
+                self.deadlines.insert((at, room, user));
+                break;
+            }
+            let mut ended = false;
+            self.change(&room, &user, |here| {
+                here.lingers = here.lingers.filter(|until| *until > now);
+                ended = here.guest.is_some_and(|(_, until)| until <= now);
+                here.guest = here.guest.filter(|(_, until)| *until > now);
+            });
+            self.guests -= usize::from(ended);
+            expired.push((room, user));
+        }
+        expired
+    }
+
+    /// Up to `max` of what is to be announced; it counts as announced unless it is said to have
+    /// [failed](People::failed).
+    pub(super) fn take(&mut self, max: usize) -> Vec<Change> {
+        let taken: Vec<(RoomId, UserId)> = self.unannounced.iter().take(max).cloned().collect();
+        let mut changes = Vec::with_capacity(taken.len());
+        for (room, user) in taken {
+            let standing = self.standing(&room, &user);
+            self.change(&room, &user, |here| {
+                here.announced = standing.map_or(Announced::Nothing, Announced::Standing);
+            });
+            changes.push(Change { last: !self.rooms.contains_key(&room), room, user, standing });
+        }
+        changes
+    }
+
+    /// What was taken may have been announced or not.
+    pub(super) fn failed(&mut self, changes: &[Change]) {
+        for Change { room, user, .. } in changes {
+            self.change(room, user, |here| here.announced = Announced::Unsure);
+        }
+    }
+
+    /// Nobody believes anything of this node any more: everybody is to be announced.
+    pub(super) fn forget_announced(&mut self) {
+        let everybody: Vec<(RoomId, UserId)> = self
+            .rooms
+            .iter()
+            .flat_map(|(room, people)| people.keys().map(|user| (room.clone(), user.clone())))
+            .collect();
+        for (room, user) in everybody {
+            self.change(&room, &user, |here| here.announced = Announced::Nothing);
+        }
+    }
+
+    /// Compares with what is kept of this node's people in a room.
+    pub(super) fn compare(&mut self, room: &RoomId, kept: &HashMap<UserId, Standing>) {
+        let here: Vec<UserId> =
+            self.rooms.get(room).into_iter().flat_map(|people| people.keys().cloned()).collect();
+        for user in here.iter().chain(kept.keys()) {
+            let standing = self.standing(room, user).map(|standing| standing.status);
+            if standing != kept.get(user).map(|standing| standing.status) {
+                self.change(room, user, |here| here.announced = Announced::Unsure);
+            }
+        }
+    }
+
+    /// Changes somebody, and keeps in step whatever follows from how they are.
+    fn change(&mut self, room: &RoomId, user: &UserId, change: impl FnOnce(&mut Here)) {
+        let people = self.rooms.entry(room.clone()).or_default();
+        let here = people.entry(user.clone()).or_insert_with(Here::new);
+        let (was_there, deadline) = (here.standing().is_some(), here.deadline());
+        change(here);
+        let is_there = here.standing().is_some();
+        self.present = self.present + usize::from(is_there) - usize::from(was_there);
+        let key = |at: Instant| (at, room.clone(), user.clone());
+        if here.deadline() != deadline {
+            deadline.map(|at| self.deadlines.remove(&key(at)));
+            here.deadline().map(|at| self.deadlines.insert(key(at)));
+        }
+        let who = (room.clone(), user.clone());
+        if here.is_unannounced() {
+            self.unannounced.insert(who);
+        } else {
+            self.unannounced.remove(&who);
+            if !is_there {
+                people.remove(user);
+            }
+        }
+        if people.is_empty() {
+            self.rooms.remove(room);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,55 @@
+//! What an operator asks of the program with words: which of them needs which server, and doing it.
+
+use std::process::ExitCode;
+
+use shared::process::error_chain::error_chain;
+use shared::process::settings::Problem;
+
+use crate::config::Settings;
+use crate::{dead_letter, erasing, reconciling};
+
+/// The words, as the program's help has them.
+pub const WORDS: &str =
+    "[dead-letters list|show N|redrive N|redrive all] [reconcile] [erase user ID|room ID]";
+
+/// `EX_USAGE`.
+const USAGE: u8 = 64;
+
+/// Which settings the words need.
+#[must_use]
+pub fn check(words: &[String]) -> fn(&Settings) -> Vec<Problem> {
+    match words.first().map(String::as_str) {
+        Some("dead-letters" | "reconcile") => Settings::database_problems,
+        Some("erase") => Settings::both_problems,
+        Some(_) => |_| Vec::new(),
+        None => Settings::problems,
+    }
+}
+
+/// Does what the words say; what cannot be done is said on the standard error.
+pub async fn run(settings: &Settings, words: &[String]) -> ExitCode {
+    let database_url = settings.database_url.as_ref();
+    let done = match words.first().map(String::as_str) {
+        Some("reconcile") => reconciling::run(database_url, words)
+            .await
+            .map_err(|error| (error_chain(&error), error.code())),
+        Some("erase") => {
+            erasing::run(settings, words).await.map_err(|error| (error_chain(&error), error.code()))
+        }
+        Some("dead-letters") => dead_letter::run(database_url, words)
+            .await
+            .map_err(|error| (error_chain(&error), error.code())),
+        Some(_) | None => Err((format!("expected: {WORDS}"), USAGE)),
+    };
+    match done {
+        Ok(code) => ExitCode::from(code),
+        Err((text, code)) => {
+            // Nobody may be listening.
+            let _ = std::io::Write::write_all(
+                &mut std::io::stderr(),
+                format!("sync-worker: {text}\n").as_bytes(),
+            );
+            ExitCode::from(code)
+        }
+    }
+}
