@@ -162,7 +162,12 @@ impl Column {
     fn command(&self, ask: Ask) -> (&'static str, Value) {
         let room = &self.room;
         let on = |id: &str| json!({ "roomId": room, "id": id });
-        let say = |id: &str, kind: &str| json!({ "roomId": room, "id": id, "content": "x", "type": kind });
+        let say = |id: &str, kind: &str| {
+            let mut message = on(id);
+            message["content"] = json!("x");
+            message["type"] = json!(kind);
+            message
+        };
         let change = |id: &str| json!({ "roomId": room, "id": id, "content": "y" });
         let track = |kind: &str| json!({ "userId": self.user, "amount": 1, "kind": kind });
         let stream = |kind: &str| json!({ "roomId": room, "type": kind });
