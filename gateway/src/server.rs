@@ -215,14 +215,7 @@ fn node(
         .map_err(|error| unusable("ROOMCAST_ALLOWED_ORIGINS", error))?;
     let proxies = TrustedProxies::parse(&settings.trusted_proxies)
         .map_err(|error| unusable("ROOMCAST_TRUSTED_PROXIES", error))?;
-    let authenticator =
-        Authenticator::new(settings.trust(), settings.is_dev()).map_err(|error| {
-            let setting = match error {
-                TrustError::File(_) | TrustError::Key(_) => "ROOMCAST_JWT_PUBLIC_KEY",
-                TrustError::Jwks(_) => "ROOMCAST_JWKS",
-            };
-            unusable(setting, error)
-        })?;
+    let authenticator = authenticator(&settings)?;
     let api_keys =
         ApiKeys::parse(&settings.api_keys).map_err(|error| unusable("ROOMCAST_API_KEYS", error))?;
     let Backend { log, store, broker, counts, vault, shelf, presence, .. } = backend;
@@ -235,17 +228,21 @@ fn node(
         clock: clock.clone(),
         metrics: Arc::clone(&metrics),
     });
-    let (broker_, clock_) = (Arc::clone(broker), clock.clone());
-    let present =
-        presence::desk::Desk::new(Arc::clone(presence), broker_, clock_, Arc::clone(&metrics));
+    let present = presence::desk::Desk::new(
+        Arc::clone(presence),
+        Arc::clone(broker),
+        clock.clone(),
+        Arc::clone(&metrics),
+    );
+    let sources = Sources {
+        log: Arc::clone(log),
+        store: Arc::clone(store),
+        epochs,
+        flights: SourceFlights::default(),
+    };
     let hub = Hub::new(hub::Parts {
         broker: Arc::clone(broker),
-        sources: Sources {
-            log: Arc::clone(log),
-            store: Arc::clone(store),
-            epochs,
-            flights: SourceFlights::default(),
-        },
+        sources,
         shelf: Arc::clone(shelf),
         metrics: Arc::clone(&metrics),
         desk: Arc::new(present),
@@ -253,18 +250,15 @@ fn node(
         empty: Notify::new(),
         unsure: Notify::new(),
     });
-    let limiter = RateLimiter::new(
-        Rules::new(&settings),
-        rate_limit::Parts {
-            clock: clock.clone(),
-            metrics: Arc::clone(&metrics),
-            broker: Arc::clone(broker),
-            fleet: counts.take(),
-        },
-    );
-    let desk = Desk::new(Arc::clone(shelf), Arc::clone(broker), Arc::clone(&metrics));
+    let counting = rate_limit::Parts {
+        clock: clock.clone(),
+        metrics: Arc::clone(&metrics),
+        broker: Arc::clone(broker),
+        fleet: counts.take(),
+    };
+    let limiter = RateLimiter::new(Rules::new(&settings), counting);
     Ok(Node {
-        desk: Arc::new(desk),
+        desk: Arc::new(Desk::new(Arc::clone(shelf), Arc::clone(broker), Arc::clone(&metrics))),
         api_keys,
         authenticator,
         revocations: Revocations::default(),
@@ -286,6 +280,16 @@ fn node(
         broker: Arc::clone(broker),
         log: Arc::clone(log),
         store: Arc::clone(store),
+    })
+}
+
+fn authenticator(settings: &Settings) -> Result<Authenticator, StartError> {
+    Authenticator::new(settings.trust(), settings.is_dev()).map_err(|error| {
+        let setting = match error {
+            TrustError::File(_) | TrustError::Key(_) => "ROOMCAST_JWT_PUBLIC_KEY",
+            TrustError::Jwks(_) => "ROOMCAST_JWKS",
+        };
+        unusable(setting, error)
     })
 }
 

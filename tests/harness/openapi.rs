@@ -1,4 +1,4 @@
-//! Compares what an API answers with its description (OpenAPI 3.1), stricter than the standard: an
+//! Compares what an API answers with its description (`OpenAPI` 3.1), stricter than the standard: an
 //! object has no properties but those that are declared, unless it says that it may.
 
 mod schema;

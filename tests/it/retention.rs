@@ -1,7 +1,5 @@
 //! Messages that stay only so long.
 
-#![expect(clippy::unwrap_used, reason = "a scenario that cannot go on has failed")]
-
 use harness::{eventually, unique_id};
 
 use crate::scene::{SOON, client, database, flood, gateway, rows_of};

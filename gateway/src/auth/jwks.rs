@@ -86,7 +86,7 @@ struct State {
 #[derive(Debug)]
 enum Place {
     File(PathBuf),
-    Url(Uri, HttpClient),
+    Url(Uri, Box<HttpClient>),
 }
 
 impl Jwks {
@@ -96,7 +96,7 @@ impl Jwks {
             let url = check_url(location)?;
             // Those who come before the first answer wait for it.
             let client = client(url.scheme_str() == Some("https"))?;
-            (Place::Url(url, client), KeySet::default(), true)
+            (Place::Url(url, Box::new(client)), KeySet::default(), true)
         } else {
             let path = PathBuf::from(location);
             let json = std::fs::read(&path).map_err(JwksError::File)?;

@@ -52,7 +52,7 @@ pub(super) fn start(
         log: Arc::new(log),
         store,
         broker: Arc::new(broker),
-        vault: Vault::Redis(connection.clone()),
+        vault: Vault::Redis(Box::new(connection.clone())),
         shelf: Arc::new(RedisShelf::new(connection.clone(), node)),
         presence: Arc::new(RedisPresence::new(connection.clone())),
         deliveries,

@@ -43,7 +43,9 @@ async fn a_minted_token_opens_a_connection_to_a_gateway_with_the_same_settings()
 
 #[tokio::test]
 async fn what_is_missing_is_said_and_ends_with_64() {
-    let table: [(Option<&str>, &[&str], &str); 5] = [
+    /// The secret, what is asked, and what is said.
+    type Case = (Option<&'static str>, &'static [&'static str], &'static str);
+    let table: [Case; 5] = [
         (None, &["token", "--user", "ann"], "ROOMCAST_JWT_SECRET: missing"),
         (Some(MINTING), &["token"], "--user: missing"),
         (Some(MINTING), &["token", "--user", "a b"], "--user: "),

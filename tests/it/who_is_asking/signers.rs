@@ -98,7 +98,7 @@ fn edwards() -> (Vec<u8>, Vec<u8>) {
 /// PEM (RFC 7468) of DER.
 fn pem(label: &str, der: &[u8]) -> String {
     let mut digits = base64(der).replace('-', "+").replace('_', "/");
-    while digits.len() % 4 != 0 {
+    while !digits.len().is_multiple_of(4) {
         digits.push('=');
     }
     let lines: Vec<&str> =

@@ -1,6 +1,6 @@
 //! What coming, going and doing something in a room mean for who is there and who types.
 //!
-//! What changes gathers on the boards; a task tells it, which lives for as long as something is due.
+//! What changes gathers on the boards; a task tells it, which lives as long as something is due.
 
 use std::sync::Arc;
 use std::time::Duration;

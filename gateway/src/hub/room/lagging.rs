@@ -96,8 +96,8 @@ impl Room {
     }
 
     /// Hands over what was read for a lagging member that stood at `from`, as far as the room has
-    /// come itself; says whether it begins within that. Nothing above it means that the memory, which
-    /// began at `floor` before the reading, goes on from there.
+    /// come itself; says whether it begins within that. Nothing above it means that the memory,
+    /// which began at `floor` before the reading, goes on from there.
     pub(in crate::hub) fn hand_over(
         &self,
         id: MemberId,

@@ -163,8 +163,9 @@ async fn any_delta_is_a_sign_of_life_and_silence_is_found() {
         assert!(scene.shelf.silent(SILENCE).await.unwrap().is_empty());
     }
     tokio::time::sleep(SILENCE).await;
-    assert_eq!(scene.desk.silent(SILENCE), [scene.key.clone()]);
-    assert_eq!(scene.shelf.silent(SILENCE).await.unwrap(), [scene.key.clone()]);
+    assert_eq!(scene.desk.silent(SILENCE), std::slice::from_ref(&scene.key));
+    let silent = scene.shelf.silent(SILENCE).await.unwrap();
+    assert_eq!(silent, std::slice::from_ref(&scene.key));
 }
 
 #[tokio::test(start_paused = true)]
