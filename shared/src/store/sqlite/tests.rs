@@ -124,7 +124,7 @@ fn a_file_of_another_make_is_refused() {
     let refused = reopen().unwrap_err();
     assert_eq!(refused.to_string(), "the database has 128 shards, this program has 64");
     change("UPDATE meta SET value = '64'; PRAGMA user_version = 99;");
-    assert!(matches!(reopen(), Err(OpenError::Newer { found: 99, known: 1 })));
+    assert!(matches!(reopen(), Err(OpenError::Newer { found: 99, known: 2 })));
     change("PRAGMA user_version = 1");
     drop(reopen().unwrap());
     std::fs::write(path.join(FILE), "no database").unwrap();
@@ -277,7 +277,13 @@ async fn every_page_is_read_through_an_index() {
         ),
         (query::COUNT_CHANGES, format!("{search} COVERING {changed} {above})")),
         (query::CHANGED_AT, format!("{search} {changed} changed_epoch=? AND changed_seq=?)")),
-        (query::NAMED, "MULTI-INDEX OR".to_owned()),
+        (query::BY_ID, format!("{search} INDEX sqlite_autoindex_team_chat_messages_1 (id=?)")),
+        (
+            query::RENAMED,
+            format!(
+                "{search} INDEX team_chat_messages_renamed (team_chat_id=? AND renamed_from=?)"
+            ),
+        ),
         (receipts::UNREAD, format!("{search} {position} (epoch,seq)>(?,?)")),
         (erasure::OF_ROOM, format!("{search} INDEX team_chat_messages_of_room (team_chat_id=?)")),
         (
