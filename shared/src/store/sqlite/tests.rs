@@ -277,7 +277,7 @@ async fn every_page_is_read_through_an_index() {
         ),
         (query::COUNT_CHANGES, format!("{search} COVERING {changed} {above})")),
         (query::CHANGED_AT, format!("{search} {changed} changed_epoch=? AND changed_seq=?)")),
-        (query::NAMED, format!("{search} INDEX sqlite_autoindex_team_chat_messages_1 (id=?)")),
+        (query::BY_ID, format!("{search} INDEX sqlite_autoindex_team_chat_messages_1 (id=?)")),
         (
             query::RENAMED,
             format!(
