@@ -82,6 +82,11 @@ impl Session {
         }
     }
 
+    /// Gives back the places in rooms that have ended the membership.
+    pub(crate) fn forget_ended(&mut self) {
+        self.rooms.retain(|_, joined| joined.membership.is_alive());
+    }
+
     /// The memberships, by room.
     pub(crate) fn memberships(&self) -> impl Iterator<Item = (&RoomId, &Membership)> {
         self.rooms.iter().map(|(room, joined)| (room, &joined.membership))

@@ -34,6 +34,7 @@ async fn join(
         .transpose()?;
     access::may_join(node, &session.identity, &room_id).await?;
     let user = session.identity.user.clone();
+    session.forget_ended();
     let max = node.settings.rooms_per_user;
     let place = node.roster.enter(&user, &room_id, max).ok_or_else(|| too_many_rooms(max))?;
     let answer = |how: Resumption, joined: Joined<'_>| {

@@ -313,6 +313,13 @@ impl Room {
     pub(super) fn refill(self: &Arc<Self>, refill: Refill) -> bool {
         let mut state = self.lock();
         let last = state.last.clone();
+        // Nothing of it is told entry by entry; a removal counts all the same.
+        let unheard = refill.recent.after(state.head);
+        let removed: Vec<(UserId, Position)> =
+            unheard.filter_map(|entry| Some((entry.removed()?.clone(), entry.at))).collect();
+        for (user, at) in removed {
+            self.expel(&mut state, &user, at);
+        }
         state.recent = refill.recent;
         state.head = refill.head;
         state.last = refill.last;
