@@ -1,4 +1,5 @@
-//! Where a client is: its socket's peer, or what trusted proxies say of it; how many come from there.
+//! Where a client is: its socket's peer, or what trusted proxies say of it. And how many come from
+//! there.
 //!
 //! Anybody can write `X-Forwarded-For`. A proxy appends the address that it was called from, so the
 //! list is read from its right end, as far as the hops are proxies of ours: the first that is none

@@ -36,7 +36,7 @@ pub(crate) struct Draft {
 }
 
 /// What a message costs, and whom.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Charge {
     pub(crate) user: UserId,
     pub(crate) amount: u64,
@@ -68,7 +68,7 @@ pub(crate) fn post(node: &Node, draft: Draft) -> Result<oneshot::Receiver<Outcom
         change_id: None,
         position: None,
     };
-    let cost = cost.map(|charge| usage(&message, charge));
+    let cost = cost.map(|charge| usage(&room, &user, &id, accepted_at, charge));
     let envelope = Envelope {
         kind: EntryKind::Message,
         room,
@@ -81,20 +81,25 @@ pub(crate) fn post(node: &Node, draft: Draft) -> Result<oneshot::Receiver<Outcom
     node.appender.append(Append { envelope, digest, cost, author: None })
 }
 
-/// The movement of credits that goes with a message.
-fn usage(message: &Message, charge: Charge) -> Envelope {
-    let Message { room_id, id, user_id, created_at, .. } = message;
+/// The movement of credits that goes with a message of `sender`.
+pub(crate) fn usage(
+    room: &RoomId,
+    sender: &UserId,
+    id: &MessageId,
+    accepted_at: Timestamp,
+    charge: Charge,
+) -> Envelope {
     let Charge { user, amount, metadata } = charge;
     let kind = CreditKind::Usage;
     let entry =
         CreditEntry { amount: kind.signed(amount), kind, message_id: Some(id.clone()), metadata };
     Envelope {
         kind: EntryKind::Usage,
-        room: room_id.clone(),
+        room: room.clone(),
         user,
-        id: event_id(room_id, user_id, id, kind),
+        id: event_id(room, sender, id, kind),
         change_id: None,
-        accepted_at: *created_at,
+        accepted_at,
         body: Bytes::from(codec::json(&entry)),
     }
 }

@@ -25,6 +25,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use self::backend::{Backend, Worker};
+use crate::answering;
 use crate::api_keys::ApiKeys;
 use crate::auth::{Authenticator, Revocations, TrustError};
 use crate::broker::appender::{self, Appender};
@@ -39,12 +40,13 @@ use crate::hub::sources::{SourceFlights, Sources};
 use crate::hub::{self, Hub};
 use crate::metrics::Metrics;
 use crate::node::Node;
-use crate::presence::desk::Desk;
+use crate::presence;
 use crate::proof;
 use crate::rate_limit::{self, RateLimiter, Rules};
 use crate::receipts::Receipts;
 use crate::relay;
 use crate::roster::Roster;
+use crate::streams::desk::Desk;
 
 /// How often a leaving node looks whether its connections are gone.
 const LEAVE_POLL: Duration = Duration::from_millis(20);
@@ -110,6 +112,7 @@ impl Server {
         } else {
             embedded::start(&settings, &clock, &registry, &readiness)?
         };
+        let revocations = readiness.condition("revocations");
         let node = Arc::new(node(settings, clock, metrics, &mut backend)?);
         let Backend { deliveries, mut attendants, worker, redis, fatal, .. } = backend;
 
@@ -134,7 +137,7 @@ impl Server {
         attendants.extend([
             tokio::spawn(operator.serve(CancellationToken::new())),
             tokio::spawn(relay::run(Arc::clone(&node), deliveries)),
-            tokio::spawn(proof::watch_revocations(Arc::clone(&node))),
+            tokio::spawn(proof::watch_revocations(Arc::clone(&node), revocations)),
             tokio::spawn(attend_keys(Arc::clone(&node))),
             tokio::spawn(heartbeat(Arc::clone(&node))),
             tokio::spawn(retire_rooms(Arc::clone(&node))),
@@ -142,6 +145,7 @@ impl Server {
             tokio::spawn(attend(Arc::clone(&node))),
             tokio::spawn(tell_gauges(Arc::clone(&node))),
             tokio::spawn(sweep_limits(Arc::clone(&node))),
+            tokio::spawn(answering::close_silent(Arc::clone(&node))),
             tokio::spawn(accept(listener, Arc::clone(&node))),
         ]);
         Ok(Server { node, readiness, address, operator_address, worker, attendants, fatal })
@@ -179,6 +183,7 @@ impl Server {
             while node.connections.len() > 0 || !node.exchanges.is_empty() {
                 tokio::time::sleep(LEAVE_POLL).await;
             }
+            answering::leave(node, self.worker.is_some()).await;
             node.hub.leave().await;
             if let Some(Worker { task, stop, .. }) = self.worker {
                 stop.cancel();
@@ -220,7 +225,7 @@ fn node(
         })?;
     let api_keys =
         ApiKeys::parse(&settings.api_keys).map_err(|error| unusable("ROOMCAST_API_KEYS", error))?;
-    let Backend { log, store, broker, presence, counts, vault, .. } = backend;
+    let Backend { log, store, broker, counts, vault, shelf, presence, .. } = backend;
     let epochs = Arc::new(Epochs::new(Arc::clone(log), Arc::clone(store)));
     let appender = Appender::start(&appender::Parts {
         broker: Arc::clone(broker),
@@ -230,8 +235,9 @@ fn node(
         clock: clock.clone(),
         metrics: Arc::clone(&metrics),
     });
-    let desk =
-        Desk::new(Arc::clone(presence), Arc::clone(broker), clock.clone(), Arc::clone(&metrics));
+    let (broker_, clock_) = (Arc::clone(broker), clock.clone());
+    let present =
+        presence::desk::Desk::new(Arc::clone(presence), broker_, clock_, Arc::clone(&metrics));
     let hub = Hub::new(hub::Parts {
         broker: Arc::clone(broker),
         sources: Sources {
@@ -240,8 +246,9 @@ fn node(
             epochs,
             flights: SourceFlights::default(),
         },
+        shelf: Arc::clone(shelf),
         metrics: Arc::clone(&metrics),
-        desk: Arc::new(desk),
+        desk: Arc::new(present),
         herald: Herald::start(Arc::clone(broker)),
         empty: Notify::new(),
         unsure: Notify::new(),
@@ -255,7 +262,9 @@ fn node(
             fleet: counts.take(),
         },
     );
+    let desk = Desk::new(Arc::clone(shelf), Arc::clone(broker), Arc::clone(&metrics));
     Ok(Node {
+        desk: Arc::new(desk),
         api_keys,
         authenticator,
         revocations: Revocations::default(),

@@ -2,8 +2,9 @@
 //!
 //! [`client::Client`] is a hand-driven connection, [`chatter::Chatter`] what a good client library
 //! does, [`raw::RawSocket`] sends what no library would, [`http::Api`] is the application's own
-//! backend. [`checker::check_all`] compares what the chatters saw with what the database holds, and says in
-//! sentences what is broken; [`openapi::Description`] compares the API with its description.
+//! backend. [`checker::check_all`] compares what the chatters saw with what the database holds, and
+//! says in sentences what is broken; [`openapi::Description`] compares the API with its
+//! description.
 
 pub mod checker;
 pub mod chatter;

@@ -1,13 +1,19 @@
 //! Several gateways and workers over a real Redis and a real Postgres, and what is done to them.
 
+mod changes;
 mod duplicates;
+mod erasing;
 mod faults;
 mod full_speed;
 mod joins;
 mod pooled;
+mod presence;
+mod receipts;
+mod removal;
 mod rate_limits;
 mod credits;
 mod start_up;
+mod streams;
 mod table;
 mod fork;
 

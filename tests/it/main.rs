@@ -2,6 +2,7 @@
 
 mod scene;
 mod log_contract;
+mod shelf_contract;
 mod store_contract;
 mod tidy;
 mod readme;
@@ -12,12 +13,19 @@ mod joins;
 mod duplicates;
 mod dead_letters;
 mod resume;
+mod retention;
+mod changes;
+mod receipts;
+mod removal;
+mod streams;
 mod metrics;
 mod one_gateway;
 mod raw_frames;
 mod handshakes;
 mod bad_commands;
 mod slow_clients;
+mod presence;
+mod presence_contract;
 mod limits;
 mod rate_limits;
 mod credits;

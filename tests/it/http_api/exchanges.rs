@@ -81,6 +81,9 @@ async fn a_body_that_ends_early_is_nothing_that_was_said() {
 async fn a_node_that_leaves_answers_what_it_was_asked() {
     let mut fleet = gateway().await;
     let api = api(&fleet);
+    // Somebody has spoken here before, so that the room asks the database for nothing more.
+    let body = json!({ "userId": "ann", "content": "the beginning" });
+    api.post("/api/rooms/r/messages", &body).await.expect(201);
     // An idle connection holds nobody up.
     let _idle = TcpStream::connect(("127.0.0.1", fleet.gateway().port())).await.unwrap();
     // The room's shard has its epoch, which is minted in the database.

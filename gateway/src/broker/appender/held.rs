@@ -93,3 +93,65 @@ fn give_up(job: Job, refusal: fn() -> shared::contract::refusal::Refusal, metric
     error!(room.id = %room, message.id = %id,
         "an accepted edit is given up: its message did not come back");
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use shared::contract::id::{MessageId, RoomId, UserId};
+    use shared::contract::timestamp::Timestamp;
+    use shared::log::Append;
+    use tokio::sync::oneshot;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::broker::appender::Outcome;
+
+    fn edit(id: &str, answer: Option<oneshot::Sender<Outcome>>) -> Job {
+        let envelope = Envelope {
+            kind: EntryKind::Edit,
+            room: RoomId::parse("r").unwrap(),
+            user: UserId::parse("moderator").unwrap(),
+            id: MessageId::parse(id).unwrap(),
+            change_id: MessageId::parse("change").ok(),
+            accepted_at: Timestamp(0),
+            body: Bytes::new(),
+        };
+        let author = UserId::parse("ann").ok();
+        let append = Append { envelope, digest: Uuid::nil(), cost: None, author };
+        Job { append, began: Instant::now(), answer, cleared: 0 }
+    }
+
+    fn metrics() -> Metrics {
+        Metrics::register(&prometheus::Registry::new())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_edit_waits_for_its_message_and_not_for_ever() {
+        let (metrics, mut held) = (metrics(), Held::default());
+        let (answer, outcome) = oneshot::channel();
+        held.hold(vec![edit("a", None), edit("b", None), edit("c", Some(answer))], &metrics);
+        let wanted = held.wanted(&[]);
+        assert_eq!(wanted.len(), 3);
+        assert_eq!(wanted[0].user.as_str(), "ann", "the message is its author's");
+        let back = held.release(|message| message.id.as_str() == "b");
+        assert_eq!(back.len(), 1);
+        assert!(held.wanted(&[]).is_empty(), "not looked for again at once");
+        assert_eq!(held.wanted(&wanted[..1]).len(), 2, "but when another edit of it comes");
+        tokio::time::advance(Duration::from_millis(APPEND_TIMEOUT_MS)).await;
+        held.expire(&metrics);
+        assert!(outcome.await.unwrap().is_err(), "whoever waits is told that it is not known");
+        assert_eq!(held.wanted(&[]).len(), 1);
+        tokio::time::advance(Duration::from_millis(HELD_EDIT_MS_MAX)).await;
+        held.expire(&metrics);
+        assert!(held.is_empty());
+        assert_eq!(metrics.orphaned_edits_total.get(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn so_many_are_held_and_no_more() {
+        let (metrics, mut held) = (metrics(), Held::default());
+        held.hold((0..HELD_EDITS_MAX + 3).map(|_| edit("a", None)).collect(), &metrics);
+        assert_eq!(held.jobs.len(), HELD_EDITS_MAX);
+        assert_eq!(metrics.orphaned_edits_total.get(), 3);
+    }
+}

@@ -65,9 +65,10 @@ pub(super) fn heads(
     heads.collect()
 }
 
-/// The row that has the id itself is first.
-pub(super) const NAMED: &str =
-    select_messages!("(id = ?2 OR renamed_from = ?2) ORDER BY id = ?2 DESC, epoch, seq");
+/// Apart from [`RENAMED`], because in one question they are looked for through the whole room.
+pub(super) const NAMED: &str = select_messages!("id = ?2");
+
+pub(super) const RENAMED: &str = select_messages!("renamed_from = ?2");
 
 /// See [`Store::message`](crate::store::Store::message).
 pub(super) fn named(
@@ -76,7 +77,12 @@ pub(super) fn named(
     user: &UserId,
     id: &MessageId,
 ) -> Result<Option<Message>, StoreError> {
-    let mut found = messages(connection, room, NAMED, [room.as_str(), id.as_str()])?;
+    let names = [room.as_str(), id.as_str()];
+    let mut renamed = messages(connection, room, RENAMED, names)?;
+    renamed.sort_by_key(|message| message.position);
+    // The row that has the id itself is first.
+    let mut found = messages(connection, room, NAMED, names)?;
+    found.append(&mut renamed);
     // Neither a row that only looks renamed, nor one whose own name is another, is meant.
     found.retain(|message| message.id == *id);
     let own = found.iter().position(|message| message.user_id == *user);
