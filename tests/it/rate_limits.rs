@@ -46,7 +46,7 @@ async fn refusal(reply: Pending) -> Option<Refused> {
     }
 }
 
-/// Asks so many times at once; how often it was not refused as too often, and the last such refusal.
+/// Asks so many times at once; how often it was not refused as too often, and the last refusal.
 async fn ask(client: &Client, event: &str, data: &Value, times: usize) -> (usize, Refused) {
     let mut pending = Vec::new();
     for _ in 0..times {
