@@ -141,10 +141,12 @@ async fn what_only_the_database_has_is_edited_and_a_cursor_at_the_change_goes_on
     let id = said(&alice).await;
     fleet.gateway_mut().terminate(SOON).await.unwrap();
     fleet.gateway_mut().restart(SOON).await.unwrap();
-    let alice = client(fleet.gateway(), "alice").await;
+    let mut alice = client(fleet.gateway(), "alice").await;
     alice.join("r", None).await.unwrap();
     let change_id = unique_id();
     let changed = edit(&alice, "r", (&id, &change_id), "second").await.unwrap();
+    // The answer may come before the room has heard of it.
+    alice.wait_for("message:update", SOON).await.unwrap();
     let joined = alice.join("r", None).await.unwrap();
     assert_eq!(joined.messages.len(), 1);
     assert_eq!(joined.messages[0].content, "second");

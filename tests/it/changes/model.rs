@@ -34,6 +34,7 @@ pub(crate) struct Shown {
     pub(crate) changed: Position,
     pub(crate) content: String,
     pub(crate) metadata: Value,
+    /// And not deleted: a delete alone does not say whether there was an edit before it.
     pub(crate) edited: bool,
     pub(crate) deleted: bool,
 }
@@ -110,7 +111,7 @@ impl Model {
                 Step::Delete { id } => {
                     let shown = view.get_mut(&id).unwrap();
                     (shown.content, shown.metadata) = (String::new(), json!({}));
-                    (shown.deleted, shown.changed) = (true, *position);
+                    (shown.deleted, shown.edited, shown.changed) = (true, false, *position);
                 }
             }
         }
@@ -141,7 +142,7 @@ pub(crate) fn shown(message: &Value) -> Shown {
         changed,
         content: message["content"].as_str().unwrap().to_owned(),
         metadata: message["metadata"].clone(),
-        edited: message.get("editedAt").is_some(),
+        edited: message.get("editedAt").is_some() && message.get("deletedAt").is_none(),
         deleted: message.get("deletedAt").is_some(),
     }
 }
@@ -188,7 +189,7 @@ impl Screen {
         match name {
             "message:delete" => {
                 (shown.content, shown.metadata) = (String::new(), json!({}));
-                (shown.deleted, shown.changed) = (true, position);
+                (shown.deleted, shown.edited, shown.changed) = (true, false, position);
             }
             "message:update" if !shown.deleted => {
                 shown.content = data["content"].as_str().unwrap().to_owned();
