@@ -2,12 +2,12 @@
 //!
 //! Whoever may not is told the same, whether the room exists or not.
 
-use shared::contract::id::RoomId;
+use shared::contract::id::{RoomId, UserId};
 use shared::contract::refusal::{Refusal, RefusalCode};
 use shared::store::MemberRole;
 use tracing::warn;
 
-use crate::auth::{Identity, Role};
+use crate::auth::Identity;
 use crate::node::Node;
 
 /// By what somebody may enter.
@@ -22,17 +22,14 @@ pub(crate) enum Access {
 }
 
 /// Whether somebody may enter the room now. Whoever was removed from it may not, whatever their
-/// proof claims; only the application's backend stands above that.
+/// proof claims.
 pub(crate) async fn may_enter(
     node: &Node,
     identity: &Identity,
     room: &RoomId,
 ) -> Result<Access, Refusal> {
     let claimed = identity.may_join(room);
-    if claimed && identity.role == Role::Service {
-        return Ok(Access::Claims);
-    }
-    match role_in(node, identity, room).await? {
+    match role_in(node, &identity.user, room).await? {
         Some(MemberRole::Moderator) => Ok(Access::Moderator),
         Some(MemberRole::Member) => Ok(Access::Member),
         Some(MemberRole::Removed) => Err(not_yours()),
@@ -51,25 +48,19 @@ pub(crate) async fn may_join(
     if identity.may_join(room) { Ok(Access::Claims) } else { may_enter(node, identity, room).await }
 }
 
-/// Whether somebody who may enter the room may change what others said in it.
+/// Whether the database lets somebody who may enter the room change what others said in it; a
+/// proof's role may do so as well, see [`Role::moderates`](crate::auth::Role::moderates).
 pub(crate) async fn is_moderator(
     node: &Node,
-    identity: &Identity,
+    user: &UserId,
     room: &RoomId,
 ) -> Result<bool, Refusal> {
-    if identity.role.moderates() {
-        return Ok(true);
-    }
-    Ok(role_in(node, identity, room).await? == Some(MemberRole::Moderator))
+    Ok(role_in(node, user, room).await? == Some(MemberRole::Moderator))
 }
 
 /// What the database says; nobody enters on a guess.
-async fn role_in(
-    node: &Node,
-    identity: &Identity,
-    room: &RoomId,
-) -> Result<Option<MemberRole>, Refusal> {
-    node.store.member(room, &identity.user).await.map_err(|error| {
+async fn role_in(node: &Node, user: &UserId, room: &RoomId) -> Result<Option<MemberRole>, Refusal> {
+    node.store.member(room, user).await.map_err(|error| {
         warn!(room.id = %room, error = ?error, "member cannot be looked up");
         let text = "whose the room is cannot be looked up now";
         Refusal::new(RefusalCode::Unavailable, text).retry_after_ms(1000)

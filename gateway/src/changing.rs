@@ -10,14 +10,15 @@ use shared::contract::protocol::Durability;
 use shared::contract::refusal::{Refusal, RefusalCode};
 use shared::contract::timestamp::Timestamp;
 use shared::log::Append;
-use shared::store::{Identity, MemberRole};
+use shared::store::Identity;
 use tokio::sync::oneshot;
 
+use crate::access;
 use crate::broker::appender::Outcome;
 use crate::broker::{Answer, Place};
 use crate::codec;
 use crate::node::Node;
-use crate::posting::{self, away, digest};
+use crate::posting::{self, Charge, away, digest};
 
 /// Who wants a change.
 #[derive(Clone, Debug)]
@@ -86,13 +87,24 @@ pub(crate) async fn change(
     change: Change,
     allowed: Result<(), Refusal>,
 ) -> Result<Progress, Refusal> {
+    change_at_cost(node, asker, change, None, allowed).await
+}
+
+/// The same for a change that costs something, as the message itself would have.
+pub(crate) async fn change_at_cost(
+    node: &Node,
+    asker: &Asker,
+    change: Change,
+    cost: Option<Charge>,
+    allowed: Result<(), Refusal>,
+) -> Result<Progress, Refusal> {
     let identity = Identity {
         room: change.room.clone(),
         user: asker.user.clone(),
         id: change.change_id.clone(),
     };
     let tried = match allowed {
-        Ok(()) => make(node, asker, change).await,
+        Ok(()) => make(node, asker, change, cost).await,
         Err(refusal) => Err(refusal),
     };
     match tried {
@@ -107,7 +119,12 @@ pub(crate) async fn change(
     }
 }
 
-async fn make(node: &Node, asker: &Asker, change: Change) -> Result<Progress, Refusal> {
+async fn make(
+    node: &Node,
+    asker: &Asker,
+    change: Change,
+    cost: Option<Charge>,
+) -> Result<Progress, Refusal> {
     let found = node.hub.message(&change.room, &asker.user, &change.id).await?;
     let Some(message) = found else { return Err(not_found()) };
     if message.user_id != asker.user && !moderates(node, asker, &change.room).await? {
@@ -137,6 +154,7 @@ async fn make(node: &Node, asker: &Asker, change: Change) -> Result<Progress, Re
             (EntryKind::Delete, codec::json(&body), digest(&["delete", id.as_str()]))
         }
     };
+    let cost = cost.map(|charge| posting::usage(&room, &message.user_id, &id, now, charge));
     let envelope = Envelope {
         kind,
         room,
@@ -147,16 +165,12 @@ async fn make(node: &Node, asker: &Asker, change: Change) -> Result<Progress, Re
         body: Bytes::from(body),
     };
     let author = Some(message.user_id);
-    let append = Append { envelope, digest, cost: None, author };
+    let append = Append { envelope, digest, cost, author };
     Ok(Progress::Waiting(node.appender.append(append)?))
 }
 
 async fn moderates(node: &Node, asker: &Asker, room: &RoomId) -> Result<bool, Refusal> {
-    if asker.moderates {
-        return Ok(true);
-    }
-    let role = node.store.member(room, &asker.user).await.map_err(|_| away())?;
-    Ok(role == Some(MemberRole::Moderator))
+    Ok(asker.moderates || access::is_moderator(node, &asker.user, room).await?)
 }
 
 /// The last change of a message, which is the one that was wanted.

@@ -1,4 +1,5 @@
-//! Where a client is: its socket's peer, or what trusted proxies say of it; how many come from there.
+//! Where a client is: its socket's peer, or what trusted proxies say of it. And how many come from
+//! there.
 //!
 //! Anybody can write `X-Forwarded-For`. A proxy appends the address that it was called from, so the
 //! list is read from its right end, as far as the hops are proxies of ours: the first that is none
@@ -175,7 +176,9 @@ mod tests {
     #[test]
     fn the_client_is_the_right_most_hop_that_is_no_proxy_of_ours() {
         const OURS: &[&str] = &["10.0.0.0/8", "192.0.2.7", "2001:db8::/32"];
-        let table: [(&[&str], &str, &[&str], &str); 20] = [
+        /// Trusted, the peer, the header's lines, and who the client is.
+        type Case = (&'static [&'static str], &'static str, &'static [&'static str], &'static str);
+        let table: [Case; 20] = [
             // Nobody is believed.
             (&[], "10.0.0.1", &["1.2.3.4"], "10.0.0.1"),
             (OURS, "203.0.113.5", &["1.2.3.4"], "203.0.113.5"),

@@ -19,7 +19,6 @@ mod typing;
 use std::sync::Arc;
 
 use shared::contract::protocol::Command;
-use shared::contract::refusal::{Refusal, RefusalCode};
 
 use crate::node::Node;
 use crate::reply::Reply;
@@ -36,6 +35,7 @@ pub(crate) async fn execute(
 ) {
     if let Err(refusal) = admission::admit(session, node, &command).await {
         reply.refuse(command.room_id(), &refusal);
+        admission::cut_hammerer(session, node);
         return;
     }
     match command {
@@ -57,9 +57,4 @@ pub(crate) async fn execute(
         Command::HistoryGet(data) => history::execute(session, node, &reply, data).await,
         Command::Heartbeat(_) => heartbeat::execute(session, &reply),
     }
-}
-
-/// Stands in for a command that is not built yet.
-fn unbuilt(reply: &Reply) {
-    reply.refuse(None, &Refusal::new(RefusalCode::Unavailable, "not built yet"));
 }

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
+use shared::contract::limits::STREAM_TIMEOUT_MS_MAX;
 use shared::process::error_chain::error_chain;
 use shared::process::settings::{Millis, Problem, Secret};
 use shared::process::telemetry::metrics::Label;
@@ -72,6 +73,13 @@ shared::settings! {
         /// After how long without a sign of life a client is gone, in milliseconds.
         connection_timeout_ms: Millis = "60000" in 200..=1200000,
             env "ROOMCAST_CONNECTION_TIMEOUT_MS";
+        /// After how long without taking a byte a client that has something to read is cut, in
+        /// milliseconds.
+        write_timeout_ms: Millis = "90000" in 100..=1200000, env "ROOMCAST_WRITE_TIMEOUT_MS";
+        /// How long the producer of an AI answer may say nothing before what there is of it is
+        /// closed, in milliseconds.
+        stream_timeout_ms: Millis = "30000" in 100..=STREAM_TIMEOUT_MS_MAX,
+            env "ROOMCAST_STREAM_TIMEOUT_MS";
         /// How long leaving may take before the process ends anyhow, in milliseconds.
         drain_timeout_ms: Millis = "25000" in 1000..=600000, env "ROOMCAST_DRAIN_TIMEOUT_MS";
         /// Messages, edits and deletions of a user per 60 seconds, on all nodes together; the

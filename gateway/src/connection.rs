@@ -65,7 +65,9 @@ async fn whole_life(
 ) -> CloseReason {
     let (read_half, write_half) = socket.into_split();
     let metrics = Arc::clone(&node.metrics);
-    let writer = tokio::spawn(writer::run(write_half, Arc::clone(&handle.queue), metrics));
+    let patience = node.settings.write_timeout_ms.duration();
+    let writing = writer::run(write_half, Arc::clone(&handle.queue), metrics, patience);
+    let writer = tokio::spawn(writing);
     let mut reader = Reader::new(read_half, early, node.settings.message_bytes_max);
     let reason = talk(&mut reader, node, handle, identity).await;
     handle.queue.close(reason);

@@ -37,6 +37,7 @@ use crate::broker::Broker;
 use crate::broker::herald::Herald;
 use crate::metrics::Metrics;
 use crate::presence::desk::Desk;
+use crate::streams::Shelf;
 
 /// Tries of a join whose room's memory moves on under it.
 const JOIN_TRIES_MAX: usize = 8;
@@ -65,6 +66,7 @@ enum JoinError {
 pub(crate) struct Parts {
     pub(crate) broker: Arc<dyn Broker>,
     pub(crate) sources: Sources,
+    pub(crate) shelf: Arc<dyn Shelf>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) desk: Arc<Desk>,
     pub(crate) herald: Herald,
@@ -223,10 +225,14 @@ impl Hub {
         while tries < JOIN_TRIES_MAX {
             let room = self.room(id);
             room.settled().await;
+            let erasures = room.erasures();
             let reading = self.reading(&room, &joiner.user).await;
             let joiner = &Joiner { reading, ..joiner.clone() };
             match self.attempt(&room, joiner, since.as_ref(), reply).await? {
-                Ok(membership) => return Ok(membership),
+                Ok(membership) => {
+                    room.recheck(joiner.member, erasures);
+                    return Ok(membership);
+                }
                 Err(Miss::Retired | Miss::Memory) => tries += 1,
                 Err(Miss::Ahead) => {
                     pauses += 1;

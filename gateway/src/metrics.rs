@@ -49,6 +49,14 @@ shared::metrics! {
         frames_out_total: counter,
         /// Logged events handed to members.
         deliveries_total: counter,
+        /// Answers that began to be written bit by bit.
+        streams_begun_total: counter,
+        /// Answers that were ended and stand as messages.
+        streams_ended_total: counter,
+        /// Answers that were closed because their producer had fallen silent.
+        streams_aborted_total: counter,
+        /// Bytes of parts of answers handed to members.
+        stream_bytes_out_total: counter,
         /// Joins that went on where the client had been.
         resumes_total: counter,
         /// Clients that were told to read a room anew.

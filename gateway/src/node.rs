@@ -21,6 +21,7 @@ use crate::metrics::Metrics;
 use crate::rate_limit::RateLimiter;
 use crate::receipts::Receipts;
 use crate::roster::Roster;
+use crate::streams::desk::Desk;
 
 /// One node.
 pub(crate) struct Node {
@@ -54,6 +55,8 @@ pub(crate) struct Node {
     pub(crate) limiter: Arc<RateLimiter>,
     /// Its rooms.
     pub(crate) hub: Hub,
+    /// The answers that are written through it.
+    pub(crate) desk: Arc<Desk>,
     /// The way into the log.
     pub(crate) appender: Appender,
     /// Receipts on their way there.

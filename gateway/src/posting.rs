@@ -36,7 +36,7 @@ pub(crate) struct Draft {
 }
 
 /// What a message costs, and whom.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Charge {
     pub(crate) user: UserId,
     pub(crate) amount: u64,
@@ -68,7 +68,7 @@ pub(crate) fn post(node: &Node, draft: Draft) -> Result<oneshot::Receiver<Outcom
         change_id: None,
         position: None,
     };
-    let cost = cost.map(|charge| usage(&message, charge));
+    let cost = cost.map(|charge| usage(&room, &user, &id, accepted_at, charge));
     let envelope = Envelope {
         kind: EntryKind::Message,
         room,
@@ -81,20 +81,25 @@ pub(crate) fn post(node: &Node, draft: Draft) -> Result<oneshot::Receiver<Outcom
     node.appender.append(Append { envelope, digest, cost, author: None })
 }
 
-/// The movement of credits that goes with a message.
-fn usage(message: &Message, charge: Charge) -> Envelope {
-    let Message { room_id, id, user_id, created_at, .. } = message;
+/// The movement of credits that goes with a message of `sender`.
+pub(crate) fn usage(
+    room: &RoomId,
+    sender: &UserId,
+    id: &MessageId,
+    accepted_at: Timestamp,
+    charge: Charge,
+) -> Envelope {
     let Charge { user, amount, metadata } = charge;
     let kind = CreditKind::Usage;
     let entry =
         CreditEntry { amount: kind.signed(amount), kind, message_id: Some(id.clone()), metadata };
     Envelope {
         kind: EntryKind::Usage,
-        room: room_id.clone(),
+        room: room.clone(),
         user,
-        id: event_id(room_id, user_id, id, kind),
+        id: event_id(room, sender, id, kind),
         change_id: None,
-        accepted_at: *created_at,
+        accepted_at,
         body: Bytes::from(codec::json(&entry)),
     }
 }
@@ -111,6 +116,18 @@ pub(crate) async fn settled(node: &Node, outcome: oneshot::Receiver<Outcome>) ->
 /// What became of an entry that was put in line.
 pub(crate) async fn answered(outcome: oneshot::Receiver<Outcome>) -> Outcome {
     outcome.await.unwrap_or_else(|_| Err(leaving()))
+}
+
+/// Whether it stood already, or was not taken.
+pub(crate) fn is_nothing_new(outcome: &Outcome) -> bool {
+    outcome.as_ref().map_or_else(was_not_taken, |place| place.duplicate)
+}
+
+/// Whether the same may come again for no fault of its sender's; what was tried in vain, because
+/// it is not allowed or the database refuses it, was tried all the same.
+pub(crate) fn was_not_taken(refusal: &Refusal) -> bool {
+    use RefusalCode::{Backpressure, Conflict, Unavailable};
+    matches!(refusal.code, Backpressure | Conflict | Unavailable)
 }
 
 /// Where an id stands, in the log's memory or in the database.

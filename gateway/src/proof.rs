@@ -14,6 +14,7 @@ use shared::contract::limits::{
 use shared::contract::refusal::{CloseReason, Refusal, RefusalCode};
 use shared::contract::signal::{NodeSignal, Signal};
 use shared::contract::timestamp::Timestamp;
+use shared::process::readiness::Condition;
 use shared::store::{Revocation, RevokedSubject};
 use tracing::{debug, warn};
 
@@ -185,19 +186,26 @@ fn cut_revoked(node: &Node) {
 }
 
 /// Reads revocations at the start, when somebody says that there are new ones, and every 30 s.
-pub(crate) async fn watch_revocations(node: Arc<Node>) {
+/// `readable` is met from the first reading on: before it no token lets anybody in.
+pub(crate) async fn watch_revocations(node: Arc<Node>, readable: Condition) {
     let mut failing = false;
     loop {
         let pause_ms = match node.store.revocations().await {
             Ok(revocations) => {
                 node.revocations.replace(revocations);
                 cut_revoked(&node);
+                readable.ready();
                 failing = false;
                 REVOCATIONS_INTERVAL_MS
             }
             Err(error) => {
-                if !std::mem::replace(&mut failing, true) {
+                // Before the first reading the database may not have its tables yet, and
+                // readiness says that something is missing.
+                let news = !std::mem::replace(&mut failing, true) && node.revocations.are_known();
+                if news {
                     warn!(error = ?error, "revocations cannot be read");
+                } else {
+                    debug!(error = ?error, "revocations cannot be read");
                 }
                 REVOCATIONS_PAUSE_MS
             }

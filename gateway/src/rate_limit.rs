@@ -2,8 +2,8 @@
 //!
 //! Fixed windows of a minute, one for each user and allowance, which begin with the first use. A
 //! node's own memory is asked first, and refuses what it knows to be over. Then the use is taken
-//! from the fleet's count in Redis, a portion at a time, so that a large limit costs few calls and a
-//! small one is exact. While Redis does not answer, each node holds the limit by itself.
+//! from the fleet's count in Redis, a portion at a time, so that a large limit costs few calls and
+//! a small one is exact. While Redis does not answer, each node holds the limit by itself.
 //!
 //! Refusals are counted too, in the node's memory and for the fleet; at their limit the user is
 //! blocked, by a key in Redis and a word to all nodes, and after a while is not.
@@ -102,6 +102,13 @@ impl std::fmt::Debug for RateLimiter {
 #[derive(Debug)]
 #[must_use]
 pub(crate) struct Counted(Option<(UserId, Allowance)>);
+
+impl Counted {
+    /// Nothing was counted.
+    pub(crate) fn nothing() -> Counted {
+        Counted(None)
+    }
+}
 
 impl RateLimiter {
     pub(crate) fn new(rules: Rules, parts: Parts) -> RateLimiter {

@@ -13,11 +13,13 @@ use tokio::sync::oneshot;
 /// How far one has read then, or why that is not known.
 pub(crate) type Read = Result<Position, Refusal>;
 
+/// By room and user, what waits for the one that is under way.
+type Lines = HashMap<(RoomId, UserId), Option<Waiting>>;
+
 /// The receipts under way on this node.
 #[derive(Debug, Default)]
 pub(crate) struct Receipts {
-    /// By room and user, what waits for the one that is under way.
-    lines: Mutex<HashMap<(RoomId, UserId), Option<Waiting>>>,
+    lines: Mutex<Lines>,
 }
 
 /// A mark, and who waits for it.
@@ -28,7 +30,7 @@ pub(crate) struct Waiting {
 }
 
 impl Receipts {
-    fn lock(&self) -> MutexGuard<'_, HashMap<(RoomId, UserId), Option<Waiting>>> {
+    fn lock(&self) -> MutexGuard<'_, Lines> {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

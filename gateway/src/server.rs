@@ -25,6 +25,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use self::backend::{Backend, Worker};
+use crate::answering;
 use crate::api_keys::ApiKeys;
 use crate::auth::{Authenticator, Revocations, TrustError};
 use crate::broker::appender::{self, Appender};
@@ -35,16 +36,17 @@ use crate::config::Settings;
 use crate::connections::Connections;
 use crate::handshake::AllowedOrigins;
 use crate::http;
-use crate::hub::sources::Sources;
+use crate::hub::sources::{SourceFlights, Sources};
 use crate::hub::{self, Hub};
 use crate::metrics::Metrics;
 use crate::node::Node;
-use crate::presence::desk::Desk;
+use crate::presence;
 use crate::proof;
 use crate::rate_limit::{self, RateLimiter, Rules};
 use crate::receipts::Receipts;
 use crate::relay;
 use crate::roster::Roster;
+use crate::streams::desk::Desk;
 
 /// How often a leaving node looks whether its connections are gone.
 const LEAVE_POLL: Duration = Duration::from_millis(20);
@@ -110,6 +112,7 @@ impl Server {
         } else {
             embedded::start(&settings, &clock, &registry, &readiness)?
         };
+        let revocations = readiness.condition("revocations");
         let node = Arc::new(node(settings, clock, metrics, &mut backend)?);
         let Backend { deliveries, mut attendants, worker, redis, fatal, .. } = backend;
 
@@ -134,7 +137,7 @@ impl Server {
         attendants.extend([
             tokio::spawn(operator.serve(CancellationToken::new())),
             tokio::spawn(relay::run(Arc::clone(&node), deliveries)),
-            tokio::spawn(proof::watch_revocations(Arc::clone(&node))),
+            tokio::spawn(proof::watch_revocations(Arc::clone(&node), revocations)),
             tokio::spawn(attend_keys(Arc::clone(&node))),
             tokio::spawn(heartbeat(Arc::clone(&node))),
             tokio::spawn(retire_rooms(Arc::clone(&node))),
@@ -142,6 +145,7 @@ impl Server {
             tokio::spawn(attend(Arc::clone(&node))),
             tokio::spawn(tell_gauges(Arc::clone(&node))),
             tokio::spawn(sweep_limits(Arc::clone(&node))),
+            tokio::spawn(answering::close_silent(Arc::clone(&node))),
             tokio::spawn(accept(listener, Arc::clone(&node))),
         ]);
         Ok(Server { node, readiness, address, operator_address, worker, attendants, fatal })
@@ -179,6 +183,7 @@ impl Server {
             while node.connections.len() > 0 || !node.exchanges.is_empty() {
                 tokio::time::sleep(LEAVE_POLL).await;
             }
+            answering::leave(node, self.worker.is_some()).await;
             node.hub.leave().await;
             if let Some(Worker { task, stop, .. }) = self.worker {
                 stop.cancel();
@@ -210,17 +215,10 @@ fn node(
         .map_err(|error| unusable("ROOMCAST_ALLOWED_ORIGINS", error))?;
     let proxies = TrustedProxies::parse(&settings.trusted_proxies)
         .map_err(|error| unusable("ROOMCAST_TRUSTED_PROXIES", error))?;
-    let authenticator =
-        Authenticator::new(settings.trust(), settings.is_dev()).map_err(|error| {
-            let setting = match error {
-                TrustError::File(_) | TrustError::Key(_) => "ROOMCAST_JWT_PUBLIC_KEY",
-                TrustError::Jwks(_) => "ROOMCAST_JWKS",
-            };
-            unusable(setting, error)
-        })?;
+    let authenticator = authenticator(&settings)?;
     let api_keys =
         ApiKeys::parse(&settings.api_keys).map_err(|error| unusable("ROOMCAST_API_KEYS", error))?;
-    let Backend { log, store, broker, presence, counts, vault, .. } = backend;
+    let Backend { log, store, broker, counts, vault, shelf, presence, .. } = backend;
     let epochs = Arc::new(Epochs::new(Arc::clone(log), Arc::clone(store)));
     let appender = Appender::start(&appender::Parts {
         broker: Arc::clone(broker),
@@ -230,27 +228,37 @@ fn node(
         clock: clock.clone(),
         metrics: Arc::clone(&metrics),
     });
-    let desk =
-        Desk::new(Arc::clone(presence), Arc::clone(broker), clock.clone(), Arc::clone(&metrics));
+    let present = presence::desk::Desk::new(
+        Arc::clone(presence),
+        Arc::clone(broker),
+        clock.clone(),
+        Arc::clone(&metrics),
+    );
+    let sources = Sources {
+        log: Arc::clone(log),
+        store: Arc::clone(store),
+        epochs,
+        flights: SourceFlights::default(),
+    };
     let hub = Hub::new(hub::Parts {
         broker: Arc::clone(broker),
-        sources: Sources { log: Arc::clone(log), store: Arc::clone(store), epochs },
+        sources,
+        shelf: Arc::clone(shelf),
         metrics: Arc::clone(&metrics),
-        desk: Arc::new(desk),
+        desk: Arc::new(present),
         herald: Herald::start(Arc::clone(broker)),
         empty: Notify::new(),
         unsure: Notify::new(),
     });
-    let limiter = RateLimiter::new(
-        Rules::new(&settings),
-        rate_limit::Parts {
-            clock: clock.clone(),
-            metrics: Arc::clone(&metrics),
-            broker: Arc::clone(broker),
-            fleet: counts.take(),
-        },
-    );
+    let counting = rate_limit::Parts {
+        clock: clock.clone(),
+        metrics: Arc::clone(&metrics),
+        broker: Arc::clone(broker),
+        fleet: counts.take(),
+    };
+    let limiter = RateLimiter::new(Rules::new(&settings), counting);
     Ok(Node {
+        desk: Arc::new(Desk::new(Arc::clone(shelf), Arc::clone(broker), Arc::clone(&metrics))),
         api_keys,
         authenticator,
         revocations: Revocations::default(),
@@ -272,6 +280,16 @@ fn node(
         broker: Arc::clone(broker),
         log: Arc::clone(log),
         store: Arc::clone(store),
+    })
+}
+
+fn authenticator(settings: &Settings) -> Result<Authenticator, StartError> {
+    Authenticator::new(settings.trust(), settings.is_dev()).map_err(|error| {
+        let setting = match error {
+            TrustError::File(_) | TrustError::Key(_) => "ROOMCAST_JWT_PUBLIC_KEY",
+            TrustError::Jwks(_) => "ROOMCAST_JWKS",
+        };
+        unusable(setting, error)
     })
 }
 

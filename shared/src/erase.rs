@@ -2,8 +2,8 @@
 //!
 //! The database first, in steps; then what was in the log when it began has to get there, and is
 //! erased there too; then each room's ring forgets what is persisted and every node what it
-//! remembers, and tells its members to drop what they hold. Can be done again at will, and has to be
-//! where it ended early. Places and ids stay, so that every order goes on.
+//! remembers, and tells its members to drop what they hold. Can be done again at will, and has to
+//! be where it ended early. Places and ids stay, so that every order goes on.
 //!
 //! What a log keeps a while of what is persisted, for a database that fails over, goes by itself
 //! within that while; nobody reads it. A client that was away keeps what it had: it has to be told

@@ -2,117 +2,28 @@
 //
 //   node two_tabs.mjs <baseUrl> <outDir> [room] [--restart-cmd '<shell command>']
 //
-// Alice and Bob talk both ways until every own message shows ✓✓; a third tab then reads the same room
+// Alice and Bob talk both ways until every own message shows ✓✓, see each other come, go, type and
+// read, change what they said, and watch a scripted answer grow; a third tab then reads the same room
 // anew. With --restart-cmd the command is run while both tabs stay open (it should stop the gateway,
 // start it again and return, or return while it starts): both must come back by themselves, show
 // everything once, and go on talking. What was checked is printed, screenshots go to <outDir>.
 //
 // Needs playwright-core (a local node_modules or NODE_PATH) and chromium (CHROMIUM, or
-// /usr/bin/chromium). Exit codes: 0 all held, 1 something did not (the reason is printed), 64 bad
+// /usr/bin/chromium). An answer whose producer is gone is waited for: ROOMCAST_STREAM_TIMEOUT_MS of the
+// gateway should be short. Exit codes: 0 all held, 1 something did not (the reason is printed), 64 bad
 // arguments, 77 skipped because one of the two is missing.
 
 import { spawn } from "node:child_process";
-import { existsSync, mkdirSync } from "node:fs";
-import { createRequire } from "node:module";
-import path from "node:path";
+import { mkdirSync } from "node:fs";
 import { parseArgs } from "node:util";
 
-const DEADLINE_MS = 60_000; // above the page's longest backoff, plus a slow machine
-const CHROMIUM = process.env.CHROMIUM ?? "/usr/bin/chromium";
-const CHROMIUM_FLAGS = [
-  "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-  "--disable-background-networking", "--disable-component-update", "--disable-sync",
-];
+import { beginAnswer, brokenOff, edits, expectAnswer, streamed } from "./changing.mjs";
+import { company } from "./company.mjs";
+import { eventually, expect, is, launch, Missing, Tab } from "./tab.mjs";
 
 function end(code, reason) {
   console.error(reason);
   process.exit(code);
-}
-
-/** require, not import: only require looks at NODE_PATH. */
-function loadChromium() {
-  if (!existsSync(CHROMIUM)) end(77, `skipped: no chromium at ${CHROMIUM}`);
-  try {
-    return createRequire(import.meta.url)("playwright-core").chromium;
-  } catch {
-    return end(77, "skipped: playwright-core is neither in a local node_modules nor in NODE_PATH");
-  }
-}
-
-/** Waits for a condition with a deadline; says what was seen last where it does not come. */
-async function eventually(what, condition) {
-  const deadline = Date.now() + DEADLINE_MS;
-  for (;;) {
-    const seen = await condition();
-    if (seen === true) break;
-    if (Date.now() > deadline) throw new Error(`${what}: not within ${DEADLINE_MS} ms; last seen: ${seen}`);
-    await new Promise((resolve) => setTimeout(resolve, 50));
-  }
-  console.log(`ok: ${what}`);
-}
-
-function expect(what, holds, seen) {
-  if (!holds) throw new Error(`${what}; seen: ${JSON.stringify(seen)}`);
-  console.log(`ok: ${what}`);
-}
-
-/** One person's tab. What is checked is what the page shows; its state only says when it is live. */
-class Tab {
-  static async open(context, { baseUrl, outDir, room }, user) {
-    const tab = new Tab();
-    Object.assign(tab, { user, room, outDir, errors: [], page: await context.newPage() });
-    tab.page.on("pageerror", (error) => tab.errors.push(error.message));
-    await tab.page.goto(`${baseUrl}/?${new URLSearchParams({ user, room })}`);
-    return tab;
-  }
-
-  state() {
-    return this.page.evaluate((room) => {
-      const { phase, welcomes, rooms } = window.roomcast;
-      return { phase, welcomes, room: rooms[room].phase };
-    }, this.room);
-  }
-
-  /** Live in the room, by a connection later than the `welcomes`th. */
-  async isLive(welcomes = 0) {
-    const state = await this.state();
-    const live = state.phase === "live" && state.room === "joined" && state.welcomes > welcomes;
-    return live || JSON.stringify(state);
-  }
-
-  async say(text) {
-    await this.page.getByRole("textbox", { name: "Message" }).fill(text);
-    await this.page.keyboard.press("Enter");
-  }
-
-  /** The run's messages as shown, in order: text, mark, id. */
-  shown(tag) {
-    return this.page.locator("#messages .message").evaluateAll((rows, wanted) => rows
-      .map((row) => ({
-        text: row.querySelector(".text").textContent,
-        mark: row.querySelector(".mark").textContent,
-        id: row.dataset.id,
-        own: row.hasAttribute("data-own"),
-      }))
-      .filter(({ text }) => text.includes(wanted)), tag);
-  }
-
-  async hasOnce(text) {
-    const found = await this.shown(text);
-    return found.length === 1 || `shown ${found.length} times`;
-  }
-
-  /** Every own message of the run is in the database, as far as this tab tells its user. */
-  async allPersisted(tag) {
-    const open = (await this.shown(tag)).filter(({ own, mark }) => own && mark !== "✓✓");
-    return open.length === 0 || JSON.stringify(open);
-  }
-
-  async screenshot(name) {
-    const file = path.join(this.outDir, `${this.user}-${name}.png`);
-    await this.page.screenshot({ path: file });
-    console.log(`screenshot: ${file}`);
-  }
 }
 
 /** A few messages each way, until both have all of them and every sender sees ✓✓. */
@@ -150,9 +61,19 @@ async function restart(command, tabs) {
   }
 }
 
+/** What both tabs had of each other is there again. */
+async function expectCompany(alice, bob) {
+  await eventually("alice sees that bob is here, after the restart",
+    async () => is(await alice.status("bob"), "active"));
+  await eventually("bob sees what alice has read, after the restart", async () =>
+    (await bob.page.locator(".readers").evaluateAll((all) => all.map(({ title }) => title)))
+      .some((title) => title.includes("alice")) || "no face of hers");
+}
+
 async function run(browser, options) {
   const tag = `run-${Date.now().toString(36)}`;
-  const context = await browser.newContext({ viewport: { width: 1100, height: 760 } });
+  const beside = `beside-${Date.now().toString(36)}`;
+  const context = await browser.newContext({ viewport: { width: 1180, height: 760 } });
   const alice = await Tab.open(context, options, "alice");
   const bob = await Tab.open(context, options, "bob");
   const tabs = [alice, bob];
@@ -161,9 +82,16 @@ async function run(browser, options) {
     await talk(alice, bob, tag, "before");
     await expectSameRoom(tabs, tag, 6);
     for (const tab of tabs) await tab.screenshot("talk");
+    await company(context, options, alice, bob, beside);
+    await edits(alice, bob, beside);
+    await streamed(context, options, alice, bob, beside);
+    await brokenOff(context, options, tabs, beside);
     if (options.restartCommand) {
+      await beginAnswer(alice, bob, beside);
       await restart(options.restartCommand, tabs);
       await expectSameRoom(tabs, tag, 6);
+      await expectAnswer(tabs);
+      await expectCompany(alice, bob);
       await talk(alice, bob, tag, "after");
     }
     const carol = await Tab.open(context, options, "carol");
@@ -196,9 +124,11 @@ function parseOptions() {
 }
 
 const options = parseOptions();
-const chromium = loadChromium();
 mkdirSync(options.outDir, { recursive: true });
-const browser = await chromium.launch({ executablePath: CHROMIUM, args: CHROMIUM_FLAGS });
+const browser = await Promise.resolve().then(launch).catch((error) => {
+  if (error instanceof Missing) end(77, `skipped: ${error.message}`);
+  throw error;
+});
 try {
   await run(browser, options);
   console.log("all held");

@@ -1,9 +1,10 @@
 //! The harness of the integration tests: clients that know nothing of the gateway's own code.
 //!
 //! [`client::Client`] is a hand-driven connection, [`chatter::Chatter`] what a good client library
-//! does, [`raw::RawSocket`] sends what no library would, [`http::Api`] is the application's backend.
-//! [`checker::check_all`] compares what the chatters saw with what the database holds, and says in
-//! sentences what is broken; [`openapi::Description`] compares the API with its description.
+//! does, [`raw::RawSocket`] sends what no library would, [`http::Api`] is the application's own
+//! backend. [`checker::check_all`] compares what the chatters saw with what the database holds, and
+//! says in sentences what is broken; [`openapi::Description`] compares the API with its
+//! description.
 
 pub mod checker;
 pub mod chatter;

@@ -1,5 +1,5 @@
-//! Compares what an API answers with its description (OpenAPI 3.1), stricter than the standard: an
-//! object has no properties but those that are declared, unless it says that it may.
+//! Compares what an API answers with its description (`OpenAPI` 3.1), stricter than the standard:
+//! an object has no properties but those that are declared, unless it says that it may.
 
 mod schema;
 

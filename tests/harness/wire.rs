@@ -131,6 +131,8 @@ pub struct ChatMessage {
     pub edited_at: Option<String>,
     /// When it was deleted.
     pub deleted_at: Option<String>,
+    /// What it cost.
+    pub credits: Option<u64>,
 }
 
 /// The reply to `room:join`.

@@ -47,6 +47,10 @@ async fn in_the_room(fleet: &Fleet, user: &str) -> Wire {
     assert!(wire.try_send(harness::wire::command("room:join", 1, &json!({ "roomId": ROOM }))));
     let joined = wire.recv().await;
     assert!(matches!(&joined, Incoming::Reply { outcome: Ok(_), .. }), "{joined:?}");
+    for list in ["presence:list", "receipt:list"] {
+        let told = wire.recv().await;
+        assert!(matches!(&told, Incoming::Event { name, .. } if name == list), "{told:?}");
+    }
     wire
 }
 

@@ -145,7 +145,7 @@ async fn what_only_the_database_has_is_edited_and_a_cursor_at_the_change_goes_on
     alice.join("r", None).await.unwrap();
     let change_id = unique_id();
     let changed = edit(&alice, "r", (&id, &change_id), "second").await.unwrap();
-    // The answer may come before the room has heard of it.
+    // The answer and the event come in any order.
     alice.wait_for("message:update", SOON).await.unwrap();
     let joined = alice.join("r", None).await.unwrap();
     assert_eq!(joined.messages.len(), 1);

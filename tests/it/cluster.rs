@@ -2,13 +2,18 @@
 
 mod changes;
 mod duplicates;
+mod erasing;
 mod faults;
 mod full_speed;
 mod joins;
 mod pooled;
+mod presence;
 mod receipts;
 mod removal;
+mod rate_limits;
+mod credits;
 mod start_up;
+mod streams;
 mod table;
 mod fork;
 

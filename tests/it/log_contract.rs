@@ -6,6 +6,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a scenario that cannot go on has failed")]
 
+mod erasing;
+mod worker;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,10 +33,17 @@ use shared::process::readiness::Readiness;
 use shared::process::settings::{Secret, Setting};
 use shared::store::sqlite::SqliteStore;
 use shared::store::{Identity, Store};
-use sync_worker::worker;
+use sync_worker::metrics::Metrics;
+use sync_worker::worker as sync;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
+
+use self::erasing::what_is_erased_is_forgotten_by_database_log_and_nodes;
+use self::worker::{
+    dead_letters_of_an_untrimmed_batch_are_refused_by_the_next_owner,
+    what_comes_to_nothing_is_counted,
+};
 
 /// How long a scenario waits for what has to come.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -47,6 +57,8 @@ struct Subject {
     clock: Clock,
     /// Ends the worker; without one nothing is stored.
     worker: Option<CancellationToken>,
+    /// What that worker counts.
+    metrics: Option<Arc<Metrics>>,
     _kept: Box<dyn std::any::Any>,
 }
 
@@ -60,7 +72,16 @@ async fn memory() -> Subject {
     let log = Arc::new(log);
     let store = Arc::new(SqliteStore::open(folder.path(), clock.clone()).unwrap());
     let broker = Arc::new(MemoryBroker::new(Arc::clone(&log)));
-    Subject { log, broker, store, deliveries, clock, worker: None, _kept: Box::new(folder) }
+    Subject {
+        log,
+        broker,
+        store,
+        deliveries,
+        clock,
+        worker: None,
+        metrics: None,
+        _kept: Box::new(folder),
+    }
 }
 
 async fn redis() -> Subject {
@@ -79,19 +100,19 @@ async fn redis() -> Subject {
     assert!(matches!(first, Some(Delivery::Gap)), "{first:?}");
     let kept = Box::new((folder, servers));
     let (log, broker) = (Arc::new(log), Arc::new(broker));
-    Subject { log, broker, store, deliveries, clock, worker: None, _kept: kept }
+    Subject { log, broker, store, deliveries, clock, worker: None, metrics: None, _kept: kept }
 }
 
 impl Subject {
     /// Starts the worker and gives the shard an epoch.
     async fn at_work(mut self, shard: Shard) -> (Subject, u64) {
         let epoch = establish(shard, 0, &*self.log, &*self.store).await.unwrap().number;
-        let registry = prometheus::Registry::new();
+        let metrics = Arc::new(Metrics::register(&prometheus::Registry::new()));
         let stop = CancellationToken::new();
-        let parts = worker::Parts {
+        let parts = sync::Parts {
             log: Arc::clone(&self.log),
             store: Arc::clone(&self.store),
-            settings: worker::Settings {
+            settings: sync::Settings {
                 batch_entries: 100,
                 batch_interval: Duration::from_millis(1),
                 retry_delay: Duration::from_millis(10),
@@ -100,13 +121,13 @@ impl Subject {
                 retention: None,
             },
             lease: None,
-            metrics: Arc::new(sync_worker::metrics::Metrics::register(&registry)),
+            metrics: Arc::clone(&metrics),
             stats: Arc::default(),
             clock: self.clock.clone(),
             lag: Arc::default(),
         };
-        tokio::spawn(worker::run(parts, stop.clone()));
-        self.worker = Some(stop);
+        tokio::spawn(sync::run(parts, stop.clone()));
+        (self.worker, self.metrics) = (Some(stop), Some(metrics));
         (self, epoch)
     }
 
@@ -430,6 +451,9 @@ macro_rules! every_scenario {
             a_room_is_read_back_by_place,
             what_is_stored_leaves_the_log_and_is_remembered,
             what_the_database_refused_is_refused_when_it_is_offered_again,
+            what_is_erased_is_forgotten_by_database_log_and_nodes,
+            what_comes_to_nothing_is_counted,
+            dead_letters_of_an_untrimmed_batch_are_refused_by_the_next_owner,
         }
     };
     ($open:ident: $($scenario:ident),+ $(,)?) => {

@@ -67,37 +67,55 @@ impl Watch<'_> {
     }
 }
 
-/// What a log that dies with its process has no use for; `cluster` sees the first two move, and the
-/// last takes a node that does not come back within a minute of a wipe.
-const ONLY_IN_A_CLUSTER: [&str; 3] = [
+/// What a log that dies with its process has no use for; `cluster` sees these move, but for the
+/// orphaned edits: they take a node that does not come back within a minute of a wipe.
+const ONLY_IN_A_CLUSTER: [&str; 5] = [
+    "roomcast_nodes_reaped_total",
     "roomcast_offered_again_total",
     "roomcast_retained_entries",
+    "roomcast_counted_alone_total",
     "roomcast_orphaned_edits_total",
+];
+
+/// What a sound client cannot bring about: `log_contract` sees the first two move, `retention` the
+/// last.
+const ELSEWHERE: [&str; 3] = [
+    "roomcast_sync_orphaned_total",
+    "roomcast_sync_quarantined_total",
+    "roomcast_sync_expired_total",
 ];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_registered_series_moves() {
     let options = GatewayOptions::default()
         .with_env("ROOMCAST_HEARTBEAT_INTERVAL_MS", "100")
-        .with_env("ROOMCAST_SYNC_RETRY_DELAY_MAX_MS", "50");
+        .with_env("ROOMCAST_STREAM_TIMEOUT_MS", "500")
+        .with_env("ROOMCAST_SYNC_RETRY_DELAY_MAX_MS", "50")
+        .with_env("WEBSOCKET_RATE_LIMIT_PRESENCE_UPDATE", "1")
+        .with_env("ROOMCAST_BLOCK_AFTER", "3");
     let fleet = Fleet::embedded(options).await.unwrap();
     let gateway = fleet.gateway();
     let mut watch = Watch::begin(gateway).await;
     let alice = client(gateway, "alice").await;
     let bob = client(gateway, "bob").await;
     talk(gateway, &alice, &bob).await;
+    write(&bob, &mut watch).await;
     come_back(&alice, &bob).await;
+    spend(gateway, &alice).await;
+    hammer(gateway).await;
     fail(gateway, &alice, &mut watch).await;
     let _silent = silent_reader(gateway, &alice, &mut watch).await;
     // A plain request is no handshake.
     assert_ne!(gateway.get("/ws").await.unwrap().status, 101);
+    assert_eq!(gateway.get("/api/nothing").await.unwrap().status, 404);
     bob.close(1000).await;
     watch.until("connections_closed_total").await;
+    watch.until("presence_changes_total").await;
 
     watch.look().await;
+    let elsewhere = [&ONLY_IN_A_CLUSTER[..], &ELSEWHERE[..]].concat();
     let still = watch.initial.keys().filter(|name| !watch.moved.contains(*name));
-    let dead: Vec<&String> =
-        still.filter(|name| !ONLY_IN_A_CLUSTER.contains(&name.as_str())).collect();
+    let dead: Vec<&String> = still.filter(|name| !elsewhere.contains(&name.as_str())).collect();
     assert!(dead.is_empty(), "these never moved: {dead:?}");
 }
 
@@ -131,6 +149,24 @@ fn insert(database: &Connection, id: &str) {
     database.execute(insert, [id]).unwrap();
 }
 
+/// An answer that is ended, and one that is left.
+async fn write(bob: &Client, watch: &mut Watch<'_>) {
+    for _ in 0..2 {
+        let answer = json!({ "roomId": "r", "id": unique_id() });
+        bob.command("message:stream:start", answer.clone()).await.unwrap();
+        let mut delta = answer.clone();
+        delta["delta"] = json!("so");
+        delta["offset"] = json!(0);
+        bob.command("message:stream:append", delta).await.unwrap();
+        if !watch.moved.contains("roomcast_streams_ended_total") {
+            bob.command("message:stream:end", answer).await.unwrap();
+            watch.until("streams_ended_total").await;
+        }
+    }
+    watch.until("stream_bytes_out_total").await;
+    watch.until("streams_aborted_total").await;
+}
+
 /// Resumed with more than fits, and reset.
 async fn come_back(alice: &Client, bob: &Client) {
     let said = flood(alice, "r", 300).await;
@@ -138,6 +174,28 @@ async fn come_back(alice: &Client, bob: &Client) {
     assert!(joined.recovered && joined.has_more);
     let future = Since { position: Position::new(9, 9), message_id: unique_id() };
     assert!(bob.join("r", Some(&future)).await.unwrap().reset);
+}
+
+/// Credits that are used, under an id that the ledger has with another amount.
+async fn spend(gateway: &GatewayNode, alice: &Client) {
+    let insert = "INSERT INTO credits (id, user_id, amount, timestamp, metadata)
+        VALUES ('used', 'bob', -1, 1, '{}')";
+    database(gateway).execute(insert, []).unwrap();
+    let usage = json!({ "userId": "bob", "amount": 2, "id": "used" });
+    alice.command("credits:track", usage).await.unwrap();
+}
+
+/// Somebody who is refused until they are blocked.
+async fn hammer(gateway: &GatewayNode) {
+    let dave = client(gateway, "dave").await;
+    let idle = json!({ "roomId": "r", "status": "idle" });
+    let blocked = || async {
+        match dave.command("presence:update", idle.clone()).await {
+            Err(error) if error.code() == Some("blocked") => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    };
+    eventually(SOON, "whoever hammers is blocked", blocked).await;
 }
 
 /// A database that is held up, one row refused, a shard stopped.

@@ -94,7 +94,7 @@ fn read_reply(name: CommandName, data: &Value) {
         CommandName::MessageEdit | CommandName::MessageDelete => drop(expect::<ChangeReply>(data)),
         CommandName::StreamStart | CommandName::StreamAppend => drop(expect::<StreamReply>(data)),
         CommandName::TypingStart | CommandName::TypingStop | CommandName::PresenceUpdate => {
-            drop(expect::<Done>(data));
+            let _: Done = expect(data);
         }
         CommandName::ReceiptUpdate => drop(expect::<ReceiptReply>(data)),
         CommandName::CreditsGet => drop(expect::<Credits>(data)),

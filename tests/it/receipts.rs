@@ -127,7 +127,7 @@ async fn many_receipts_of_one_reader_are_few_events() {
     join(&alice).await;
     join(&bob).await;
     let said = flood(&alice, ROOM, 400).await;
-    let began = std::time::Instant::now();
+    let began = tokio::time::Instant::now();
     let mut pending = Vec::new();
     for accepted in &said {
         let data = json!({ "roomId": ROOM, "position": accepted.position });

@@ -18,6 +18,7 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
+use rustls::{ClientConfig, RootCertStore};
 use shared::contract::limits::{JWKS_BYTES_MAX, JWKS_INTERVAL_MS, JWKS_PAUSE_MS, JWKS_TIMEOUT_MS};
 use shared::process::error_chain::error_chain;
 use tokio::io::AsyncReadExt;
@@ -38,9 +39,12 @@ pub(crate) enum JwksError {
     /// What a URL holds shows in logs of others.
     #[error("the URL must not contain a user or a password")]
     Password,
-    /// TLS cannot be had.
+    /// Nobody can be trusted.
     #[error("the system has no root certificates for https")]
-    Roots(#[source] io::Error),
+    Roots,
+    /// TLS cannot be had.
+    #[error("https cannot be set up")]
+    Tls(#[source] rustls::Error),
     /// No file.
     #[error("the file cannot be read")]
     File(#[source] io::Error),
@@ -82,7 +86,7 @@ struct State {
 #[derive(Debug)]
 enum Place {
     File(PathBuf),
-    Url(Uri, HttpClient),
+    Url(Uri, Box<HttpClient>),
 }
 
 impl Jwks {
@@ -91,7 +95,8 @@ impl Jwks {
         let (place, keys, reading) = if location.contains("://") {
             let url = check_url(location)?;
             // Those who come before the first answer wait for it.
-            (Place::Url(url, client()?), KeySet::default(), true)
+            let client = client(url.scheme_str() == Some("https"))?;
+            (Place::Url(url, Box::new(client)), KeySet::default(), true)
         } else {
             let path = PathBuf::from(location);
             let json = std::fs::read(&path).map_err(JwksError::File)?;
@@ -217,14 +222,23 @@ pub(super) fn check_url(text: &str) -> Result<Uri, JwksError> {
     if authority.as_str().contains('@') { Err(JwksError::Password) } else { Ok(url) }
 }
 
-fn client() -> Result<HttpClient, JwksError> {
-    let provider = rustls::crypto::aws_lc_rs::default_provider();
-    let connector = HttpsConnectorBuilder::new()
-        .with_provider_and_native_roots(provider)
-        .map_err(JwksError::Roots)?
-        .https_or_http()
-        .enable_http1()
-        .build();
+/// A client that trusts what the system trusts, where that is needed.
+fn client(https: bool) -> Result<HttpClient, JwksError> {
+    let mut roots = RootCertStore::empty();
+    if https {
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        if roots.is_empty() {
+            return Err(JwksError::Roots);
+        }
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(JwksError::Tls)?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let connector =
+        HttpsConnectorBuilder::new().with_tls_config(config).https_or_http().enable_http1().build();
     Ok(Client::builder(TokioExecutor::new()).build(connector))
 }
 

@@ -115,6 +115,10 @@ fn of_block(block: &str) -> Result<Key, KeyError> {
     if label.contains("PRIVATE KEY") {
         return Err(KeyError::Private);
     }
+    // A certificate has dates and issuers, which nobody here would look at.
+    if !label.ends_with("PUBLIC KEY-----") {
+        return Err(KeyError::Kind);
+    }
     let bytes = block.as_bytes();
     let (algorithm, decoding) = if let Ok(key) = DecodingKey::from_rsa_pem(bytes) {
         (Algorithm::RS256, key)

@@ -155,7 +155,7 @@ pub(crate) enum Vault {
     /// In this process, and gone with it.
     Memory(Arc<Mutex<HashMap<Proof, Kept>>>),
     /// In the cluster's Redis.
-    Redis(RedisConnection),
+    Redis(Box<RedisConnection>),
 }
 
 impl Vault {

@@ -34,15 +34,17 @@ pub(super) async fn admit(
 }
 
 fn unblocked(session: &mut Session, node: &Node) -> Result<(), Refusal> {
-    let Err(refusal) = node.limiter.check(&session.identity) else {
-        session.refused_while_blocked = 0;
-        return Ok(());
-    };
-    session.refused_while_blocked += 1;
+    let checked = node.limiter.check(&session.identity);
+    session.refused_while_blocked =
+        if checked.is_err() { session.refused_while_blocked + 1 } else { 0 };
+    checked
+}
+
+/// Ends a connection that hammers on although its user is blocked; said after the last refusal.
+pub(super) fn cut_hammerer(session: &Session, node: &Node) {
     if node.limiter.patience().is_some_and(|most| session.refused_while_blocked >= most) {
         session.handle.queue.close(CloseReason::Blocked);
     }
-    Err(refusal)
 }
 
 /// What a command is counted as before it begins.

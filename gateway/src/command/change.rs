@@ -9,7 +9,10 @@ use shared::contract::refusal::{Refusal, RefusalCode};
 use crate::broker::Place;
 use crate::broker::appender::Outcome;
 use crate::changing::{self, Asker, Change, Progress};
+use crate::config::Allowance;
 use crate::node::Node;
+use crate::posting;
+use crate::rate_limit::Counted;
 use crate::reply::Reply;
 use crate::session::Session;
 
@@ -17,7 +20,10 @@ pub(super) async fn execute(session: &mut Session, node: &Arc<Node>, reply: Repl
     let (room, change_id) = (wanted.room.clone(), wanted.change_id.clone());
     let asker =
         Asker { user: session.identity.user.clone(), moderates: session.identity.role.moderates() };
-    let allowed = may_change(session, &room);
+    let (allowed, counted) = match admit(session, node, &room).await {
+        Ok(counted) => (Ok(()), counted),
+        Err(refusal) => (Err(refusal), Counted::nothing()),
+    };
     match changing::change(node, &asker, wanted, allowed).await {
         Ok(Progress::Waiting(outcome)) => {
             // The reader goes no further while too many answers are outstanding.
@@ -25,13 +31,33 @@ pub(super) async fn execute(session: &mut Session, node: &Arc<Node>, reply: Repl
             let node = Arc::clone(node);
             tokio::spawn(async move {
                 let outcome = changing::settled(&node, outcome).await;
+                if posting::is_nothing_new(&outcome) {
+                    node.limiter.give_back(counted);
+                }
                 answer(&reply, &room, change_id, outcome);
                 drop(permit);
             });
         }
-        Ok(Progress::Made(place)) => answer(&reply, &room, change_id, Ok(place)),
-        Err(refusal) => reply.refuse(Some(&room), &refusal),
+        Ok(Progress::Made(place)) => {
+            node.limiter.give_back(counted);
+            answer(&reply, &room, change_id, Ok(place));
+        }
+        Err(refusal) => {
+            if posting::was_not_taken(&refusal) {
+                node.limiter.give_back(counted);
+            }
+            if refusal.code == RefusalCode::RateLimited {
+                node.limiter.refused(&asker.user, Allowance::Messages);
+            }
+            reply.refuse(Some(&room), &refusal);
+        }
     }
+}
+
+/// Whether a fresh change may be made now; it is counted then.
+async fn admit(session: &mut Session, node: &Node, room: &RoomId) -> Result<Counted, Refusal> {
+    may_change(session, room)?;
+    node.limiter.count(&session.identity, Allowance::Messages).await
 }
 
 fn may_change(session: &mut Session, room: &RoomId) -> Result<(), Refusal> {

@@ -35,7 +35,7 @@ pub(super) async fn execute(
             let node = Arc::clone(node);
             tokio::spawn(async move {
                 let outcome = posting::settled(&node, outcome).await;
-                if is_nothing_new(&outcome) {
+                if posting::is_nothing_new(&outcome) {
                     node.limiter.give_back(counted);
                 }
                 answer(&reply, &room, id, outcome);
@@ -116,14 +116,6 @@ fn may_send(session: &mut Session, draft: &Draft) -> Result<(), Refusal> {
         return Err(Refusal::new(RefusalCode::Forbidden, text).field("credits"));
     }
     Ok(())
-}
-
-/// Whether it stood already, or was not taken; what the database refused was tried all the same.
-fn is_nothing_new(outcome: &Outcome) -> bool {
-    match outcome {
-        Ok(place) => place.duplicate,
-        Err(refusal) => refusal.code != RefusalCode::Rejected,
-    }
 }
 
 fn answer(reply: &Reply, room: &RoomId, id: MessageId, outcome: Outcome) {

@@ -2,22 +2,147 @@
 
 use std::sync::Arc;
 
-use shared::contract::protocol::{StreamAppend, StreamEnd, StreamStart};
+use shared::contract::id::{MessageId, RoomId};
+use shared::contract::message::MessageType;
+use shared::contract::protocol::{
+    Cost, SendReply, StreamAppend, StreamEnd, StreamReply, StreamStart,
+};
+use shared::contract::refusal::{Refusal, RefusalCode};
 
+use crate::answering::{self, Ending, Found};
+use crate::broker::Place;
+use crate::broker::appender::Outcome;
+use crate::crediting;
 use crate::node::Node;
+use crate::posting::{self, Charge};
 use crate::reply::Reply;
 use crate::session::Session;
+use crate::streams::{AnswerKey, Beginning};
+use crate::validation;
 
-use super::unbuilt;
-
-pub(super) async fn start(_: &mut Session, _: &Arc<Node>, reply: Reply, _: StreamStart) {
-    unbuilt(&reply);
+/// Begins an answer, or says where to go on with it. What a user may begin in a minute is to be
+/// counted here, apart from messages; deltas are not.
+pub(super) async fn start(
+    session: &mut Session,
+    node: &Arc<Node>,
+    reply: Reply,
+    data: StreamStart,
+) {
+    let room = data.room_id.clone();
+    match try_start(session, node, data).await {
+        Ok(done) => reply.done(&done),
+        Err(refusal) => reply.refuse(Some(&room), &refusal),
+    }
 }
 
-pub(super) async fn append(_: &mut Session, _: &Arc<Node>, reply: Reply, _: StreamAppend) {
-    unbuilt(&reply);
+async fn try_start(
+    session: &mut Session,
+    node: &Node,
+    data: StreamStart,
+) -> Result<StreamReply, Refusal> {
+    let StreamStart { room_id: room, id, kind, metadata } = data;
+    let now_ms = node.clock.now_ms();
+    let id = id.unwrap_or_else(|| posting::new_id(now_ms));
+    validation::id("id", &id, now_ms)?;
+    let metadata = validation::metadata("metadata", metadata)?;
+    is_in(session, &room)?;
+    let kind = kind.unwrap_or(MessageType::Assistant);
+    if !session.identity.may_send(kind) {
+        let text = format!("your role may not send messages of type {}", kind.as_str());
+        return Err(Refusal::new(RefusalCode::Forbidden, text).field("type"));
+    }
+    let user = session.identity.user.clone();
+    let key = AnswerKey { room, id: id.clone() };
+    let offset = answering::start(node, &key, Beginning { user, kind, metadata }).await?;
+    Ok(StreamReply { id, offset })
 }
 
-pub(super) async fn end(_: &mut Session, _: &Arc<Node>, reply: Reply, _: StreamEnd) {
-    unbuilt(&reply);
+/// Goes on with an answer; answered before the members have it.
+pub(super) async fn append(
+    session: &mut Session,
+    node: &Arc<Node>,
+    reply: Reply,
+    data: StreamAppend,
+) {
+    let room = data.room_id.clone();
+    let StreamAppend { room_id, id, delta, offset } = data;
+    let added = match is_in(session, &room) {
+        Ok(()) => {
+            let key = AnswerKey { room: room_id, id: id.clone() };
+            answering::append(node, &key, &session.identity.user, offset, &delta).await
+        }
+        Err(refusal) => Err(refusal),
+    };
+    match added {
+        Ok(offset) => reply.done(&StreamReply { id, offset }),
+        Err(refusal) => reply.refuse(Some(&room), &refusal),
+    }
+}
+
+/// Ends an answer; its reply comes when the log has the whole, later commands need not wait.
+pub(super) async fn end(session: &mut Session, node: &Arc<Node>, reply: Reply, data: StreamEnd) {
+    let room = data.room_id.clone();
+    match try_end(session, node, data).await {
+        Ok((found, ending)) => {
+            // The reader goes no further while too many answers are outstanding.
+            let permit = session.in_flight.clone().acquire_owned().await;
+            let node = Arc::clone(node);
+            tokio::spawn(async move {
+                let id = ending.key.id.clone();
+                answer(&reply, &room, id, answering::end(&node, found, ending).await);
+                drop(permit);
+            });
+        }
+        Err(refusal) => reply.refuse(Some(&room), &refusal),
+    }
+}
+
+async fn try_end(
+    session: &mut Session,
+    node: &Node,
+    data: StreamEnd,
+) -> Result<(Found, Ending), Refusal> {
+    let StreamEnd { room_id: room, id, content, metadata, credits } = data;
+    if let Some(content) = &content {
+        validation::content("content", content)?;
+    }
+    let check = |metadata| validation::metadata("metadata", metadata);
+    let metadata = metadata.map(check).transpose()?;
+    let cost = credits.map(|cost| charge(session, cost)).transpose()?;
+    let user = session.identity.user.clone();
+    let is_in = is_in(session, &room);
+    let ending = Ending { key: AnswerKey { room, id }, user, content, metadata, cost };
+    let (found, ending) = answering::find(node, ending).await?;
+    // What stands already is answered before anything that only a fresh message is asked for.
+    match found {
+        Found::Open(_) => is_in.map(|()| (found, ending)),
+        Found::Closed(_) | Found::Nothing => Ok((found, ending)),
+    }
+}
+
+/// What a message costs, where this one may say so.
+fn charge(session: &Session, cost: Cost) -> Result<Charge, Refusal> {
+    if !session.identity.may_track() {
+        let text = "your role may not say what a message costs";
+        return Err(Refusal::new(RefusalCode::Forbidden, text).field("credits"));
+    }
+    crediting::charge(&session.identity.user, cost)
+}
+
+fn is_in(session: &mut Session, room: &RoomId) -> Result<(), Refusal> {
+    if session.is_in(room) {
+        return Ok(());
+    }
+    let text = "join the room before you send to it";
+    Err(Refusal::new(RefusalCode::NotJoined, text).field("roomId"))
+}
+
+fn answer(reply: &Reply, room: &RoomId, id: MessageId, outcome: Outcome) {
+    match outcome {
+        Ok(Place { position, duplicate, persisted, durability }) => {
+            let position = Some(position);
+            reply.done(&SendReply { id, position, duplicate, persisted, durability });
+        }
+        Err(refusal) => reply.refuse(Some(room), &refusal),
+    }
 }

@@ -36,7 +36,7 @@ use crate::node::Node;
 /// Where the API lies.
 pub(super) const PREFIX: &str = "/api";
 
-/// The routes, for programs: OpenAPI 3.1.
+/// The routes, for programs: `OpenAPI` 3.1.
 const DESCRIPTION: &str = include_str!("../../assets/openapi.json");
 
 /// Does what a request asks for.

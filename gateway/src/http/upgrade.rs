@@ -114,12 +114,15 @@ async fn begin(
     drop(place);
 }
 
+/// Who is asking, or nobody yet; or what is answered instead.
+type Proven = Result<Option<Identity>, Box<Answer>>;
+
 /// Who is asking, where the handshake says so; a wrong proof is refused, an absent one may follow.
 /// What the request says is read at once, so that nothing of it is held while a proof is checked.
 fn identity(
     request: &Request<Incoming>,
     node: &Arc<Node>,
-) -> Result<impl Future<Output = Result<Option<Identity>, Box<Answer>>> + use<>, Box<Answer>> {
+) -> Result<impl Future<Output = Proven> + use<>, Box<Answer>> {
     let credentials = credentials::read(request, node.authenticator.dev).map_err(|error| {
         let mut answer = error.answer();
         if error.status() == StatusCode::UNAUTHORIZED {

@@ -44,7 +44,7 @@ pub(super) async fn run(room: Arc<Room>, member: MemberId, queue: Arc<SendQueue>
 }
 
 /// What follows the cursor; `None` when it stands in no order that is known.
-async fn read(room: &Room, lagging: &Lagging) -> Result<Option<Page>, SourceError> {
+async fn read(room: &Room, lagging: &Lagging) -> Result<Option<Arc<Page>>, SourceError> {
     let sources = &room.parts.sources;
     let Lagging { cursor, base, verified } = lagging;
     if !verified && !sources.can_resume(&room.id, cursor).await? {

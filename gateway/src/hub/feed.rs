@@ -9,6 +9,7 @@ use bytes::Bytes;
 use shared::contract::id::RoomId;
 use shared::contract::message::Message;
 use shared::contract::position::Position;
+use shared::log::RingEntry;
 
 use super::logged::Logged;
 use super::recent;
@@ -51,7 +52,7 @@ impl Sources {
         while changed.len() <= limit
             && let Some(entry) = entries.next()
         {
-            self.fold(room, &mut changed, &Logged::from_entry(entry)?.1).await?;
+            self.fold(room, &mut changed, &Logged::from_entry(entry)?.1, &waiting).await?;
         }
         changed.retain(|message| place(message) > after);
         changed.sort_by_key(place);
@@ -64,6 +65,7 @@ impl Sources {
         room: &RoomId,
         changed: &mut Vec<Message>,
         entry: &Logged,
+        waiting: &[RingEntry],
     ) -> Result<(), SourceError> {
         if !entry.is_change_alone() {
             let known = changed.iter().any(|message| message.position == Some(entry.at));
@@ -72,7 +74,14 @@ impl Sources {
         }
         if meant(changed, entry).is_none() {
             let (id, user) = entry.subject();
-            changed.extend(self.store.message(room, user, id).await?);
+            match self.store.message(room, user, id).await? {
+                Some(message) => changed.push(message),
+                // Told on an earlier page, and not in the database yet either.
+                None => changed.extend(waiting.iter().filter_map(|entry| {
+                    let message = Logged::from_entry(entry).ok()?.1.read_message()?;
+                    (message.id == *id).then_some(message)
+                })),
+            }
         }
         if let Some(message) = meant(changed, entry)
             && place(message) < entry.at

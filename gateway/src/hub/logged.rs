@@ -13,7 +13,7 @@ use crate::codec;
 use crate::frame::Frame;
 
 /// Where a reader stands: the last logged event it got.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Cursor {
     /// Its position.
     pub(crate) position: Position,
@@ -61,8 +61,6 @@ pub(crate) struct Logged {
     id: MessageId,
     /// Who sent the message; of a change alone, who changed it.
     user: UserId,
-    /// Who said it, where it is a message that is new.
-    speaker: Option<UserId>,
     /// The change, where this is one. A cursor standing here carries either.
     change_id: Option<MessageId>,
     /// Where the message itself stands; equal to `at` unless it has changed.
@@ -130,8 +128,7 @@ impl Logged {
         };
         let (at, origin) = (entry.position, entry.position);
         let Envelope { room, user, id, change_id, .. } = envelope;
-        let speaker = fresh.is_some().then(|| user.clone());
-        Ok((room, Logged { at, id, user, speaker, change_id, origin, what, fresh, change }))
+        Ok((room, Logged { at, id, user, change_id, origin, what, fresh, change }))
     }
 
     /// What the database has; `None` for a row without a place.
@@ -143,7 +140,7 @@ impl Logged {
         let fresh = Some(codec::event(EventName::MessageNew, message));
         let (id, user) = (message.id.clone(), message.user_id.clone());
         let what = What::Message { deleted: message.deleted_at.is_some() };
-        Some(Logged { at, id, user, speaker: None, change_id, origin, what, fresh, change })
+        Some(Logged { at, id, user, change_id, origin, what, fresh, change })
     }
 
     /// What to tell a reader who has every message up to `base`; nothing for a place alone.
@@ -165,16 +162,21 @@ impl Logged {
         self.fresh.as_ref().map(|frame| codec::data_of(frame, EventName::MessageNew))
     }
 
+    /// Who has just said something, where this is that.
+    pub(crate) fn speaker(&self) -> Option<&UserId> {
+        matches!(self.what, What::Message { deleted: false }).then_some(&self.user)
+    }
+
+    /// The message that it brings, where it brings one.
+    pub(crate) fn said(&self) -> Option<&MessageId> {
+        self.fresh.as_ref().map(|_| &self.id)
+    }
+
     /// The message, where this is one.
     pub(crate) fn read_message(&self) -> Option<Message> {
         let mut message: Message = serde_json::from_slice(&self.message()?).ok()?;
         message.change_id.clone_from(&self.change_id);
         Some(message)
-    }
-
-    /// Who has just said something, where this is that.
-    pub(crate) fn speaker(&self) -> Option<&UserId> {
-        self.speaker.as_ref()
     }
 
     /// Where its message stands.

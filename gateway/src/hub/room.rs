@@ -9,8 +9,8 @@
 //! memory cost nobody a question.
 
 mod joining;
-mod reading;
 mod attending;
+mod reading;
 mod company;
 mod lagging;
 mod removing;
@@ -71,6 +71,8 @@ struct State {
     /// The last entry that anyone saw.
     last: Cursor,
     persisted: Position,
+    /// How often messages of it were erased.
+    erasures: u64,
     members: HashMap<MemberId, Member>,
     /// Who was removed, and up to which place of the order that is known.
     removed: HashMap<UserId, Position>,
@@ -175,6 +177,7 @@ impl Room {
             head: Position::ZERO,
             last: Cursor::ZERO,
             persisted: Position::ZERO,
+            erasures: 0,
             members: HashMap::new(),
             removed: HashMap::new(),
             company: Company::default(),
@@ -265,6 +268,9 @@ impl Room {
         }
         if let Some(speaker) = entry.speaker() {
             self.spoke(state, speaker);
+        }
+        if let Some(id) = entry.said() {
+            state.company.streams.settle(id);
         }
         state.head = entry.at;
         if let Some(removed) = entry.removed() {
@@ -420,6 +426,7 @@ impl Room {
         if let Some(replaced) = state.members.insert(id, member) {
             replaced.ended.store(true, Ordering::Release);
         }
+        self.greet(state, id);
         Membership { room: Arc::clone(self), member: id, ended }
     }
 

@@ -7,6 +7,7 @@
 mod refilling;
 mod paging;
 mod books;
+mod flights;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use shared::epoch::EpochError;
 use shared::log::{Hydration, Log, LogError, RingEntry, RoomPage};
 use shared::store::{Store, StoreError};
 
+use self::flights::Flights;
 use super::logged::{Cursor, Logged, fold};
 use crate::broker::epochs::Epochs;
 
@@ -81,6 +83,14 @@ pub(crate) struct Sources {
     pub(crate) log: Arc<dyn Log>,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) epochs: Arc<Epochs>,
+    pub(crate) flights: SourceFlights,
+}
+
+/// What is read once for all who ask for it together.
+#[derive(Debug, Default)]
+pub(crate) struct SourceFlights {
+    resumable: Flights<(RoomId, Cursor), bool>,
+    after: Flights<(RoomId, Position, Position, u32), Arc<Page>>,
 }
 
 impl std::fmt::Debug for Sources {
@@ -146,12 +156,18 @@ impl Sources {
         }
     }
 
-    /// Whether the cursor's entry is in the ring or in the database, and not too long ago.
+    /// Whether the cursor's entry is in the ring or in the database, and not too long ago; one
+    /// reading for all who ask together, as are the pages below.
     pub(crate) async fn can_resume(
         &self,
         room: &RoomId,
         cursor: &Cursor,
     ) -> Result<bool, SourceError> {
+        let key = (room.clone(), cursor.clone());
+        self.flights.resumable.share(key, self.look_for(room, cursor)).await
+    }
+
+    async fn look_for(&self, room: &RoomId, cursor: &Cursor) -> Result<bool, SourceError> {
         let Cursor { position, key } = cursor;
         let before = Position::new(position.epoch, position.seq.saturating_sub(1));
         let page = self.ring(room, before, 1).await?;
@@ -182,6 +198,16 @@ impl Sources {
         room: &RoomId,
         after: Position,
         base: Position,
+        limit: u32,
+    ) -> Result<Arc<Page>, SourceError> {
+        let read = async { self.read_after(room, (after, base), limit).await.map(Arc::new) };
+        self.flights.after.share((room.clone(), after, base, limit), read).await
+    }
+
+    async fn read_after(
+        &self,
+        room: &RoomId,
+        (after, base): (Position, Position),
         limit: u32,
     ) -> Result<Page, SourceError> {
         let page = self.ring(room, after, limit as usize).await?;

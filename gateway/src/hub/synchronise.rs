@@ -49,6 +49,7 @@ pub(super) async fn run(room: Arc<Room>) {
 async fn attempt(room: &Arc<Room>) -> Result<bool, SyncError> {
     room.parts.broker.subscribe(&room.id).await?;
     attendance::read(room, room.is_settled()).await?;
+    room.read_streams().await;
     let sources = &room.parts.sources;
     if let Some(head) = room.begin_reading() {
         let tail = sources.tail(&room.id, head).await?;

@@ -131,24 +131,24 @@ impl Desk {
     /// A connection is in a room.
     pub(crate) fn enter(&self, room: &RoomId, user: &UserId, tab: Tab) {
         let at = self.now();
-        self.with_people(|people| people.enter(room, user, tab, at));
+        self.with_people(|people| people.enter((room, user), tab, at));
     }
 
     /// A connection is no longer in a room.
     pub(crate) fn part(&self, room: &RoomId, user: &UserId, tab: Tab, how: Parting) {
-        self.with_people(|people| people.part(room, user, tab, how, Instant::now()));
+        self.with_people(|people| people.part((room, user), tab, how, Instant::now()));
     }
 
     /// A connection says whether its user does something.
     pub(crate) fn say(&self, room: &RoomId, user: &UserId, tab: Tab, status: PresenceStatus) {
         let at = self.now();
-        self.with_people(|people| people.say(room, user, tab, status, at));
+        self.with_people(|people| people.say((room, user), tab, status, at));
     }
 
     /// Somebody did something.
     pub(crate) fn touch(&self, room: &RoomId, user: &UserId) {
         let at = self.now();
-        self.with_people(|people| people.touch(room, user, at));
+        self.with_people(|people| people.touch((room, user), at));
     }
 
     /// How people are there who need no connection, until a minute from now; `None`: not any more.
@@ -159,7 +159,7 @@ impl Desk {
     ) -> Result<(), Refusal> {
         let time = (self.now(), Instant::now());
         let room_left = self.with_people(|people| {
-            guests.iter().all(|(user, status)| people.host(room, user, *status, time))
+            guests.iter().all(|(user, status)| people.host((room, user), *status, time))
         });
         if room_left {
             return Ok(());
@@ -170,7 +170,7 @@ impl Desk {
 
     /// How somebody is there through this node.
     pub(crate) fn standing(&self, room: &RoomId, user: &UserId) -> Option<Standing> {
-        self.lock().people.standing(room, user)
+        self.lock().people.standing((room, user))
     }
 
     /// Everybody in a room through this node.

@@ -19,6 +19,9 @@ use super::Change;
 /// Names a connection within a node.
 pub(crate) type Tab = u64;
 
+/// Somebody in a room.
+pub(super) type Who<'a> = (&'a RoomId, &'a UserId);
+
 /// How somebody's connection parted from a room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Parting {
@@ -115,7 +118,7 @@ impl People {
     }
 
     /// How somebody is there through this node.
-    pub(super) fn standing(&self, room: &RoomId, user: &UserId) -> Option<Standing> {
+    pub(super) fn standing(&self, (room, user): Who<'_>) -> Option<Standing> {
         self.rooms.get(room)?.get(user)?.standing()
     }
 
@@ -126,8 +129,8 @@ impl People {
     }
 
     /// A connection of theirs is in the room. Entering again changes nothing.
-    pub(super) fn enter(&mut self, room: &RoomId, user: &UserId, tab: Tab, at: Timestamp) {
-        self.change(room, user, |here| {
+    pub(super) fn enter(&mut self, who: Who<'_>, tab: Tab, at: Timestamp) {
+        self.change(who, |here| {
             here.tabs.entry(tab).or_insert(PresenceStatus::Active);
             here.lingers = None;
             here.active(at);
@@ -135,15 +138,8 @@ impl People {
     }
 
     /// A connection of theirs is no longer in the room.
-    pub(super) fn part(
-        &mut self,
-        room: &RoomId,
-        user: &UserId,
-        tab: Tab,
-        how: Parting,
-        now: Instant,
-    ) {
-        self.change(room, user, |here| {
+    pub(super) fn part(&mut self, who: Who<'_>, tab: Tab, how: Parting, now: Instant) {
+        self.change(who, |here| {
             let Some(status) = here.tabs.remove(&tab) else { return };
             if here.tabs.is_empty() && how == Parting::Dropped {
                 here.status = status;
@@ -153,15 +149,8 @@ impl People {
     }
 
     /// A connection says whether its user does something.
-    pub(super) fn say(
-        &mut self,
-        room: &RoomId,
-        user: &UserId,
-        tab: Tab,
-        status: PresenceStatus,
-        at: Timestamp,
-    ) {
-        self.change(room, user, |here| {
+    pub(super) fn say(&mut self, who: Who<'_>, tab: Tab, status: PresenceStatus, at: Timestamp) {
+        self.change(who, |here| {
             if let Some(said) = here.tabs.get_mut(&tab) {
                 *said = status;
                 here.active(at);
@@ -170,16 +159,15 @@ impl People {
     }
 
     /// They did something.
-    pub(super) fn touch(&mut self, room: &RoomId, user: &UserId, at: Timestamp) {
-        self.change(room, user, |here| here.active(at));
+    pub(super) fn touch(&mut self, who: Who<'_>, at: Timestamp) {
+        self.change(who, |here| here.active(at));
     }
 
     /// The backend says how somebody is there who need not be connected; `None`: not any more.
     /// `false` when too many are said to be.
     pub(super) fn host(
         &mut self,
-        room: &RoomId,
-        user: &UserId,
+        (room, user): Who<'_>,
         status: Option<PresenceStatus>,
         (at, now): (Timestamp, Instant),
     ) -> bool {
@@ -189,7 +177,7 @@ impl People {
             return false;
         }
         self.guests = self.guests + usize::from(status.is_some()) - usize::from(was);
-        self.change(room, user, |here| {
+        self.change((room, user), |here| {
             here.guest = status.map(|status| (status, now + Duration::from_millis(GUEST_MS)));
             if status.is_some() {
                 here.active(at);
@@ -207,7 +195,7 @@ impl People {
                 break;
             }
             let mut ended = false;
-            self.change(&room, &user, |here| {
+            self.change((&room, &user), |here| {
                 here.lingers = here.lingers.filter(|until| *until > now);
                 ended = here.guest.is_some_and(|(_, until)| until <= now);
                 here.guest = here.guest.filter(|(_, until)| *until > now);
@@ -224,8 +212,8 @@ impl People {
         let taken: Vec<(RoomId, UserId)> = self.unannounced.iter().take(max).cloned().collect();
         let mut changes = Vec::with_capacity(taken.len());
         for (room, user) in taken {
-            let standing = self.standing(&room, &user);
-            self.change(&room, &user, |here| {
+            let standing = self.standing((&room, &user));
+            self.change((&room, &user), |here| {
                 here.announced = standing.map_or(Announced::Nothing, Announced::Standing);
             });
             changes.push(Change { last: !self.rooms.contains_key(&room), room, user, standing });
@@ -236,7 +224,7 @@ impl People {
     /// What was taken may have been announced or not.
     pub(super) fn failed(&mut self, changes: &[Change]) {
         for Change { room, user, .. } in changes {
-            self.change(room, user, |here| here.announced = Announced::Unsure);
+            self.change((room, user), |here| here.announced = Announced::Unsure);
         }
     }
 
@@ -248,7 +236,7 @@ impl People {
             .flat_map(|(room, people)| people.keys().map(|user| (room.clone(), user.clone())))
             .collect();
         for (room, user) in everybody {
-            self.change(&room, &user, |here| here.announced = Announced::Nothing);
+            self.change((&room, &user), |here| here.announced = Announced::Nothing);
         }
     }
 
@@ -257,15 +245,15 @@ impl People {
         let here: Vec<UserId> =
             self.rooms.get(room).into_iter().flat_map(|people| people.keys().cloned()).collect();
         for user in here.iter().chain(kept.keys()) {
-            let standing = self.standing(room, user).map(|standing| standing.status);
+            let standing = self.standing((room, user)).map(|standing| standing.status);
             if standing != kept.get(user).map(|standing| standing.status) {
-                self.change(room, user, |here| here.announced = Announced::Unsure);
+                self.change((room, user), |here| here.announced = Announced::Unsure);
             }
         }
     }
 
     /// Changes somebody, and keeps in step whatever follows from how they are.
-    fn change(&mut self, room: &RoomId, user: &UserId, change: impl FnOnce(&mut Here)) {
+    fn change(&mut self, (room, user): Who<'_>, change: impl FnOnce(&mut Here)) {
         let people = self.rooms.entry(room.clone()).or_default();
         let here = people.entry(user.clone()).or_insert_with(Here::new);
         let (was_there, deadline) = (here.standing().is_some(), here.deadline());

@@ -1,7 +1,7 @@
+use shared::contract::timestamp::Timestamp;
 use shared::log::memory::MemoryLog;
 
 use super::*;
-use crate::auth::Authenticator;
 use crate::broker::memory::MemoryBroker;
 
 const LIMIT: u32 = 3;
@@ -52,7 +52,7 @@ impl Running {
 }
 
 fn anybody(name: &str) -> Identity {
-    Authenticator::anybody(UserId::parse(name).unwrap())
+    Identity::anybody(UserId::parse(name).unwrap(), Timestamp(0))
 }
 
 #[tokio::test]

@@ -15,6 +15,7 @@ use crate::auth::Vault;
 use crate::broker::Broker;
 use crate::presence::Presence;
 use crate::rate_limit::redis::RedisCounts;
+use crate::streams::Shelf;
 
 /// What lies below a node.
 pub(super) struct Backend {
@@ -23,6 +24,8 @@ pub(super) struct Backend {
     pub(super) broker: Arc<dyn Broker>,
     /// Where tickets and session tokens lie.
     pub(super) vault: Vault,
+    /// Where answers that are being written are kept.
+    pub(super) shelf: Arc<dyn Shelf>,
     pub(super) presence: Arc<dyn Presence>,
     /// What the broker delivers.
     pub(super) deliveries: mpsc::Receiver<Delivery>,

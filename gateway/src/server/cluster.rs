@@ -19,6 +19,7 @@ use crate::broker::redis::RedisBroker;
 use crate::config::Settings;
 use crate::presence::redis::RedisPresence;
 use crate::rate_limit::redis::RedisCounts;
+use crate::streams::redis::RedisShelf;
 
 /// Names both servers and begins to look after them; nothing is waited for.
 pub(super) fn start(
@@ -41,9 +42,9 @@ pub(super) fn start(
             .map_err(|error| wrong("DATABASE_URL")(error.into()))?;
     let store = Arc::new(store);
     let log = RedisLog::new(connection.clone(), settings.log_entries_max);
-    let node = Uuid::new_v4().to_string();
+    let node = Uuid::new_v4();
     let heard = readiness.condition("redis");
-    let (broker, deliveries) = RedisBroker::start(log.clone(), &node, heard);
+    let (broker, deliveries) = RedisBroker::start(log.clone(), &node.to_string(), heard);
     let (tell, fatal) = oneshot::channel();
     let database = readiness.condition("database");
     let attended = attend(Arc::clone(&store), database, connection.clone(), tell);
@@ -51,7 +52,8 @@ pub(super) fn start(
         log: Arc::new(log),
         store,
         broker: Arc::new(broker),
-        vault: Vault::Redis(connection.clone()),
+        vault: Vault::Redis(Box::new(connection.clone())),
+        shelf: Arc::new(RedisShelf::new(connection.clone(), node)),
         presence: Arc::new(RedisPresence::new(connection.clone())),
         deliveries,
         attendants: vec![tokio::spawn(attended)],

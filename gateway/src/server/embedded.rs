@@ -23,6 +23,7 @@ use crate::auth::Vault;
 use crate::broker::memory::MemoryBroker;
 use crate::config::Settings;
 use crate::presence::memory::MemoryPresence;
+use crate::streams::memory::MemoryShelf;
 
 /// How often the database is asked whether it is there.
 const PING_INTERVAL: Duration = Duration::from_secs(5);
@@ -70,6 +71,7 @@ pub(super) fn start(
     Ok(Backend {
         broker: Arc::new(MemoryBroker::new(Arc::clone(&log))),
         vault: Vault::memory(),
+        shelf: Arc::new(MemoryShelf::default()),
         presence: Arc::new(MemoryPresence::default()),
         log,
         store,

@@ -96,6 +96,30 @@ pub fn session(hash: &str) -> String {
     format!("roomcast:session:{hash}")
 }
 
+/// The answers that are being written in a room: through which node, whose, and how they began.
+#[must_use]
+pub fn streams(room: &RoomId) -> String {
+    format!("{{{}}}:streams:{room}", room.shard())
+}
+
+/// The text so far of an answer that is being written.
+#[must_use]
+pub fn stream_text(room: &RoomId, id: &MessageId) -> String {
+    format!("{{{}}}:stream:{room} {id}", room.shard())
+}
+
+/// How an answer was closed, for as long as that is remembered.
+#[must_use]
+pub fn stream_closed(room: &RoomId, id: &MessageId) -> String {
+    format!("{{{}}}:streamed:{room} {id}", room.shard())
+}
+
+/// When the producer of each answer that is being written in a shard last showed life.
+#[must_use]
+pub fn stream_lives(shard: Shard) -> String {
+    format!("{{{shard}}}:streaming")
+}
+
 /// Who is in a room: a hash, field `<user> <incarnation>` (ids have no white space).
 #[must_use]
 pub fn presence(room: &RoomId) -> String {
@@ -138,6 +162,10 @@ mod tests {
             ring(&room),
             channel(&room),
             id(&room, &user, &message),
+            streams(&room),
+            stream_text(&room, &message),
+            stream_closed(&room, &message),
+            stream_lives(room.shard()),
             presence(&room),
         ];
         for key in keys {

@@ -104,6 +104,31 @@ pub const RATED_USERS_MAX: usize = 100_000;
 /// one. Two nodes that share a user cannot use it up to the last one, and stay below it.
 pub const RATE_PORTIONS: u32 = 100;
 
+/// Answers that may be written bit by bit in one room at a time.
+pub const STREAMS_PER_ROOM_MAX: usize = 16;
+
+/// Bytes of all answers that are being written through one node.
+pub const STREAMS_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// How long the deltas of an answer gather before they go to the members together, in
+/// milliseconds.
+pub const STREAM_TICK_MS: u64 = 50;
+
+/// How long an answer that nobody touches is kept in Redis, in milliseconds.
+pub const STREAM_KEPT_MS: u64 = 60 * 60 * 1000;
+
+/// Longest silence of a producer that can be set, in milliseconds.
+pub const STREAM_TIMEOUT_MS_MAX: u64 = 10 * 60 * 1000;
+
+/// How long it is remembered how an answer was closed, in milliseconds.
+pub const STREAM_MEMORY_MS: u64 = 15 * 60 * 1000;
+
+/// Closed answers that one process remembers at most.
+pub const STREAMS_REMEMBERED_MAX: usize = 1024;
+
+/// Silent answers that are looked for in one shard at a time.
+pub const STREAMS_SILENT_MAX: usize = 16;
+
 /// Longest token in an `auth` command or a header, in bytes.
 pub const TOKEN_BYTES_MAX: usize = 8 * 1024;
 
@@ -130,7 +155,7 @@ pub const REVOCATION_MEMORY_MS: i64 = 3650 * 24 * 60 * 60 * 1000;
 pub const REVOCATIONS_INTERVAL_MS: u64 = 30_000;
 
 /// Pause before revocations that could not be read are asked for again, in milliseconds.
-pub const REVOCATIONS_PAUSE_MS: u64 = 1_000;
+pub const REVOCATIONS_PAUSE_MS: u64 = 250;
 
 /// Largest key set, in bytes.
 pub const JWKS_BYTES_MAX: usize = 1024 * 1024;
@@ -165,9 +190,6 @@ pub const SEND_QUEUE_BYTES_MAX: usize = 2 * 1024 * 1024;
 
 /// Frames waiting for one client below which a lagging one is caught up, in bytes.
 pub const SEND_QUEUE_BYTES_LOW: usize = SEND_QUEUE_BYTES_MAX / 4;
-
-/// How long a client may accept no byte at all before it is cut, in milliseconds.
-pub const WRITE_TIMEOUT_MS: u64 = 20_000;
 
 /// How long a closing connection may linger for the client's own close, in milliseconds.
 pub const CLOSE_LINGER_MS: u64 = 1_000;
@@ -305,6 +327,10 @@ const _: () = assert!(PAGE_ROWS_MAX as usize <= RECENT_ENTRIES_MAX);
 const _: () = assert!(SESSION_MS_MAX < REVOCATION_MEMORY_MS);
 // Whatever a node has in memory, the ring has too: a room that resynchronises finds its place.
 const _: () = assert!(RECENT_ENTRIES_MAX <= RING_ENTRIES);
+// An answer is closed before Redis forgets it.
+const _: () = assert!(2 * STREAM_TIMEOUT_MS_MAX < STREAM_KEPT_MS);
+// As long as an end may be offered again, it is known whether it was too late.
+const _: () = assert!(ID_MEMORY_MS as u64 <= STREAM_MEMORY_MS);
 // Whoever is listed has to be remembered.
 const _: () = assert!(RECEIPTS_LISTED_MAX <= RECEIPTS_REMEMBERED_MAX);
 // A renewal may fail once, and the next still come in time.

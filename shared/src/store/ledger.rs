@@ -44,6 +44,13 @@ pub trait Ledger: Send + Sync + 'static {
     /// Which of the ids stand in the ledger, in the order asked.
     async fn find_credits(&self, ids: &[MessageId]) -> Result<Vec<bool>, StoreError>;
 
+    /// Which of these movements stand in the ledger with this user and this amount, in the order
+    /// asked. One that stands there otherwise is not found: it is for the ledger to put it aside.
+    async fn find_movements(
+        &self,
+        movements: &[(MessageId, UserId, i64)],
+    ) -> Result<Vec<bool>, StoreError>;
+
     /// Compares every balance with the sum of its rows, every message that cost something with its
     /// row, every row that belongs to a message with that message, and finds rows in quarantine and
     /// movements among the dead letters.

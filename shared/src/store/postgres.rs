@@ -2,7 +2,8 @@
 //!
 //! A batch is one transaction in four round trips: begin; lock the shard's row and read what
 //! stands; write what the batch leaves behind, decided in memory ([`fold`]), and the ledger, which
-//! the database decides; commit. Almost everything else is one round trip. Works behind `PgBouncer` in transaction mode ([`link`] says how).
+//! the database decides; commit. Almost everything else is one round trip. Works behind
+//! `PgBouncer` in transaction mode ([`link`] says how).
 //!
 //! A shard's row is the lock of everything in its rooms: batches, epochs, and the places of rows
 //! that another program wrote. Workers' leases are in it too, but nothing relies on them.

@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 
 use super::{Identity, derived_id};
 use crate::contract::id::{MessageId, RoomId, UserId};
-use crate::contract::message::Metadata;
+use crate::contract::message::{Message, Metadata};
 
 /// The key in a row's metadata under which the client's id is kept, when the row has another.
 const CLIENT_ID: &str = "roomcast.id";
@@ -23,6 +23,22 @@ pub(super) fn client_id(
     let id = MessageId::parse(renamed_from).ok()?;
     let identity = Identity { room: room.clone(), user, id };
     (derived_id(&identity).as_str() == row_id).then_some(identity.id)
+}
+
+/// Of the row that has the id itself and those that seem renamed from it, the one that a change of
+/// `id` by `user` would mean: the changer's own, else the one that has the id itself, else the
+/// first that stands.
+pub(super) fn meant(
+    (itself, mut renamed): (Vec<Message>, Vec<Message>),
+    user: &UserId,
+    id: &MessageId,
+) -> Option<Message> {
+    renamed.sort_by_key(|message| message.position);
+    // Neither a row that only looks renamed, nor one whose own name is another, is meant.
+    let known = itself.into_iter().chain(renamed).filter(|message| message.id == *id);
+    let mut known: Vec<Message> = known.collect();
+    let own = known.iter().position(|message| message.user_id == *user);
+    (!known.is_empty()).then(|| known.swap_remove(own.unwrap_or(0)))
 }
 
 /// The metadata with the client's id in them.

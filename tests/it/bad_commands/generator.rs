@@ -20,7 +20,24 @@ const NO_REFS: [&str; 14] = [
     "NaN",
     "+1",
 ];
-const COMMANDS: [&str; 5] = ["room:join", "room:leave", "message:send", "history:get", "auth"];
+/// Those that need a `roomId` come first, the one that does not last.
+const COMMANDS: [&str; 14] = [
+    "room:join",
+    "room:leave",
+    "message:send",
+    "message:edit",
+    "message:delete",
+    "message:stream:start",
+    "message:stream:append",
+    "message:stream:end",
+    "history:get",
+    "typing:start",
+    "typing:stop",
+    "receipt:update",
+    "presence:update",
+    "auth",
+];
+const OF_A_ROOM: usize = COMMANDS.len() - 1;
 const NO_IDS: [&str; 10] = [
     "\"\"",
     "\"a b\"",
@@ -217,7 +234,7 @@ impl Generator {
             1 => self.with("message:send", content, "invalid_field", "content"),
             2 => self.with("history:get", "null", "invalid_field", "roomId"),
             _ => {
-                let event = self.of(&COMMANDS[..4]);
+                let event = self.of(&COMMANDS[..OF_A_ROOM]);
                 self.with(event, "{}", "invalid_field", "roomId")
             }
         }
@@ -244,7 +261,7 @@ impl Generator {
     }
 
     fn doubled_field(&mut self) -> Bad {
-        let event = self.of(&COMMANDS[..4]);
+        let event = self.of(&COMMANDS[..OF_A_ROOM]);
         let data = format!("{{\"roomId\":\"{ROOM}\",\"roomId\":\"{ROOM}\"}}");
         self.with(event, &data, "invalid_field", "roomId")
     }
@@ -263,7 +280,7 @@ impl Generator {
                 self.with("room:join", &data, "bad_id", "since.messageId")
             }
             _ => {
-                let event = self.of(&COMMANDS[..4]);
+                let event = self.of(&COMMANDS[..OF_A_ROOM]);
                 self.with(event, &format!("{{\"roomId\":{id}}}"), "invalid_field", "roomId")
             }
         }

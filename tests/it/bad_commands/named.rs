@@ -24,7 +24,7 @@ async fn each_refusal_has_its_code_its_field_and_its_limit() {
     let deep = (0..16).fold(json!(1), |inner, _| json!([inner]));
     let position = json!({ "epoch": 1, "seq": 1 });
     let cases: Vec<Case> = vec![
-        ("message:edit", json!({}), "unknown_event", "event", None),
+        ("message:shout", json!({}), "unknown_event", "event", None),
         ("room:join", json!({}), "invalid_field", "roomId", None),
         ("room:join", json!({ "roomId": "a b" }), "invalid_field", "roomId", None),
         ("room:join", json!({ "roomId": "a".repeat(129) }), "invalid_field", "roomId", None),

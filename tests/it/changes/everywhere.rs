@@ -106,6 +106,7 @@ async fn everything_shows(fleet: &Fleet, model: &Model, dice: &mut Dice, every: 
     resumes_end_well(connect, model, every, dice).await;
 }
 
+#[expect(clippy::print_stdout, reason = "whoever sees it fail wants to do the same again")]
 pub(crate) fn seeded() -> Dice {
     let seed = std::env::var("ROOMCAST_TEST_SEED").ok().and_then(|seed| seed.parse().ok());
     let seed = seed.unwrap_or_else(|| u64::from(std::process::id()));

@@ -34,7 +34,6 @@ pub(crate) struct Shown {
     pub(crate) changed: Position,
     pub(crate) content: String,
     pub(crate) metadata: Value,
-    /// And not deleted: a delete alone does not say whether there was an edit before it.
     pub(crate) edited: bool,
     pub(crate) deleted: bool,
 }
@@ -111,7 +110,7 @@ impl Model {
                 Step::Delete { id } => {
                     let shown = view.get_mut(&id).unwrap();
                     (shown.content, shown.metadata) = (String::new(), json!({}));
-                    (shown.deleted, shown.edited, shown.changed) = (true, false, *position);
+                    (shown.deleted, shown.changed) = (true, *position);
                 }
             }
         }
@@ -142,7 +141,7 @@ pub(crate) fn shown(message: &Value) -> Shown {
         changed,
         content: message["content"].as_str().unwrap().to_owned(),
         metadata: message["metadata"].clone(),
-        edited: message.get("editedAt").is_some() && message.get("deletedAt").is_none(),
+        edited: message.get("editedAt").is_some(),
         deleted: message.get("deletedAt").is_some(),
     }
 }
@@ -189,7 +188,7 @@ impl Screen {
         match name {
             "message:delete" => {
                 (shown.content, shown.metadata) = (String::new(), json!({}));
-                (shown.deleted, shown.edited, shown.changed) = (true, false, position);
+                (shown.deleted, shown.changed) = (true, position);
             }
             "message:update" if !shown.deleted => {
                 shown.content = data["content"].as_str().unwrap().to_owned();
@@ -215,8 +214,13 @@ impl Screen {
 
 /// Says where two views differ.
 pub(crate) fn difference(found: &View, wanted: &View) -> Result<(), String> {
+    // Who hears only that a message is gone does not hear that it had been edited.
+    let told = |view: &View, id: &String| {
+        let shown = view.get(id).cloned();
+        shown.map(|shown| Shown { edited: shown.edited && !shown.deleted, ..shown })
+    };
     let ids = found.keys().chain(wanted.keys());
-    let differ = ids.filter(|id| found.get(*id) != wanted.get(*id));
+    let differ = ids.filter(|id| told(found, id) != told(wanted, id));
     let said: Vec<String> = differ
         .take(3)
         .map(|id| format!("{id}: {:?} instead of {:?}", found.get(id), wanted.get(id)))

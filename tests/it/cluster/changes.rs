@@ -70,7 +70,9 @@ async fn everywhere(people: &[Client], edits: &[(String, String)]) -> Vec<Vec<Ch
         let mut of_one = Vec::new();
         for (id, change_id) in edits {
             of_one.push(
-                edit(person, ROOM, (id, change_id), &format!("by {change_id}")).await.unwrap(),
+                edit(person, ROOM, (id, change_id), &format!("by {change_id}"))
+                    .await
+                    .expect("an edit that is offered again is answered"),
             );
         }
         answers.push(of_one);

@@ -1,6 +1,6 @@
 //! Connections that requests come over: kept, cut, and finished before the node leaves.
 
-use super::api;
+use super::{api, publish};
 use crate::one_gateway::{SOON, gateway};
 use crate::scene::{database, rows_of};
 use harness::eventually;
@@ -81,8 +81,13 @@ async fn a_body_that_ends_early_is_nothing_that_was_said() {
 async fn a_node_that_leaves_answers_what_it_was_asked() {
     let mut fleet = gateway().await;
     let api = api(&fleet);
+    // Somebody has spoken here before, so that the room asks the database for nothing more.
+    let body = json!({ "userId": "ann", "content": "the beginning" });
+    api.post("/api/rooms/r/messages", &body).await.expect(201);
     // An idle connection holds nobody up.
     let _idle = TcpStream::connect(("127.0.0.1", fleet.gateway().port())).await.unwrap();
+    // The room's shard has its epoch, which is minted in the database.
+    publish(&api, "r", "ann", "before").await;
     let held = database(fleet.gateway());
     held.execute_batch("BEGIN IMMEDIATE").unwrap();
     let body = json!({ "userId": "ann", "content": "before the end" });
@@ -105,5 +110,5 @@ async fn a_node_that_leaves_answers_what_it_was_asked() {
     });
     assert!(status.unwrap().success());
     asking.await.unwrap().expect(201);
-    assert_eq!(rows_of(fleet.gateway(), "r").len(), 1);
+    assert_eq!(rows_of(fleet.gateway(), "r").len(), 2);
 }

@@ -50,6 +50,7 @@ fn rows(movements: &[(&str, &str, i64)]) -> Vec<Row> {
 struct Random(u64);
 
 impl Random {
+    #[expect(clippy::print_stderr, reason = "whoever sees it fail wants to do the same again")]
     fn with_a_new_seed() -> Random {
         let (seed, _) = uuid::Uuid::new_v4().as_u64_pair();
         eprintln!("seed: {seed}");

@@ -1,6 +1,7 @@
 //! The contract on `PostgreSQL`, and what only `PostgreSQL` must do.
 
 mod old_tables;
+mod upgrade;
 mod leases;
 mod trouble;
 mod tls;

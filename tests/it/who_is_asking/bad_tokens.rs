@@ -3,13 +3,14 @@
 use super::forged::{base64, in_s, signed, signed_with};
 use super::{SECRET, asking_gateway, client, good_token, next};
 use crate::one_gateway::{SOON, assert_closed_for, assert_no_panic, log_of, metric};
+use fleet::Fleet;
 use harness::Proof;
 use harness::raw::{RawSocket, upgrade_request};
 use harness::wire::{Incoming, Wire};
 use jsonwebtoken::Algorithm;
 use serde_json::json;
 
-const HS256: &str = "{\"alg\":\"HS256\",\"typ\":\"JWT\"}";
+pub(super) const HS256: &str = "{\"alg\":\"HS256\",\"typ\":\"JWT\"}";
 
 /// Claims with a value in the place of `exp`.
 fn expiring(exp: &str) -> String {
@@ -66,6 +67,14 @@ fn badly_made() -> Vec<(&'static str, String)> {
         ("a signature with padding", format!("{good}=")),
         ("one word", "token".to_owned()),
         ("three dots", "...".to_owned()),
+        ("a critical header", signed("{\"alg\":\"HS256\",\"crit\":[\"exp\"],\"exp\":1}", &claims)),
+        ("two algs", signed("{\"alg\":\"none\",\"alg\":\"HS256\"}", &claims)),
+        ("an alg that is a list", signed("{\"alg\":[\"HS256\"]}", &claims)),
+        ("a token in a token", signed(HS256, &format!("\"{good}\""))),
+        ("encrypted by its form", format!("{good}.{}.{}", base64(b"iv"), base64(b"tag"))),
+        ("a session token that nobody has", format!("rcs_{}", "0".repeat(64))),
+        ("a session token cut short", format!("rcs_{}", "0".repeat(63))),
+        ("a ticket", format!("rct_{}", "0".repeat(64))),
         ("over 8 KiB", signed(HS256, &with(&format!("\"x\":\"{}\"", "y".repeat(8_000))))),
     ]
 }
@@ -87,6 +96,18 @@ fn bad_claims() -> Vec<(&'static str, String)> {
         ("no exp", "{\"sub\":\"ann\",\"rooms\":[\"*\"]}".to_owned()),
         ("two exps", with("\"exp\":9999999999")),
         ("not yet valid", with(&format!("\"nbf\":{}", in_s(300)))),
+        ("an nbf beyond i64", with("\"nbf\":1e300")),
+        ("issued in the future", with(&format!("\"iat\":{}", in_s(300)))),
+        ("an iat in quotes", with("\"iat\":\"1\"")),
+        ("a jti that is a number", with("\"jti\":1")),
+        ("an exp of infinity", expiring("1e999")),
+        ("a sub of white space from elsewhere", of("\"a\u{2003}b\"")),
+        ("a sub with a lone surrogate", of("\"a\\ud800\"")),
+        ("a sub that is an object", of("{\"id\":\"ann\"}")),
+        (
+            "a role nested without end",
+            expiring(&format!("{},\"role\":{}{}", in_s(600), "[".repeat(2000), "]".repeat(2000))),
+        ),
         ("an nbf in quotes", with("\"nbf\":\"1\"")),
         ("no sub", format!("{{\"exp\":{},\"rooms\":[\"*\"]}}", in_s(600))),
         ("two subs", with("\"sub\":\"root\"")),
@@ -109,7 +130,7 @@ fn bad_claims() -> Vec<(&'static str, String)> {
 }
 
 /// The status of a handshake with these header lines.
-async fn status_with(port: u16, lines: &str) -> u16 {
+pub(super) async fn status_with(port: u16, lines: &str) -> u16 {
     let mut socket = RawSocket::open(port).await.unwrap();
     let lines = format!("\r\n{lines}\r\n");
     let request = upgrade_request(port, "/ws?user=ann").replace("\r\n\r\n", &lines);
@@ -121,9 +142,9 @@ async fn status_with(port: u16, lines: &str) -> u16 {
     answer.status
 }
 
-/// How a connection ends whose first frame is `auth` with this token: its refusal's code and
-/// field, and the close code.
-async fn fate(ws_url: &str, token: &str) -> Result<(String, String, u16), String> {
+/// How a connection ends whose first frame is `auth` with this token: its refusal's code, field
+/// and text, and the close code.
+async fn fate(ws_url: &str, token: &str) -> Result<(String, String, String, u16), String> {
     let mut wire = Wire::connect(ws_url, &Proof::AuthFrame(token.to_owned())).await.unwrap();
     let refused = match next(&mut wire).await {
         Incoming::Reply { reference: 0, outcome: Err(refused) } => refused,
@@ -132,28 +153,36 @@ async fn fate(ws_url: &str, token: &str) -> Result<(String, String, u16), String
     match next(&mut wire).await {
         Incoming::Closed(closed) => {
             let code = closed.code.ok_or("a close without a code")?;
-            Ok((refused.code, refused.field.unwrap_or_default(), code))
+            Ok((refused.code, refused.field.unwrap_or_default(), refused.message, code))
         }
         other => Err(format!("{other:?}")),
     }
 }
 
-#[tokio::test]
-async fn a_bad_token_is_401_in_the_handshake_and_4401_in_the_frame() {
-    let fleet = asking_gateway().await;
+/// Each of these is refused, by the header and by the first frame, and in the same words.
+pub(super) async fn assert_all_refused(fleet: &Fleet, tokens: &[(&'static str, String)]) {
     let (port, url) = (fleet.gateway().port(), fleet.gateway().ws_url());
-    let tokens = [badly_made(), bad_claims()].concat();
     let mut wrong = Vec::new();
-    for (name, token) in &tokens {
+    for (name, token) in tokens {
         let status = status_with(port, &format!("Authorization: Bearer {token}\r\n")).await;
         let fate = fate(&url, token).await;
-        let expected = ("unauthenticated".to_owned(), "token".to_owned(), 4401);
+        let told = ["unauthenticated", "token", "the proof of who you are is not valid"];
+        let [code, field, text] = told.map(str::to_owned);
+        let expected = (code, field, text, 4401);
         if status != 401 || fate != Ok(expected) {
             wrong.push(format!("{name}: {status}, {fate:?}"));
         }
     }
     assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), tokens.len(), wrong.join("\n"));
-    assert!(tokens.len() >= 50);
+}
+
+#[tokio::test]
+async fn a_bad_token_is_401_in_the_handshake_and_4401_in_the_frame() {
+    let fleet = asking_gateway().await;
+    let port = fleet.gateway().port();
+    let tokens = [badly_made(), bad_claims()].concat();
+    assert_all_refused(&fleet, &tokens).await;
+    assert!(tokens.len() >= 60, "{}", tokens.len());
     assert_closed_for(&fleet, "unauthenticated", tokens.len()).await;
     // The corpus is worth something only if its good neighbours are let in.
     for header in [HS256, "{\"alg\":\"HS256\",\"kid\":\"../../etc/passwd\",\"jku\":\"http://x\"}"] {

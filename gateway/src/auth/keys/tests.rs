@@ -116,6 +116,8 @@ fn pem_holds_public_keys_and_is_named_where_it_does_not() {
     let private = EDWARDS_PEM.replace("PUBLIC", "PRIVATE");
     assert_eq!(algorithms(&private), Err(KeyError::Private));
     assert_eq!(algorithms("MCowBQYDK2VwAyEA"), Err(KeyError::NoPem));
+    let certificate = EDWARDS_PEM.replace("PUBLIC KEY", "CERTIFICATE");
+    assert_eq!(algorithms(&certificate), Err(KeyError::Kind));
     let cut = EDWARDS_PEM.replace("MCow", "");
     assert_eq!(algorithms(&cut), Err(KeyError::Kind));
 }

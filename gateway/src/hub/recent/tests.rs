@@ -74,7 +74,8 @@ fn about(seq: u64, kind: EntryKind, user: &str, content: &str) -> Arc<Logged> {
                 "metadata":{{}},"editedAt":"2026-11-22T17:05:05.123Z"}}"#
         ),
         _ => format!(
-            r#"{{"roomId":"r","id":"m","changeId":"c{seq}","deletedAt":"2026-11-22T17:06:05.123Z"}}"#
+            r#"{{"roomId":"r","id":"m","changeId":"c{seq}",
+                "deletedAt":"2026-11-22T17:06:05.123Z"}}"#
         ),
     };
     let change_id = MessageId::parse(&format!("c{seq}")).ok();

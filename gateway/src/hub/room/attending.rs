@@ -1,6 +1,6 @@
 //! What coming, going and doing something in a room mean for who is there and who types.
 //!
-//! What changes gathers on the boards; a task tells it, which lives for as long as something is due.
+//! What changes gathers on the boards; a task tells it, which lives as long as something is due.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -155,7 +155,7 @@ impl Room {
     /// Who is here, for one who reads it.
     fn present(&self, state: &State, reader: &UserId) -> PresenceList {
         let Company { presence, receipts, .. } = &state.company;
-        let seen = |user: &UserId| Company::last_seen(receipts, user);
+        let seen = |user: &UserId| receipts.last_seen(user);
         let (presence, presence_count) = presence.list(Some(reader), seen);
         PresenceList { room_id: self.id.clone(), presence, presence_count }
     }
@@ -170,7 +170,7 @@ impl Room {
     pub(in crate::hub) fn attendance_now(&self) -> PresenceList {
         let state = self.lock();
         let Company { presence, receipts, .. } = &state.company;
-        let seen = |user: &UserId| Company::last_seen(receipts, user);
+        let seen = |user: &UserId| receipts.last_seen(user);
         let (presence, presence_count) = presence.list(None, seen);
         PresenceList { room_id: self.id.clone(), presence, presence_count }
     }
@@ -243,7 +243,7 @@ impl Room {
 
     fn tell_presence(&self, state: &mut State, now: Instant) {
         let Company { presence, receipts, .. } = &mut state.company;
-        let seen = |user: &UserId| Company::last_seen(receipts, user);
+        let seen = |user: &UserId| receipts.last_seen(user);
         let news = presence.news(&self.id, seen, now);
         if !state.members.is_empty() {
             self.parts.metrics.presence_changes_total.inc_by(news.len() as u64);

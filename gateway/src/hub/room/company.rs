@@ -4,12 +4,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use shared::contract::id::{MessageId, UserId};
 use shared::contract::protocol::{PresenceList, TypingMark};
-use shared::contract::signal::RoomSignal;
 use tokio::time::Instant;
 
-use super::{Room, State, presence, receipts, streams, typing};
+use shared::contract::id::UserId;
+use shared::contract::signal::RoomSignal;
+use tracing::debug;
+
+use super::streams::Told;
+use super::{MemberId, Room, State, presence, receipts, streams, typing};
 use crate::frame::Frame;
 
 /// The boards of a room; each is pure state, changed by what nodes signal.
@@ -35,11 +38,6 @@ pub(crate) struct Found {
 }
 
 impl Company {
-    /// The last message that somebody has read in the room, where that is known.
-    pub(super) fn last_seen(receipts: &receipts::Board, user: &UserId) -> Option<MessageId> {
-        receipts.last_seen(user)
-    }
-
     /// When something is to be told.
     pub(super) fn due_at(&self) -> Option<Instant> {
         let due = [self.presence.due_at(), self.typing.due_at(), self.mending];
@@ -53,21 +51,29 @@ impl Room {
         let mut state = self.lock();
         let company = &mut state.company;
         let told = match what {
+            RoomSignal::Typing { user, ms } => {
+                self.heed_typing(&mut state, &user, ms);
+                None
+            }
             RoomSignal::Receipt(mark) => {
                 if let Some(frame) = company.receipts.apply(&self.id, mark) {
                     self.tell_receipt(&mut state, &frame);
                 }
                 return self.see_to_receipts(&mut state);
             }
-            RoomSignal::Typing { user, ms } => {
-                self.heed_typing(&mut state, &user, ms);
-                None
-            }
             RoomSignal::Presence { user, incarnation, standing } => {
                 self.heed_presence(&mut state, &user, incarnation, standing);
                 None
             }
-            RoomSignal::Stream(part) => company.streams.apply(&self.id, part),
+            RoomSignal::Stream(part) => match company.streams.apply(&self.id, part) {
+                Told::Nothing => None,
+                Told::Part(frame) => return self.tell_of_stream(&state, &frame),
+                Told::Gap => {
+                    let room = Arc::clone(self);
+                    tokio::spawn(async move { room.read_streams().await });
+                    None
+                }
+            },
         };
         if let Some(frame) = told {
             self.tell(&state, &frame);
@@ -75,10 +81,43 @@ impl Room {
     }
 
     /// Hands an event without a place to whoever can take it: it is the first to go where a queue
-    /// fills, and is not made up for.
-    fn tell(&self, state: &State, frame: &Frame) {
-        for member in state.members.values().filter(|member| member.lagging.is_none()) {
-            member.queue.offer_ephemeral(frame);
+    /// fills, and is not made up for. Says how many took it.
+    fn tell(&self, state: &State, frame: &Frame) -> usize {
+        let members = state.members.values().filter(|member| member.lagging.is_none());
+        members.filter(|member| member.queue.offer_ephemeral(frame)).count()
+    }
+
+    fn tell_of_stream(&self, state: &State, frame: &Frame) {
+        let told = self.tell(state, frame);
+        self.parts.metrics.stream_bytes_out_total.inc_by((told * frame.len()) as u64);
+    }
+
+    /// Reads the answers that are being written, where some part of one was missed or the room is
+    /// not known yet. Where that fails, the next part that does not fit is another reason to.
+    pub(in crate::hub) async fn read_streams(&self) {
+        let read = self.parts.shelf.open_in(&self.id).await;
+        let mut state = self.lock();
+        match read {
+            Ok(open) => {
+                for frame in state.company.streams.load(&self.id, open) {
+                    self.tell_of_stream(&state, &frame);
+                }
+            }
+            Err(error) => {
+                debug!(room.id = %self.id, error = ?error, "answers cannot be read");
+                state.company.streams.give_up();
+            }
+        }
+    }
+
+    /// What a member is told right after its join reply.
+    pub(super) fn greet(&self, state: &mut State, id: MemberId) {
+        let State { company, members, .. } = state;
+        let Some(member) = members.get(&id) else { return };
+        for frame in company.streams.so_far(&self.id) {
+            if member.queue.offer(&frame) {
+                self.parts.metrics.stream_bytes_out_total.inc_by(frame.len() as u64);
+            }
         }
     }
 }

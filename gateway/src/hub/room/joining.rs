@@ -12,6 +12,13 @@ use crate::hub::logged::{Cursor, Logged};
 use crate::hub::recent::fitting;
 use crate::hub::sources::{Messages, Page};
 
+/// What a join's reply holds of the messages, and from where the member catches up, if it has to.
+struct Given<'a> {
+    messages: &'a [Bytes],
+    more: bool,
+    lagging: Option<Lagging>,
+}
+
 impl Room {
     /// Whether the cursor's entry is in memory.
     pub(in crate::hub) fn knows(&self, cursor: &Cursor) -> bool {
@@ -58,7 +65,8 @@ impl Room {
             let base = if at.position >= base { base } else { cursor.position };
             Lagging { cursor: at, base, verified: true }
         });
-        Ok(self.enter(&mut state, joiner, (&messages, more), lagging, reply))
+        let given = Given { messages: &messages, more, lagging };
+        Ok(self.enter(&mut state, joiner, given, reply))
     }
 
     /// Joins with the latest messages. `older` are those at or below the floor, as they were read
@@ -96,7 +104,8 @@ impl Room {
         let surplus =
             messages.len() - fitting(messages.iter().rev().take(limit)).min(messages.len());
         messages.drain(..surplus);
-        Ok(self.enter(&mut state, joiner, (&messages, more || surplus > 0), None, reply))
+        let given = Given { messages: &messages, more: more || surplus > 0, lagging: None };
+        Ok(self.enter(&mut state, joiner, given, reply))
     }
 
     /// Makes a member of whoever joins: the reply first, then the lists, then whatever happens.
@@ -104,20 +113,19 @@ impl Room {
         self: &Arc<Self>,
         state: &mut State,
         joiner: Joiner,
-        (messages, more): (&[Bytes], bool),
-        lagging: Option<Lagging>,
+        given: Given<'_>,
         reply: impl FnOnce(Joined<'_>),
     ) -> Membership {
         let found = self.arrive(state, &joiner);
         let present = codec::event(EventName::PresenceList, &found.presence);
-        let Joiner { user, queue, reading, .. } = &joiner;
-        let receipts = state.company.receipts.listed(user, reading.own.as_ref());
+        let Given { messages, more, lagging } = given;
+        let receipts = state.company.receipts.listed(&joiner.user, joiner.reading.own.as_ref());
         let list = ReceiptList { room_id: self.id.clone(), receipts: receipts.clone() };
         let (head, persisted, unread) = (state.head, state.persisted, state.unread(&joiner));
-        reply(Joined { messages, head, persisted, more, found, receipts, unread });
+        reply(Joined { messages, head, persisted, more, receipts, unread, found });
         // Bounded like the reply: the connection reads no further while its queue is full.
-        queue.push(present);
-        queue.push(codec::event(EventName::ReceiptList, &list));
+        joiner.queue.push(present);
+        joiner.queue.push(codec::event(EventName::ReceiptList, &list));
         self.add(state, joiner, lagging)
     }
 }

@@ -81,6 +81,10 @@ impl Room {
         if *persisted > Position::ZERO {
             member.queue.offer(&self.persisted_frame(*persisted));
         }
+        // It was told no parts meanwhile.
+        for frame in company.streams.so_far(&self.id) {
+            member.queue.offer_ephemeral(&frame);
+        }
         if member.missed_receipts {
             self.tell_all_receipts(company.receipts.listed(&member.user, None), member);
         }
@@ -92,8 +96,8 @@ impl Room {
     }
 
     /// Hands over what was read for a lagging member that stood at `from`, as far as the room has
-    /// come itself; says whether it begins within that. Nothing above it means that the memory, which
-    /// began at `floor` before the reading, goes on from there.
+    /// come itself; says whether it begins within that. Nothing above it means that the memory,
+    /// which began at `floor` before the reading, goes on from there.
     pub(in crate::hub) fn hand_over(
         &self,
         id: MemberId,
@@ -138,7 +142,8 @@ impl Room {
         if state.members.get(&id).is_some_and(stands)
             && let Some(member) = state.members.remove(&id)
         {
-            self.send_away(&mut state, id, &member);
+            self.send_away(&member);
+            self.part(&mut state, id, &member.user, Parting::Dropped);
         }
     }
 
@@ -151,17 +156,36 @@ impl Room {
             *overflow = true;
         }
         state.recent = Recent::new(state.last.clone());
-        for (id, member) in std::mem::take(&mut state.members) {
-            self.send_away(&mut state, id, &member);
+        state.erasures += 1;
+        let members: Vec<(MemberId, Member)> = state.members.drain().collect();
+        for (id, member) in members {
+            self.send_away(&member);
+            self.part(&mut state, id, &member.user, Parting::Dropped);
         }
         self.parts.empty.notify_one();
     }
 
-    fn send_away(self: &Arc<Self>, state: &mut State, id: MemberId, member: &Member) {
+    /// How often messages were erased; for [`Room::recheck`].
+    pub(in crate::hub) fn erasures(&self) -> u64 {
+        self.lock().erasures
+    }
+
+    /// A member has joined with what was read when the room had seen so many erasures: were there
+    /// more since, it may have been given what is erased.
+    pub(in crate::hub) fn recheck(self: &Arc<Self>, id: MemberId, erasures: u64) {
+        let mut state = self.lock();
+        if state.erasures != erasures
+            && let Some(member) = state.members.remove(&id)
+        {
+            self.send_away(&member);
+            self.part(&mut state, id, &member.user, Parting::Dropped);
+        }
+    }
+
+    fn send_away(&self, member: &Member) {
         member.ended.store(true, Ordering::Release);
         let text = "what you have cannot be continued; join anew without since";
         member.queue.push(codec::notice(&self.id, RoomNotice::Reset, text));
-        self.part(state, id, &member.user, Parting::Dropped);
         self.parts.metrics.resets_total.inc();
     }
 }

@@ -1,7 +1,7 @@
 //! Who is in a room, through which nodes: pure, the callers bring the time.
 //!
 //! What members were told of somebody stands beside how it is, so that what they are told is always
-//! the difference: a second tab or node is none, and a flap that ends where it began is none either.
+//! the difference: a second tab or node is none, nor is a flap that ends where it began.
 //! A newcomer is listed what the others were told, and goes on from there like them.
 
 use std::collections::{BTreeMap, HashMap, HashSet};

@@ -1,17 +1,153 @@
 //! The answers that are being written in a room.
+//!
+//! Parts come over signals, which may be lost: a part that begins beyond what is here means that
+//! the shelf has to be asked, which has had every part before it was told.
 
-use shared::contract::id::RoomId;
+use std::collections::BTreeMap;
+
+use shared::contract::id::{MessageId, RoomId, UserId};
+use shared::contract::limits::STREAMS_PER_ROOM_MAX;
+use shared::contract::message::MessageType;
+use shared::contract::protocol::{EventName, MessageStream, StreamState};
 use shared::contract::signal::StreamPart;
 
+use crate::codec;
 use crate::frame::Frame;
+use crate::streams::so_far::{PieceError, SoFar};
+use crate::streams::{Beginning, Open};
 
 /// The board of one room.
 #[derive(Debug, Default)]
-pub(super) struct Board {}
+pub(super) struct Board {
+    answers: BTreeMap<MessageId, Answer>,
+    /// The shelf is being asked.
+    reading: bool,
+}
 
-impl Board {
-    /// Takes a signal; gives what members are told of it, if anything.
-    pub(super) fn apply(&mut self, _room: &RoomId, _part: StreamPart) -> Option<Frame> {
-        None
+#[derive(Debug)]
+struct Answer {
+    user: UserId,
+    kind: MessageType,
+    so_far: SoFar,
+    /// The text so far as an event, made once for all who come between two parts.
+    whole: Option<Frame>,
+}
+
+/// What comes of a part.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Told {
+    /// There is nothing new in it, or the shelf is being asked already.
+    Nothing,
+    /// What members are told.
+    Part(Frame),
+    /// Something before it was lost: ask the shelf, and give its answer to [`Board::load`] or
+    /// [`Board::give_up`].
+    Gap,
+}
+
+impl Answer {
+    fn new(user: UserId, kind: MessageType, text: String) -> Answer {
+        Answer { user, kind, so_far: SoFar::from(text), whole: None }
+    }
+
+    fn whole(&mut self, room: &RoomId, id: &MessageId) -> Frame {
+        let Answer { user, kind, so_far, whole } = self;
+        let made = || {
+            let (id, user, kind) = (id.clone(), user.clone(), *kind);
+            let (delta, state) = (so_far.as_str().to_owned(), StreamState::Streaming);
+            frame(room, StreamPart { id, user, kind, offset: 0, delta, state })
+        };
+        whole.get_or_insert_with(made).clone()
     }
 }
+
+impl Board {
+    /// Takes a part.
+    pub(super) fn apply(&mut self, room: &RoomId, part: StreamPart) -> Told {
+        match part.state {
+            StreamState::Streaming => self.add(room, part),
+            StreamState::Ended | StreamState::Aborted => {
+                self.answers.remove(&part.id);
+                Told::Part(frame(room, part))
+            }
+        }
+    }
+
+    fn add(&mut self, room: &RoomId, mut part: StreamPart) -> Told {
+        if !self.answers.contains_key(&part.id) {
+            if self.answers.len() >= STREAMS_PER_ROOM_MAX {
+                return Told::Nothing;
+            }
+            if part.offset > 0 {
+                return self.gap();
+            }
+        }
+        let begin = || Answer::new(part.user.clone(), part.kind, String::new());
+        let answer = self.answers.entry(part.id.clone()).or_insert_with(begin);
+        let offset = answer.so_far.units();
+        match answer.so_far.add(part.offset, &part.delta) {
+            Ok(0) | Err(PieceError::TooLong | PieceError::Nul) => Told::Nothing,
+            Ok(added) => {
+                answer.whole = None;
+                part.delta.drain(..part.delta.len() - added);
+                part.offset = offset;
+                Told::Part(frame(room, part))
+            }
+            Err(PieceError::Gap { .. } | PieceError::Split) => self.gap(),
+        }
+    }
+
+    fn gap(&mut self) -> Told {
+        if std::mem::replace(&mut self.reading, true) { Told::Nothing } else { Told::Gap }
+    }
+
+    /// Takes what the shelf has; gives what members are told of it: the text so far of each answer
+    /// of which they were told less.
+    pub(super) fn load(&mut self, room: &RoomId, open: Vec<(MessageId, Open)>) -> Vec<Frame> {
+        self.reading = false;
+        let mut former = std::mem::take(&mut self.answers);
+        let mut told = Vec::new();
+        for (id, open) in open.into_iter().take(STREAMS_PER_ROOM_MAX) {
+            let Open { beginning: Beginning { user, kind, .. }, text, .. } = open;
+            let known = former.remove(&id);
+            let mut answer = Answer::new(user, kind, text);
+            match known {
+                // A part has come while the shelf was being asked.
+                Some(known) if known.so_far.units() >= answer.so_far.units() => answer = known,
+                Some(_) => told.push(answer.whole(room, &id)),
+                None if answer.so_far.units() > 0 => told.push(answer.whole(room, &id)),
+                None => {}
+            }
+            self.answers.insert(id, answer);
+        }
+        told
+    }
+
+    /// The shelf does not answer.
+    pub(super) fn give_up(&mut self) {
+        self.reading = false;
+    }
+
+    /// The message that an answer was to become stands.
+    pub(super) fn settle(&mut self, id: &MessageId) {
+        self.answers.remove(id);
+    }
+
+    /// The texts so far, for whoever was told none of them.
+    pub(super) fn so_far(&mut self, room: &RoomId) -> Vec<Frame> {
+        let begun = self.answers.iter_mut().filter(|(_, answer)| answer.so_far.units() > 0);
+        begun.map(|(id, answer)| answer.whole(room, id)).collect()
+    }
+}
+
+fn frame(room: &RoomId, part: StreamPart) -> Frame {
+    let StreamPart { id, user: user_id, kind, offset, delta, state } = part;
+    let room_id = room.clone();
+    codec::event(
+        EventName::MessageStream,
+        &MessageStream { room_id, id, user_id, kind, offset, delta, state },
+    )
+}
+
+#[cfg(test)]
+mod tests;

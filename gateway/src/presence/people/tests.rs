@@ -22,19 +22,19 @@ impl Scene {
     }
 
     fn enter(&mut self, tab: Tab) {
-        self.people.enter(&self.room, &self.ann, tab, Timestamp(1));
+        self.people.enter((&self.room, &self.ann), tab, Timestamp(1));
     }
 
     fn part(&mut self, tab: Tab, how: Parting) {
-        self.people.part(&self.room, &self.ann, tab, how, self.now);
+        self.people.part((&self.room, &self.ann), tab, how, self.now);
     }
 
     fn say(&mut self, tab: Tab, status: PresenceStatus) {
-        self.people.say(&self.room, &self.ann, tab, status, Timestamp(2));
+        self.people.say((&self.room, &self.ann), tab, status, Timestamp(2));
     }
 
     fn status(&self) -> Option<PresenceStatus> {
-        self.people.standing(&self.room, &self.ann).map(|standing| standing.status)
+        self.people.standing((&self.room, &self.ann)).map(|standing| standing.status)
     }
 
     /// What is taken to be announced, of ann.
@@ -132,9 +132,9 @@ fn under_another_name_everybody_is_announced_anew_and_the_gone_are_not() {
     let mut scene = Scene::new();
     scene.enter(1);
     let bob = UserId::parse("bob").unwrap();
-    scene.people.enter(&scene.room, &bob, 2, Timestamp(1));
+    scene.people.enter((&scene.room, &bob), 2, Timestamp(1));
     assert_eq!(scene.taken().len(), 2);
-    scene.people.part(&scene.room, &bob, 2, Parting::Left, scene.now);
+    scene.people.part((&scene.room, &bob), 2, Parting::Left, scene.now);
     scene.people.forget_announced();
     assert_eq!(scene.taken(), [Some(ACTIVE)]);
 }
@@ -144,7 +144,7 @@ fn what_is_kept_wrongly_is_announced_again() {
     let mut scene = Scene::new();
     scene.enter(1);
     assert_eq!(scene.taken(), [Some(ACTIVE)]);
-    let standing = scene.people.standing(&scene.room, &scene.ann).unwrap();
+    let standing = scene.people.standing((&scene.room, &scene.ann)).unwrap();
     let right = HashMap::from([(scene.ann.clone(), standing)]);
     scene.people.compare(&scene.room, &right);
     assert_eq!(scene.taken(), []);
@@ -162,11 +162,11 @@ fn what_somebody_does_is_announced_once_a_minute() {
     let mut scene = Scene::new();
     scene.enter(1);
     assert_eq!(scene.taken(), [Some(ACTIVE)]);
-    scene.people.touch(&scene.room, &scene.ann, Timestamp(LAST_ACTIVE_TOLD_MS));
+    scene.people.touch((&scene.room, &scene.ann), Timestamp(LAST_ACTIVE_TOLD_MS));
     assert_eq!(scene.taken(), []);
-    let standing = scene.people.standing(&scene.room, &scene.ann).unwrap();
+    let standing = scene.people.standing((&scene.room, &scene.ann)).unwrap();
     assert_eq!(standing.last_active_at, Timestamp(LAST_ACTIVE_TOLD_MS));
-    scene.people.touch(&scene.room, &scene.ann, Timestamp(LAST_ACTIVE_TOLD_MS + 1));
+    scene.people.touch((&scene.room, &scene.ann), Timestamp(LAST_ACTIVE_TOLD_MS + 1));
     assert_eq!(scene.taken(), [Some(ACTIVE)]);
 }
 
@@ -176,17 +176,17 @@ fn a_guest_is_there_for_a_minute_unless_renewed_and_beside_their_connections() {
     let at = |scene: &Scene, ms| (Timestamp(1), scene.after(ms));
     let (room, ann) = (scene.room.clone(), scene.ann.clone());
     let time = at(&scene, 0);
-    assert!(scene.people.host(&room, &ann, Some(IDLE), time));
+    assert!(scene.people.host((&room, &ann), Some(IDLE), time));
     assert_eq!((scene.status(), scene.people.guests), (Some(IDLE), 1));
     let time = at(&scene, 30_000);
-    assert!(scene.people.host(&room, &ann, Some(ACTIVE), time));
+    assert!(scene.people.host((&room, &ann), Some(ACTIVE), time));
     assert!(scene.people.expire(scene.after(GUEST_MS)).is_empty());
     scene.enter(1);
     assert_eq!(scene.people.expire(scene.after(30_000 + GUEST_MS)).len(), 1);
     assert_eq!((scene.status(), scene.people.guests), (Some(ACTIVE), 0), "a tab is left");
-    assert!(scene.people.host(&room, &ann, Some(ACTIVE), time));
+    assert!(scene.people.host((&room, &ann), Some(ACTIVE), time));
     scene.part(1, Parting::Left);
-    assert!(scene.people.host(&room, &ann, None, time));
+    assert!(scene.people.host((&room, &ann), None, time));
     assert_eq!((scene.status(), scene.people.guests), (None, 0));
     assert!(scene.people.deadlines.is_empty());
 }

@@ -107,3 +107,13 @@ proptest! {
         let _ = Envelope::decode(&Bytes::from(bytes));
     }
 }
+
+#[test]
+fn the_kind_is_read_from_the_first_two_bytes() {
+    let whole = envelope(None, "{}").encode().unwrap();
+    assert_eq!(Envelope::kind_of(&whole[..2]), Some(EntryKind::Message));
+    assert_eq!(Envelope::kind_of(&[1, 7]), Some(EntryKind::Usage));
+    for none in [&[][..], &[1], &[9, 7], &[1, 77]] {
+        assert_eq!(Envelope::kind_of(none), None);
+    }
+}

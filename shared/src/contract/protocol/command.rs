@@ -8,6 +8,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::event::PresenceStatus;
 use crate::contract::credit::CreditKind;
 use crate::contract::id::{MessageId, RoomId, UserId};
 use crate::contract::message::MessageType;
@@ -391,16 +392,6 @@ pub struct ReceiptUpdate {
     /// Its position.
     #[serde(default, deserialize_with = "object")]
     pub position: Option<Position>,
-}
-
-/// Whether somebody who is there does something.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum PresenceStatus {
-    /// There, and doing nothing.
-    Idle,
-    /// There, and doing something.
-    Active,
 }
 
 /// Data of `presence:update`.

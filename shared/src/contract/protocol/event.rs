@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::command::PresenceStatus;
 use crate::contract::id::{MessageId, RoomId, UserId};
 use crate::contract::message::MessageType;
 use crate::contract::position::Position;
@@ -173,6 +172,16 @@ pub struct RoomError<'a> {
 pub struct Reconnect {
     /// How long to wait before coming back.
     pub after_ms: u64,
+}
+
+/// Whether somebody who is there does something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PresenceStatus {
+    /// There, and doing nothing.
+    Idle,
+    /// There, and doing something.
+    Active,
 }
 
 /// Somebody who is in a room.

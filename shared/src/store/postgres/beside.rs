@@ -7,7 +7,7 @@ use super::fold::Fold;
 use super::link::{Parameter, Statement};
 use super::value::{Moment, Place, count};
 use crate::contract::id::{MessageId, UserId};
-use crate::store::{StoreError, costs};
+use crate::store::{Committed, StoreError, costs};
 
 // The shard is locked, and with it everybody who could make the same change.
 const REMEMBER: &str = "
@@ -177,12 +177,12 @@ impl<'a> Movements<'a> {
     }
 
     /// Adds what is not there yet, and balances by it; its answer is for [`credited`].
-    pub(super) fn into_ledger(&self) -> Statement<'_> {
+    pub(super) fn ledger(&self) -> Statement<'_> {
         Statement { sql: CREDIT, parameters: self.parameters() }
     }
 
     /// Puts aside what stands otherwise.
-    pub(super) fn into_quarantine(&self) -> Statement<'_> {
+    pub(super) fn quarantine(&self) -> Statement<'_> {
         Statement { sql: QUARANTINE, parameters: self.parameters() }
     }
 
@@ -198,15 +198,14 @@ impl<'a> Movements<'a> {
     }
 }
 
-/// How many rows were added, and whose balance is what now.
-pub(super) fn credited(rows: &[Row]) -> Result<(u64, Vec<(UserId, i64)>), StoreError> {
-    let (mut added, mut balances) = (0, Vec::with_capacity(rows.len()));
+/// Takes down how many rows were added, and whose balance is what now.
+pub(super) fn credited(rows: &[Row], done: &mut Committed) -> Result<(), StoreError> {
     for row in rows {
         // What was added was an id's; one that a database folds is told to nobody.
         if let Ok(user) = UserId::parse(row.try_get(0)?) {
-            balances.push((user, row.try_get(1)?));
+            done.balances.push((user, row.try_get(1)?));
         }
-        added += count(row.try_get(2)?);
+        done.credited += count(row.try_get(2)?);
     }
-    Ok((added, balances))
+    Ok(())
 }

@@ -23,6 +23,11 @@ const BALANCE: &str =
 
 const FIND: &str = "SELECT id FROM credits WHERE id = ANY($1)";
 
+const FIND_EXACTLY: &str = "
+    SELECT m.n FROM unnest($1::text[], $2::text[], $3::bigint[])
+        WITH ORDINALITY AS m (id, user_id, amount, n)
+        JOIN credits c ON c.id = m.id AND c.user_id = m.user_id AND c.amount = m.amount";
+
 const COUNTS: &str = "
     SELECT (SELECT count(*) FROM credits), (SELECT count(*) FROM user_credits),
            (SELECT count(*) FROM team_chat_messages WHERE credits IS NOT NULL)";
@@ -86,6 +91,30 @@ impl Ledger for PostgresStore {
         let found = answers[0].iter().map(|row| row.try_get(0)).collect::<Result<_, _>>();
         let found: HashSet<&str> = found?;
         Ok(asked.iter().map(|id| found.contains(id)).collect())
+    }
+
+    async fn find_movements(
+        &self,
+        movements: &[(MessageId, UserId, i64)],
+    ) -> Result<Vec<bool>, StoreError> {
+        let ids: Vec<&str> = movements.iter().map(|(id, _, _)| id.as_str()).collect();
+        let users: Vec<&str> = movements.iter().map(|(_, user, _)| user.as_str()).collect();
+        let amounts: Vec<i64> = movements.iter().map(|(_, _, amount)| *amount).collect();
+        let parameters: Vec<Parameter<'_>> = vec![
+            (&ids, Type::TEXT_ARRAY),
+            (&users, Type::TEXT_ARRAY),
+            (&amounts, Type::INT8_ARRAY),
+        ];
+        let answers = self.link.read(&[Statement { sql: FIND_EXACTLY, parameters }]).await?;
+        let mut found = vec![false; movements.len()];
+        for row in &answers[0] {
+            let number: i64 = row.try_get(0)?;
+            let place = usize::try_from(number - 1).ok();
+            if let Some(place) = place.and_then(|place| found.get_mut(place)) {
+                *place = true;
+            }
+        }
+        Ok(found)
     }
 
     async fn reconcile(&self) -> Result<Reconciliation, StoreError> {

@@ -4,6 +4,7 @@
 
 use std::ops::Range;
 
+use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
 use super::known::{Known, Wanted};
@@ -13,6 +14,7 @@ use super::value::{Place, count};
 use crate::contract::id::{MessageId, RoomId, UserId};
 use crate::contract::message::Message;
 use crate::contract::position::Position;
+use crate::store::renamed::meant;
 use crate::store::{Identity, StoreError};
 
 const AT: &str = select_messages!("epoch IS NOT NULL AND (epoch, seq) = ($2, $3)");
@@ -43,10 +45,11 @@ const COUNT_CHANGES: &str = "
 const CHANGED_AT: &str =
     select_messages!("changed_epoch IS NOT NULL AND (changed_epoch, changed_seq) = ($2, $3)");
 
-// The row that has the id itself is first.
-const NAMED: &str = select_messages!(
-    "epoch IS NOT NULL AND (id = $2 OR (metadata ? 'roomcast.id' \
-         AND left(metadata ->> 'roomcast.id', 128) = $2)) ORDER BY id = $2 DESC, epoch, seq"
+const BY_ID: &str = select_messages!("epoch IS NOT NULL AND id = $2");
+
+const RENAMED: &str = select_messages!(
+    "epoch IS NOT NULL AND metadata ? 'roomcast.id' \
+     AND left(metadata ->> 'roomcast.id', 128) = $2"
 );
 
 /// See [`Store::message`](crate::store::Store::message).
@@ -56,12 +59,14 @@ pub(super) async fn named(
     user: &UserId,
     id: &MessageId,
 ) -> Result<Option<Message>, StoreError> {
-    let name = id.as_str();
-    let found = messages(link, room, NAMED, &[(&name as _, Type::TEXT)]).await?;
-    // Neither a row that only looks renamed, nor one whose own name is another, is meant.
-    let mut found: Vec<Message> = found.into_iter().filter(|message| message.id == *id).collect();
-    let own = found.iter().position(|message| message.user_id == *user);
-    Ok(if found.is_empty() { None } else { Some(found.swap_remove(own.unwrap_or(0))) })
+    let (name, key) = (room.as_str(), id.as_str());
+    let questions = [BY_ID, RENAMED]
+        .map(|sql| Statement { sql, parameters: vec![(&name, Type::TEXT), (&key, Type::TEXT)] });
+    let answers = link.read(&questions).await?;
+    let read = |rows: &[Row]| rows.iter().map(|row| message(room, row)).collect();
+    let (itself, renamed): (Result<_, StoreError>, Result<_, StoreError>) =
+        (read(&answers[0]), read(&answers[1]));
+    Ok(meant((itself?, renamed?), user, id))
 }
 
 /// See [`Store::find`](crate::store::Store::find).

@@ -95,8 +95,8 @@ pub(super) async fn write(
         add(Part::Read, marks.statement());
     }
     if !fold.movements.is_empty() {
-        add(Part::Credited, movements.into_ledger());
-        add(Part::Quarantined, movements.into_quarantine());
+        add(Part::Credited, movements.ledger());
+        add(Part::Quarantined, movements.quarantine());
     }
     others.into_iter().for_each(|other| add(Part::Nothing, other));
 
@@ -107,7 +107,7 @@ pub(super) async fn write(
             Part::Of(expected) if count(scalar(answer)?) != expected as u64 => return Ok(None),
             Part::Of(_) | Part::Nothing => {}
             Part::Read => done.read = count(scalar(answer)?),
-            Part::Credited => (done.credited, done.balances) = credited(answer)?,
+            Part::Credited => credited(answer, &mut done)?,
             Part::Quarantined => done.quarantined = count(scalar(answer)?),
         }
     }

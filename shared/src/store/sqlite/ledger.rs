@@ -102,6 +102,22 @@ impl Ledger for SqliteStore {
         .await
     }
 
+    async fn find_movements(
+        &self,
+        movements: &[(MessageId, UserId, i64)],
+    ) -> Result<Vec<bool>, StoreError> {
+        let movements = movements.to_vec();
+        self.read(move |connection| {
+            let sql = "SELECT 1 FROM credits WHERE id = ?1 AND user_id = ?2 AND amount = ?3";
+            let mut statement = connection.prepare_cached(sql)?;
+            let found = movements.iter().map(|(id, user, amount)| {
+                Ok(statement.exists(params![id.as_str(), user.as_str(), amount])?)
+            });
+            found.collect()
+        })
+        .await
+    }
+
     async fn reconcile(&self) -> Result<Reconciliation, StoreError> {
         self.read(compare).await
     }

@@ -10,6 +10,7 @@ use crate::contract::id::{MessageId, RoomId, Shard, UserId};
 use crate::contract::message::Message;
 use crate::contract::position::Position;
 use crate::log::LogId;
+use crate::store::renamed::meant;
 use crate::store::{DeadLetter, Identity, StoreError};
 
 pub(super) const AT: &str = select_messages!("(epoch, seq) = (?2, ?3)");
@@ -65,9 +66,9 @@ pub(super) fn heads(
     heads.collect()
 }
 
-/// The row that has the id itself is first.
-pub(super) const NAMED: &str =
-    select_messages!("(id = ?2 OR renamed_from = ?2) ORDER BY id = ?2 DESC, epoch, seq");
+pub(super) const BY_ID: &str = select_messages!("id = ?2");
+
+pub(super) const RENAMED: &str = select_messages!("renamed_from = ?2");
 
 /// See [`Store::message`](crate::store::Store::message).
 pub(super) fn named(
@@ -76,11 +77,9 @@ pub(super) fn named(
     user: &UserId,
     id: &MessageId,
 ) -> Result<Option<Message>, StoreError> {
-    let mut found = messages(connection, room, NAMED, [room.as_str(), id.as_str()])?;
-    // Neither a row that only looks renamed, nor one whose own name is another, is meant.
-    found.retain(|message| message.id == *id);
-    let own = found.iter().position(|message| message.user_id == *user);
-    Ok(if found.is_empty() { None } else { Some(found.swap_remove(own.unwrap_or(0))) })
+    let bounds = [room.as_str(), id.as_str()];
+    let itself = messages(connection, room, BY_ID, bounds)?;
+    Ok(meant((itself, messages(connection, room, RENAMED, bounds)?), user, id))
 }
 
 /// See [`Store::dead_places`](crate::store::Store::dead_places).

@@ -14,7 +14,8 @@ macro_rules! select_messages {
     ($where:literal) => {
         concat!(
             "SELECT id, user_id, content, message_type, metadata, created_at, edited_at, \
-                 deleted_at, epoch, seq, changed_epoch, changed_seq, change_id, renamed_from, credits \
+                 deleted_at, epoch, seq, changed_epoch, changed_seq, change_id, renamed_from, \
+                 credits \
              FROM team_chat_messages WHERE team_chat_id = ?1 AND ",
             $where
         )

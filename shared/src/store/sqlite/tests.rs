@@ -124,8 +124,8 @@ fn a_file_of_another_make_is_refused() {
     let refused = reopen().unwrap_err();
     assert_eq!(refused.to_string(), "the database has 128 shards, this program has 64");
     change("UPDATE meta SET value = '64'; PRAGMA user_version = 99;");
-    assert!(matches!(reopen(), Err(OpenError::Newer { found: 99, known: 1 })));
-    change("PRAGMA user_version = 1");
+    assert!(matches!(reopen(), Err(OpenError::Newer { found: 99, known: 2 })));
+    change("PRAGMA user_version = 2");
     drop(reopen().unwrap());
     std::fs::write(path.join(FILE), "no database").unwrap();
     assert!(matches!(reopen(), Err(OpenError::Database { .. })));
@@ -277,6 +277,19 @@ async fn every_page_is_read_through_an_index() {
         ),
         (query::COUNT_CHANGES, format!("{search} COVERING {changed} {above})")),
         (query::CHANGED_AT, format!("{search} {changed} changed_epoch=? AND changed_seq=?)")),
+        (query::BY_ID, format!("{search} INDEX sqlite_autoindex_team_chat_messages_1 (id=?)")),
+        (
+            query::RENAMED,
+            format!(
+                "{search} INDEX team_chat_messages_renamed (team_chat_id=? AND renamed_from=?)"
+            ),
+        ),
+        (receipts::UNREAD, format!("{search} {position} (epoch,seq)>(?,?)")),
+        (erasure::OF_ROOM, format!("{search} INDEX team_chat_messages_of_room (team_chat_id=?)")),
+        (
+            erasure::OF_USER,
+            format!("{search} INDEX team_chat_messages_of_user (user_id=? AND deleted_at=?)"),
+        ),
         (place::STANDING, format!("{search} INDEX sqlite_autoindex_team_chat_messages_1 (id=?)")),
         (
             place::STANDING,
@@ -291,4 +304,33 @@ async fn every_page_is_read_through_an_index() {
         // Sorting or reading the whole table would show here.
         assert!(!plan.contains("TEMP B-TREE") && !plan.contains("SCAN team"), "{plan}");
     }
+}
+
+#[tokio::test]
+async fn a_file_of_the_first_schema_goes_on_with_its_rows() {
+    let folder = tempfile::tempdir().unwrap();
+    let shell = Connection::open(folder.path().join(FILE)).unwrap();
+    shell.execute_batch(include_str!("../migrations/sqlite/0001_tables.sql")).unwrap();
+    for shard in Shard::all() {
+        shell.execute("INSERT INTO shards (shard) VALUES (?1)", [shard.number()]).unwrap();
+    }
+    let rows = "
+        INSERT INTO meta VALUES ('shards', '64');
+        INSERT INTO team_chat_messages (id, team_chat_id, user_id, content, message_type, metadata,
+            created_at, updated_at, accessed_at, send_time, epoch, seq, changed_epoch, changed_seq)
+        VALUES ('m0', 'a', 'ann', 'zero', 'user', '{}', 1, 1, 1, 1, 0, 1, 0, 1);
+        INSERT INTO credits VALUES ('c1', 'ann', NULL, 5, 1, '{}');
+        INSERT INTO user_credits VALUES ('ann', 5, 1);
+        PRAGMA user_version = 1;";
+    shell.execute_batch(rows).unwrap();
+    drop(shell);
+    let store = SqliteStore::open(folder.path(), Clock::system()).unwrap();
+    let batch = first_batch(&store, "a", "m1").await;
+    assert_eq!(store.commit(&batch).await.unwrap().inserted, 1);
+    let all = store.after(&room("a"), Position::ZERO, 9).await.unwrap();
+    assert_eq!((all.len(), all[0].credits), (2, None));
+    let ann = UserId::parse("ann").unwrap();
+    assert_eq!(crate::store::Ledger::balance(&store, &ann).await.unwrap(), 5);
+    let found = crate::store::Ledger::reconcile(&store).await.unwrap();
+    assert_eq!((found.ledger_rows, found.differences), (1, Vec::<String>::new()));
 }

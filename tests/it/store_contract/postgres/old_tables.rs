@@ -3,13 +3,17 @@
 use std::sync::Arc;
 
 use shared::contract::position::Position;
+use shared::contract::signal::ReadMark;
 use shared::contract::timestamp::Timestamp;
 use shared::log::LogId;
 use shared::store::postgres::{PostgresStore, Redriven};
 use shared::store::{Row, Store, StoreError};
 use tokio_postgres::Client;
 
-use super::super::feed::{Feed, counts, dead_letter, delete, edit, id, identity, message, room};
+use super::super::feed::{
+    Feed, counts, dead_letter, delete, edit, id, identity, message, room, user,
+};
+use super::super::ledger::movement;
 use super::super::postgres_server::{Guard, fresh_database};
 use super::{connect, shell};
 
@@ -38,7 +42,7 @@ const TABLES: &str = "
     INSERT INTO users VALUES ('ann'), ('bob');
     INSERT INTO team_chats VALUES ('a'), ('b'), ('empty');
     INSERT INTO credits VALUES ('c1', 'ann', NULL, 5), ('c2', 'ann', NULL, 7);
-    INSERT INTO user_credits VALUES ('u1', 'ann', 12, now());";
+    INSERT INTO user_credits VALUES ('u1', 'ann', 10, now()), ('u2', 'ann', 2, now());";
 
 /// Room `a`: two rows of every tenth second share their time; ids do not follow the time.
 const ROWS: &str = "
@@ -217,4 +221,74 @@ async fn a_dead_letter_is_driven_once_and_stays_while_its_row_is_refused() {
     assert_eq!(store.numbered_dead_letters(0, 9).await.unwrap(), []);
     let latest = store.before(&room("a"), Position::MAX, 1).await.unwrap();
     assert_eq!((latest[0].id.as_str(), latest[0].position), ("m9", Some(Position::new(1, 9))));
+}
+
+#[tokio::test]
+async fn the_old_ledger_goes_on_and_a_movement_that_breaks_a_key_is_at_fault() {
+    let (store, shell, _guard) = old_database().await;
+    let all = Arc::clone(&store) as Arc<dyn Store>;
+    let mut feed = Feed::begin(&all, "a").await;
+    // What the application had spread over two rows is one balance.
+    assert_eq!(all.balance(&user("ann")).await.unwrap(), 12);
+    let known = [movement("c1", "ann", 5), movement("c3", "ann", -2), movement("c4", "bob", 9)];
+    let done = feed.commit(&known.map(Row::Credit)).await;
+    assert_eq!((done.credited, done.quarantined), (2, 0));
+    assert_eq!(done.balances, [(user("ann"), 10), (user("bob"), 9)]);
+    assert_eq!(all.reconcile().await.unwrap().differences, Vec::<String>::new());
+
+    let at_fault = [
+        (Row::Credit(movement("c5", "eve", 3)), "23503"),
+        (Row::Credit(movement("c6", "ann", 1 << 40)), "22003"),
+    ];
+    for (row, wanted) in &at_fault {
+        let refused = all.probe(std::slice::from_ref(row)).await;
+        assert!(
+            matches!(&refused, Err(StoreError::Data { code, .. }) if code == wanted),
+            "{refused:?}"
+        );
+    }
+    let mut batch = feed.batch(&[]);
+    batch.dead = vec![dead_letter(LogId { epoch: 1, n: 1 })];
+    feed.try_commit(&batch).await.unwrap();
+    let number = store.numbered_dead_letters(0, 9).await.unwrap()[0].number;
+    assert!(store.redrive(number, &at_fault[0].0).await.is_err());
+    shell.batch_execute("INSERT INTO users VALUES ('eve')").await.unwrap();
+    assert_eq!(store.redrive(number, &at_fault[0].0).await.unwrap(), Redriven::Stored);
+    assert_eq!(all.balance(&user("eve")).await.unwrap(), 3);
+    assert_eq!(store.numbered_dead_letters(0, 9).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn each_kind_of_letter_is_driven_again_and_an_edit_without_its_message_stays() {
+    let (store, _shell, _guard) = old_database().await;
+    let all = Arc::clone(&store) as Arc<dyn Store>;
+    let mut feed = Feed::begin(&all, "a").await;
+    let mut batch = feed.batch(&[Row::Credit(movement("c9", "ann", 4))]);
+    batch.dead = (1..=6).map(|n| dead_letter(LogId { epoch: 1, n })).collect();
+    feed.try_commit(&batch).await.unwrap();
+    let numbers = store.numbered_dead_letters(0, 9).await.unwrap();
+    let mut numbers = numbers.iter().map(|letter| letter.number);
+    let first = numbers.next().unwrap();
+    let early = edit("a/ann/m9", "e1", Position::new(1, 9), "edited");
+    assert_eq!(store.redrive(first, &early).await.unwrap(), Redriven::Orphaned);
+    assert_eq!(store.numbered_dead_letters(0, 9).await.unwrap().len(), 6, "it stays");
+    let mark = ReadMark {
+        user: user("ann"),
+        position: Position::new(1, 3),
+        message_id: None,
+        read_at: Timestamp(1_700_000_000_000),
+    };
+    let receipt = Row::Receipt { room: room("a"), mark };
+    let driven = [
+        (Row::Message(message("a/ann/m9", Position::new(1, 8))), Redriven::Stored),
+        (receipt.clone(), Redriven::Stored),
+        (receipt, Redriven::Stood),
+        (Row::Credit(movement("c9", "ann", 4)), Redriven::Stood),
+        (Row::Credit(movement("c9", "ann", 5)), Redriven::Quarantined),
+    ];
+    for ((row, wanted), number) in driven.iter().zip(numbers) {
+        assert_eq!(store.redrive(number, row).await.unwrap(), *wanted, "{row:?}");
+    }
+    assert_eq!(store.redrive(first, &early).await.unwrap(), Redriven::Stored);
+    assert_eq!(store.numbered_dead_letters(0, 9).await.unwrap(), []);
 }

@@ -1,0 +1,86 @@
+// One socket to the gateway: refs to promises, heartbeat, when and whether to come back.
+
+import { Refusal } from "./protocol.js";
+
+const [BACKOFF_MIN_MS, BACKOFF_MAX_MS] = [500, 15_000];
+const WELCOME_TIMEOUT_MS = 10_000;
+const HEARTBEAT_REPLY_MS = 8_000;
+const STEADY_MS = 10_000; // a connection that lived this long starts the backoff anew
+
+/** One socket at a time to the gateway, and the decision when and whether to open the next. */
+export class Connection {
+  /** `on.phase(connection)`, `on.live()`, `on.event(name, data)`. */
+  constructor(url, on) {
+    Object.assign(this, { url, on, attempts: 0, refs: 0 });
+    this.phase = "connecting"; // live | reconnecting (at `retryAt`) | refused (for `reason`)
+    this.session = 0; // welcomes so far; what is done once per connection counts by it
+    this.waiting = new Map(); // ref → {resolve, reject}
+  }
+  enter(phase, details) { this.on.phase(Object.assign(this, { phase }, details)); }
+  open() {
+    clearTimeout(this.timer);
+    this.enter("connecting", { leaveAfterMs: null });
+    this.socket = new WebSocket(this.url, "roomcast.v1");
+    this.socket.onmessage = (frame) => this.receive(frame.data);
+    this.socket.onclose = (close) => this.closed(close.code, close.reason);
+    this.timer = setTimeout(() => this.dead(), WELCOME_TIMEOUT_MS);
+  }
+  /** A command and its one answer; rejects with a `Refusal`. */
+  request(event, data) {
+    if (this.phase !== "live") return Promise.reject(new Refusal({ code: "disconnected" }));
+    const ref = ++this.refs;
+    this.socket.send(JSON.stringify({ event, ref, data }));
+    return new Promise((resolve, reject) => this.waiting.set(ref, { resolve, reject }));
+  }
+  receive(text) {
+    const { event, ref, data = {}, error } = JSON.parse(text);
+    if (event === "reply") {
+      const { resolve, reject } = this.waiting.get(ref) ?? {};
+      this.waiting.delete(ref);
+      if (error) reject?.(new Refusal(error));
+      else resolve?.(data);
+    } else if (event === "welcome") {
+      clearTimeout(this.timer);
+      this.beats = setInterval(() => this.beat(), data.heartbeatMs ?? 25_000);
+      this.enter("live", { liveSince: Date.now(), session: this.session + 1 });
+      this.on.live();
+    } else if (event === "reconnect") this.leaveAfterMs = data.afterMs ?? 0;
+    else this.on.event(event, data);
+  }
+  /** A socket can be dead without saying so (sleep, another network): silence is the only sign. */
+  beat() {
+    if (this.phase !== "live" || this.silence) return;
+    this.silence = setTimeout(() => this.dead(), HEARTBEAT_REPLY_MS);
+    const alive = () => { this.silence = clearTimeout(this.silence); };
+    this.request("heartbeat", {}).then(alive, alive); // a refusal is a sign of life, too
+  }
+  /** Gives the socket up without waiting for a close that a dead peer never sends. */
+  dead() {
+    this.socket?.close();
+    this.closed(1006, "");
+  }
+  closed(code, reason) {
+    if (!this.socket) return;
+    this.socket.onmessage = this.socket.onclose = this.socket = null;
+    clearTimeout(this.timer);
+    clearInterval(this.beats);
+    if (this.phase === "live" && Date.now() - this.liveSince > STEADY_MS) this.attempts = 0;
+    if (code >= 4400 && code <= 4499) {
+      this.enter("refused", { code, reason: reason || `code ${code}` });
+    } else {
+      const delayMs = (code === 1012 ? this.leaveAfterMs : null) ?? this.backoffMs();
+      this.timer = setTimeout(() => this.open(), delayMs);
+      this.enter("reconnecting", { retryAt: Date.now() + delayMs });
+    }
+    // After `enter`: whoever hears of it finds the connection gone and does not ask again at once.
+    for (const { reject } of this.waiting.values()) reject(new Refusal({ code: "disconnected" }));
+    this.waiting.clear();
+  }
+  /** Full jitter: a node's thousands of clients must not all return in the same moment. */
+  backoffMs() {
+    const ceiling = Math.min(BACKOFF_MAX_MS, BACKOFF_MIN_MS * 2 ** ++this.attempts);
+    return BACKOFF_MIN_MS + Math.random() * (ceiling - BACKOFF_MIN_MS);
+  }
+  /** Back online, or looked at again: find out now rather than at the next beat or retry. */
+  nudge() { return this.phase === "reconnecting" ? this.open() : this.beat(); }
+}

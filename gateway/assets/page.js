@@ -1,0 +1,242 @@
+// Roomcast's demo chat page: the native protocol (`roomcast.v1`), spoken by a plain browser.
+//
+//   protocol, times, storage        values: positions, ids, refusals; moments; what a browser keeps
+//   connection                      one socket: refs to promises, when and whether to come back
+//   room, reading, changes, company what is true of a room: its messages, how far one has read, what
+//                                   is on offer; who is here, who types
+//   chat, activity, assistant       the rooms of one user; what is told of the person; the scripted demo
+//   elements, messages, people      what is shown of a room
+//   page                            everything around it; reads Chat, changes nothing there by itself
+
+import { Typist } from "./activity.js";
+import { Chat } from "./chat.js";
+import { $, copyOf, reconcile, setAvatar, setText } from "./elements.js";
+import { MessageList } from "./messages.js";
+import { People, renderTyping } from "./people.js";
+import { asId, show } from "./protocol.js";
+import { left } from "./times.js";
+
+const ASK = "/ask ";
+const AGO_MS = 30_000; // how often "active 4 min ago" is looked at again
+
+const addressOf = (user, room) =>
+  `${location.pathname}?${new URLSearchParams({ user, ...(room && { room }) })}`;
+
+/** Everything around the messages: the rooms, the connection's state, the composer. */
+class Page {
+  constructor(user, firstRoom) {
+    $("app").hidden = false;
+    setAvatar($("me-avatar"), user);
+    setText($("me-name"), user);
+    this.chat = new Chat(user, firstRoom, () => this.schedule());
+    this.list = new MessageList();
+    this.people = new People();
+    this.typist = new Typist();
+    this.roomRows = new Map(); // room → its copy of the template
+    this.listen(this.chat.connection);
+    this.chat.connection.open();
+    this.render();
+    $("text").focus();
+  }
+  listen(connection) {
+    $("composer").onsubmit = (event) => this.send(event);
+    $("room-form").onsubmit = (event) => {
+      event.preventDefault();
+      this.openRoom(asId($("room-name").value));
+      event.target.reset();
+    };
+    $("text").onkeydown = (event) => {
+      if (event.key === "Enter" && !event.shiftKey && !event.isComposing) this.send(event);
+      if (event.key !== "ArrowUp" || $("text").value) return;
+      event.preventDefault();
+      this.list.editLast();
+    };
+    $("text").oninput = () => this.typist.wrote(this.chat.active, $("text").value.trim());
+    $("text").onblur = () => this.typist.stop();
+    const look = () => {
+      connection.nudge();
+      if (!document.hidden) this.chat.active?.reopen();
+      this.render();
+    };
+    $("status-now").onclick = window.ononline = look;
+    document.addEventListener("visibilitychange", look);
+    $("notice-action").onclick = () => this.notice?.act();
+    setInterval(() => this.counting && this.render(), 500);
+    setInterval(() => this.schedule(), AGO_MS);
+  }
+  /** Once per frame however much arrived; a hidden tab has no frames, but its title counts on. */
+  schedule() {
+    if (this.scheduled) return;
+    this.scheduled = true;
+    (document.hidden ? setTimeout : requestAnimationFrame)(() => this.render());
+  }
+  render() {
+    this.scheduled = false;
+    const { active: room, rooms, connection } = this.chat;
+    this.list.render(room); // first: what it shows is read
+    this.renderRooms([...rooms.values()], room);
+    this.renderRoom(room, connection);
+    this.renderCredits();
+    this.people.render(room, connection.phase === "live");
+    renderTyping(room);
+    if (room === this.shown) return;
+    this.shown = room;
+    const other = this.chat.user === "alice" ? "bob" : "alice";
+    history.replaceState(null, "", addressOf(this.chat.user, room?.id));
+    $("open-other").href = addressOf(other, room?.id);
+    setText($("open-other"), `Open as ${other} ↗`);
+  }
+  renderRooms(rooms, active) {
+    let total = 0;
+    for (const room of rooms) {
+      if (!this.roomRows.has(room)) this.roomRows.set(room, this.roomRow(room));
+      const { element, part } = this.roomRows.get(room);
+      const unread = room.reading.unread();
+      total += unread;
+      element.toggleAttribute("data-closed", room.phase === "refused");
+      part("room-open").ariaCurrent = String(room === active);
+      part("unread").hidden = !unread;
+      setText(part("unread"), unread > 99 ? "99+" : String(unread));
+      part("unread").ariaLabel = `${unread} unread`;
+    }
+    reconcile($("rooms"), rooms.map((room) => this.roomRows.get(room).element));
+    $("menu").toggleAttribute("data-unread", total > 0);
+    document.title = `${total ? `(${total}) ` : ""}${active ? `#${active.id} · ` : ""}Roomcast`;
+  }
+  roomRow(room) {
+    const row = copyOf("room-row");
+    setText(row.part("name"), room.id);
+    row.part("room-open").onclick = () => this.openRoom(room.id);
+    row.part("room-leave").onclick = () => this.chat.leave(room);
+    row.part("room-leave").ariaLabel = `Leave ${room.id}`;
+    return row;
+  }
+  renderRoom(room, connection) {
+    const { id, cursor, messages = [], hasOlder, refusal, persisted } = room ?? {};
+    const quiet = room?.phase === "joined" && !messages.length;
+    const beginning = messages.length ? `The beginning of #${id}` : "";
+    const texts = {
+      "room-title": room ? `# ${id}` : "No room",
+      "room-position": cursor ? `at ${show(cursor)} · in the database: ${show(persisted)}` : "",
+      "list-top": hasOlder ? "Loading earlier messages…" : beginning,
+      empty: quiet ? `It is quiet in #${id}. Say something.` : room ? "" : "Join a room.",
+    };
+    for (const [name, text] of Object.entries(texts)) setText($(name), text);
+    this.renderStatus(connection);
+    this.renderNotice(room, connection);
+    const waits = (each) => each.retryAt;
+    this.counting = connection.phase === "reconnecting" || refusal?.retryAt
+      || this.chat.blockedUntil > Date.now() || messages.some(waits)
+      || room?.changes.waiting.some(waits);
+    $("text").placeholder = room ? `Message #${id}` : "";
+    $("text").disabled = $("send").disabled =
+      !room || [connection.phase, room.phase].includes("refused");
+  }
+  renderStatus({ phase, retryAt }) {
+    const waits = phase === "reconnecting";
+    $("status").dataset.phase = phase;
+    setText($("status-text"), phase);
+    setText($("status-wait"), waits ? `in ${left(retryAt)}` : "");
+    $("status-now").hidden = !waits;
+  }
+  /** One thing that stands in the way, and what a person can do about it. */
+  renderNotice(room, connection) {
+    this.notice = this.noticeOf(room, connection);
+    const { text = "", action = "", tone = "bad" } = this.notice ?? {};
+    $("notice").hidden = !text;
+    $("notice").dataset.tone = tone;
+    setText($("notice-text"), text);
+    setText($("notice-action"), action);
+    $("notice-action").hidden = !action;
+  }
+  noticeOf(room, { phase, code, reason }) {
+    if (phase === "refused") {
+      const why = code === 4429 ? "you were too fast for too long; come back in some minutes" : reason;
+      const reload = () => location.reload();
+      return { text: `The server ended this connection: ${why}.`, action: "Try again", act: reload };
+    }
+    const { blockedUntil } = this.chat;
+    if (blockedUntil > Date.now()) {
+      const text = "That was more than this server takes. It listens again in "
+        + `${left(blockedUntil)}; what you write until then is kept and goes out by itself.`;
+      return { text, tone: "calm" };
+    }
+    if (room?.refusal) return this.refusalNotice(room);
+    const next = room?.messages.find((each) => each.retryAt && each.retryWhy === "rate limited");
+    if (next) {
+      const text = "You write faster than this server takes. What waits goes out by itself, "
+        + `the next in ${left(next.retryAt)}.`;
+      return { text, tone: "calm" };
+    }
+    if (!room?.answerRefusal) return null;
+    const forget = () => {
+      room.answerRefusal = null;
+      this.render();
+    };
+    const text = `The scripted answer came to no end: ${room.answerRefusal.message}.`;
+    return { text, action: "All right", act: forget };
+  }
+  refusalNotice(room) {
+    const { code, message, retryAt } = room.refusal;
+    if (retryAt) {
+      return { text: `#${room.id}: ${message}; trying again in ${left(retryAt)}.`, tone: "calm" };
+    }
+    const texts = {
+      kicked: `You were removed from #${room.id}. Nothing new of it comes here.`,
+      forbidden: `#${room.id} is not open to you.`,
+    };
+    const text = texts[code] ?? `Joining #${room.id} was refused: ${message}.`;
+    return { text, action: "Try again", act: () => room.join() };
+  }
+  renderCredits() {
+    const { balance = 0, unsynced = 0 } = this.chat.credits ?? {};
+    const rest = balance - unsynced;
+    const text = `${rest.toLocaleString().replace("-", "−")} credits`;
+    setText($("credits"), balance || unsynced ? text : "");
+    $("credits").title = unsynced ? `${unsynced} of them on the way into the ledger` : "In the ledger";
+  }
+  send(event) {
+    event.preventDefault();
+    const content = $("text").value.trim();
+    const { active: room } = this.chat;
+    if (!content || !room) return;
+    $("text").value = "";
+    this.typist.stop();
+    room.say(content);
+    if (content.startsWith(ASK)) this.chat.play(room, content.slice(ASK.length).trim());
+    $("text").focus();
+  }
+  openRoom(id) {
+    this.typist.stop();
+    if (id) this.chat.add(id);
+    $("sidebar").hidePopover(); // on a phone the rooms lie over the chat
+    $("text").focus();
+  }
+}
+/** What a test needs to see: copies, nothing to change the page with. */
+function stateOf({ user, connection, rooms, credits, activity }) {
+  const stateOfRoom = (room) => ({
+    phase: room.phase, cursor: room.cursor, persisted: room.persisted,
+    readUpTo: room.reading.upTo, told: room.reading.told,
+    changes: room.changes.waiting.length,
+    people: Object.fromEntries(room.company.people), count: room.company.count,
+    receipts: Object.fromEntries(room.company.receipts), typing: room.company.typers(),
+    messages: room.messages.map((each) => ({ ...each, mark: room.markOf(each) })),
+  });
+  const states = [...rooms].map(([id, room]) => [id, stateOfRoom(room)]);
+  const { phase, session: welcomes } = connection;
+  const { status } = activity;
+  return structuredClone(
+    { user, phase, welcomes, status, credits, rooms: Object.fromEntries(states) });
+}
+
+const query = new URLSearchParams(location.search);
+const [user, firstRoom] = [asId(query.get("user")), asId(query.get("room")) ?? "lobby"];
+if (user) {
+  const page = new Page(user, firstRoom);
+  Object.defineProperty(window, "roomcast", { get: () => stateOf(page.chat) });
+} else { // what this is, and ways in
+  for (const name of ["alice", "bob"]) $(`open-${name}`).href = addressOf(name, firstRoom);
+  $("name-room").value = firstRoom;
+  $("welcome").hidden = false;
+}

@@ -1,0 +1,325 @@
+//! From the first delta of an answer to its message in the log; whoever asked checks first who may.
+//!
+//! An answer is posted once, as a whole, under the id that it had from the beginning. Whoever posts
+//! it, the producer's node at the end or another for a producer that fell silent, the log's memory
+//! of ids lets only one of them stand. What stands and is marked as aborted, a late end edits.
+
+mod late;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use shared::contract::id::UserId;
+use shared::contract::limits::STREAMS_PER_ROOM_MAX;
+use shared::contract::message::Metadata;
+use shared::contract::refusal::{Refusal, RefusalCode};
+
+use shared::store::Identity;
+use tracing::{debug, warn};
+
+use crate::broker::appender::Outcome;
+use crate::node::Node;
+use crate::posting::{self, Charge, Draft};
+use crate::streams::desk::{AddError, Answer};
+use crate::streams::{AnswerKey, Beginning, Closed, Open, Taken};
+
+/// How often silent answers are looked for, at least and at most.
+const LOOK_MIN: Duration = Duration::from_millis(20);
+const LOOK_MAX: Duration = Duration::from_secs(1);
+
+/// Tries of a delta whose answer moves away under it.
+const TRIES_MAX: usize = 3;
+
+/// How long an answer that another node closes may take to be known as closed.
+const CLOSING_PAUSE: Duration = Duration::from_millis(100);
+const CLOSING_TRIES_MAX: usize = 20;
+
+/// The end of an answer, as its producer asks for it.
+#[derive(Debug)]
+pub(crate) struct Ending {
+    pub(crate) key: AnswerKey,
+    /// Who asks.
+    pub(crate) user: UserId,
+    /// The whole text; what there is of it where it is absent.
+    pub(crate) content: Option<String>,
+    /// In place of those of the beginning.
+    pub(crate) metadata: Option<Metadata>,
+    pub(crate) cost: Option<Charge>,
+}
+
+/// What an end is about.
+#[derive(Debug)]
+pub(crate) enum Found {
+    /// An answer that is being written.
+    Open(Arc<Answer>),
+    /// One that was closed not long ago.
+    Closed(Closed),
+    /// Nothing that is remembered.
+    Nothing,
+}
+
+/// Begins an answer, or takes the one that was begun; says where its next delta begins.
+pub(crate) async fn start(
+    node: &Node,
+    key: &AnswerKey,
+    beginning: Beginning,
+) -> Result<u64, Refusal> {
+    let identity = identity(key, &beginning.user);
+    let stands = node.broker.known(&identity).await;
+    if matches!(stands, Ok(Some(_))) {
+        return Err(closed());
+    }
+    match node.desk.shelf.begin(key, &beginning).await {
+        Ok(Taken::Begun) => {
+            node.metrics.streams_begun_total.inc();
+            let open = Open { beginning, text: String::new(), mine: true };
+            Ok(node.desk.put(key, open).units())
+        }
+        Ok(Taken::Open(open)) => Ok(node.desk.put(key, open).units()),
+        Ok(Taken::Closed(was)) if was.beginning.user != beginning.user => Err(foreign()),
+        Ok(Taken::Closed(_)) => Err(closed()),
+        Ok(Taken::Foreign) => Err(foreign()),
+        Ok(Taken::Full) => {
+            let text = format!("at most {STREAMS_PER_ROOM_MAX} answers are written in a room");
+            let refusal = Refusal::new(RefusalCode::Backpressure, text).retry_after_ms(1000);
+            Err(refusal.limit(STREAMS_PER_ROOM_MAX))
+        }
+        Ok(Taken::Lively | Taken::Unknown) => Err(posting::away()),
+        Err(error) => {
+            debug!(room.id = %key.room, error = ?error, "answer cannot be begun");
+            let held = node.desk.get(key).ok_or_else(posting::away)?;
+            own(&held.beginning, &beginning.user)?;
+            Ok(held.units())
+        }
+    }
+}
+
+/// Goes on with an answer; says where its next delta begins.
+pub(crate) async fn append(
+    node: &Node,
+    key: &AnswerKey,
+    user: &UserId,
+    offset: u64,
+    delta: &str,
+) -> Result<u64, Refusal> {
+    for _ in 0..TRIES_MAX {
+        let answer = match seek(node, key, user).await? {
+            Found::Open(answer) => answer,
+            Found::Closed(_) => return Err(closed()),
+            Found::Nothing => {
+                let text = "no such answer is being written; begin it";
+                return Err(Refusal::new(RefusalCode::NotFound, text).field("id"));
+            }
+        };
+        match node.desk.add(&answer, offset, delta) {
+            Ok(units) => return Ok(units),
+            Err(AddError::Gone) => {}
+            Err(AddError::Piece(error)) => return Err(error.into()),
+            Err(error @ AddError::Full) => {
+                let refusal = Refusal::new(RefusalCode::Backpressure, error.to_string());
+                return Err(refusal.retry_after_ms(1000));
+            }
+        }
+    }
+    Err(posting::away())
+}
+
+/// The answer on this node's desk, or else from the shelf.
+async fn seek(node: &Node, key: &AnswerKey, user: &UserId) -> Result<Found, Refusal> {
+    if let Some(answer) = node.desk.get(key) {
+        return own(&answer.beginning, user).map(|()| Found::Open(answer));
+    }
+    match node.desk.shelf.take(key, user).await {
+        Ok(Taken::Open(open)) => Ok(Found::Open(node.desk.put(key, open))),
+        Ok(Taken::Closed(closed)) => own(&closed.beginning, user).map(|()| Found::Closed(closed)),
+        Ok(Taken::Foreign) => Err(foreign()),
+        Ok(Taken::Unknown | Taken::Begun | Taken::Full | Taken::Lively) => Ok(Found::Nothing),
+        Err(error) => {
+            debug!(room.id = %key.room, error = ?error, "answer cannot be sought");
+            Err(posting::away())
+        }
+    }
+}
+
+/// Finds what is to be ended. From here on its text is what it is now.
+pub(crate) async fn find(node: &Node, mut ending: Ending) -> Result<(Found, Ending), Refusal> {
+    let found = seek(node, &ending.key, &ending.user).await?;
+    if let Found::Open(answer) = &found {
+        node.desk.touch(answer);
+        ending.content.get_or_insert_with(|| answer.text());
+    }
+    Ok((found, ending))
+}
+
+/// Ends an answer: answered when the log has its message, or the edit that comes too late.
+pub(crate) async fn end(node: &Node, found: Found, ending: Ending) -> Outcome {
+    match found {
+        Found::Open(answer) => whole(node, &answer, ending).await,
+        Found::Closed(closed) if closed.aborted => late::edit(node, closed, ending).await,
+        Found::Closed(_) | Found::Nothing => late::end(node, ending).await,
+    }
+}
+
+async fn whole(node: &Node, answer: &Arc<Answer>, ending: Ending) -> Outcome {
+    // Every part goes out before the message that ends them.
+    node.desk.flush(answer).await;
+    let Ending { content, metadata, cost, .. } = &ending;
+    let content = content.clone().unwrap_or_else(|| answer.text());
+    let metadata = metadata.clone().unwrap_or_else(|| answer.beginning.metadata.clone());
+    let outcome = post(node, answer, content, metadata, cost.clone()).await;
+    let Err(refusal) = &outcome else {
+        node.desk.close(answer, false).await;
+        return outcome;
+    };
+    if refusal.code == RefusalCode::Conflict {
+        if let Some(closed) = closed_elsewhere(node, answer).await {
+            return late::edit(node, closed, ending).await;
+        }
+        // Something else stands under its id.
+        node.desk.close(answer, false).await;
+    } else if refusal.code == RefusalCode::Rejected {
+        node.desk.close(answer, true).await;
+    } else {
+        // The producer offers the end again.
+        node.desk.touch(answer);
+    }
+    outcome
+}
+
+/// Puts the message in line and waits for what becomes of it.
+async fn post(
+    node: &Node,
+    answer: &Answer,
+    content: String,
+    metadata: Metadata,
+    cost: Option<Charge>,
+) -> Outcome {
+    let AnswerKey { room, id } = answer.key.clone();
+    let Beginning { user, kind, .. } = answer.beginning.clone();
+    let draft = Draft { room, id, user, kind, content, metadata, cost };
+    posting::settled(node, posting::post(node, draft)?).await
+}
+
+/// How the answer was closed, if it was closed as aborted through another node, which may still be
+/// about to say so.
+async fn closed_elsewhere(node: &Node, answer: &Answer) -> Option<Closed> {
+    for _ in 0..CLOSING_TRIES_MAX {
+        match node.desk.shelf.take(&answer.key, &answer.beginning.user).await {
+            Ok(Taken::Closed(closed)) => return Some(closed).filter(|closed| closed.aborted),
+            Ok(Taken::Open(_)) => tokio::time::sleep(CLOSING_PAUSE).await,
+            Ok(Taken::Begun | Taken::Foreign | Taken::Full | Taken::Lively | Taken::Unknown)
+            | Err(_) => return None,
+        }
+    }
+    None
+}
+
+/// Closes answers whose producers have fallen silent, for ever. Another node's are left to it for
+/// a while longer: whoever takes an answer from the shelf first closes it.
+pub(crate) async fn close_silent(node: Arc<Node>) {
+    let silence = node.settings.stream_timeout_ms.duration();
+    let patience = silence + silence / 4;
+    loop {
+        tokio::time::sleep((silence / 8).clamp(LOOK_MIN, LOOK_MAX)).await;
+        for key in node.desk.silent(silence) {
+            abort(&node, &key, silence).await;
+        }
+        match node.desk.shelf.silent(patience).await {
+            Ok(keys) => {
+                for key in keys {
+                    abort(&node, &key, patience).await;
+                }
+            }
+            Err(error) => debug!(error = ?error, "silent answers cannot be looked for"),
+        }
+    }
+}
+
+/// Closes an answer, if its producer has been silent for so long wherever it was.
+async fn abort(node: &Arc<Node>, key: &AnswerKey, silence: Duration) {
+    let held = node.desk.get(key);
+    let answer = match node.desk.shelf.claim(key, silence).await {
+        Ok(Taken::Open(open)) => node.desk.put(key, open),
+        Ok(Taken::Closed(_) | Taken::Foreign) => {
+            if let Some(answer) = held {
+                node.desk.remove(&answer);
+            }
+            return;
+        }
+        // The shelf has forgotten it; the desk has not.
+        Ok(Taken::Unknown) => match held {
+            Some(answer) => answer,
+            None => return,
+        },
+        Ok(Taken::Lively | Taken::Begun | Taken::Full) => return,
+        Err(error) => {
+            debug!(room.id = %key.room, error = ?error, "silent answer cannot be claimed");
+            return;
+        }
+    };
+    node.desk.touch(&answer);
+    let node = Arc::clone(node);
+    tokio::spawn(async move { give_up(&node, &answer).await });
+}
+
+/// What there is of an answer becomes its message, marked as aborted.
+async fn give_up(node: &Node, answer: &Arc<Answer>) {
+    let metadata = late::marked(&answer.beginning.metadata);
+    let refusal = match post(node, answer, answer.text(), metadata, None).await {
+        Ok(_) => return node.desk.close(answer, true).await,
+        Err(refusal) => refusal,
+    };
+    if refusal.code == RefusalCode::Conflict {
+        match node.desk.shelf.take(&answer.key, &answer.beginning.user).await {
+            // Whoever came first has said how.
+            Ok(Taken::Closed(_)) => {
+                node.desk.remove(answer);
+            }
+            // Its producer had ended it, and nobody had come to say so.
+            Ok(
+                Taken::Open(_)
+                | Taken::Begun
+                | Taken::Foreign
+                | Taken::Full
+                | Taken::Lively
+                | Taken::Unknown,
+            )
+            | Err(_) => node.desk.close(answer, false).await,
+        }
+    } else if refusal.code == RefusalCode::Rejected {
+        node.desk.close(answer, true).await;
+    } else {
+        let AnswerKey { room, id } = &answer.key;
+        warn!(room.id = %room, message.id = %id, code = ?refusal.code,
+            "silent answer is not closed yet");
+    }
+}
+
+/// Before the node leaves: what others can go on with is put where they find it. Where there are
+/// no others, every answer is closed, because its text would go with the process.
+pub(crate) async fn leave(node: &Node, alone: bool) {
+    for answer in node.desk.all() {
+        node.desk.flush(&answer).await;
+        if alone {
+            give_up(node, &answer).await;
+        }
+    }
+}
+
+fn identity(key: &AnswerKey, user: &UserId) -> Identity {
+    let AnswerKey { room, id } = key.clone();
+    Identity { room, user: user.clone(), id }
+}
+
+fn own(beginning: &Beginning, user: &UserId) -> Result<(), Refusal> {
+    if beginning.user == *user { Ok(()) } else { Err(foreign()) }
+}
+
+fn foreign() -> Refusal {
+    Refusal::new(RefusalCode::Forbidden, "this answer is somebody else's").field("id")
+}
+
+fn closed() -> Refusal {
+    let text = "this answer is closed; if it was cut off, end it with the whole text";
+    Refusal::new(RefusalCode::Conflict, text).field("id")
+}

@@ -1,0 +1,100 @@
+//! The end of an answer that is closed already: an edit of what was cut off.
+
+use serde_json::{Map, Value};
+use shared::contract::id::{MessageId, RoomId, UserId};
+use shared::contract::message::{Message, Metadata};
+use shared::contract::refusal::{Refusal, RefusalCode};
+use shared::store::Identity;
+use uuid::Uuid;
+
+use super::Ending;
+use crate::broker::appender::Outcome;
+use crate::changing::{self, Asker, Change, Progress, What};
+use crate::node::Node;
+use crate::posting;
+use crate::streams::{AnswerKey, Beginning, Closed};
+
+/// The name space of the ids of these edits; chosen once.
+const EDIT: Uuid = Uuid::from_u128(0x7c55_0e1d_92ab_5d3e_a6f4_524f_4f4d_4341);
+
+/// What marks the message of an answer that was cut off.
+const MARK: &str = "aborted";
+
+/// The metadata with the mark; they may pass their limit by it.
+pub(super) fn marked(metadata: &Metadata) -> Metadata {
+    let mut object = object(metadata);
+    object.insert(MARK.to_owned(), Value::Bool(true));
+    Metadata::from_stored(&Value::Object(object).to_string())
+}
+
+/// The metadata without the mark.
+fn unmarked(metadata: &Metadata) -> Metadata {
+    let mut object = object(metadata);
+    match object.remove(MARK) {
+        Some(_) => Metadata::from_stored(&Value::Object(object).to_string()),
+        None => metadata.clone(),
+    }
+}
+
+fn object(metadata: &Metadata) -> Map<String, Value> {
+    serde_json::from_str(metadata.as_str()).unwrap_or_default()
+}
+
+/// Of an answer that was ended before, or of which nothing is remembered: what stands is answered
+/// as it stands, and edited if it was cut off.
+pub(super) async fn end(node: &Node, ending: Ending) -> Outcome {
+    let AnswerKey { room, id } = ending.key.clone();
+    let user = ending.user.clone();
+    let identity = Identity { room: room.clone(), user: user.clone(), id: id.clone() };
+    let Some(place) = posting::known(node, identity).await? else {
+        let text = "no such answer is being written, and no such message stands";
+        return Err(Refusal::new(RefusalCode::NotFound, text).field("id"));
+    };
+    // The log has it and the database does not yet: soon it will.
+    let found = node.hub.message(&room, &user, &id).await?;
+    let message = found.ok_or_else(posting::away)?;
+    if message.user_id != user || !was_cut_off(&message) {
+        return Ok(place);
+    }
+    let Message { kind, metadata, content, .. } = message;
+    let beginning = Beginning { user, kind, metadata };
+    edit(node, Closed { beginning, aborted: true, text: content }, ending).await
+}
+
+fn was_cut_off(message: &Message) -> bool {
+    message.deleted_at.is_none() && object(&message.metadata).get(MARK) == Some(&Value::Bool(true))
+}
+
+/// Edits the message of an answer that was cut off; however often that is asked for, once.
+pub(super) async fn edit(node: &Node, closed: Closed, ending: Ending) -> Outcome {
+    let Ending { key: AnswerKey { room, id }, user, content, metadata, cost } = ending;
+    let content = content.unwrap_or(closed.text);
+    let metadata = Some(unmarked(&metadata.unwrap_or(closed.beginning.metadata)));
+    let change_id = change_id(&room, &user, &id);
+    let change = Change { room, id, change_id, what: What::Edit { content, metadata } };
+    let asker = Asker { user, moderates: false };
+    match changing::change_at_cost(node, &asker, change, cost, Ok(())).await? {
+        Progress::Waiting(outcome) => changing::settled(node, outcome).await,
+        Progress::Made(place) => Ok(place),
+    }
+}
+
+/// `UUIDv5` (RFC 9562, 5.5) of the message's identity.
+fn change_id(room: &RoomId, user: &UserId, id: &MessageId) -> MessageId {
+    // Ids have no white space, so that the spaces make the text unambiguous.
+    MessageId::from_uuid(Uuid::new_v5(&EDIT, format!("{room} {user} {id}").as_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_mark_comes_and_goes_and_the_rest_stays() {
+        let plain = Metadata::from_stored(r#"{"model":"small"}"#);
+        let marked = marked(&plain);
+        assert_eq!(object(&marked).get(MARK), Some(&Value::Bool(true)));
+        assert_eq!(object(&unmarked(&marked)), object(&plain));
+        assert_eq!(unmarked(&plain), plain);
+    }
+}

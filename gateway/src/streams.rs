@@ -1,0 +1,125 @@
+//! Answers that are written bit by bit: what is kept of them beside the log until they are whole.
+//!
+//! An answer is written through one node at a time, whose [`desk`] has its text and gathers what is
+//! new. Each tick the desk puts that on the shelf, which outlives the node in a cluster, and tells
+//! the room's nodes. Whoever is to go on with an answer, another node that its producer came to or
+//! one that closes it for a producer that fell silent, takes it from the shelf: from then on the
+//! former node's pieces are refused. The log gets the whole text once, at the end; until it has it,
+//! the answer stays on the shelf.
+
+pub(crate) mod desk;
+pub(crate) mod so_far;
+pub mod memory;
+pub mod redis;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use shared::contract::id::{MessageId, RoomId, UserId};
+use shared::contract::message::{MessageType, Metadata};
+
+/// Which answer.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AnswerKey {
+    /// The room it is written in.
+    pub room: RoomId,
+    /// The message that it will be.
+    pub id: MessageId,
+}
+
+/// What is said of an answer when it begins.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Beginning {
+    /// Who writes it.
+    pub user: UserId,
+    /// Who speaks.
+    pub kind: MessageType,
+    /// What the application attaches.
+    pub metadata: Metadata,
+}
+
+/// An answer that is being written.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Open {
+    /// How it began.
+    pub beginning: Beginning,
+    /// What there is of it.
+    pub text: String,
+    /// Whether it was written through this node before it was taken.
+    pub mine: bool,
+}
+
+/// An answer that is written no more.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Closed {
+    /// How it began.
+    pub beginning: Beginning,
+    /// Its producer had fallen silent.
+    pub aborted: bool,
+    /// What there was of an aborted one; empty where it was ended in order.
+    pub text: String,
+}
+
+/// What was found when an answer was to be gone on with.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Taken {
+    /// It is new, and written through this node.
+    Begun,
+    /// It was there, and is written through this node from now on.
+    Open(Open),
+    /// It was closed not long ago.
+    Closed(Closed),
+    /// It is somebody else's.
+    Foreign,
+    /// Its room has as many as it may.
+    Full,
+    /// Its producer shows life.
+    Lively,
+    /// There is none.
+    Unknown,
+}
+
+/// What became of a piece.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// It is kept.
+    Done,
+    /// The answer is written through another node.
+    Moved,
+    /// The answer is closed.
+    Closed,
+    /// What should lie before it is not there: the shelf has forgotten the answer or a part of it.
+    Lost,
+}
+
+/// The shelf does not answer; what was asked may or may not have been done.
+#[derive(Debug, thiserror::Error)]
+#[error("what is kept of answers cannot be reached")]
+pub struct ShelfError(#[source] pub Box<dyn std::error::Error + Send + Sync>);
+
+/// Where answers that are being written lie beside the log. Memory and Redis pass one suite of
+/// contract tests. Whatever touches an answer is a sign of life of its producer.
+#[async_trait]
+pub trait Shelf: Send + Sync + 'static {
+    /// Begins an answer, or takes the one that its user has begun already.
+    async fn begin(&self, key: &AnswerKey, beginning: &Beginning) -> Result<Taken, ShelfError>;
+
+    /// Takes an answer that this user has begun.
+    async fn take(&self, key: &AnswerKey, user: &UserId) -> Result<Taken, ShelfError>;
+
+    /// Takes anybody's answer whose producer has shown no life for so long.
+    async fn claim(&self, key: &AnswerKey, silence: Duration) -> Result<Taken, ShelfError>;
+
+    /// Keeps a piece whose first byte is the text's byte `from`; what lay there before is the same.
+    async fn keep(&self, key: &AnswerKey, from: usize, piece: &str) -> Result<Kept, ShelfError>;
+
+    /// Remembers for a while how an answer was closed, and forgets the rest of it.
+    async fn close(&self, key: &AnswerKey, closed: &Closed) -> Result<(), ShelfError>;
+
+    /// The answers that are being written in a room.
+    async fn open_in(&self, room: &RoomId) -> Result<Vec<(MessageId, Open)>, ShelfError>;
+
+    /// Some of the answers whose producers have shown no life for so long.
+    async fn silent(&self, silence: Duration) -> Result<Vec<AnswerKey>, ShelfError>;
+}

@@ -1,0 +1,344 @@
+//! The answers that are written through this node.
+//!
+//! What is new of an answer gathers for a tick and then goes out in one piece: first to the shelf,
+//! so that whoever hears of it later finds it there, then to the nodes with members of the room.
+//! A delta is answered before that: a node that dies takes at most a tick's worth with it, and the
+//! producer, asking where to go on, is told what is left. While the shelf does not answer, the text
+//! grows here and goes out when it does.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use shared::contract::limits::{STREAM_TICK_MS, STREAMS_BYTES_MAX};
+use shared::contract::protocol::StreamState;
+use shared::contract::signal::{RoomSignal, Signal, StreamPart};
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+use tracing::{debug, warn};
+
+use super::so_far::{self, PieceError, SoFar};
+use super::{AnswerKey, Beginning, Closed, Kept, Open, Shelf, ShelfError, Taken};
+use crate::broker::Broker;
+use crate::metrics::Metrics;
+
+/// The tick.
+const TICK: Duration = Duration::from_millis(STREAM_TICK_MS);
+
+/// Tries of one piece whose answer the shelf has forgotten meanwhile.
+const TRIES_MAX: usize = 3;
+
+/// The desk of a node.
+pub(crate) struct Desk {
+    pub(crate) shelf: Arc<dyn Shelf>,
+    broker: Arc<dyn Broker>,
+    metrics: Arc<Metrics>,
+    answers: Mutex<HashMap<AnswerKey, Arc<Answer>>>,
+    /// Of all texts on the desk.
+    bytes: AtomicUsize,
+}
+
+impl std::fmt::Debug for Desk {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Desk").field("answers", &self.lock().len()).finish_non_exhaustive()
+    }
+}
+
+/// An answer on the desk.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) key: AnswerKey,
+    pub(crate) beginning: Beginning,
+    state: Mutex<State>,
+    /// Its pieces go out one after the other.
+    turn: Semaphore,
+}
+
+#[derive(Debug)]
+struct State {
+    so_far: SoFar,
+    /// How much of it is on the shelf and was told.
+    out: Mark,
+    /// Its producer has shown life since the shelf was told.
+    lively: bool,
+    /// A task sees to it that what is new goes out.
+    attended: bool,
+    /// When its producer last showed life.
+    touched: Instant,
+    /// It is not on the desk any more.
+    gone: bool,
+}
+
+/// A place in a text.
+#[derive(Clone, Copy, Debug, Default)]
+struct Mark {
+    bytes: usize,
+    units: u64,
+}
+
+/// Why a delta is not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum AddError {
+    /// The text does not take it.
+    #[error(transparent)]
+    Piece(#[from] PieceError),
+    /// The desk is full.
+    #[error("too much is being written through this node")]
+    Full,
+    /// The answer has just left the desk.
+    #[error("the answer is not written here any more")]
+    Gone,
+}
+
+impl Answer {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where its next delta begins.
+    pub(crate) fn units(&self) -> u64 {
+        self.lock().so_far.units()
+    }
+
+    /// Its text so far.
+    pub(crate) fn text(&self) -> String {
+        self.lock().so_far.as_str().to_owned()
+    }
+
+    /// What is to go out, if anything is.
+    fn piece(&self) -> Option<(Mark, String)> {
+        let mut state = self.lock();
+        let piece = &state.so_far.as_str()[state.out.bytes..];
+        if state.gone || (piece.is_empty() && !state.lively) {
+            return None;
+        }
+        let piece = piece.to_owned();
+        state.lively = false;
+        Some((state.out, piece))
+    }
+
+    /// Whether nothing is to go out, so that nobody needs to attend to it.
+    fn rests(&self) -> bool {
+        let mut state = self.lock();
+        let rests = state.gone || (state.so_far.as_str().len() == state.out.bytes && !state.lively);
+        state.attended &= !rests;
+        rests
+    }
+
+    fn part(&self, offset: u64, delta: String, state: StreamState) -> Signal {
+        let Beginning { user, kind, .. } = &self.beginning;
+        let (id, user, kind) = (self.key.id.clone(), user.clone(), *kind);
+        let part = StreamPart { id, user, kind, offset, delta, state };
+        Signal::Room { room: self.key.room.clone(), what: RoomSignal::Stream(part) }
+    }
+}
+
+impl Desk {
+    pub(crate) fn new(
+        shelf: Arc<dyn Shelf>,
+        broker: Arc<dyn Broker>,
+        metrics: Arc<Metrics>,
+    ) -> Desk {
+        let (answers, bytes) = (Mutex::default(), AtomicUsize::new(0));
+        Desk { shelf, broker, metrics, answers, bytes }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<AnswerKey, Arc<Answer>>> {
+        self.answers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The answer, if it is written through this node.
+    pub(crate) fn get(&self, key: &AnswerKey) -> Option<Arc<Answer>> {
+        self.lock().get(key).map(Arc::clone)
+    }
+
+    /// Puts an answer that was taken from the shelf on the desk. What is there of it already is
+    /// ahead of the shelf where no other node has taken it, and has no meaning where one has.
+    pub(crate) fn put(&self, key: &AnswerKey, open: Open) -> Arc<Answer> {
+        let Open { beginning, text, mine } = open;
+        let mut answers = self.lock();
+        if let Some(known) = answers.get(key).filter(|_| mine) {
+            known.lock().touched = Instant::now();
+            return Arc::clone(known);
+        }
+        let so_far = SoFar::from(text);
+        let bytes = so_far.as_str().len();
+        let state = State {
+            out: Mark { bytes, units: so_far.units() },
+            so_far,
+            lively: false,
+            attended: false,
+            touched: Instant::now(),
+            gone: false,
+        };
+        let (key, state, turn) = (key.clone(), Mutex::new(state), Semaphore::new(1));
+        let answer = Arc::new(Answer { key: key.clone(), beginning, state, turn });
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        if let Some(former) = answers.insert(key, Arc::clone(&answer)) {
+            self.let_go(&former);
+        }
+        answer
+    }
+
+    /// Takes an answer off the desk; says whether it was on it.
+    pub(crate) fn remove(&self, answer: &Arc<Answer>) -> bool {
+        let mut answers = self.lock();
+        if answers.get(&answer.key).is_some_and(|held| Arc::ptr_eq(held, answer)) {
+            answers.remove(&answer.key);
+        }
+        self.let_go(answer)
+    }
+
+    fn let_go(&self, answer: &Answer) -> bool {
+        let mut state = answer.lock();
+        let left = !std::mem::replace(&mut state.gone, true);
+        if left {
+            self.bytes.fetch_sub(state.so_far.as_str().len(), Ordering::Relaxed);
+        }
+        left
+    }
+
+    /// Adds what is new of a delta, and sees to it that it goes out; says where the next begins.
+    pub(crate) fn add(
+        self: &Arc<Self>,
+        answer: &Arc<Answer>,
+        offset: u64,
+        delta: &str,
+    ) -> Result<u64, AddError> {
+        let mut state = answer.lock();
+        if state.gone {
+            return Err(AddError::Gone);
+        }
+        if self.bytes.load(Ordering::Relaxed) + delta.len() > STREAMS_BYTES_MAX {
+            return Err(AddError::Full);
+        }
+        let added = state.so_far.add(offset, delta)?;
+        self.bytes.fetch_add(added, Ordering::Relaxed);
+        state.touched = Instant::now();
+        state.lively = true;
+        let units = state.so_far.units();
+        let attended = std::mem::replace(&mut state.attended, true);
+        drop(state);
+        if !attended {
+            tokio::spawn(attend(Arc::clone(self), Arc::clone(answer)));
+        }
+        Ok(units)
+    }
+
+    /// Its producer shows life.
+    pub(crate) fn touch(&self, answer: &Answer) {
+        answer.lock().touched = Instant::now();
+    }
+
+    /// The answers whose producers have shown no life for so long.
+    pub(crate) fn silent(&self, silence: Duration) -> Vec<AnswerKey> {
+        let answers = self.lock();
+        let silent = answers.values().filter(|answer| answer.lock().touched.elapsed() >= silence);
+        silent.map(|answer| answer.key.clone()).collect()
+    }
+
+    /// Every answer on the desk.
+    pub(crate) fn all(&self) -> Vec<Arc<Answer>> {
+        self.lock().values().map(Arc::clone).collect()
+    }
+
+    /// Sends out what is new, unless nothing is.
+    pub(crate) async fn flush(&self, answer: &Arc<Answer>) {
+        // Never closed.
+        let Ok(_turn) = answer.turn.acquire().await else { return };
+        for _ in 0..TRIES_MAX {
+            let Some((from, piece)) = answer.piece() else { return };
+            match self.send_out(answer, from, piece).await {
+                Ok(true) => return,
+                Ok(false) => {}
+                Err(error) => {
+                    answer.lock().lively = true;
+                    let AnswerKey { room, id } = &answer.key;
+                    debug!(room.id = %room, message.id = %id, error = ?error, "piece waits");
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Says whether that is done; otherwise there is another piece to send now.
+    async fn send_out(
+        &self,
+        answer: &Arc<Answer>,
+        from: Mark,
+        piece: String,
+    ) -> Result<bool, ShelfError> {
+        match self.shelf.keep(&answer.key, from.bytes, &piece).await? {
+            Kept::Done => {}
+            Kept::Moved | Kept::Closed => {
+                self.remove(answer);
+                return Ok(true);
+            }
+            Kept::Lost => {
+                // The shelf has lost its memory: the answer is put there anew, as a whole.
+                return match self.shelf.begin(&answer.key, &answer.beginning).await? {
+                    Taken::Begun | Taken::Open(_) => {
+                        let mut state = answer.lock();
+                        state.out = Mark::default();
+                        state.lively = true;
+                        Ok(false)
+                    }
+                    Taken::Closed(_) | Taken::Foreign => {
+                        self.remove(answer);
+                        Ok(true)
+                    }
+                    Taken::Full | Taken::Lively | Taken::Unknown => Ok(true),
+                };
+            }
+        }
+        let units = from.units + so_far::units(&piece);
+        answer.lock().out = Mark { bytes: from.bytes + piece.len(), units };
+        if !piece.is_empty() {
+            self.tell(answer.part(from.units, piece, StreamState::Streaming)).await;
+        }
+        Ok(true)
+    }
+
+    /// Best effort: a part that is lost is a gap to whoever hears the next.
+    async fn tell(&self, signal: Signal) {
+        if let Err(error) = self.broker.signal(&signal).await {
+            debug!(error = ?error, "part of an answer is not told");
+        }
+    }
+
+    /// The log has the message that the answer became: the shelf forgets it, the room is told.
+    pub(crate) async fn close(&self, answer: &Arc<Answer>, aborted: bool) {
+        let text = if aborted { answer.text() } else { String::new() };
+        let closed = Closed { beginning: answer.beginning.clone(), aborted, text };
+        if let Err(error) = self.shelf.close(&answer.key, &closed).await {
+            // It lies there until its silence is noticed, and is then found in the log.
+            let AnswerKey { room, id } = &answer.key;
+            warn!(room.id = %room, message.id = %id, error = ?error, "answer stays on the shelf");
+        }
+        if !self.remove(answer) {
+            return;
+        }
+        let state = if aborted { StreamState::Aborted } else { StreamState::Ended };
+        if aborted {
+            self.metrics.streams_aborted_total.inc();
+        } else {
+            self.metrics.streams_ended_total.inc();
+        }
+        self.tell(answer.part(answer.units(), String::new(), state)).await;
+    }
+}
+
+/// Sends out what is new, tick by tick, until nothing is.
+async fn attend(desk: Arc<Desk>, answer: Arc<Answer>) {
+    loop {
+        desk.flush(&answer).await;
+        tokio::time::sleep(TICK).await;
+        if answer.rests() {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,159 @@
+//! The shelf of one process: the embedded mode, where there is no other node to go on.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use shared::contract::id::{MessageId, RoomId, UserId};
+use shared::contract::limits::{STREAM_MEMORY_MS, STREAMS_PER_ROOM_MAX, STREAMS_REMEMBERED_MAX};
+use tokio::time::Instant;
+
+use super::{AnswerKey, Beginning, Closed, Kept, Open, Shelf, ShelfError, Taken};
+
+/// How long a closed answer is remembered.
+const MEMORY: Duration = Duration::from_millis(STREAM_MEMORY_MS);
+
+/// In memory.
+#[derive(Debug, Default)]
+pub struct MemoryShelf {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    rooms: HashMap<RoomId, BTreeMap<MessageId, Row>>,
+    closed: HashMap<AnswerKey, (Closed, Instant)>,
+    /// In the order of their closing.
+    order: VecDeque<(AnswerKey, Instant)>,
+}
+
+#[derive(Debug)]
+struct Row {
+    beginning: Beginning,
+    text: String,
+    touched: Instant,
+}
+
+impl Row {
+    fn open(&self) -> Open {
+        Open { beginning: self.beginning.clone(), text: self.text.clone(), mine: true }
+    }
+}
+
+impl State {
+    fn row(&mut self, key: &AnswerKey) -> Option<&mut Row> {
+        self.rooms.get_mut(&key.room)?.get_mut(&key.id)
+    }
+
+    fn closed(&self, key: &AnswerKey) -> Option<Closed> {
+        let (closed, at) = self.closed.get(key)?;
+        (at.elapsed() < MEMORY).then(|| closed.clone())
+    }
+
+    /// Takes what is there, if it is for this user; `None` is for anybody.
+    fn take(&mut self, key: &AnswerKey, user: Option<&UserId>) -> Taken {
+        let Some(row) = self.row(key) else {
+            return self.closed(key).map_or(Taken::Unknown, Taken::Closed);
+        };
+        if user.is_some_and(|user| *user != row.beginning.user) {
+            return Taken::Foreign;
+        }
+        row.touched = Instant::now();
+        Taken::Open(row.open())
+    }
+
+    fn remember(&mut self, key: AnswerKey, closed: Closed) {
+        let now = Instant::now();
+        self.closed.insert(key.clone(), (closed, now));
+        self.order.push_back((key, now));
+        while let Some((oldest, at)) = self.order.front()
+            && (self.order.len() > STREAMS_REMEMBERED_MAX || at.elapsed() >= MEMORY)
+        {
+            // One that was closed again since has a later place in the order.
+            if self.closed.get(oldest).is_some_and(|(_, closed_at)| closed_at == at) {
+                self.closed.remove(oldest);
+            }
+            self.order.pop_front();
+        }
+    }
+}
+
+impl MemoryShelf {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+impl Shelf for MemoryShelf {
+    async fn begin(&self, key: &AnswerKey, beginning: &Beginning) -> Result<Taken, ShelfError> {
+        let mut state = self.lock();
+        let found = state.take(key, Some(&beginning.user));
+        if found != Taken::Unknown {
+            return Ok(found);
+        }
+        let room = state.rooms.entry(key.room.clone()).or_default();
+        if room.len() >= STREAMS_PER_ROOM_MAX {
+            return Ok(Taken::Full);
+        }
+        let (beginning, touched) = (beginning.clone(), Instant::now());
+        room.insert(key.id.clone(), Row { beginning, text: String::new(), touched });
+        Ok(Taken::Begun)
+    }
+
+    async fn take(&self, key: &AnswerKey, user: &UserId) -> Result<Taken, ShelfError> {
+        Ok(self.lock().take(key, Some(user)))
+    }
+
+    async fn claim(&self, key: &AnswerKey, silence: Duration) -> Result<Taken, ShelfError> {
+        let mut state = self.lock();
+        if state.row(key).is_some_and(|row| row.touched.elapsed() < silence) {
+            return Ok(Taken::Lively);
+        }
+        Ok(state.take(key, None))
+    }
+
+    async fn keep(&self, key: &AnswerKey, from: usize, piece: &str) -> Result<Kept, ShelfError> {
+        let mut state = self.lock();
+        let Some(row) = state.row(key) else {
+            return Ok(if state.closed(key).is_some() { Kept::Closed } else { Kept::Lost });
+        };
+        if !row.text.is_char_boundary(from) {
+            return Ok(Kept::Lost);
+        }
+        row.text.truncate(from);
+        row.text.push_str(piece);
+        row.touched = Instant::now();
+        Ok(Kept::Done)
+    }
+
+    async fn close(&self, key: &AnswerKey, closed: &Closed) -> Result<(), ShelfError> {
+        let mut state = self.lock();
+        if let Some(room) = state.rooms.get_mut(&key.room) {
+            room.remove(&key.id);
+            if room.is_empty() {
+                state.rooms.remove(&key.room);
+            }
+        }
+        state.remember(key.clone(), closed.clone());
+        Ok(())
+    }
+
+    async fn open_in(&self, room: &RoomId) -> Result<Vec<(MessageId, Open)>, ShelfError> {
+        let state = self.lock();
+        let rows = state.rooms.get(room).into_iter().flatten();
+        Ok(rows.map(|(id, row)| (id.clone(), row.open())).collect())
+    }
+
+    async fn silent(&self, silence: Duration) -> Result<Vec<AnswerKey>, ShelfError> {
+        let state = self.lock();
+        let rows = state.rooms.iter().flat_map(|(room, rows)| rows.iter().map(move |r| (room, r)));
+        let silent = rows.filter(|(_, (_, row))| row.touched.elapsed() >= silence);
+        let key = |(room, (id, _)): (&RoomId, (&MessageId, &Row))| AnswerKey {
+            room: room.clone(),
+            id: id.clone(),
+        };
+        Ok(silent.map(key).collect())
+    }
+}

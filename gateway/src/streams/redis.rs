@@ -1,0 +1,206 @@
+//! The shelf of a cluster: per answer a field of its room's hash and a string, in Redis.
+//!
+//! Every script has all its keys declared, which carry their shard's hash tag. Whatever lies there
+//! has an expiry, which each touch puts off.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use redis::{Script, ScriptInvocation, Value};
+use shared::contract::id::{MessageId, RoomId, Shard, UserId};
+use shared::contract::keys;
+use shared::contract::limits::{
+    STREAM_KEPT_MS, STREAM_MEMORY_MS, STREAMS_PER_ROOM_MAX, STREAMS_SILENT_MAX,
+};
+use shared::log::redis::connection::RedisConnection;
+use uuid::Uuid;
+
+use super::{AnswerKey, Beginning, Closed, Kept, Open, Shelf, ShelfError, Taken};
+
+/// In Redis.
+pub struct RedisShelf {
+    connection: RedisConnection,
+    /// Names this run of this node.
+    node: String,
+    take: Script,
+    keep: Script,
+    close: Script,
+}
+
+impl std::fmt::Debug for RedisShelf {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RedisShelf").field("node", &self.node).finish_non_exhaustive()
+    }
+}
+
+/// An answer of Redis that none of the scripts gives.
+#[derive(Debug, thiserror::Error)]
+#[error("redis gave an answer of another form")]
+struct MalformedAnswer;
+
+impl From<MalformedAnswer> for ShelfError {
+    fn from(error: MalformedAnswer) -> ShelfError {
+        ShelfError(Box::new(error))
+    }
+}
+
+impl From<redis::RedisError> for ShelfError {
+    fn from(error: redis::RedisError) -> ShelfError {
+        ShelfError(Box::new(error))
+    }
+}
+
+impl From<serde_json::Error> for ShelfError {
+    fn from(error: serde_json::Error) -> ShelfError {
+        ShelfError(Box::new(error))
+    }
+}
+
+/// Whose answer is wanted, and in which state.
+struct Wanted<'a> {
+    user: Option<&'a UserId>,
+    beginning: Option<&'a Beginning>,
+    silence: Option<Duration>,
+}
+
+impl RedisShelf {
+    /// For one run of a node, which `node` names.
+    #[must_use]
+    pub fn new(connection: RedisConnection, node: Uuid) -> RedisShelf {
+        RedisShelf {
+            connection,
+            node: node.to_string(),
+            take: Script::new(include_str!("redis/take.lua")),
+            keep: Script::new(include_str!("redis/keep.lua")),
+            close: Script::new(include_str!("redis/close.lua")),
+        }
+    }
+
+    async fn taken(&self, key: &AnswerKey, wanted: Wanted<'_>) -> Result<Taken, ShelfError> {
+        let mut call = prepared(&self.take, key);
+        let beginning = wanted.beginning.map(serde_json::to_string).transpose()?;
+        call.arg(&self.node).arg(wanted.user.map_or("", UserId::as_str));
+        call.arg(beginning.unwrap_or_default()).arg(STREAMS_PER_ROOM_MAX).arg(STREAM_KEPT_MS);
+        call.arg(wanted.silence.map_or(String::new(), |silence| silence.as_millis().to_string()));
+        let answer: Vec<String> = self.connection.script(&call).await?;
+        let fields: Vec<&str> = answer.iter().map(String::as_str).collect();
+        match fields[..] {
+            ["begun"] => Ok(Taken::Begun),
+            ["open", former, beginning, text] => {
+                let beginning = serde_json::from_str(beginning)?;
+                let mine = former == self.node;
+                Ok(Taken::Open(Open { beginning, text: text.to_owned(), mine }))
+            }
+            ["closed", how] => Ok(Taken::Closed(serde_json::from_str(how)?)),
+            ["foreign"] => Ok(Taken::Foreign),
+            ["full"] => Ok(Taken::Full),
+            ["lively"] => Ok(Taken::Lively),
+            ["unknown"] => Ok(Taken::Unknown),
+            _ => Err(MalformedAnswer.into()),
+        }
+    }
+
+    async fn now_ms(&self) -> Result<i64, ShelfError> {
+        let mut pipe = redis::pipe();
+        pipe.cmd("TIME");
+        let ((seconds, micros),): ((i64, i64),) = self.connection.pipeline(&pipe).await?;
+        Ok(seconds * 1000 + micros / 1000)
+    }
+}
+
+/// A call with the keys of an answer and its first two arguments.
+fn prepared<'a>(script: &'a Script, key: &AnswerKey) -> ScriptInvocation<'a> {
+    let AnswerKey { room, id } = key;
+    let mut call = script.prepare_invoke();
+    call.key(keys::streams(room)).key(keys::stream_text(room, id));
+    call.key(keys::stream_lives(room.shard())).key(keys::stream_closed(room, id));
+    // Ids have no white space.
+    call.arg(id.as_str()).arg(format!("{room} {id}"));
+    call
+}
+
+/// What [`prepared`] put among the lives of a shard.
+fn read_member(member: &str) -> Option<AnswerKey> {
+    let (room, id) = member.split_once(' ')?;
+    Some(AnswerKey { room: RoomId::parse(room).ok()?, id: MessageId::parse(id).ok()? })
+}
+
+/// What the take script puts into a room's hash: node, user, beginning.
+fn read_held(held: &str) -> Option<(&str, Beginning)> {
+    let (node, rest) = held.split_once(' ')?;
+    let (_, beginning) = rest.split_once(' ')?;
+    Some((node, serde_json::from_str(beginning).ok()?))
+}
+
+#[async_trait]
+impl Shelf for RedisShelf {
+    async fn begin(&self, key: &AnswerKey, beginning: &Beginning) -> Result<Taken, ShelfError> {
+        let user = Some(&beginning.user);
+        self.taken(key, Wanted { user, beginning: Some(beginning), silence: None }).await
+    }
+
+    async fn take(&self, key: &AnswerKey, user: &UserId) -> Result<Taken, ShelfError> {
+        self.taken(key, Wanted { user: Some(user), beginning: None, silence: None }).await
+    }
+
+    async fn claim(&self, key: &AnswerKey, silence: Duration) -> Result<Taken, ShelfError> {
+        self.taken(key, Wanted { user: None, beginning: None, silence: Some(silence) }).await
+    }
+
+    async fn keep(&self, key: &AnswerKey, from: usize, piece: &str) -> Result<Kept, ShelfError> {
+        let mut call = prepared(&self.keep, key);
+        call.arg(&self.node).arg(from).arg(piece).arg(STREAM_KEPT_MS);
+        let answer: String = self.connection.script(&call).await?;
+        match answer.as_str() {
+            "done" => Ok(Kept::Done),
+            "moved" => Ok(Kept::Moved),
+            "closed" => Ok(Kept::Closed),
+            "lost" => Ok(Kept::Lost),
+            _ => Err(MalformedAnswer.into()),
+        }
+    }
+
+    async fn close(&self, key: &AnswerKey, closed: &Closed) -> Result<(), ShelfError> {
+        let mut call = prepared(&self.close, key);
+        call.arg(serde_json::to_string(closed)?).arg(STREAM_MEMORY_MS);
+        let _: Value = self.connection.script(&call).await?;
+        Ok(())
+    }
+
+    async fn open_in(&self, room: &RoomId) -> Result<Vec<(MessageId, Open)>, ShelfError> {
+        let mut pipe = redis::pipe();
+        pipe.cmd("HGETALL").arg(keys::streams(room));
+        let (held,): (HashMap<String, String>,) = self.connection.pipeline(&pipe).await?;
+        let held: Vec<(MessageId, String)> = held
+            .into_iter()
+            .filter_map(|(id, held)| Some((MessageId::parse(&id).ok()?, held)))
+            .collect();
+        if held.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut pipe = redis::pipe();
+        for (id, _) in &held {
+            pipe.cmd("GET").arg(keys::stream_text(room, id));
+        }
+        let texts: Vec<Option<String>> = self.connection.pipeline(&pipe).await?;
+        let open = held.into_iter().zip(texts).filter_map(|((id, held), text)| {
+            let (node, beginning) = read_held(&held)?;
+            let (text, mine) = (text.unwrap_or_default(), node == self.node);
+            Some((id, Open { beginning, text, mine }))
+        });
+        Ok(open.collect())
+    }
+
+    async fn silent(&self, silence: Duration) -> Result<Vec<AnswerKey>, ShelfError> {
+        let silence_ms = i64::try_from(silence.as_millis()).unwrap_or(i64::MAX);
+        let before = self.now_ms().await? - silence_ms;
+        let mut pipe = redis::pipe();
+        for shard in Shard::all() {
+            pipe.cmd("ZRANGE").arg(keys::stream_lives(shard)).arg("-inf").arg(before);
+            pipe.arg("BYSCORE").arg("LIMIT").arg(0).arg(STREAMS_SILENT_MAX);
+        }
+        let silent: Vec<Vec<String>> = self.connection.pipeline(&pipe).await?;
+        Ok(silent.iter().flatten().filter_map(|member| read_member(member)).collect())
+    }
+}

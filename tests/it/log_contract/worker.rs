@@ -1,0 +1,116 @@
+//! What the worker counts and tells, on either log.
+
+use harness::eventually;
+use shared::contract::credit::{CreditEntry, CreditKind};
+use shared::contract::refusal::RefusalCode;
+use shared::store::{Batch, Cursor, DeadLetter, Row};
+
+use super::*;
+
+fn usage(user: &str, id: &str, amount: i64) -> Append {
+    let entry = CreditEntry {
+        amount,
+        kind: CreditKind::Usage,
+        message_id: None,
+        metadata: serde_json::Map::new(),
+    };
+    let body = Bytes::from(serde_json::to_vec(&entry).unwrap());
+    unplaced(EntryKind::Usage, user, id, body)
+}
+
+fn unplaced(kind: EntryKind, user: &str, id: &str, body: Bytes) -> Append {
+    let mut append = entry(&room(user), user, id, "x");
+    append.envelope.kind = kind;
+    append.envelope.body = body;
+    append
+}
+
+pub(super) async fn what_comes_to_nothing_is_counted(subject: Subject) {
+    let (ann, bob) = (room("ann"), room("bob"));
+    let (mut subject, epoch) = subject.at_work(ann.shard()).await;
+    let store = Arc::clone(&subject.store);
+    let bobs = establish(bob.shard(), 0, &*subject.log, &*store).await.unwrap().number;
+    subject.hydrate(epoch, &ann, Position::ZERO).await;
+    let mut edit = entry(&ann, "ann", "nowhere", "x");
+    edit.envelope.kind = EntryKind::Edit;
+    edit.envelope.change_id = Some(MessageId::parse("e1").unwrap());
+    subject.append(epoch, &[usage("ann", "c1", -5), edit]).await;
+    let balance = async || store.balance(&UserId::parse("ann").unwrap()).await.unwrap();
+    eventually(PATIENCE, "it is in the ledger", async || (balance().await == -5).then_some(()))
+        .await;
+    subject.append(bobs, &[usage("bob", "c1", -5)]).await;
+    let metrics = subject.metrics.take().unwrap();
+    let counted = async || {
+        let now = (metrics.orphaned_total.get(), metrics.quarantined_total.get());
+        if now == (1, 1) { Ok(()) } else { Err(format!("{now:?}")) }
+    };
+    eventually(PATIENCE, "both are counted", counted).await;
+    assert_eq!(store.balance(&UserId::parse("bob").unwrap()).await.unwrap(), 0);
+}
+
+/// A worker that went after its commit and before its trim leaves it to the next one.
+pub(super) async fn dead_letters_of_an_untrimmed_batch_are_refused_by_the_next_owner(
+    subject: Subject,
+) {
+    let lobby = room("lobby");
+    let shard = lobby.shard();
+    let epoch = establish(shard, 0, &*subject.log, &*subject.store).await.unwrap().number;
+    subject.hydrate(epoch, &lobby, Position::ZERO).await;
+    let appending = tokio::spawn({
+        let broker = Arc::clone(&subject.broker);
+        let batch = ["m1", "m2", "m3"].map(|id| entry(&lobby, "ann", id, "x"));
+        async move { broker.append(shard, epoch, &batch).await }
+    });
+    let log = Arc::clone(&subject.log);
+    let all = async || {
+        let entries = log.read(shard, epoch, LogId::ZERO, 9).await.unwrap();
+        (entries.len() == 3).then_some(entries)
+    };
+    let entries = eventually(PATIENCE, "the log has them", all).await;
+    let row = |n: usize| {
+        let envelope = Envelope::decode(&entries[n].raw).unwrap();
+        let mut message: Message = serde_json::from_slice(&envelope.body).unwrap();
+        message.position = entries[n].position;
+        Row::Message(message)
+    };
+    let letter = DeadLetter {
+        log_id: entries[1].id,
+        position: entries[1].position,
+        room: Some(lobby.clone()),
+        user: Some(UserId::parse("ann").unwrap()),
+        id: Some(MessageId::parse("m2").unwrap()),
+        raw: entries[1].raw.clone(),
+        code: "23503".to_owned(),
+        error: "no such user".to_owned(),
+    };
+    let batch = Batch {
+        shard,
+        epoch,
+        after: LogId::ZERO,
+        upto: entries[2].id,
+        lease: None,
+        rows: vec![row(0), row(2)],
+        dead: vec![letter],
+        heads: vec![(lobby.clone(), Position::new(epoch, 3))],
+    };
+    subject.store.commit(&batch).await.unwrap();
+    let cursor = Cursor { upto: entries[2].id, epoch };
+    assert_eq!(subject.store.cursor(shard).await.unwrap(), cursor);
+
+    let (subject, _) = subject.at_work(shard).await;
+    let known = async |id: &str| {
+        let (user, id) = (UserId::parse("ann").unwrap(), MessageId::parse(id).unwrap());
+        subject.broker.known(&Identity { room: lobby.clone(), user, id }).await.unwrap()
+    };
+    let refused = async || match known("m2").await {
+        Some(Answer::Rejected(refusal)) => Ok(refusal.code),
+        other => Err(format!("{other:?}")),
+    };
+    let code = eventually(PATIENCE, "the dead letter is refused", refused).await;
+    assert_eq!(code, RefusalCode::Rejected);
+    for id in ["m1", "m3"] {
+        assert!(matches!(known(id).await, Some(Answer::Placed(Place { persisted: true, .. }))));
+    }
+    assert_eq!(subject.store.dead_letters().await.unwrap().len(), 1);
+    appending.await.unwrap().unwrap();
+}
