@@ -19,7 +19,8 @@ const ROWS: &str = "
     INSERT INTO shards (shard) SELECT generate_series(0, 63);
     INSERT INTO team_chat_messages (id, team_chat_id, user_id, content, send_time, epoch, seq,
         changed_epoch, changed_seq)
-    VALUES ('m1', 'a', 'ann', 'one', now(), 1, 1, 1, 1), ('m2', 'a', 'bob', 'two', now(), 1, 2, 1, 2);
+    VALUES ('m1', 'a', 'ann', 'one', now(), 1, 1, 1, 1),
+        ('m2', 'a', 'bob', 'two', now(), 1, 2, 1, 2);
     INSERT INTO room_heads VALUES ('a', 1, 2);
     INSERT INTO credits (id, user_id, amount) VALUES ('c1', 'ann', 5);
     INSERT INTO user_credits (user_id, balance) VALUES ('ann', 5);
