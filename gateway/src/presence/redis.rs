@@ -87,7 +87,10 @@ impl RedisPresence {
                     pipe.cmd("HDEL").arg(keys::presence(room)).arg(gone).ignore();
                 }
             }
-            self.send(&pipe).await?;
+            // Where somebody was here before, there is nothing to send, which is an error.
+            if !pipe.is_empty() {
+                self.send(&pipe).await?;
+            }
         }
         let mut pipe = redis::pipe();
         pipe.cmd("DEL").arg(keys::rooms_of(incarnation)).ignore();

@@ -159,7 +159,12 @@ async fn redis_keeps(fleet: &Fleet, entries: i64, leases: i64) {
     let clean = || async {
         let found = fleet.redis().command(&["ZCARD", keys::LEASES]).await.ok();
         let found = (kept(fleet).await, found.and_then(|reply| reply.integer()));
-        if found == (Some(entries), Some(leases)) { Ok(()) } else { Err(format!("{found:?}")) }
+        if found == (Some(entries), Some(leases)) {
+            return Ok(());
+        }
+        let held = fleet.redis().command(&["ZRANGE", keys::LEASES, "0", "-1", "WITHSCORES"]).await;
+        let time = fleet.redis().command(&["TIME"]).await;
+        Err(format!("{found:?}: {held:?} at {time:?}"))
     };
     eventually(PATIENCE, "redis keeps who is there and nobody else", clean).await;
 }
