@@ -313,12 +313,14 @@ impl Room {
     pub(super) fn refill(self: &Arc<Self>, refill: Refill) -> bool {
         let mut state = self.lock();
         let last = state.last.clone();
-        // Nothing of it is told entry by entry; a removal counts all the same.
-        let unheard = refill.recent.after(state.head);
-        let removed: Vec<(UserId, Position)> =
-            unheard.filter_map(|entry| Some((entry.removed()?.clone(), entry.at))).collect();
-        for (user, at) in removed {
-            self.expel(&mut state, &user, at);
+        // Nothing of it is told entry by entry; what it says of people counts all the same.
+        for entry in refill.recent.after(state.head) {
+            if let Some(speaker) = entry.speaker() {
+                self.spoke(&mut state, speaker);
+            }
+            if let Some(removed) = entry.removed() {
+                self.expel(&mut state, removed, entry.at);
+            }
         }
         state.recent = refill.recent;
         state.head = refill.head;

@@ -54,7 +54,11 @@ impl RedisPresence {
         RedisPresence { connection, renew: Script::new(include_str!("redis/renew.lua")) }
     }
 
+    /// Nothing to send is no error here, as it is to the client library.
     async fn send(&self, pipe: &Pipeline) -> Result<(), RedisError> {
+        if pipe.is_empty() {
+            return Ok(());
+        }
         self.connection.pipeline(pipe).await
     }
 
@@ -87,10 +91,7 @@ impl RedisPresence {
                     pipe.cmd("HDEL").arg(keys::presence(room)).arg(gone).ignore();
                 }
             }
-            // Where somebody was here before, there is nothing to send, which is an error.
-            if !pipe.is_empty() {
-                self.send(&pipe).await?;
-            }
+            self.send(&pipe).await?;
         }
         let mut pipe = redis::pipe();
         pipe.cmd("DEL").arg(keys::rooms_of(incarnation)).ignore();

@@ -214,8 +214,13 @@ impl Screen {
 
 /// Says where two views differ.
 pub(crate) fn difference(found: &View, wanted: &View) -> Result<(), String> {
+    // Who hears only that a message is gone does not hear that it had been edited.
+    let told = |view: &View, id: &String| {
+        let shown = view.get(id).cloned();
+        shown.map(|shown| Shown { edited: shown.edited && !shown.deleted, ..shown })
+    };
     let ids = found.keys().chain(wanted.keys());
-    let differ = ids.filter(|id| found.get(*id) != wanted.get(*id));
+    let differ = ids.filter(|id| told(found, id) != told(wanted, id));
     let said: Vec<String> = differ
         .take(3)
         .map(|id| format!("{id}: {:?} instead of {:?}", found.get(id), wanted.get(id)))

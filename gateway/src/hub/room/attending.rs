@@ -72,6 +72,10 @@ impl Room {
         if state.members.is_empty() {
             // Nobody has to be told what changed: it is how the newcomer finds it.
             state.company.presence.settle_all();
+        } else {
+            let now = Instant::now();
+            state.company.presence.hasten(now);
+            self.tell_presence(state, now);
         }
         self.parts.desk.enter(&self.id, user, *member);
         self.reflect(state, user);

@@ -193,6 +193,14 @@ impl Board {
 
     // --- Telling ---
 
+    /// What has gathered is to be told at once: somebody is about to be listed what members know.
+    /// Of too many to list, only the count is told, which has time.
+    pub(super) fn hasten(&mut self, now: Instant) {
+        if !self.counted && self.due.is_some() {
+            self.due = Some(now);
+        }
+    }
+
     /// When there is something to tell.
     pub(super) fn due_at(&self) -> Option<Instant> {
         self.due

@@ -74,7 +74,7 @@ pub enum EventName {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Welcome {
-    /// [`SUBPROTOCOL`].
+    /// [`SUBPROTOCOL`](super::SUBPROTOCOL).
     pub protocol: Cow<'static, str>,
     /// Names this connection in the server's logs.
     pub connection_id: String,
