@@ -39,7 +39,7 @@ pub(super) struct Life {
     next_ref: u64,
     heard_at: Instant,
     asked_alive_at: Instant,
-    joins_paused_until: Instant,
+    reads_paused_until: Instant,
     looked_for_lost_at: Instant,
 }
 
@@ -56,7 +56,7 @@ impl Life {
             next_ref: 1,
             heard_at: now,
             asked_alive_at: now,
-            joins_paused_until: now,
+            reads_paused_until: now,
             looked_for_lost_at: now,
         }
     }
@@ -111,7 +111,7 @@ impl Life {
         drop(state);
         self.asked.clear();
         self.heard_at = Instant::now();
-        self.joins_paused_until = self.heard_at;
+        self.reads_paused_until = self.heard_at;
         Some(wire)
     }
 
@@ -144,11 +144,10 @@ impl Life {
         let state = &mut *state;
         for name in &state.wanted {
             let room = state.rooms.entry(name.clone()).or_default();
+            let may_ask = Instant::now() >= self.reads_paused_until;
             match room.stage {
-                Stage::Out if Instant::now() >= self.joins_paused_until => {
-                    self.join(wire, name, room);
-                }
-                Stage::Live if room.unread_before.is_some() && !room.is_paging => {
+                Stage::Out if may_ask => self.join(wire, name, room),
+                Stage::Live if may_ask && room.unread_before.is_some() && !room.is_paging => {
                     self.page(wire, name, room);
                 }
                 Stage::Out | Stage::Live | Stage::Joining | Stage::Leaving => {}
@@ -282,9 +281,15 @@ impl Life {
                 desk.record.views.entry(name.clone()).or_default().in_room = false;
             }
             (_, Err(refused)) => {
-                room.disconnected();
+                // Who is refused a page is in the room all the same.
+                match asked {
+                    Asked::Page { .. } => room.is_paging = false,
+                    Asked::Join { .. } | Asked::Leave { .. } | Asked::Heartbeat => {
+                        room.disconnected();
+                    }
+                }
                 let pause = refused.retry_after_ms.map_or(JOIN_RETRY, Duration::from_millis);
-                self.joins_paused_until = Instant::now() + pause;
+                self.reads_paused_until = Instant::now() + pause;
                 if is_worth_retrying(&refused.code) {
                     *desk.record.retried.entry(refused.code).or_default() += 1;
                 } else {

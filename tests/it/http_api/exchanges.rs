@@ -110,5 +110,5 @@ async fn a_node_that_leaves_answers_what_it_was_asked() {
     });
     assert!(status.unwrap().success());
     asking.await.unwrap().expect(201);
-    assert_eq!(rows_of(fleet.gateway(), "r").len(), 2);
+    assert_eq!(rows_of(fleet.gateway(), "r").len(), 3);
 }
