@@ -137,6 +137,37 @@ async fn a_known_id_is_not_counted_and_is_answered_when_nothing_fresh_would_be()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn edits_and_deletions_count_as_messages_but_for_those_that_were_made() {
+    let limits = [("WEBSOCKET_RATE_LIMIT_MESSAGE_SEND", "4"), ("ROOMCAST_BLOCK_AFTER", "0")];
+    let fleet = Fleet::embedded(limited(&limits)).await.unwrap();
+    let alice = member(&fleet, "alice").await;
+    alice.join("r", None).await.unwrap();
+    let ids = [unique_id(), unique_id()];
+    for id in &ids {
+        alice.send("r", id, "hello").await.unwrap();
+    }
+    let edit = |id: &str, change: &str| json!({ "roomId": "r", "id": id, "changeId": change, "content": "hello again" });
+    let made = unique_id();
+    for offer in 0..5 {
+        let reply = alice.command("message:edit", edit(&ids[0], &made)).await.unwrap();
+        assert_eq!(reply["duplicate"], json!(offer > 0));
+    }
+    let delete = json!({ "roomId": "r", "id": ids[1], "changeId": unique_id() });
+    alice.command("message:delete", delete.clone()).await.unwrap();
+    // Four are used up, whatever was done with them.
+    let more = edit(&ids[0], &unique_id());
+    let refused = alice.command("message:edit", more).await.unwrap_err();
+    assert_eq!(refused.code(), Some("rate_limited"));
+    let refused = alice.send("r", &unique_id(), "more").await.unwrap_err();
+    assert_eq!(refused.code(), Some("rate_limited"));
+    // What was made is answered all the same.
+    let again = alice.command("message:edit", edit(&ids[0], &made)).await.unwrap();
+    assert_eq!(again["duplicate"], true);
+    let again = alice.command("message:delete", delete).await.unwrap();
+    assert_eq!(again["duplicate"], true);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_comes_back_into_ten_rooms_at_once_by_the_defaults() {
     let options = GatewayOptions::plain().with_jwt_secret(SECRET);
     // The first visit to ten rooms takes two minutes by the default.
