@@ -146,7 +146,10 @@ async fn edits_and_deletions_count_as_messages_but_for_those_that_were_made() {
     for id in &ids {
         alice.send("r", id, "hello").await.unwrap();
     }
-    let edit = |id: &str, change: &str| json!({ "roomId": "r", "id": id, "changeId": change, "content": "hello again" });
+    let edit = |id: &str, change: &str| {
+        let content = "hello again";
+        json!({ "roomId": "r", "id": id, "changeId": change, "content": content })
+    };
     let made = unique_id();
     for offer in 0..5 {
         let reply = alice.command("message:edit", edit(&ids[0], &made)).await.unwrap();
