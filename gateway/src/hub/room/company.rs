@@ -95,6 +95,7 @@ impl Room {
     /// Reads the answers that are being written, where some part of one was missed or the room is
     /// not known yet. Where that fails, the next part that does not fit is another reason to.
     pub(in crate::hub) async fn read_streams(&self) {
+        self.lock().company.streams.begin_reading();
         let read = self.parts.shelf.open_in(&self.id).await;
         let mut state = self.lock();
         match read {

@@ -3,7 +3,7 @@
 //! Parts come over signals, which may be lost: a part that begins beyond what is here means that
 //! the shelf has to be asked, which has had every part before it was told.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use shared::contract::id::{MessageId, RoomId, UserId};
 use shared::contract::limits::STREAMS_PER_ROOM_MAX;
@@ -20,8 +20,12 @@ use crate::streams::{Beginning, Open};
 #[derive(Debug, Default)]
 pub(super) struct Board {
     answers: BTreeMap<MessageId, Answer>,
-    /// The shelf is being asked.
-    reading: bool,
+    /// The shelf is being asked because of a gap.
+    mending: bool,
+    /// How often the shelf is being asked at this moment.
+    readings: usize,
+    /// What went on or ended meanwhile, so that what the shelf had before sets nothing back.
+    touched: BTreeSet<MessageId>,
 }
 
 #[derive(Debug)]
@@ -67,7 +71,7 @@ impl Board {
         match part.state {
             StreamState::Streaming => self.add(room, part),
             StreamState::Ended | StreamState::Aborted => {
-                self.answers.remove(&part.id);
+                self.settle(&part.id);
                 Told::Part(frame(room, part))
             }
         }
@@ -82,6 +86,7 @@ impl Board {
                 return self.gap();
             }
         }
+        self.touch(&part.id);
         let begin = || Answer::new(part.user.clone(), part.kind, String::new());
         let answer = self.answers.entry(part.id.clone()).or_insert_with(begin);
         let offset = answer.so_far.units();
@@ -98,16 +103,39 @@ impl Board {
     }
 
     fn gap(&mut self) -> Told {
-        if std::mem::replace(&mut self.reading, true) { Told::Nothing } else { Told::Gap }
+        if std::mem::replace(&mut self.mending, true) { Told::Nothing } else { Told::Gap }
+    }
+
+    /// Notes that a reading of the shelf that is under way may know less of this one.
+    fn touch(&mut self, id: &MessageId) {
+        if self.readings > 0 {
+            self.touched.insert(id.clone());
+        }
+    }
+
+    /// Before the shelf is asked; [`Board::load`] or [`Board::give_up`] has to follow.
+    pub(super) fn begin_reading(&mut self) {
+        self.readings += 1;
+    }
+
+    fn end_reading(&mut self) {
+        self.mending = false;
+        self.readings -= 1;
+        if self.readings == 0 {
+            self.touched.clear();
+        }
     }
 
     /// Takes what the shelf has; gives what members are told of it: the text so far of each answer
     /// of which they were told less.
     pub(super) fn load(&mut self, room: &RoomId, open: Vec<(MessageId, Open)>) -> Vec<Frame> {
-        self.reading = false;
         let mut former = std::mem::take(&mut self.answers);
         let mut told = Vec::new();
         for (id, open) in open.into_iter().take(STREAMS_PER_ROOM_MAX) {
+            let has_ended = self.touched.contains(&id) && !former.contains_key(&id);
+            if has_ended {
+                continue;
+            }
             let Open { beginning: Beginning { user, kind, .. }, text, .. } = open;
             let known = former.remove(&id);
             let mut answer = Answer::new(user, kind, text);
@@ -120,16 +148,22 @@ impl Board {
             }
             self.answers.insert(id, answer);
         }
+        // The shelf had these after it was asked.
+        former.retain(|id, _| self.touched.contains(id));
+        let room_left = STREAMS_PER_ROOM_MAX - self.answers.len();
+        self.answers.extend(former.into_iter().take(room_left));
+        self.end_reading();
         told
     }
 
     /// The shelf does not answer.
     pub(super) fn give_up(&mut self) {
-        self.reading = false;
+        self.end_reading();
     }
 
     /// The message that an answer was to become stands.
     pub(super) fn settle(&mut self, id: &MessageId) {
+        self.touch(id);
         self.answers.remove(id);
     }
 

@@ -63,11 +63,13 @@ fn a_gap_asks_the_shelf_once_and_the_whole_is_told_again() {
     board.apply(&room(), part(1, 0, "one "));
     assert_eq!(board.apply(&room(), part(1, 8, "three ")), Told::Gap);
     assert_eq!(board.apply(&room(), part(1, 14, "four ")), Told::Nothing, "it is being asked");
+    board.begin_reading();
     let frames = board.load(&room(), vec![open(1, "one two three ")]);
     assert_eq!(frames.iter().map(said).collect::<Vec<_>>(), [(0, "one two three ".to_owned())]);
     assert_eq!(told(board.apply(&room(), part(1, 8, "three four "))), (14, "four ".to_owned()));
     // Where the shelf does not answer, the next gap asks it again.
     assert_eq!(board.apply(&room(), part(1, 99, "x")), Told::Gap);
+    board.begin_reading();
     board.give_up();
     assert_eq!(board.apply(&room(), part(1, 99, "x")), Told::Gap);
 }
@@ -82,11 +84,21 @@ fn an_answer_of_which_nothing_was_heard_is_a_gap() {
 #[test]
 fn what_came_while_the_shelf_was_asked_is_not_set_back() {
     let mut board = Board::default();
-    board.apply(&room(), part(1, 0, "one two"));
     board.apply(&room(), part(2, 0, "gone"));
-    let frames = board.load(&room(), vec![open(1, "one "), open(3, ""), open(4, "new")]);
+    board.apply(&room(), part(6, 0, "ends meanwhile"));
+    board.begin_reading();
+    board.apply(&room(), part(1, 0, "one two"));
+    board.apply(&room(), part(5, 0, "begins meanwhile"));
+    board.settle(&id(6));
+    let had = vec![open(1, "one "), open(3, ""), open(4, "new"), open(6, "ends meanwhile")];
+    let frames = board.load(&room(), had);
     assert_eq!(frames.iter().map(said).collect::<Vec<_>>(), [(0, "new".to_owned())]);
-    assert_eq!(so_far(&mut board), [(0, "one two".to_owned()), (0, "new".to_owned())]);
+    let texts = ["one two", "new", "begins meanwhile"].map(|text| (0, text.to_owned()));
+    assert_eq!(so_far(&mut board), texts);
+    // What was not heard of since then is gone with the next reading.
+    board.begin_reading();
+    assert!(board.load(&room(), vec![open(4, "new")]).is_empty());
+    assert_eq!(so_far(&mut board), [(0, "new".to_owned())]);
 }
 
 #[test]
