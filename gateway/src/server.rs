@@ -114,7 +114,7 @@ impl Server {
         };
         let revocations = readiness.condition("revocations");
         let node = Arc::new(node(settings, clock, metrics, &mut backend)?);
-        let Backend { deliveries, mut attendants, worker, redis, fatal, .. } = backend;
+        let Backend { deliveries, attendants, worker, redis, fatal, .. } = backend;
 
         let began = Instant::now();
         let sync = worker.as_ref().map(|worker| Arc::clone(&worker.stats));
@@ -134,6 +134,7 @@ impl Server {
         let address = listener.local_addr().unwrap_or(SocketAddr::new(settings.address(), 0));
         announce(address, operator_address);
         info!(%address, %operator_address, "gateway listens");
+        let mut attendants: Vec<_> = attendants.into_iter().map(tokio::spawn).collect();
         attendants.extend([
             tokio::spawn(operator.serve(CancellationToken::new())),
             tokio::spawn(relay::run(Arc::clone(&node), deliveries)),

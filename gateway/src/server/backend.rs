@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use futures_util::future::BoxFuture;
 use shared::log::redis::connection::Health;
 use shared::log::{Delivery, Log};
 use shared::store::Store;
@@ -29,8 +30,8 @@ pub(super) struct Backend {
     pub(super) presence: Arc<dyn Presence>,
     /// What the broker delivers.
     pub(super) deliveries: mpsc::Receiver<Delivery>,
-    /// What runs as long as the process does.
-    pub(super) attendants: Vec<JoinHandle<()>>,
+    /// What is to run as long as the process does, once it has said what it is.
+    pub(super) attendants: Vec<BoxFuture<'static, ()>>,
     /// Only in the embedded mode.
     pub(super) worker: Option<Worker>,
     /// Only in a cluster.

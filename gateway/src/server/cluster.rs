@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use futures_util::FutureExt;
 use shared::attend::{self, Unfit};
 use shared::log::redis::RedisLog;
 use shared::log::redis::connection::RedisConnection;
@@ -56,7 +57,7 @@ pub(super) fn start(
         shelf: Arc::new(RedisShelf::new(connection.clone(), node)),
         presence: Arc::new(RedisPresence::new(connection.clone())),
         deliveries,
-        attendants: vec![tokio::spawn(attended)],
+        attendants: vec![attended.boxed()],
         worker: None,
         redis: Some(Arc::clone(connection.health())),
         counts: Some(RedisCounts::new(connection)),

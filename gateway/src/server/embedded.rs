@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use prometheus::Registry;
 use shared::log::memory::MemoryLog;
 use shared::process::clock::Clock;
@@ -62,10 +63,8 @@ pub(super) fn start(
     let stop = CancellationToken::new();
     let task = tokio::spawn(worker::run(parts, stop.clone()));
     let database = readiness.condition("database");
-    let attendants = vec![
-        tokio::spawn(sweep(Arc::clone(&log))),
-        tokio::spawn(watch(Arc::clone(&store), database)),
-    ];
+    let attendants =
+        vec![sweep(Arc::clone(&log)).boxed(), watch(Arc::clone(&store), database).boxed()];
     // Dropped at once: nothing is found out later.
     let (_, fatal) = oneshot::channel();
     Ok(Backend {
