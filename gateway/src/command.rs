@@ -12,8 +12,8 @@ mod join;
 mod leave;
 mod presence;
 mod receipt;
-mod send;
 mod stream;
+mod send;
 mod typing;
 
 use std::sync::Arc;

@@ -18,6 +18,7 @@ use shared::log::Append;
 use tokio::sync::{Notify, oneshot};
 use tracing::warn;
 
+use crate::auth::Identity;
 use crate::broker::appender::Outcome;
 use crate::codec;
 use crate::node::Node;
@@ -72,6 +73,15 @@ pub(crate) async fn settled(
         node.metrics.credits_in_total.inc();
     }
     Ok(place.duplicate)
+}
+
+/// Whether this one may say what a message costs.
+pub(crate) fn may_charge(identity: &Identity) -> Result<(), Refusal> {
+    if identity.may_track() {
+        return Ok(());
+    }
+    let text = "your role may not say what a message costs";
+    Err(Refusal::new(RefusalCode::Forbidden, text).field("credits"))
 }
 
 /// What a message costs, checked; the sender pays where nobody else is named.

@@ -56,16 +56,8 @@ pub(super) async fn execute(session: &mut Session, node: &Arc<Node>, reply: Repl
 
 /// Whether a fresh change may be made now; it is counted then.
 async fn admit(session: &mut Session, node: &Node, room: &RoomId) -> Result<Counted, Refusal> {
-    may_change(session, room)?;
+    session.member_of(room)?;
     node.limiter.count(&session.identity, Allowance::Messages).await
-}
-
-fn may_change(session: &mut Session, room: &RoomId) -> Result<(), Refusal> {
-    if session.is_in(room) {
-        return Ok(());
-    }
-    let text = "join the room before you change what is in it";
-    Err(Refusal::new(RefusalCode::NotJoined, text).field("roomId"))
 }
 
 fn answer(reply: &Reply, room: &RoomId, change_id: MessageId, outcome: Outcome) {

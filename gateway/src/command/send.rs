@@ -103,22 +103,19 @@ async fn admit(session: &mut Session, node: &Node, draft: &Draft) -> Result<Coun
 }
 
 fn may_send(session: &mut Session, draft: &Draft) -> Result<(), Refusal> {
-    if !session.is_in(&draft.room) {
-        let text = "join the room before you send to it";
-        return Err(Refusal::new(RefusalCode::NotJoined, text).field("roomId"));
-    }
+    session.member_of(&draft.room)?;
     if !session.identity.may_send(draft.kind) {
         let text = format!("your role may not send messages of type {}", draft.kind.as_str());
         return Err(Refusal::new(RefusalCode::Forbidden, text).field("type"));
     }
-    if draft.cost.is_some() && !session.identity.may_track() {
-        let text = "your role may not say what a message costs";
-        return Err(Refusal::new(RefusalCode::Forbidden, text).field("credits"));
+    match draft.cost {
+        Some(_) => crediting::may_charge(&session.identity),
+        None => Ok(()),
     }
-    Ok(())
 }
 
-fn answer(reply: &Reply, room: &RoomId, id: MessageId, outcome: Outcome) {
+/// Says where a message stands.
+pub(super) fn answer(reply: &Reply, room: &RoomId, id: MessageId, outcome: Outcome) {
     match outcome {
         Ok(Place { position, duplicate, persisted, durability }) => {
             let position = Some(position);

@@ -2,26 +2,21 @@
 
 use std::sync::Arc;
 
-use shared::contract::id::{MessageId, RoomId};
 use shared::contract::message::MessageType;
-use shared::contract::protocol::{
-    Cost, SendReply, StreamAppend, StreamEnd, StreamReply, StreamStart,
-};
+use shared::contract::protocol::{StreamAppend, StreamEnd, StreamReply, StreamStart};
 use shared::contract::refusal::{Refusal, RefusalCode};
 
+use super::send;
 use crate::answering::{self, Ending, Found};
-use crate::broker::Place;
-use crate::broker::appender::Outcome;
 use crate::crediting;
 use crate::node::Node;
-use crate::posting::{self, Charge};
+use crate::posting;
 use crate::reply::Reply;
 use crate::session::Session;
 use crate::streams::{AnswerKey, Beginning};
 use crate::validation;
 
-/// Begins an answer, or says where to go on with it. What a user may begin in a minute is to be
-/// counted here, apart from messages; deltas are not.
+/// Begins an answer, or says where to go on with it.
 pub(super) async fn start(
     session: &mut Session,
     node: &Arc<Node>,
@@ -45,7 +40,7 @@ async fn try_start(
     let id = id.unwrap_or_else(|| posting::new_id(now_ms));
     validation::id("id", &id, now_ms)?;
     let metadata = validation::metadata("metadata", metadata)?;
-    is_in(session, &room)?;
+    session.member_of(&room)?;
     let kind = kind.unwrap_or(MessageType::Assistant);
     if !session.identity.may_send(kind) {
         let text = format!("your role may not send messages of type {}", kind.as_str());
@@ -66,8 +61,8 @@ pub(super) async fn append(
 ) {
     let room = data.room_id.clone();
     let StreamAppend { room_id, id, delta, offset } = data;
-    let added = match is_in(session, &room) {
-        Ok(()) => {
+    let added = match session.member_of(&room) {
+        Ok(_) => {
             let key = AnswerKey { room: room_id, id: id.clone() };
             answering::append(node, &key, &session.identity.user, offset, &delta).await
         }
@@ -89,7 +84,7 @@ pub(super) async fn end(session: &mut Session, node: &Arc<Node>, reply: Reply, d
             let node = Arc::clone(node);
             tokio::spawn(async move {
                 let id = ending.key.id.clone();
-                answer(&reply, &room, id, answering::end(&node, found, ending).await);
+                send::answer(&reply, &room, id, answering::end(&node, found, ending).await);
                 drop(permit);
             });
         }
@@ -108,41 +103,17 @@ async fn try_end(
     }
     let check = |metadata| validation::metadata("metadata", metadata);
     let metadata = metadata.map(check).transpose()?;
-    let cost = credits.map(|cost| charge(session, cost)).transpose()?;
     let user = session.identity.user.clone();
-    let is_in = is_in(session, &room);
+    if credits.is_some() {
+        crediting::may_charge(&session.identity)?;
+    }
+    let cost = credits.map(|cost| crediting::charge(&user, cost)).transpose()?;
+    let is_in = session.member_of(&room).map(|_| ());
     let ending = Ending { key: AnswerKey { room, id }, user, content, metadata, cost };
     let (found, ending) = answering::find(node, ending).await?;
     // What stands already is answered before anything that only a fresh message is asked for.
     match found {
         Found::Open(_) => is_in.map(|()| (found, ending)),
         Found::Closed(_) | Found::Nothing => Ok((found, ending)),
-    }
-}
-
-/// What a message costs, where this one may say so.
-fn charge(session: &Session, cost: Cost) -> Result<Charge, Refusal> {
-    if !session.identity.may_track() {
-        let text = "your role may not say what a message costs";
-        return Err(Refusal::new(RefusalCode::Forbidden, text).field("credits"));
-    }
-    crediting::charge(&session.identity.user, cost)
-}
-
-fn is_in(session: &mut Session, room: &RoomId) -> Result<(), Refusal> {
-    if session.is_in(room) {
-        return Ok(());
-    }
-    let text = "join the room before you send to it";
-    Err(Refusal::new(RefusalCode::NotJoined, text).field("roomId"))
-}
-
-fn answer(reply: &Reply, room: &RoomId, id: MessageId, outcome: Outcome) {
-    match outcome {
-        Ok(Place { position, duplicate, persisted, durability }) => {
-            let position = Some(position);
-            reply.done(&SendReply { id, position, duplicate, persisted, durability });
-        }
-        Err(refusal) => reply.refuse(Some(room), &refusal),
     }
 }
