@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::handshake::client::Request;
 use tokio_tungstenite::tungstenite::http::HeaderValue;
@@ -62,6 +63,21 @@ pub struct Refused {
     pub field: Option<String>,
     /// The limit that was passed.
     pub limit: Option<Value>,
+}
+
+impl Refused {
+    /// Waits until the moment from which the server said it may help to try again, for at most
+    /// `most`. For whoever asks before that, asking is what makes it worse, so that there is no
+    /// condition to be looked at meanwhile.
+    ///
+    /// # Panics
+    /// Where no such moment was named, or a later one.
+    pub async fn obey(&self, most: Duration) {
+        let rest = self.retry_after_ms.map(Duration::from_millis);
+        let rest = rest.filter(|rest| (Duration::from_millis(1)..=most).contains(rest));
+        let rest = rest.unwrap_or_else(|| panic!("{self}: again in {:?}", self.retry_after_ms));
+        tokio::time::sleep_until(Instant::now() + rest).await;
+    }
 }
 
 /// How a connection ended.

@@ -58,12 +58,12 @@ pub(crate) async fn offer_all(urls: &[String], usages: Vec<Usage>) {
     let mut turn = 0;
     while !waiting.is_empty() {
         let Some(client) = &connection else {
-            let url = &urls[turn % urls.len()];
-            turn += 1;
-            connection = Client::connect(url, &Proof::user("backend")).await.ok();
-            if connection.is_none() {
-                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-            }
+            let next = || {
+                turn += 1;
+                let url = &urls[turn % urls.len()];
+                async move { Client::connect(url, &Proof::user("backend")).await }
+            };
+            connection = Some(eventually(SOON, "a node is there", next).await);
             continue;
         };
         let batch: Vec<Usage> = waiting.drain(..TOGETHER.min(waiting.len())).collect();

@@ -106,7 +106,6 @@ macro_rules! every_scenario {
     };
 }
 
-mod postgres_server;
 mod postgres;
 
 mod sqlite {

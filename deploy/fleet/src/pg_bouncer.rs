@@ -18,6 +18,7 @@ pub struct Bouncer {
     user: Option<ServerUser>,
     port: u16,
     postgres_port: u16,
+    size: u16,
     config: PathBuf,
 }
 
@@ -33,10 +34,10 @@ impl Part for Bouncer {
              unix_socket_dir =\n\
              auth_type = any\n\
              pool_mode = transaction\n\
-             default_pool_size = 20\n\
+             default_pool_size = {}\n\
              max_client_conn = 500\n\
              server_login_retry = 1\n",
-            self.postgres_port, self.port
+            self.postgres_port, self.port, self.size
         );
         std::fs::write(&self.config, text)
             .map_err(|source| FleetError::Folder { path: self.config.clone(), source })?;
@@ -63,13 +64,19 @@ impl Part for Bouncer {
 
 impl PgBouncer {
     /// One that does not run yet, in front of the Postgres on `postgres_port`, which has to have
-    /// made a database already: its owner is whom clients become.
-    pub(crate) fn bouncer(site: &Site, postgres_port: u16) -> Result<PgBouncer, FleetError> {
+    /// made a database already: its owner is whom clients become. It opens `size` connections at
+    /// most.
+    pub(crate) fn bouncer(
+        site: &Site,
+        postgres_port: u16,
+        size: u16,
+    ) -> Result<PgBouncer, FleetError> {
         let program = find_installed("pgbouncer", "pgbouncer", &[])?;
         let part = Bouncer {
             user: ServerUser::find()?,
             port: port::free_port()?,
             postgres_port,
+            size,
             config: site.path("pgbouncer.ini"),
         };
         Ok(Node::new("pgbouncer", program, site.clone(), part))

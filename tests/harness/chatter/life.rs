@@ -6,6 +6,7 @@ use super::{ChatterOptions, Shared, State};
 use crate::wire::{Incoming, OUTGOING_MAX, Refused, Wire, command};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use shared::process::backoff::Backoff;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +17,7 @@ const TICK: Duration = Duration::from_millis(25);
 /// How often replies and watermarks that should have come are looked for.
 const LOOK_FOR_LOST_EVERY: Duration = Duration::from_millis(500);
 /// The first pause before a reconnect; it doubles up to the longest.
-const BACKOFF_MIN: Duration = Duration::from_millis(10);
+const BACKOFF_MIN: Duration = Duration::from_millis(20);
 const BACKOFF_MAX: Duration = Duration::from_millis(400);
 /// How long a page of history or a join refused for now waits.
 const JOIN_RETRY: Duration = Duration::from_millis(100);
@@ -63,18 +64,18 @@ impl Life {
 
     /// Connects for ever, to one address after the other, until the server says not to come back.
     pub(super) async fn run(mut self) {
-        let mut backoff = BACKOFF_MIN;
+        let mut pauses = Backoff::new(BACKOFF_MIN, BACKOFF_MAX);
         for turn in 0.. {
             let url = self.shared.lock().urls.get(turn);
             if let Some(wire) = self.connect(&url).await {
-                backoff = BACKOFF_MIN;
+                pauses.reset();
                 self.stay(wire).await;
             }
             if self.shared.lock().record.closes.last().is_some_and(|closed| closed.is_final()) {
                 return;
             }
-            tokio::time::sleep(backoff).await;
-            backoff = (backoff * 2).min(BACKOFF_MAX);
+            // The delay of a client that comes back by itself, with nobody to tell it when it may.
+            tokio::time::sleep(pauses.next_delay()).await;
         }
     }
 

@@ -7,7 +7,7 @@ use super::{Talk, options, rows};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pool_in_transaction_mode_between_worker_and_database_changes_nothing() {
-    let with_pool = ClusterOptions { pg_bouncer: true, ..options() };
+    let with_pool = ClusterOptions { pg_bouncer: Some(20), ..options() };
     let fleet = match Fleet::cluster(with_pool).await {
         Err(FleetError::MissingProgram { .. }) => {
             println!("skipped: pgbouncer is not installed (apt-get install pgbouncer)");

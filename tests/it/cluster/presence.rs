@@ -10,6 +10,7 @@ use harness::{Client, Proof, eventually};
 use serde_json::{Value, json};
 use shared::contract::id::RoomId;
 use shared::contract::keys;
+use shared::contract::limits::LEASE_MS;
 use tokio::time::Instant;
 
 use super::{PATIENCE, options};
@@ -20,7 +21,7 @@ const ROOM: &str = "r";
 const PROMISED: Duration = Duration::from_secs(10);
 
 /// Longer than a lease, the looks at it and the gathering: whatever would flap has flapped by then.
-const SETTLED: Duration = Duration::from_secs(9);
+const SETTLED_MS: i64 = 9_000;
 
 async fn cluster() -> Fleet {
     Fleet::cluster(ClusterOptions { gateways: 3, workers: 1, ..options() })
@@ -140,12 +141,26 @@ async fn all_see(people: &mut [Person], wanted: &BTreeSet<String>, within: Durat
     eventually(within, what, agree).await;
 }
 
-/// Lets pass whatever may still come, and takes it in.
-async fn settle(people: &mut [Person]) {
-    tokio::time::sleep(SETTLED).await;
+/// Waits until every node has held its lease for so long that whatever may still come has come,
+/// by the clock of Redis, which is the one that leases go by; and takes it in.
+async fn settle(fleet: &Fleet, people: &mut [Person]) {
+    let began = ends_of_leases(fleet).await.expect("leases").0;
+    let held = began + SETTLED_MS + i64::try_from(LEASE_MS).expect("milliseconds");
+    let have_held = || async { ends_of_leases(fleet).await.is_some_and(|(_, ends)| ends >= held) };
+    eventually(PATIENCE, "every lease is held on", have_held).await;
     for person in people {
         person.look().await;
     }
+}
+
+/// The time of Redis, and when the first of the leases ends, in milliseconds.
+async fn ends_of_leases(fleet: &Fleet) -> Option<(i64, i64)> {
+    let first = &["ZRANGE", keys::LEASES, "0", "0", "WITHSCORES"];
+    let time = fleet.redis().command(&["TIME"]).await.ok()?;
+    let first = fleet.redis().command(first).await.ok()?;
+    let [seconds, microseconds] = time.array() else { return None };
+    let now = seconds.integer()? * 1000 + microseconds.integer()? / 1000;
+    Some((now, first.array().get(1)?.integer()?))
 }
 
 /// How many entries Redis keeps of the room.
@@ -211,8 +226,8 @@ async fn a_gateway_that_slept_brings_its_people_back_once_and_leaves_no_ghost() 
     tokio::time::sleep_until(slept + Duration::from_secs(20)).await;
     fleet.gateways()[0].cont().expect("it was stopped");
     all_see(&mut others, &everybody, PATIENCE, "they are back").await;
-    settle(&mut others).await;
-    settle(&mut sleepers).await;
+    settle(&fleet, &mut others).await;
+    settle(&fleet, &mut sleepers).await;
     all_see(&mut others, &everybody, PATIENCE, "they have stayed").await;
     all_see(&mut sleepers, &everybody, PATIENCE, "nobody was lost to the sleepers").await;
     for person in &others {
@@ -250,7 +265,7 @@ async fn a_rolling_restart_shows_nobody_offline_who_comes_back_in_time() {
     // Everybody is where the last one went, and the leases of the three old runs are over.
     redis_keeps(&fleet, 24, 3).await;
     for crowd in &mut people {
-        settle(crowd).await;
+        settle(&fleet, crowd).await;
         all_see(crowd, &everybody, PATIENCE, "everybody is still there").await;
         for person in crowd.iter() {
             assert!(person.gone.is_empty(), "{} was told of {:?}", person.name, person.gone);
@@ -280,7 +295,7 @@ async fn a_redis_that_stands_still_takes_nobody_away_but_who_left_meanwhile() {
 
     let stayed = names(&people);
     all_see(&mut people, &stayed, PATIENCE, "who left is gone").await;
-    settle(&mut people).await;
+    settle(&fleet, &mut people).await;
     all_see(&mut people, &stayed, PATIENCE, "and nobody else").await;
     for person in &people {
         let told: BTreeSet<String> = person.gone.keys().cloned().collect();
@@ -300,7 +315,7 @@ async fn a_redis_that_forgot_everything_hears_it_again() {
     all_see(&mut people, &everybody, PATIENCE, "everybody sees everybody").await;
     fleet.redis().command(&["FLUSHALL"]).await.expect("an answer");
     redis_keeps(&fleet, 12, 3).await;
-    settle(&mut people).await;
+    settle(&fleet, &mut people).await;
     all_see(&mut people, &everybody, PATIENCE, "everybody is still there").await;
     for person in &people {
         assert!(person.gone.is_empty(), "{} was told of {:?}", person.name, person.gone);

@@ -8,18 +8,25 @@ mod tls;
 
 use std::sync::Arc;
 
+use fleet::{ClusterOptions, Fleet};
 use shared::process::settings::Secret;
 use shared::store::Store;
 use shared::store::postgres::{PostgresStore, Settings};
 use tokio_postgres::{Client, NoTls};
 
-use super::postgres_server::{Guard, fresh_database};
+/// An empty database of a server of its own, and what keeps that running. The URL is the
+/// superuser's, who may set up what a test is about.
+async fn fresh_database() -> (String, Fleet) {
+    let servers = Fleet::cluster(ClusterOptions::only_servers()).await.unwrap();
+    let (port, name) = (servers.postgres().port(), servers.database());
+    (format!("postgres://postgres@127.0.0.1:{port}/{name}"), servers)
+}
 
-async fn open() -> (Arc<dyn Store>, Guard) {
-    let (url, guard) = fresh_database().await;
+async fn open() -> (Arc<dyn Store>, Fleet) {
+    let (url, servers) = fresh_database().await;
     let store = connect(&url);
     store.migrate().await.unwrap();
-    (store, guard)
+    (store, servers)
 }
 
 fn connect(url: &str) -> Arc<PostgresStore> {

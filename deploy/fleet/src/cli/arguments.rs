@@ -125,7 +125,7 @@ fn up(matches: &ArgMatches) -> Up {
     let mut cluster = ClusterOptions {
         gateways: count("gateways"),
         workers: count("workers"),
-        pg_bouncer: matches.get_flag("pgbouncer"),
+        pg_bouncer: matches.get_flag("pgbouncer").then_some(20),
         // A folder of somebody who wants to keep it.
         postgres: PostgresOptions { fsync: !empty_first, ..PostgresOptions::default() },
         place: Place {

@@ -61,8 +61,9 @@ pub struct ClusterOptions {
     pub redis: RedisOptions,
     /// What Postgres is started with.
     pub postgres: PostgresOptions,
-    /// Whether the nodes reach Postgres through a `PgBouncer` in transaction mode.
-    pub pg_bouncer: bool,
+    /// Whether the nodes reach Postgres through a `PgBouncer` in transaction mode, and with how
+    /// many connections at most it serves them.
+    pub pg_bouncer: Option<u16>,
     /// Whether the nodes reach Redis and Postgres through proxies that can do them harm.
     pub proxies: bool,
     /// Where it lives.
@@ -78,7 +79,7 @@ impl Default for ClusterOptions {
             worker: WorkerOptions::default(),
             redis: RedisOptions::default(),
             postgres: PostgresOptions::default(),
-            pg_bouncer: false,
+            pg_bouncer: None,
             proxies: false,
             place: Place::default(),
         }
@@ -164,8 +165,8 @@ impl Servers {
         )?;
         postgres.create_database(DATABASE).await?;
         let mut pg_bouncer = None;
-        if options.pg_bouncer {
-            let mut pool = PgBouncer::bouncer(site, postgres.port())?;
+        if let Some(size) = options.pg_bouncer {
+            let mut pool = PgBouncer::bouncer(site, postgres.port(), size)?;
             pool.start_anywhere(READY_WITHIN).await?;
             pg_bouncer = Some(pool);
         }

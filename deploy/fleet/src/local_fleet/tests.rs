@@ -124,7 +124,7 @@ async fn what_a_named_folder_holds_outlives_the_fleet() {
 
 #[tokio::test]
 async fn transactions_go_through_pg_bouncer_where_it_is_installed() {
-    let options = ClusterOptions { pg_bouncer: true, ..ClusterOptions::only_servers() };
+    let options = ClusterOptions { pg_bouncer: Some(20), ..ClusterOptions::only_servers() };
     let mut fleet = match Fleet::cluster(options).await {
         Err(error @ FleetError::MissingProgram { .. }) => {
             assert!(error.to_string().contains("install -y --no-install-recommends pgbouncer"));

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use fleet::Fleet;
 use shared::contract::id::Shard;
 use shared::contract::position::Position;
 use shared::store::postgres::PostgresStore;
@@ -12,10 +13,9 @@ use tokio_postgres::Client;
 use uuid::Uuid;
 
 use super::super::feed::{Feed, counts, message, room};
-use super::super::postgres_server::{Guard, fresh_database};
-use super::{connect, shell};
+use super::{connect, fresh_database, shell};
 
-async fn open() -> (Arc<PostgresStore>, Client, Guard) {
+async fn open() -> (Arc<PostgresStore>, Client, Fleet) {
     let (url, guard) = fresh_database().await;
     let store = connect(&url);
     store.migrate().await.unwrap();

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use fleet::Fleet;
 use shared::contract::position::Position;
 use shared::contract::signal::ReadMark;
 use shared::contract::timestamp::Timestamp;
@@ -14,8 +15,7 @@ use super::super::feed::{
     Feed, counts, dead_letter, delete, edit, id, identity, message, room, user,
 };
 use super::super::ledger::movement;
-use super::super::postgres_server::{Guard, fresh_database};
-use super::{connect, shell};
+use super::{connect, fresh_database, shell};
 
 const TABLES: &str = "
     CREATE TABLE users (id text PRIMARY KEY);
@@ -52,7 +52,7 @@ const ROWS: &str = "
                * interval '1 second'
     FROM generate_series(1, 10000) AS n;";
 
-async fn old_database() -> (Arc<PostgresStore>, Client, Guard) {
+async fn old_database() -> (Arc<PostgresStore>, Client, Fleet) {
     let (url, guard) = fresh_database().await;
     let shell = shell(&url).await;
     shell.batch_execute(TABLES).await.unwrap();

@@ -7,8 +7,7 @@ use std::time::Duration;
 use rustix::process::getuid;
 use shared::store::{Store, StoreError};
 
-use super::super::postgres_server::fresh_database;
-use super::{connect, shell};
+use super::{connect, fresh_database, shell};
 
 /// A certificate of `localhost`'s own, and its key, which the server may read and others may not.
 fn make_certificate(folder: &Path) -> std::io::Result<bool> {

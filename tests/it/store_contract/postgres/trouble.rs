@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::process::Signal;
+use fleet::{ClusterOptions, Fleet};
 use shared::contract::id::MessageId;
 use shared::contract::position::Position;
 use shared::process::settings::Secret;
@@ -11,8 +11,7 @@ use shared::store::postgres::{MigrateError, PostgresStore, Settings};
 use shared::store::{Row, Store, StoreError};
 
 use super::super::feed::{Feed, counts, edit, message, metadata, room};
-use super::super::postgres_server::{as_postgres, fresh_database, stop};
-use super::{connect, shell};
+use super::{connect, fresh_database, shell};
 
 const SOON: Duration = Duration::from_secs(10);
 
@@ -252,30 +251,12 @@ async fn a_pgbouncer_in_transaction_mode_makes_no_difference() {
         println!("SKIPPED: no pgbouncer here (apt-get install pgbouncer)");
         return;
     }
-    let (url, _guard) = fresh_database().await;
-    let (address, name) = url.rsplit_once('/').unwrap();
-    let server_port = address.rsplit_once(':').unwrap().1;
-    let folder = tempfile::tempdir().unwrap();
-    let port = fleet::free_port().unwrap();
     // Two servers for many clients: whatever a session kept would meet the wrong one.
-    let config = format!(
-        "[databases]\n{name} = host=127.0.0.1 port={server_port} user=postgres\n[pgbouncer]\n\
-         listen_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = any\n\
-         pool_mode = transaction\ndefault_pool_size = 2\nserver_reset_query_always = 0\n"
-    );
-    std::fs::write(folder.path().join("pgbouncer.ini"), config).unwrap();
-    let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-    std::fs::set_permissions(folder.path(), open).unwrap();
-    let mut process = as_postgres("/usr/sbin/pgbouncer", folder.path())
-        .args(["--quiet", "pgbouncer.ini"])
-        .stderr(std::process::Stdio::null())
-        .spawn()
-        .unwrap();
-    let store = connect(&url.replacen(server_port, &port.to_string(), 1));
-    harness::eventually(SOON, "the database is migrated", || store.migrate()).await;
-    let done = tokio::spawn(talk(Arc::clone(&store))).await;
-    stop(&mut process, Signal::INT);
-    done.unwrap();
+    let pooled = ClusterOptions { pg_bouncer: Some(2), ..ClusterOptions::only_servers() };
+    let servers = Fleet::cluster(pooled).await.unwrap();
+    let store = connect(&servers.database_url());
+    store.migrate().await.unwrap();
+    talk(store).await;
 }
 
 /// Everything a store does, from many tasks at once.

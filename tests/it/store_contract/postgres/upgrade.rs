@@ -7,8 +7,7 @@ use shared::store::{Erased, Row, Store};
 
 use super::super::feed::{Feed, edit, id, message, room, user};
 use super::super::ledger::movement;
-use super::super::postgres_server::fresh_database;
-use super::{connect, shell};
+use super::{connect, fresh_database, shell};
 
 const FIRST: &str =
     include_str!("../../../../shared/src/store/migrations/postgres/0001_tables.sql");
