@@ -68,6 +68,12 @@ impl Room {
             RoomSignal::Stream(part) => match company.streams.apply(&self.id, part) {
                 Told::Nothing => None,
                 Told::Part(frame) => return self.tell_of_stream(&state, &frame),
+                Told::Last(frame) => {
+                    // What those who catch up were told before they fell behind has to end, too.
+                    let members = state.members.values();
+                    let told = members.filter(|member| member.queue.offer_ephemeral(&frame));
+                    return self.count_stream_bytes(told.count(), &frame);
+                }
                 Told::Gap => {
                     let room = Arc::clone(self);
                     tokio::spawn(async move { room.read_streams().await });
@@ -88,7 +94,10 @@ impl Room {
     }
 
     fn tell_of_stream(&self, state: &State, frame: &Frame) {
-        let told = self.tell(state, frame);
+        self.count_stream_bytes(self.tell(state, frame), frame);
+    }
+
+    fn count_stream_bytes(&self, told: usize, frame: &Frame) {
         self.parts.metrics.stream_bytes_out_total.inc_by((told * frame.len()) as u64);
     }
 

@@ -42,8 +42,10 @@ struct Answer {
 pub(super) enum Told {
     /// There is nothing new in it, or the shelf is being asked already.
     Nothing,
-    /// What members are told.
+    /// What members are told who have had everything so far.
     Part(Frame),
+    /// What every member is told: no more will come.
+    Last(Frame),
     /// Something before it was lost: ask the shelf, and give its answer to [`Board::load`] or
     /// [`Board::give_up`].
     Gap,
@@ -72,7 +74,7 @@ impl Board {
             StreamState::Streaming => self.add(room, part),
             StreamState::Ended | StreamState::Aborted => {
                 self.settle(&part.id);
-                Told::Part(frame(room, part))
+                Told::Last(frame(room, part))
             }
         }
     }
