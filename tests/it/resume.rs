@@ -7,6 +7,7 @@ use harness::{Client, Position, unique_id};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::one_gateway::metric;
 use crate::scene::{
     SOON, accepted, client, flood, gateway, heard, new_message, offer, rows_of, say, since,
     until_heard,
@@ -35,6 +36,30 @@ async fn talker(fleet: &fleet::Fleet, count: usize) -> (Client, Vec<Accepted>) {
     let said = flood(&alice, "r", count).await;
     until_heard(&mut alice, &said.last().unwrap().id).await;
     (alice, said)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_first_message_of_a_room_and_of_an_epoch_is_no_gap() {
+    let mut fleet = gateway().await;
+    let (alice, said) = talker(&fleet, 1).await;
+    assert_nothing_was_missed(&fleet).await;
+    drop(alice);
+    fleet.gateway_mut().kill_9().await.unwrap();
+    fleet.gateway_mut().restart(SOON).await.unwrap();
+    let mut bob = client(fleet.gateway(), "bob").await;
+    let joined = join(&bob, "r", &since(&said[0]), 200).await;
+    assert!(joined.recovered && joined.messages.is_empty());
+    let next = flood(&bob, "r", 2).await;
+    until_heard(&mut bob, &next[1].id).await;
+    let epochs = [&said[0], &next[0]].map(|accepted| accepted.position.unwrap().epoch);
+    assert!(epochs[0] < epochs[1], "{epochs:?}");
+    assert_nothing_was_missed(&fleet).await;
+}
+
+async fn assert_nothing_was_missed(fleet: &fleet::Fleet) {
+    for name in ["roomcast_gaps_total", "roomcast_lagging_total", "roomcast_resets_total"] {
+        assert_eq!(metric(fleet, name).await, 0.0, "{name}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

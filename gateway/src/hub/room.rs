@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! Syncing{buffer}  |  Live
-//! on publication:  not above the head → drop     head.next() → emit     beyond → Syncing
+//! on publication:  not above the head → drop     the next → emit        beyond → Syncing
 //! ```
 //! Everything here happens under one lock and in short sections: handing a frame to a member never
 //! waits. The state is the room's, not the client's: ten thousand clients that come back within its
@@ -68,6 +68,8 @@ struct State {
     retired: bool,
     recent: Recent,
     head: Position,
+    /// The log's when it was last read, which is the one of the next entry.
+    epoch: u64,
     /// The last entry that anyone saw.
     last: Cursor,
     persisted: Position,
@@ -87,6 +89,14 @@ enum Phase {
         overflow: bool,
     },
     Live,
+}
+
+impl State {
+    /// Whether nothing can lie between the head and this place. Where the head is of an earlier
+    /// epoch than it was read in, all that stands of the earlier ones was then in the database.
+    fn is_next(&self, at: Position) -> bool {
+        at == Position::new(self.epoch, self.head.seq + 1)
+    }
 }
 
 /// A connection in a room.
@@ -175,6 +185,7 @@ impl Room {
             retired: false,
             recent: Recent::new(Cursor::ZERO),
             head: Position::ZERO,
+            epoch: 0,
             last: Cursor::ZERO,
             persisted: Position::ZERO,
             erasures: 0,
@@ -224,7 +235,7 @@ impl Room {
             } else {
                 *overflow = true;
             }
-        } else if entry.at == state.head.next() {
+        } else if state.is_next(entry.at) {
             self.emit(&mut state, &entry);
         } else if entry.at > state.head {
             self.parts.metrics.gaps_total.inc();
@@ -300,8 +311,14 @@ impl Room {
     }
 
     /// What the ring had above the head, densely; `false` when there was more than fits.
-    pub(super) fn finish(self: &Arc<Self>, entries: Vec<Logged>, persisted: Position) -> bool {
+    pub(super) fn finish(
+        self: &Arc<Self>,
+        entries: Vec<Logged>,
+        epoch: u64,
+        persisted: Position,
+    ) -> bool {
         let mut state = self.lock();
+        state.epoch = epoch;
         for entry in entries {
             self.emit(&mut state, &Arc::new(entry));
         }
@@ -324,6 +341,7 @@ impl Room {
         }
         state.recent = refill.recent;
         state.head = refill.head;
+        state.epoch = refill.epoch;
         state.last = refill.last;
         let State { members, .. } = &mut *state;
         for (id, member) in members {
@@ -341,7 +359,7 @@ impl Room {
         let mut dense = !overflow;
         for entry in buffer {
             if dense && entry.at > state.head {
-                dense = entry.at == state.head.next();
+                dense = state.is_next(entry.at);
                 if dense {
                     self.emit(state, &entry);
                 }

@@ -53,6 +53,8 @@ pub(crate) enum SourceError {
 #[derive(Debug)]
 pub(crate) struct Tail {
     pub(crate) head: Position,
+    /// In which it was read. Where the head is of an earlier one, the room has no entry in it yet.
+    pub(crate) epoch: u64,
     pub(crate) persisted: Position,
     pub(crate) dense_from: Option<Position>,
     pub(crate) entries: Vec<RingEntry>,
@@ -100,18 +102,19 @@ impl std::fmt::Debug for Sources {
 }
 
 impl Sources {
-    /// A part of the ring; tells the log the database's head where it does not know the room.
+    /// A part of the ring, and the epoch in which it was read; tells the log the database's head
+    /// where it does not know the room.
     async fn ring(
         &self,
         room: &RoomId,
         after: Position,
         limit: usize,
-    ) -> Result<RoomPage, SourceError> {
+    ) -> Result<(u64, RoomPage), SourceError> {
         let shard = room.shard();
         for _ in 0..TRIES_MAX {
             let epoch = self.epochs.get(shard).await?.number;
             match self.log.room(room, epoch, after, limit).await {
-                Ok(Some(page)) => return Ok(page),
+                Ok(Some(page)) => return Ok((epoch, page)),
                 Ok(None) => {
                     let asked_at_ms = self.log.now_ms().await?;
                     let heads = self.store.heads(std::slice::from_ref(room)).await?;
@@ -128,23 +131,24 @@ impl Sources {
 
     /// Where the log has the room, and what of it is persisted.
     pub(crate) async fn head(&self, room: &RoomId) -> Result<(Position, Position), SourceError> {
-        let page = self.ring(room, Position::MAX, 0).await?;
+        let (_, page) = self.ring(room, Position::MAX, 0).await?;
         Ok((page.head, page.persisted))
     }
 
     /// The whole ring above `after`.
     pub(crate) async fn tail(&self, room: &RoomId, after: Position) -> Result<Tail, SourceError> {
-        let mut tail =
-            Tail { head: after, persisted: after, dense_from: None, entries: Vec::new() };
+        let (head, persisted, dense_from) = (after, after, None);
+        let mut tail = Tail { head, epoch: 0, persisted, dense_from, entries: Vec::new() };
         let mut from = after;
         loop {
-            let page = self.ring(room, from, RING_PAGE).await?;
+            let (epoch, page) = self.ring(room, from, RING_PAGE).await?;
             if !tail.entries.is_empty() && is_cut(from, &page) {
                 tail.entries.clear();
                 from = after;
                 continue;
             }
             tail.head = page.head;
+            tail.epoch = epoch;
             tail.persisted = page.persisted;
             tail.dense_from = page.dense_from;
             let full = page.entries.len() == RING_PAGE;
@@ -170,7 +174,7 @@ impl Sources {
     async fn look_for(&self, room: &RoomId, cursor: &Cursor) -> Result<bool, SourceError> {
         let Cursor { position, key } = cursor;
         let before = Position::new(position.epoch, position.seq.saturating_sub(1));
-        let page = self.ring(room, before, 1).await?;
+        let (_, page) = self.ring(room, before, 1).await?;
         if *position > page.head {
             // Not even the beginning of an epoch that is still to come.
             return Ok(false);
@@ -210,7 +214,7 @@ impl Sources {
         (after, base): (Position, Position),
         limit: u32,
     ) -> Result<Page, SourceError> {
-        let page = self.ring(room, after, limit as usize).await?;
+        let (_, page) = self.ring(room, after, limit as usize).await?;
         let ring = logged(&page.entries)?;
         let full = |entries: &[Logged]| entries.len() >= limit as usize;
         let is_dense =

@@ -59,7 +59,8 @@ async fn attempt(room: &Arc<Room>) -> Result<bool, SyncError> {
                 .iter()
                 .map(|entry| Logged::from_entry(entry).map(|(_, logged)| logged))
                 .collect();
-            let live = room.finish(entries.map_err(SourceError::from)?, tail.persisted);
+            let entries = entries.map_err(SourceError::from)?;
+            let live = room.finish(entries, tail.epoch, tail.persisted);
             if live {
                 tokio::spawn(read_books(Arc::clone(room)));
             }

@@ -86,7 +86,7 @@ impl Sources {
     }
 
     async fn unpersisted(&self, room: &RoomId) -> Result<Vec<Logged>, SourceError> {
-        let page = self.ring(room, Position::MAX, 0).await?;
+        let (_, page) = self.ring(room, Position::MAX, 0).await?;
         if page.persisted >= page.head {
             return Ok(Vec::new());
         }

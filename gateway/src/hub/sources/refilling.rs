@@ -19,6 +19,8 @@ pub(crate) struct Refill {
     pub(crate) recent: Recent,
     pub(crate) last: Cursor,
     pub(crate) head: Position,
+    /// As [`Tail::epoch`].
+    pub(crate) epoch: u64,
     pub(crate) persisted: Position,
 }
 
@@ -42,6 +44,7 @@ impl Sources {
             let more = self.tail(room, tail.head).await?;
             if more.goes_on_from(tail.head) {
                 tail.head = more.head;
+                tail.epoch = more.epoch;
                 tail.persisted = more.persisted;
                 tail.entries.extend(more.entries);
                 return assemble(tail, (begin, dense), rows);
@@ -112,5 +115,6 @@ fn assemble(
     for entry in entries {
         recent.push(entry.into());
     }
-    Ok(Refill { recent, last, head: tail.head, persisted: tail.persisted })
+    let Tail { head, epoch, persisted, .. } = tail;
+    Ok(Refill { recent, last, head, epoch, persisted })
 }
