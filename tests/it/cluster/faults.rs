@@ -71,11 +71,14 @@ async fn what_a_redis_that_was_emptied_has_lost_is_offered_again() {
         fleet.redis().command(&["FLUSHALL"]).await.unwrap();
     })
     .await;
-    let mut offered_again = 0.0;
+    let (mut offered_again, mut gaps) = (0.0, 0.0);
     for gateway in fleet.gateways() {
-        offered_again += gateway.metrics().await.unwrap().sum("roomcast_offered_again_total");
+        let metrics = gateway.metrics().await.unwrap();
+        offered_again += metrics.sum("roomcast_offered_again_total");
+        gaps += metrics.sum("roomcast_gaps_total");
     }
     assert!(offered_again > 0.0, "the wipe found nothing to lose");
+    assert!(gaps > 0.0, "no room noticed that the order begins anew");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
