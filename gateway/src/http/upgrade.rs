@@ -15,6 +15,7 @@ use hyper_util::rt::TokioIo;
 use shared::contract::protocol::SUBPROTOCOL;
 use shared::contract::timestamp::Timestamp;
 use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
 use tracing::debug;
 
 use super::credentials::{self, Credentials};
@@ -60,13 +61,12 @@ async fn accept(
     if node.leaving.is_cancelled() {
         return Err(busy("this node is leaving\n"));
     }
-    if node.connections.len() >= node.settings.connections_max {
-        return Err(busy("this node has all the connections it may have\n"));
-    }
+    let of_node = Arc::clone(&node.places).try_acquire_owned();
+    let of_node = of_node.map_err(|_| busy("this node has all the connections it may have\n"))?;
     let (response, upgraded) = fastwebsockets::upgrade::upgrade(&mut request)
         .map_err(|_| text(StatusCode::BAD_REQUEST, "the WebSocket handshake is not valid\n"))
         .map_err(Box::new)?;
-    tokio::spawn(begin(upgraded, Arc::clone(node), identity, place));
+    tokio::spawn(begin(upgraded, Arc::clone(node), identity, (place, of_node)));
     let mut answer = response.map(|_| Full::default());
     if handshake.subprotocol {
         let subprotocol = HeaderValue::from_static(SUBPROTOCOL);
@@ -98,7 +98,7 @@ async fn begin(
     upgraded: UpgradeFut,
     node: Arc<Node>,
     identity: Option<Identity>,
-    place: AddressPlace,
+    places: (AddressPlace, OwnedSemaphorePermit),
 ) {
     let upgraded = match upgraded.await {
         Ok(websocket) => websocket.into_inner().into_inner(),
@@ -111,7 +111,7 @@ async fn begin(
     let early = Bytes::copy_from_slice(&parts.read_buf);
     drop(parts.read_buf);
     connection::run(parts.io.into_inner(), early, node, identity).await;
-    drop(place);
+    drop(places);
 }
 
 /// Who is asking, or nobody yet; or what is answered instead.

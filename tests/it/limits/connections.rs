@@ -3,6 +3,7 @@
 use super::client;
 use crate::one_gateway::{SOON, assert_no_panic, gateway, gateway_with, metric};
 use fleet::GatewayOptions;
+use futures_util::future::join_all;
 use harness::client::ClientError;
 use harness::raw::{RawSocket, upgrade_request};
 use harness::wire::WireError;
@@ -68,6 +69,22 @@ async fn connections_over_the_limit_are_answered_503_until_one_ends() {
         }
     };
     eventually(SOON, "a place is free", connected).await;
+    assert_no_panic(&fleet);
+}
+
+#[tokio::test]
+async fn a_rush_gets_no_more_connections_than_there_are() {
+    let options = GatewayOptions::default().with_env("ROOMCAST_CONNECTIONS_MAX", "3");
+    let fleet = gateway_with(options).await;
+    let port = fleet.gateway().port();
+    let sockets = join_all((0..40).map(|_| RawSocket::open(port))).await;
+    let mut sockets: Vec<RawSocket> = sockets.into_iter().map(Result::unwrap).collect();
+    let request = upgrade_request(port, "/ws?user=early");
+    join_all(sockets.iter_mut().map(|socket| socket.send(request.as_bytes()))).await;
+    let answers = join_all(sockets.iter_mut().map(|socket| socket.answer(SOON))).await;
+    let statuses: Vec<u16> = answers.into_iter().map(|answer| answer.unwrap().status).collect();
+    let of = |wanted: u16| statuses.iter().filter(|status| **status == wanted).count();
+    assert_eq!((of(101), of(503)), (3, 37), "{statuses:?}");
     assert_no_panic(&fleet);
 }
 
