@@ -8,6 +8,7 @@ use std::time::Duration;
 use dashmap::DashMap;
 use shared::contract::id::UserId;
 use shared::contract::refusal::CloseReason;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::auth::Bearer;
@@ -19,6 +20,8 @@ use crate::send_queue::SendQueue;
 #[derive(Debug)]
 pub(crate) struct Connections {
     next: AtomicU64,
+    /// How many more there may be.
+    places: Arc<Semaphore>,
     open: DashMap<u64, Arc<Handle>>,
     users: DashMap<UserId, HashMap<u64, Arc<Handle>>>,
     began: Instant,
@@ -45,9 +48,17 @@ impl Handle {
 }
 
 impl Connections {
-    pub(crate) fn new() -> Connections {
-        let began = Instant::now();
-        Connections { next: AtomicU64::new(1), open: DashMap::new(), users: DashMap::new(), began }
+    /// None yet, and at most `max` at a time.
+    pub(crate) fn new(max: usize) -> Connections {
+        let (next, places, began) =
+            (AtomicU64::new(1), Arc::new(Semaphore::new(max)), Instant::now());
+        Connections { next, places, open: DashMap::new(), users: DashMap::new(), began }
+    }
+
+    /// A place for one more, from before it is upgraded until it has ended; `None` when all are
+    /// taken.
+    pub(crate) fn place(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.places).try_acquire_owned().ok()
     }
 
     fn now_ms(&self) -> u64 {

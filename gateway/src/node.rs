@@ -5,7 +5,6 @@ use std::sync::Arc;
 use shared::log::Log;
 use shared::process::clock::Clock;
 use shared::store::Store;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -42,8 +41,6 @@ pub(crate) struct Node {
     pub(crate) vault: Vault,
     /// Who is believed about where a client is.
     pub(crate) proxies: TrustedProxies,
-    /// How many more connections it takes.
-    pub(crate) places: Arc<Semaphore>,
     /// How many connections there are from where.
     pub(crate) addresses: Arc<Addresses>,
     /// From where a browser may connect.

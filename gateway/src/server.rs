@@ -17,7 +17,7 @@ use shared::process::readiness::Readiness;
 use shared::store::sqlite::OpenError;
 use sync_worker::stats::Stats;
 use tokio::net::TcpListener;
-use tokio::sync::{Notify, Semaphore, oneshot};
+use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -265,11 +265,10 @@ fn node(
         revocations: Revocations::default(),
         vault: vault.clone(),
         proxies,
-        places: Arc::new(Semaphore::new(settings.connections_max)),
         addresses: Arc::new(Addresses::default()),
         origins,
         clock,
-        connections: Connections::new(),
+        connections: Connections::new(settings.connections_max),
         exchanges: TaskTracker::new(),
         roster: Arc::new(Roster::default()),
         limiter: Arc::new(limiter),

@@ -61,8 +61,8 @@ async fn accept(
     if node.leaving.is_cancelled() {
         return Err(busy("this node is leaving\n"));
     }
-    let of_node = Arc::clone(&node.places).try_acquire_owned();
-    let of_node = of_node.map_err(|_| busy("this node has all the connections it may have\n"))?;
+    let of_node = node.connections.place();
+    let of_node = of_node.ok_or_else(|| busy("this node has all the connections it may have\n"))?;
     let (response, upgraded) = fastwebsockets::upgrade::upgrade(&mut request)
         .map_err(|_| text(StatusCode::BAD_REQUEST, "the WebSocket handshake is not valid\n"))
         .map_err(Box::new)?;
