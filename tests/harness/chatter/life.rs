@@ -74,8 +74,9 @@ impl Life {
             if self.shared.lock().record.closes.last().is_some_and(|closed| closed.is_final()) {
                 return;
             }
-            // The delay of a client that comes back by itself, with nobody to tell it when it may.
-            tokio::time::sleep(pauses.next_delay()).await;
+            // Comes back when it is told something, or by itself; either way it looks at everything.
+            let told = self.shared.wake.notified();
+            let _by_itself = tokio::time::timeout(pauses.next_delay(), told).await;
         }
     }
 
