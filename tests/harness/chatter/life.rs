@@ -74,7 +74,7 @@ impl Life {
             if self.shared.lock().record.closes.last().is_some_and(|closed| closed.is_final()) {
                 return;
             }
-            // Comes back when it is told something, or by itself; either way it looks at everything.
+            // Comes back when it is told something, or by itself; both look at everything.
             let told = self.shared.wake.notified();
             let _by_itself = tokio::time::timeout(pauses.next_delay(), told).await;
         }
