@@ -45,10 +45,13 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(&error),
     };
-    match runtime.block_on(run(settings)) {
+    let code = match runtime.block_on(run(settings)) {
         Ok(code) => code,
         Err(error) => fail(&*error),
-    }
+    };
+    drop(runtime);
+    telemetry::finish();
+    code
 }
 
 /// `EX_USAGE`: there is no such command.
@@ -153,13 +156,11 @@ impl Greeting {
             mode = self.mode,
             data = self.data,
         );
-        // Nobody reads it: then nobody needs it.
-        let _ = std::io::stdout().write_all(text.as_bytes());
+        telemetry::print(text);
     }
 }
 
 fn fail(error: &dyn std::error::Error) -> ExitCode {
-    let text = format!("gateway: {}\n", error_chain(error));
-    let _ = std::io::stderr().write_all(text.as_bytes());
+    telemetry::last_words(&format!("gateway: {}\n", error_chain(error)));
     ExitCode::FAILURE
 }

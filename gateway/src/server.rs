@@ -14,11 +14,11 @@ use shared::log::redis::connection::Health;
 use shared::process::clock::Clock;
 use shared::process::operator::{self, Operator};
 use shared::process::readiness::Readiness;
+use shared::process::tasks::{TaskEnded, Tasks};
 use shared::store::sqlite::OpenError;
 use sync_worker::stats::Stats;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, oneshot};
-use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -76,6 +76,9 @@ pub enum StartError {
         /// Why.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// What runs as long as the process does has ended.
+    #[error(transparent)]
+    Ended(#[from] TaskEnded),
 }
 
 /// A running gateway.
@@ -87,7 +90,7 @@ pub struct Server {
     operator_address: SocketAddr,
     worker: Option<Worker>,
     /// What runs as long as the process does.
-    attendants: Vec<JoinHandle<()>>,
+    tasks: Tasks,
     fatal: oneshot::Receiver<StartError>,
 }
 
@@ -106,14 +109,15 @@ impl Server {
         let registry = prometheus::Registry::new();
         let metrics = Arc::new(Metrics::register(&registry));
         let readiness = Readiness::new();
+        let tasks = Tasks::new(&readiness);
         let listener = bind(SocketAddr::new(settings.address(), settings.port)).await?;
         let mut backend = if settings.is_cluster() {
-            cluster::start(&settings, &clock, &readiness)?
+            cluster::start(&settings, &clock, &readiness, &tasks)?
         } else {
-            embedded::start(&settings, &clock, &registry, &readiness)?
+            embedded::start(&settings, &clock, &registry, (&readiness, &tasks))?
         };
         let revocations = readiness.condition("revocations");
-        let node = Arc::new(node(settings, clock, metrics, &mut backend)?);
+        let node = Arc::new(node(settings, clock, metrics, (&mut backend, &tasks))?);
         let Backend { deliveries, attendants, worker, redis, fatal, .. } = backend;
 
         let began = Instant::now();
@@ -134,22 +138,22 @@ impl Server {
         let address = listener.local_addr().unwrap_or(SocketAddr::new(settings.address(), 0));
         announce(address, operator_address);
         info!(%address, %operator_address, "gateway listens");
-        let mut attendants: Vec<_> = attendants.into_iter().map(tokio::spawn).collect();
-        attendants.extend([
-            tokio::spawn(operator.serve(CancellationToken::new())),
-            tokio::spawn(relay::run(Arc::clone(&node), deliveries)),
-            tokio::spawn(proof::watch_revocations(Arc::clone(&node), revocations)),
-            tokio::spawn(attend_keys(Arc::clone(&node))),
-            tokio::spawn(heartbeat(Arc::clone(&node))),
-            tokio::spawn(retire_rooms(Arc::clone(&node))),
-            tokio::spawn(compare_rooms(Arc::clone(&node))),
-            tokio::spawn(attend(Arc::clone(&node))),
-            tokio::spawn(tell_gauges(Arc::clone(&node))),
-            tokio::spawn(sweep_limits(Arc::clone(&node))),
-            tokio::spawn(answering::close_silent(Arc::clone(&node))),
-            tokio::spawn(accept(listener, Arc::clone(&node))),
-        ]);
-        Ok(Server { node, readiness, address, operator_address, worker, attendants, fatal })
+        for (name, attendant) in attendants {
+            tasks.spawn(name, attendant);
+        }
+        tasks.spawn("operator", operator.serve(CancellationToken::new()));
+        tasks.spawn("relay", relay::run(Arc::clone(&node), deliveries));
+        tasks.spawn("revocations", proof::watch_revocations(Arc::clone(&node), revocations));
+        tasks.spawn("keys", attend_keys(Arc::clone(&node)));
+        tasks.spawn("heartbeat", heartbeat(Arc::clone(&node)));
+        tasks.spawn("retirement", retire_rooms(Arc::clone(&node)));
+        tasks.spawn("comparison", compare_rooms(Arc::clone(&node)));
+        tasks.spawn("presence", attend(Arc::clone(&node)));
+        tasks.spawn("gauges", tell_gauges(Arc::clone(&node)));
+        tasks.spawn("limits", sweep_limits(Arc::clone(&node)));
+        tasks.spawn("streams", answering::close_silent(Arc::clone(&node)));
+        tasks.spawn("accept", accept(listener, Arc::clone(&node)));
+        Ok(Server { node, readiness, address, operator_address, worker, tasks, fatal })
     }
 
     /// Where the page and the WebSocket are.
@@ -164,11 +168,18 @@ impl Server {
         self.operator_address
     }
 
-    /// Waits for what makes going on impossible, such as a database with another number of shards.
+    /// Waits for what makes going on impossible, such as a database with another number of shards,
+    /// or a task that has ended.
     pub async fn failed(&mut self) -> StartError {
-        match (&mut self.fatal).await {
-            Ok(error) => error,
-            Err(_) => std::future::pending().await,
+        let fatal = async {
+            match (&mut self.fatal).await {
+                Ok(error) => error,
+                Err(_) => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            error = fatal => error,
+            ended = self.tasks.ended() => ended.into(),
         }
     }
 
@@ -178,6 +189,7 @@ impl Server {
     pub async fn drain(self) -> bool {
         let patience = self.node.settings.drain_timeout_ms.duration();
         self.readiness.begin_drain();
+        self.tasks.leave();
         self.node.leaving.cancel();
         let node = &self.node;
         let finished = tokio::time::timeout(patience, async {
@@ -198,9 +210,7 @@ impl Server {
             let connections = node.connections.len();
             warn!(connections, "leaving before everything was done");
         }
-        for attendant in self.attendants {
-            attendant.abort();
-        }
+        self.tasks.abort();
         self.node.store.close().await;
         finished
     }
@@ -210,7 +220,7 @@ fn node(
     settings: Settings,
     clock: Clock,
     metrics: Arc<Metrics>,
-    backend: &mut Backend,
+    (backend, tasks): (&mut Backend, &Tasks),
 ) -> Result<Node, StartError> {
     let origins = AllowedOrigins::parse(settings.origins())
         .map_err(|error| unusable("ROOMCAST_ALLOWED_ORIGINS", error))?;
@@ -228,6 +238,7 @@ fn node(
         epochs: Arc::clone(&epochs),
         clock: clock.clone(),
         metrics: Arc::clone(&metrics),
+        tasks: tasks.clone(),
     });
     let present = presence::desk::Desk::new(
         Arc::clone(presence),
@@ -247,7 +258,7 @@ fn node(
         shelf: Arc::clone(shelf),
         metrics: Arc::clone(&metrics),
         desk: Arc::new(present),
-        herald: Herald::start(Arc::clone(broker)),
+        herald: Herald::start(Arc::clone(broker), tasks),
         empty: Notify::new(),
         unsure: Notify::new(),
     });
@@ -257,7 +268,6 @@ fn node(
         broker: Arc::clone(broker),
         fleet: counts.take(),
     };
-    let limiter = RateLimiter::new(Rules::new(&settings), counting);
     Ok(Node {
         desk: Arc::new(Desk::new(Arc::clone(shelf), Arc::clone(broker), Arc::clone(&metrics))),
         api_keys,
@@ -271,7 +281,7 @@ fn node(
         connections: Connections::new(settings.connections_max),
         exchanges: TaskTracker::new(),
         roster: Arc::new(Roster::default()),
-        limiter: Arc::new(limiter),
+        limiter: Arc::new(RateLimiter::new(Rules::new(&settings), counting)),
         leaving: CancellationToken::new(),
         settings,
         metrics,

@@ -3,9 +3,10 @@
 //! Outermost first: a module imports only modules declared below it.
 
 pub mod operator;
-pub mod telemetry;
+pub mod tasks;
 pub mod readiness;
 pub mod drain;
+pub mod telemetry;
 pub mod backoff;
 pub mod settings;
 pub mod clock;

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use shared::process::error_chain::error_chain;
 use shared::process::settings::Problem;
+use shared::process::telemetry;
 
 use crate::config::Settings;
 use crate::{dead_letter, erasing, reconciling};
@@ -44,11 +45,7 @@ pub async fn run(settings: &Settings, words: &[String]) -> ExitCode {
     match done {
         Ok(code) => ExitCode::from(code),
         Err((text, code)) => {
-            // Nobody may be listening.
-            let _ = std::io::Write::write_all(
-                &mut std::io::stderr(),
-                format!("sync-worker: {text}\n").as_bytes(),
-            );
+            telemetry::last_words(&format!("sync-worker: {text}\n"));
             ExitCode::from(code)
         }
     }

@@ -19,7 +19,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// Removes what is old enough, again and again until `stop`, while `first` says that the first
 /// shard is this worker's: one of all workers does it.
 pub(crate) async fn run(parts: Arc<Parts>, first: Arc<AtomicBool>, stop: CancellationToken) {
-    let Some(retention) = parts.settings.retention else { return };
+    let Some(retention) = parts.settings.retention else { return stop.cancelled().await };
     let retention_ms = i64::try_from(retention.as_millis()).unwrap_or(i64::MAX);
     let mut ticks = tokio::time::interval(Duration::from_millis(EXPIRE_INTERVAL_MS));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -1,14 +1,13 @@
 //! The `sync-worker` binary: settings, loop, signal, drain.
 
 use std::error::Error;
-use std::io::Write;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use shared::attend;
+use shared::attend::{self, Unfit};
 use shared::log::redis::RedisLog;
 use shared::log::redis::connection::{Health, RedisConnection};
 use shared::process::clock::Clock;
@@ -17,6 +16,7 @@ use shared::process::error_chain::error_chain;
 use shared::process::operator::Operator;
 use shared::process::readiness::Readiness;
 use shared::process::settings::{self, Program, Sources};
+use shared::process::tasks::{TaskEnded, Tasks};
 use shared::process::telemetry;
 use shared::store::Lease;
 use shared::store::postgres::{self, PostgresStore};
@@ -58,11 +58,34 @@ fn main() -> ExitCode {
         Err(error) => return fail(&error, 1),
     };
     if !words.is_empty() {
-        return runtime.block_on(asked::run(&settings, &words));
+        let code = runtime.block_on(asked::run(&settings, &words));
+        telemetry::finish();
+        return code;
     }
-    match runtime.block_on(run(&settings)) {
+    let code = match runtime.block_on(run(&settings)) {
         Ok(code) => code,
         Err(error) => fail(&*error, 1),
+    };
+    drop(runtime);
+    telemetry::finish();
+    code
+}
+
+/// Why a worker cannot go on.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Unfit(#[from] Unfit),
+    #[error(transparent)]
+    Ended(#[from] TaskEnded),
+}
+
+impl Failure {
+    fn code(&self) -> u8 {
+        match self {
+            Failure::Unfit(_) => UNFIT,
+            Failure::Ended(_) => 1,
+        }
     }
 }
 
@@ -88,6 +111,7 @@ async fn run(settings: &Settings) -> Result<ExitCode, Box<dyn Error>> {
     let clock = Clock::system();
     let Servers { redis, store } = Servers::of(settings, &clock)?;
     let (registry, readiness) = (prometheus::Registry::new(), Readiness::new());
+    let tasks = Tasks::new(&readiness);
     let (database_ready, redis_ready) =
         (readiness.condition("database"), readiness.condition("redis"));
     let stats = Arc::new(Stats::default());
@@ -100,6 +124,7 @@ async fn run(settings: &Settings) -> Result<ExitCode, Box<dyn Error>> {
         stats: Arc::clone(&stats),
         clock,
         lag: Arc::default(),
+        tasks: tasks.clone(),
     };
 
     let (told, health) = (Arc::clone(&stats), Arc::clone(redis.health()));
@@ -112,7 +137,7 @@ async fn run(settings: &Settings) -> Result<ExitCode, Box<dyn Error>> {
     let address = SocketAddr::new(settings.operator_bind, settings.operator_port);
     let operator = operator.bind(address).await?;
     info!(operator_address = %operator.local_addr(), "sync-worker runs");
-    tokio::spawn(operator.serve(CancellationToken::new()));
+    tasks.spawn("operator", operator.serve(CancellationToken::new()));
 
     let mut signal = pin!(signal);
     let mut redis = pin!(attend::redis(redis, Some(redis_ready)));
@@ -126,20 +151,19 @@ async fn run(settings: &Settings) -> Result<ExitCode, Box<dyn Error>> {
         return Ok(fail(&unfit, UNFIT));
     }
     let stop = CancellationToken::new();
-    let mut working = tokio::spawn(worker::run(work, stop.clone()));
-    let unfit = tokio::select! {
-        _ = &mut signal => None,
-        unfit = attend::database(Arc::clone(&store), database_ready) => Some(unfit),
-        unfit = redis => Some(unfit),
-        ended = &mut working => {
-            return Err(ended.map_or_else(Into::into, |()| "the loop ended early".into()));
-        }
+    let working = tasks.spawn("worker", worker::run(work, stop.clone()));
+    let why: Result<(), Failure> = tokio::select! {
+        _ = &mut signal => Ok(()),
+        unfit = attend::database(Arc::clone(&store), database_ready) => Err(unfit.into()),
+        unfit = redis => Err(unfit.into()),
+        ended = tasks.ended() => Err(ended.into()),
     };
     readiness.begin_drain();
+    tasks.leave();
     stop.cancel();
     let drained = tokio::time::timeout(settings.drain_timeout_ms.duration(), working).await;
-    if let Some(unfit) = unfit {
-        return Ok(fail(&unfit, UNFIT));
+    if let Err(failure) = why {
+        return Ok(fail(&failure, failure.code()));
     }
     if drained.is_err() {
         warn!("leaving in the middle of a batch; the next owner finishes it");
@@ -169,7 +193,6 @@ fn report(stats: &Stats, redis: &Health) -> Value {
 }
 
 fn fail(error: &dyn Error, code: u8) -> ExitCode {
-    let text = format!("sync-worker: {}\n", error_chain(error));
-    let _ = std::io::stderr().write_all(text.as_bytes());
+    telemetry::last_words(&format!("sync-worker: {}\n", error_chain(error)));
     ExitCode::from(code)
 }

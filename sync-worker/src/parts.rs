@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use shared::log::Log;
 use shared::process::clock::Clock;
+use shared::process::tasks::Tasks;
 use shared::store::{Lease, Store};
 
 use crate::lag::Lag;
@@ -47,6 +48,8 @@ pub struct Parts {
     pub clock: Clock,
     /// What is not in the database yet.
     pub lag: Arc<Lag>,
+    /// What is not to end before the loop does.
+    pub tasks: Tasks,
 }
 
 impl std::fmt::Debug for Parts {

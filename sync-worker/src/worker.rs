@@ -31,7 +31,8 @@ pub async fn run(parts: Parts, stop: CancellationToken) {
     let parts = Arc::new(parts);
     let mut readers = Readers::new(Arc::clone(&parts));
     let first = Arc::clone(&readers.first);
-    let expiring = tokio::spawn(expiry::run(Arc::clone(&parts), first, stop.clone()));
+    let expiring =
+        parts.tasks.spawn("expiry", expiry::run(Arc::clone(&parts), first, stop.clone()));
     let mut measure = tokio::time::interval(LAG_INTERVAL);
     measure.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut renew = tokio::time::interval(renewal(&parts));

@@ -6,6 +6,7 @@ mod erasing;
 mod faults;
 mod full_speed;
 mod joins;
+mod logging;
 mod pooled;
 mod presence;
 mod receipts;

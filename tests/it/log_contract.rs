@@ -31,6 +31,7 @@ use shared::log::{Append, AppendStop, Claim, Delivery, Hydration, Log, LogError,
 use shared::process::clock::Clock;
 use shared::process::readiness::Readiness;
 use shared::process::settings::{Secret, Setting};
+use shared::process::tasks::Tasks;
 use shared::store::sqlite::SqliteStore;
 use shared::store::{Identity, Store};
 use sync_worker::metrics::Metrics;
@@ -89,18 +90,16 @@ async fn redis() -> Subject {
     let folder = tempfile::tempdir().unwrap();
     let clock = Clock::system();
     let url = Secret::parse(&servers.redis_url()).unwrap();
-    let connection = RedisConnection::new(&url, None, clock.clone()).unwrap();
-    let log = RedisLog::new(connection, ENTRIES_MAX);
+    let log = RedisLog::new(RedisConnection::new(&url, None, clock.clone()).unwrap(), ENTRIES_MAX);
     let store = Arc::new(SqliteStore::open(folder.path(), clock.clone()).unwrap());
     let ready = Readiness::new();
-    let condition = ready.condition("redis");
-    let (broker, mut deliveries) = RedisBroker::start(log.clone(), "n1", condition);
+    let (redis, tasks) = (ready.condition("redis"), Tasks::new(&ready));
+    let (broker, mut deliveries) = RedisBroker::start(log.clone(), "n1", redis, &tasks);
     // It begins with a gap: what was published before it listened is not known.
     let first = tokio::time::timeout(PATIENCE, deliveries.recv()).await.unwrap();
     assert!(matches!(first, Some(Delivery::Gap)), "{first:?}");
-    let kept = Box::new((folder, servers));
-    let (log, broker) = (Arc::new(log), Arc::new(broker));
-    Subject { log, broker, store, deliveries, clock, worker: None, metrics: None, _kept: kept }
+    let (log, broker, _kept) = (Arc::new(log), Arc::new(broker), Box::new((folder, servers)));
+    Subject { log, broker, store, deliveries, clock, worker: None, metrics: None, _kept }
 }
 
 impl Subject {
@@ -125,6 +124,7 @@ impl Subject {
             stats: Arc::default(),
             clock: self.clock.clone(),
             lag: Arc::default(),
+            tasks: Tasks::new(&Readiness::new()),
         };
         tokio::spawn(sync::run(parts, stop.clone()));
         (self.worker, self.metrics) = (Some(stop), Some(metrics));

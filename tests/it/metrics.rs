@@ -78,9 +78,11 @@ const ONLY_IN_A_CLUSTER: [&str; 6] = [
     "roomcast_orphaned_edits_total",
 ];
 
-/// What a sound client cannot bring about: `log_contract` sees the first two move, `retention` the
-/// last.
-const ELSEWHERE: [&str; 3] = [
+/// What a sound client cannot bring about: `cluster::logging` sees the first move,
+/// `cluster::degraded` the second, `log_contract` the next two, `retention` the last.
+const ELSEWHERE: [&str; 5] = [
+    "roomcast_log_lines_dropped_total",
+    "roomcast_condition",
     "roomcast_sync_orphaned_total",
     "roomcast_sync_quarantined_total",
     "roomcast_sync_expired_total",
@@ -245,7 +247,7 @@ async fn the_figures_have_the_names_that_operators_know() {
     let stats = fleet.gateway().stats().await.unwrap();
     let names =
         |part: &Value| -> Vec<String> { part.as_object().unwrap().keys().cloned().collect() };
-    assert_eq!(names(&stats), ["connections", "redis", "sync"]);
+    assert_eq!(names(&stats), ["connections", "readiness", "redis", "sync"]);
     assert_eq!(
         names(&stats["connections"]),
         ["activeConnections", "totalConnections", "totalMessages", "totalRooms", "uptime"]
@@ -258,6 +260,7 @@ async fn the_figures_have_the_names_that_operators_know() {
         names(&stats["sync"]),
         ["errors", "failedSyncs", "lastSyncTime", "syncDuration", "totalSynced"]
     );
+    assert_eq!(stats["readiness"], json!({"state": "ready", "reasons": {}}));
     let connections = &stats["connections"];
     assert_eq!(
         (&connections["activeConnections"], &connections["totalRooms"]),

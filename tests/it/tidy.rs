@@ -72,6 +72,6 @@ fn wire_names_are_written_once() {
 }
 
 #[test]
-fn sockets_sql_and_bincode_stay_where_they_belong_and_the_contract_is_pure() {
+fn sockets_sql_bincode_and_output_stay_where_they_belong_and_the_contract_is_pure() {
     expect_none(&each(purity::check));
 }

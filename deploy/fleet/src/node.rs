@@ -8,8 +8,9 @@ use crate::site::Site;
 use crate::{Answer, FleetError, Process, Samples, http, port, process_tree};
 use rustix::process::Signal;
 use std::fmt::Debug;
+use std::io::PipeWriter;
 use std::path::{Path, PathBuf};
-use std::process::ExitStatus;
+use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 use tokio::process::Command;
 use tokio::time::Instant;
@@ -59,13 +60,15 @@ pub struct Node<P: Part> {
     log: PathBuf,
     part: P,
     process: Option<Process>,
+    /// Where standard error of the next process goes, if not into the log.
+    errors: Option<PipeWriter>,
 }
 
 impl<P: Part> Node<P> {
     /// A node that does not run yet.
     pub(crate) fn new(name: &str, program: PathBuf, site: Site, part: P) -> Node<P> {
         let log = site.log(name);
-        Node { name: name.to_owned(), program, site, log, part, process: None }
+        Node { name: name.to_owned(), program, site, log, part, process: None, errors: None }
     }
 
     /// Starts a process on the node's ports and files, after the end of the one before.
@@ -74,8 +77,15 @@ impl<P: Part> Node<P> {
         self.end_now();
         let mut command = Command::new(&self.program);
         self.part.configure(&mut command)?;
-        self.process = Some(self.site.spawn(&self.name, command)?);
+        let errors = self.errors.take().map(Stdio::from);
+        self.process = Some(self.site.spawn(&self.name, command, errors)?);
         Ok(())
+    }
+
+    /// Has the next process write its standard error into a pipe, which the caller may leave unread
+    /// or close.
+    pub fn pipe_errors(&mut self, errors: PipeWriter) {
+        self.errors = Some(errors);
     }
 
     /// Starts and waits; where somebody else took a port first, tries others.

@@ -33,10 +33,23 @@ impl Process {
     /// Starts `command`, in an environment that holds only what `command` sets and the few
     /// variables no program should miss: a `REDIS_URL` of the caller must not reach a test.
     /// Beside the log lies a `.pid` file as long as the handle lives.
-    pub fn spawn(name: &str, mut command: Command, log: &Path) -> Result<Process, FleetError> {
+    pub fn spawn(name: &str, command: Command, log: &Path) -> Result<Process, FleetError> {
+        Process::spawn_with(name, command, log, None)
+    }
+
+    /// As [`Process::spawn`], with standard error going elsewhere.
+    pub(crate) fn spawn_with(
+        name: &str,
+        mut command: Command,
+        log: &Path,
+        errors: Option<Stdio>,
+    ) -> Result<Process, FleetError> {
         let folder = |source| FleetError::Folder { path: log.to_owned(), source };
         let output = OpenOptions::new().create(true).append(true).open(log).map_err(folder)?;
-        let errors = output.try_clone().map_err(folder)?;
+        let errors = match errors {
+            Some(errors) => errors,
+            None => output.try_clone().map_err(folder)?.into(),
+        };
         let own: Vec<_> = command
             .as_std()
             .get_envs()

@@ -5,6 +5,7 @@ use crate::{FleetError, Process, process_tree};
 use std::fs::{DirBuilder, File, Permissions, TryLockError};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use tempfile::TempDir;
 use tokio::process::Command;
 
@@ -97,11 +98,16 @@ impl Site {
         self.path(format!("{name}.log"))
     }
 
-    pub(crate) fn spawn(&self, name: &str, mut command: Command) -> Result<Process, FleetError> {
+    pub(crate) fn spawn(
+        &self,
+        name: &str,
+        mut command: Command,
+        errors: Option<Stdio>,
+    ) -> Result<Process, FleetError> {
         if self.own_groups {
             command.process_group(0);
         }
-        Process::spawn(name, command, &self.log(name))
+        Process::spawn_with(name, command, &self.log(name), errors)
     }
 }
 

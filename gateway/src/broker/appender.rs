@@ -28,6 +28,7 @@ use shared::epoch::EpochError;
 use shared::log::{Append, AppendStop, Hydration, Log, LogError, Watermark};
 use shared::process::backoff::Backoff;
 use shared::process::clock::Clock;
+use shared::process::tasks::Tasks;
 use shared::store::{Epoch, Identity, Store, StoreError};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior};
@@ -59,6 +60,7 @@ pub(crate) struct Parts {
     pub(crate) epochs: Arc<Epochs>,
     pub(crate) clock: Clock,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) tasks: Tasks,
 }
 
 /// The way into the log.
@@ -99,7 +101,7 @@ impl Appender {
                 retention: Arc::clone(&retention),
                 held: Held::default(),
             };
-            tokio::spawn(task.run(jobs));
+            parts.tasks.spawn("appender", task.run(jobs));
             ShardWay { jobs: sender, retention }
         };
         Appender { shards: Shard::all().map(start).collect() }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use shared::contract::limits::SIGNALS_WAITING_MAX;
 use shared::contract::signal::Signal;
+use shared::process::tasks::Tasks;
 use tokio::sync::mpsc;
 use tracing::debug;
 
@@ -18,9 +19,9 @@ pub(crate) struct Herald {
 
 impl Herald {
     /// Starts the task, which ends when the last handle is dropped.
-    pub(crate) fn start(broker: Arc<dyn Broker>) -> Herald {
+    pub(crate) fn start(broker: Arc<dyn Broker>, tasks: &Tasks) -> Herald {
         let (waiting, mut signals) = mpsc::channel(SIGNALS_WAITING_MAX);
-        tokio::spawn(async move {
+        tasks.spawn("herald", async move {
             while let Some(signal) = signals.recv().await {
                 if let Err(error) = broker.signal(&signal).await {
                     debug!(error = ?error, "signal is lost");

@@ -10,6 +10,7 @@ use shared::contract::signal::Signal;
 use shared::log::redis::{Appended, Known, RedisLog};
 use shared::log::{Append, Delivery, LogError};
 use shared::process::readiness::Condition;
+use shared::process::tasks::Tasks;
 use shared::store::Identity;
 use tokio::sync::mpsc;
 
@@ -31,8 +32,10 @@ impl RedisBroker {
         log: RedisLog,
         node: &str,
         ready: Condition,
+        tasks: &Tasks,
     ) -> (RedisBroker, mpsc::Receiver<Delivery>) {
-        let (subscriber, deliveries) = Subscriber::start(log.connection().clone(), node, ready);
+        let (subscriber, deliveries) =
+            Subscriber::start(log.connection().clone(), node, ready, tasks);
         (RedisBroker { log, subscriber }, deliveries)
     }
 }

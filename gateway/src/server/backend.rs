@@ -31,7 +31,7 @@ pub(super) struct Backend {
     /// What the broker delivers.
     pub(super) deliveries: mpsc::Receiver<Delivery>,
     /// What is to run as long as the process does, once it has said what it is.
-    pub(super) attendants: Vec<BoxFuture<'static, ()>>,
+    pub(super) attendants: Vec<(&'static str, BoxFuture<'static, ()>)>,
     /// Only in the embedded mode.
     pub(super) worker: Option<Worker>,
     /// Only in a cluster.

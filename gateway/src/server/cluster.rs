@@ -9,6 +9,7 @@ use shared::log::redis::connection::RedisConnection;
 use shared::process::clock::Clock;
 use shared::process::readiness::{Condition, Readiness};
 use shared::process::settings::Secret;
+use shared::process::tasks::Tasks;
 use shared::store::postgres::{self, PostgresStore};
 use tokio::sync::oneshot;
 use uuid::Uuid;
@@ -27,6 +28,7 @@ pub(super) fn start(
     settings: &Settings,
     clock: &Clock,
     readiness: &Readiness,
+    tasks: &Tasks,
 ) -> Result<Backend, StartError> {
     let wrong = |setting| {
         move |source: Box<dyn std::error::Error + Send + Sync>| StartError::Setting {
@@ -45,7 +47,7 @@ pub(super) fn start(
     let log = RedisLog::new(connection.clone(), settings.log_entries_max);
     let node = Uuid::new_v4();
     let heard = readiness.condition("redis");
-    let (broker, deliveries) = RedisBroker::start(log.clone(), &node.to_string(), heard);
+    let (broker, deliveries) = RedisBroker::start(log.clone(), &node.to_string(), heard, tasks);
     let (tell, fatal) = oneshot::channel();
     let database = readiness.condition("database");
     let attended = attend(Arc::clone(&store), database, connection.clone(), tell);
@@ -57,7 +59,7 @@ pub(super) fn start(
         shelf: Arc::new(RedisShelf::new(connection.clone(), node)),
         presence: Arc::new(RedisPresence::new(connection.clone())),
         deliveries,
-        attendants: vec![attended.boxed()],
+        attendants: vec![("dependencies", attended.boxed())],
         worker: None,
         redis: Some(Arc::clone(connection.health())),
         counts: Some(RedisCounts::new(connection)),
@@ -83,4 +85,6 @@ async fn attend(
     };
     // The process may be leaving already.
     let _ = tell.send(StartError::Setting { setting, source: Box::new(unfit) });
+    // What was told ends the process in its own words.
+    std::future::pending().await
 }

@@ -8,6 +8,7 @@ use prometheus::Registry;
 use shared::log::memory::MemoryLog;
 use shared::process::clock::Clock;
 use shared::process::readiness::{Condition, Readiness};
+use shared::process::tasks::Tasks;
 use shared::store::Store;
 use shared::store::sqlite::SqliteStore;
 use sync_worker::metrics::Metrics;
@@ -37,7 +38,7 @@ pub(super) fn start(
     settings: &Settings,
     clock: &Clock,
     registry: &Registry,
-    readiness: &Readiness,
+    (readiness, tasks): (&Readiness, &Tasks),
 ) -> Result<Backend, StartError> {
     let store = Arc::new(SqliteStore::open(&settings.data_dir, clock.clone())?);
     let (log, deliveries) = MemoryLog::new(clock.clone(), settings.log_entries_max);
@@ -59,12 +60,15 @@ pub(super) fn start(
         stats: Arc::clone(&stats),
         clock: clock.clone(),
         lag: Arc::default(),
+        tasks: tasks.clone(),
     };
     let stop = CancellationToken::new();
-    let task = tokio::spawn(worker::run(parts, stop.clone()));
+    let task = tasks.spawn("worker", worker::run(parts, stop.clone()));
     let database = readiness.condition("database");
-    let attendants =
-        vec![sweep(Arc::clone(&log)).boxed(), watch(Arc::clone(&store), database).boxed()];
+    let attendants = vec![
+        ("sweep", sweep(Arc::clone(&log)).boxed()),
+        ("database", watch(Arc::clone(&store), database).boxed()),
+    ];
     // Dropped at once: nothing is found out later.
     let (_, fatal) = oneshot::channel();
     Ok(Backend {

@@ -314,6 +314,9 @@ pub const COMPARE_GRACE_MS: u64 = 2_000;
 /// How long a room without local members stays subscribed, in milliseconds.
 pub const ROOM_LINGER_MS: u64 = 5_000;
 
+/// Log lines that may wait to be written, in bytes; what does not fit is dropped.
+pub const LOG_QUEUE_BYTES_MAX: usize = 1024 * 1024;
+
 // A lagging client must be catchable: one page and one message have to fit in its queue.
 const _: () = assert!(SEND_QUEUE_BYTES_LOW + PAGE_BYTES_MAX <= SEND_QUEUE_BYTES_MAX);
 // An id is looked up in the database from the moment at which the log may have forgotten it, even

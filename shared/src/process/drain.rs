@@ -12,6 +12,8 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::telemetry;
+
 /// Which signal asked the process to leave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Request {
@@ -46,6 +48,7 @@ pub fn signals() -> io::Result<impl Future<Output = Request> + Send> {
         tokio::spawn(async move {
             let second = either(&mut terminate, &mut interrupt).await;
             tracing::warn!(signal = ?second, "asked twice, leaving at once");
+            telemetry::finish();
             std::process::exit(second.exit_code());
         });
         first

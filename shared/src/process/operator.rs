@@ -3,7 +3,7 @@
 //! | route | answer |
 //! |---|---|
 //! | `GET /livez` | 200 `ok`: the process runs and its runtime turns |
-//! | `GET /readyz` | 200 `ok`, or 503 and one line `condition: reason` for each that is not met |
+//! | `GET /readyz` | 200 `ok`, 200 `degraded` or 503; a line `condition: reason` for each not met |
 //! | `GET /metrics` | the registry as Prometheus text, this process's own figures included |
 //! | `GET /stats` | 200 and JSON: what the process knows about itself |
 //! | anything else | what [`Operator::extra`] answers, else 404 |
@@ -33,7 +33,8 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::process::readiness::Readiness;
+use crate::process::readiness::{Readiness, State};
+use crate::process::telemetry;
 
 /// Until here a client has to have sent its whole request head.
 pub const HEADER_TIMEOUT_MS: u64 = 5_000;
@@ -61,7 +62,7 @@ pub struct Operator {
     pub readiness: Readiness,
     /// Gathered by `/metrics`; [`Operator::bind`] adds the process's own figures to it.
     pub registry: Registry,
-    /// Asked by `/stats`.
+    /// Asked by `/stats`, to which `readiness` is added.
     pub stats: Stats,
     /// Further routes, such as a page at `/admin`.
     pub extra: Option<Extra>,
@@ -77,6 +78,8 @@ impl Operator {
     /// Takes the port; 0 takes a free one. Nothing is answered before [`BoundOperator::serve`].
     pub async fn bind(self, address: SocketAddr) -> io::Result<BoundOperator> {
         register_process_figures(&self.registry);
+        telemetry::register(&self.registry);
+        self.readiness.register(&self.registry);
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
         Ok(BoundOperator { operator: Arc::new(self), listener, address })
@@ -103,12 +106,13 @@ impl Operator {
     }
 
     fn readyz(&self) -> Response<Full<Bytes>> {
-        match self.readiness.state() {
-            Ok(()) => text(StatusCode::OK, "ok"),
-            Err(unmet) => {
-                let lines = unmet.iter().map(|(name, reason)| format!("{name}: {reason}\n"));
-                text(StatusCode::SERVICE_UNAVAILABLE, lines.collect::<String>())
-            }
+        let state = self.readiness.state();
+        let lines = state.unmet().iter().map(|(name, reason)| format!("{name}: {reason}\n"));
+        let lines: String = lines.collect();
+        match state {
+            State::Ready => text(StatusCode::OK, "ok"),
+            State::Degraded(_) => text(StatusCode::OK, format!("degraded\n{lines}")),
+            State::Unready(_) => text(StatusCode::SERVICE_UNAVAILABLE, lines),
         }
     }
 
@@ -123,7 +127,9 @@ impl Operator {
     }
 
     fn stats(&self) -> Response<Full<Bytes>> {
-        response(StatusCode::OK, "application/json", (self.stats)().to_string())
+        let mut stats = (self.stats)();
+        stats["readiness"] = self.readiness.state().to_json();
+        response(StatusCode::OK, "application/json", stats.to_string())
     }
 
     fn answer_extra(&self, request: &Parts) -> Response<Full<Bytes>> {

@@ -1,17 +1,71 @@
 //! Whether this process wants traffic, as a set of named conditions.
+//!
+//! *Unready* takes a process out of its balancer. What is away for everybody must not do that, or
+//! all nodes would leave at once and take with them what still works: then the process is
+//! *degraded*, which it says and goes on. Before everything was there once, degraded is unready.
 
+use std::borrow::Cow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use prometheus::{IntGaugeVec, Opts, Registry};
+
+/// Why a condition is not met.
+pub type Reason = Cow<'static, str>;
+
+/// How it is with this process; what is in the way of more as (condition, reason), in the order in
+/// which the conditions were named.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Everything is there.
+    Ready,
+    /// It takes traffic and cannot do all of its work.
+    Degraded(Vec<(&'static str, Reason)>),
+    /// It wants no traffic.
+    Unready(Vec<(&'static str, Reason)>),
+}
+
+impl State {
+    /// `ready`, `degraded` or `unready`.
+    #[must_use]
+    pub fn label(&self) -> &'static str {
+        match self {
+            State::Ready => "ready",
+            State::Degraded(_) => "degraded",
+            State::Unready(_) => "unready",
+        }
+    }
+
+    /// What is in the way of being ready.
+    #[must_use]
+    pub fn unmet(&self) -> &[(&'static str, Reason)] {
+        match self {
+            State::Ready => &[],
+            State::Degraded(unmet) | State::Unready(unmet) => unmet,
+        }
+    }
+
+    /// As `/stats` has it.
+    #[must_use]
+    pub fn to_json(&self) -> serde_json::Value {
+        let unmet = self.unmet().iter();
+        let reasons: serde_json::Map<_, _> =
+            unmet.map(|(name, reason)| ((*name).to_owned(), reason.as_ref().into())).collect();
+        serde_json::json!({"state": self.label(), "reasons": reasons})
+    }
+}
 
 /// Ready when every named condition is met; until one is named, and once draining, never.
 ///
 /// A handle: clones share the conditions.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Readiness {
-    state: Arc<Mutex<State>>,
+    inner: Arc<Mutex<Inner>>,
+    /// 0 where a condition is met, 1 where it is degraded, 2 where it is not met.
+    gauges: IntGaugeVec,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct Inner {
     conditions: Vec<Entry>,
     draining: bool,
 }
@@ -19,15 +73,55 @@ struct State {
 #[derive(Debug)]
 struct Entry {
     name: &'static str,
-    /// Why it is not met; `None` when it is.
-    reason: Option<&'static str>,
+    standing: Standing,
+    /// Whether it was met once.
+    was_met: bool,
+}
+
+/// How it is with a condition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Standing {
+    Met,
+    Degraded(Reason),
+    Unmet(Reason),
+}
+
+impl Entry {
+    fn gauge(&self) -> i64 {
+        match self.standing {
+            Standing::Met => 0,
+            Standing::Degraded(_) if self.was_met => 1,
+            Standing::Degraded(_) | Standing::Unmet(_) => 2,
+        }
+    }
+
+    fn reason(&self) -> Option<(&'static str, Reason)> {
+        match &self.standing {
+            Standing::Met => None,
+            Standing::Degraded(reason) | Standing::Unmet(reason) => {
+                Some((self.name, reason.clone()))
+            }
+        }
+    }
+}
+
+impl Default for Readiness {
+    fn default() -> Readiness {
+        Readiness::new()
+    }
 }
 
 impl Readiness {
     /// Without conditions yet, and so not ready.
+    ///
+    /// # Panics
+    /// Never: the name of its metric is sound.
     #[must_use]
     pub fn new() -> Self {
-        Self::default()
+        let help = "Whether a condition is met (0), degraded (1) or not met (2).";
+        let gauges = IntGaugeVec::new(Opts::new("roomcast_condition", help), &["condition"])
+            .expect("the name of a metric is checked by every test that makes it");
+        Readiness { inner: Arc::default(), gauges }
     }
 
     /// Adds a condition, which is not met until its handle says so.
@@ -36,9 +130,12 @@ impl Readiness {
     /// out of traffic that it already has.
     #[must_use]
     pub fn condition(&self, name: &'static str) -> Condition {
-        let mut state = self.lock();
-        let index = state.conditions.len();
-        state.conditions.push(Entry { name, reason: Some("not reported yet") });
+        let mut inner = self.lock();
+        let index = inner.conditions.len();
+        let standing = Standing::Unmet("not reported yet".into());
+        let entry = Entry { name, standing, was_met: false };
+        self.gauges.with_label_values(&[name]).set(entry.gauge());
+        inner.conditions.push(entry);
         Condition { readiness: self.clone(), index }
     }
 
@@ -47,25 +144,37 @@ impl Readiness {
         self.lock().draining = true;
     }
 
-    /// Ready, or what is in the way of it: (condition, reason) in the order they were named.
-    pub fn state(&self) -> Result<(), Vec<(&'static str, &'static str)>> {
-        let state = self.lock();
-        let mut unmet = Vec::new();
-        if state.draining {
-            unmet.push(("drain", "this process is leaving"));
+    /// Ready, or what is in the way of it.
+    pub fn state(&self) -> State {
+        let inner = self.lock();
+        let mut unmet: Vec<(&'static str, Reason)> = Vec::new();
+        if inner.draining {
+            unmet.push(("drain", "this process is leaving".into()));
         }
-        if state.conditions.is_empty() {
-            unmet.push(("start", "no condition is named yet"));
+        if inner.conditions.is_empty() {
+            unmet.push(("start", "no condition is named yet".into()));
         }
-        for entry in &state.conditions {
-            unmet.extend(entry.reason.map(|reason| (entry.name, reason)));
+        let is_unready = !unmet.is_empty() || inner.conditions.iter().any(|c| c.gauge() == 2);
+        unmet.extend(inner.conditions.iter().filter_map(Entry::reason));
+        match (is_unready, unmet.is_empty()) {
+            (true, _) => State::Unready(unmet),
+            (false, false) => State::Degraded(unmet),
+            (false, true) => State::Ready,
         }
-        if unmet.is_empty() { Ok(()) } else { Err(unmet) }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    /// Adds how it is with each condition to a process's metrics.
+    pub(super) fn register(&self, registry: &Registry) {
+        match registry.register(Box::new(self.gauges.clone())) {
+            // There already is as good as there.
+            Ok(()) | Err(prometheus::Error::AlreadyReg) => {}
+            Err(error) => tracing::warn!(%error, "no readiness in the metrics"),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
         // Every section leaves the state whole, so a panic elsewhere does not spoil it.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -81,25 +190,41 @@ pub struct Condition {
 impl Condition {
     /// The condition is met.
     pub fn ready(&self) {
-        if let Some(name) = self.set(None) {
+        if let Some(name) = self.set(Standing::Met) {
             tracing::info!(condition = name, "readiness condition met");
         }
     }
 
+    /// What the condition is about does not do its work, for everybody: once it was met, that
+    /// leaves the process in traffic. `reason` is shown by `/readyz`.
+    pub fn degraded(&self, reason: impl Into<Reason>) {
+        let reason = reason.into();
+        if let Some(name) = self.set(Standing::Degraded(reason.clone())) {
+            tracing::warn!(condition = name, %reason, "degraded");
+        }
+    }
+
     /// The condition is not met; `reason` is shown by `/readyz`.
-    pub fn not_ready(&self, reason: &'static str) {
-        if let Some(name) = self.set(Some(reason)) {
-            tracing::warn!(condition = name, reason, "readiness condition not met");
+    pub fn not_ready(&self, reason: impl Into<Reason>) {
+        let reason = reason.into();
+        if let Some(name) = self.set(Standing::Unmet(reason.clone())) {
+            tracing::warn!(condition = name, %reason, "readiness condition not met");
         }
     }
 
     /// Returns the condition's name if this was a change.
-    fn set(&self, reason: Option<&'static str>) -> Option<&'static str> {
-        let mut state = self.readiness.lock();
-        let entry = &mut state.conditions[self.index];
-        let changed = entry.reason != reason;
-        entry.reason = reason;
-        changed.then_some(entry.name)
+    fn set(&self, standing: Standing) -> Option<&'static str> {
+        let mut inner = self.readiness.lock();
+        let entry = &mut inner.conditions[self.index];
+        let changed = entry.standing != standing;
+        entry.was_met |= standing == Standing::Met;
+        entry.standing = standing;
+        let (name, gauge) = (entry.name, entry.gauge());
+        drop(inner);
+        if changed {
+            self.readiness.gauges.with_label_values(&[name]).set(gauge);
+        }
+        changed.then_some(name)
     }
 }
 
@@ -107,9 +232,13 @@ impl Condition {
 mod tests {
     use super::*;
 
+    fn unready(unmet: &[(&'static str, &'static str)]) -> State {
+        State::Unready(unmet.iter().map(|(name, reason)| (*name, (*reason).into())).collect())
+    }
+
     #[test]
     fn a_process_without_conditions_is_not_ready() {
-        assert!(Readiness::new().state().is_err());
+        assert_eq!(Readiness::new().state().label(), "unready");
     }
 
     #[test]
@@ -119,15 +248,32 @@ mod tests {
         let database = readiness.condition("database");
         assert_eq!(
             readiness.state(),
-            Err(vec![("redis", "not reported yet"), ("database", "not reported yet")])
+            unready(&[("redis", "not reported yet"), ("database", "not reported yet")])
         );
         redis.ready();
         database.not_ready("no answer");
-        assert_eq!(readiness.state(), Err(vec![("database", "no answer")]));
+        assert_eq!(readiness.state(), unready(&[("database", "no answer")]));
         database.ready();
-        assert_eq!(readiness.state(), Ok(()));
+        assert_eq!(readiness.state(), State::Ready);
         redis.not_ready("probe lost");
-        assert_eq!(readiness.state(), Err(vec![("redis", "probe lost")]));
+        assert_eq!(readiness.state(), unready(&[("redis", "probe lost")]));
+    }
+
+    #[test]
+    fn what_was_there_once_leaves_a_process_degraded_and_what_never_was_unready() {
+        let readiness = Readiness::new();
+        let redis = readiness.condition("redis");
+        let database = readiness.condition("database");
+        redis.ready();
+        database.degraded("no answer");
+        assert_eq!(readiness.state(), unready(&[("database", "no answer")]));
+        database.ready();
+        database.degraded("no answer");
+        assert_eq!(readiness.state(), State::Degraded(vec![("database", "no answer".into())]));
+        let state = serde_json::json!({"state": "degraded", "reasons": {"database": "no answer"}});
+        assert_eq!(readiness.state().to_json(), state);
+        redis.not_ready("probe lost");
+        assert_eq!(readiness.state().label(), "unready");
     }
 
     #[test]
@@ -138,6 +284,6 @@ mod tests {
         redis.ready();
         draining.begin_drain();
         redis.ready();
-        assert_eq!(readiness.state(), Err(vec![("drain", "this process is leaving")]));
+        assert_eq!(readiness.state(), unready(&[("drain", "this process is leaving")]));
     }
 }

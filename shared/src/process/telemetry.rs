@@ -1,16 +1,36 @@
 //! What a process says about itself while it runs: log lines on standard error.
 //!
-//! Its counters are in [`metrics`]; the operator port serves them.
+//! Its counters are in [`metrics`]; the operator port serves them. From [`start`] on nothing else
+//! writes to standard error, panics included, so that no task can be held up or ended by it.
 
 pub mod metrics;
+mod log_writer;
 
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Write};
+use std::panic::PanicHookInfo;
+use std::sync::{LazyLock, OnceLock};
+use std::time::Duration;
 
+use prometheus::{IntCounter, Registry};
 use tracing::Subscriber;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
+use self::log_writer::LogWriter;
 use crate::process::settings::Setting;
+
+/// How long a process that ends waits for its last lines to be written.
+const LAST_LINES_PATIENCE: Duration = Duration::from_millis(500);
+
+/// Where this process's lines go, once it logs.
+static WRITER: OnceLock<LogWriter> = OnceLock::new();
+
+/// Log lines that did not fit into the queue, or that nobody could be given.
+static DROPPED: LazyLock<IntCounter> = LazyLock::new(|| {
+    let help = "Log lines that could not be written and were dropped.";
+    IntCounter::new("roomcast_log_lines_dropped_total", help)
+        .expect("the name of a metric is checked by every test that makes it")
+});
 
 /// How log lines are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,13 +83,80 @@ pub enum TelemetryError {
     /// A process has one place where its log lines go, and something took it before.
     #[error("logging was started before in this process")]
     StartedBefore(#[source] tracing::subscriber::SetGlobalDefaultError),
+    /// The system gives no more threads.
+    #[error("the thread that writes log lines cannot be started")]
+    Thread(#[source] io::Error),
 }
 
-/// Sends the whole process's log lines to standard error; colored only on a terminal.
+/// Sends the whole process's log lines to standard error; colored only on a terminal. Panics are
+/// log lines from now on.
 pub fn start(format: LogFormat, filter: &LogFilter) -> Result<(), TelemetryError> {
+    let say = |_: &LogWriter, lines| tracing::warn!(lines, "log lines were dropped");
+    let writer = LogWriter::start(io::stderr(), DROPPED.clone(), say);
+    let writer = writer.map_err(TelemetryError::Thread)?;
     let ansi = io::stderr().is_terminal();
-    let subscriber = subscriber(format, filter, ansi, io::stderr);
-    tracing::subscriber::set_global_default(subscriber).map_err(TelemetryError::StartedBefore)
+    let subscriber = subscriber(format, filter, ansi, writer.clone());
+    tracing::subscriber::set_global_default(subscriber).map_err(TelemetryError::StartedBefore)?;
+    // Only the first one gets here.
+    let _ = WRITER.set(writer);
+    std::panic::set_hook(Box::new(log_panic));
+    Ok(())
+}
+
+/// Says on standard error why the process ends, the same way as its log lines where it has begun to
+/// log, and waits a moment until everything is written.
+pub fn last_words(text: &str) {
+    match WRITER.get() {
+        Some(writer) => writer.put(text.as_bytes()),
+        // Nobody may be listening.
+        None => drop(io::stderr().write_all(text.as_bytes())),
+    }
+    finish();
+}
+
+/// Waits a moment until every log line is written: a thread ends with its process.
+pub fn finish() {
+    if let Some(writer) = WRITER.get() {
+        writer.finish(LAST_LINES_PATIENCE);
+    }
+}
+
+/// Writes to standard output, waiting no longer than a moment for somebody to read.
+pub fn print(text: String) {
+    let (done, printed) = std::sync::mpsc::sync_channel(1);
+    let write = move || {
+        // Nobody reads it: then nobody needs it.
+        let _ = io::stdout().write_all(text.as_bytes());
+        let _ = done.send(());
+    };
+    if std::thread::Builder::new().name("printer".to_owned()).spawn(write).is_ok() {
+        let _ = printed.recv_timeout(LAST_LINES_PATIENCE);
+    }
+}
+
+/// Adds the count of lines that were dropped to a process's metrics.
+pub(super) fn register(registry: &Registry) {
+    match registry.register(Box::new(DROPPED.clone())) {
+        // There already is as good as there.
+        Ok(()) | Err(prometheus::Error::AlreadyReg) => {}
+        Err(error) => tracing::warn!(%error, "dropped log lines are not in the metrics"),
+    }
+}
+
+fn log_panic(panic: &PanicHookInfo<'_>) {
+    let thread = std::thread::current();
+    let backtrace = std::backtrace::Backtrace::capture();
+    let backtrace = match backtrace.status() {
+        std::backtrace::BacktraceStatus::Captured => Some(backtrace.to_string()),
+        _ => None,
+    };
+    tracing::error!(
+        thread = thread.name(),
+        location = panic.location().map(tracing::field::display),
+        backtrace,
+        "panicked: {}",
+        panic.payload_as_str().unwrap_or("of something that is no text"),
+    );
 }
 
 fn subscriber<W>(
@@ -84,6 +171,7 @@ where
     let builder = tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::new(&filter.0))
         .with_writer(writer)
+        .log_internal_errors(false)
         .with_ansi(ansi);
     match format {
         LogFormat::Text => Box::new(builder.finish()),
@@ -145,7 +233,7 @@ mod tests {
     #[derive(Clone, Default)]
     struct Written(Arc<Mutex<Vec<u8>>>);
 
-    impl io::Write for Written {
+    impl Write for Written {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             self.0.lock().unwrap().extend_from_slice(bytes);
             Ok(bytes.len())

@@ -1,4 +1,4 @@
-//! What only some places may know: sockets, SQL, bincode, the world outside.
+//! What only some places may know: sockets, SQL, bincode, standard error, the world outside.
 
 use super::source::{Source, Without};
 
@@ -12,7 +12,7 @@ struct Fence {
     why: &'static str,
 }
 
-const FENCES: [Fence; 4] = [
+const FENCES: [Fence; 5] = [
     Fence {
         holds: &["gateway/src/"],
         except: &[
@@ -36,6 +36,20 @@ const FENCES: [Fence; 4] = [
         except: &["shared/src/contract/envelope"],
         names: &["bincode"],
         why: "bincode is unmaintained; only the envelope uses it",
+    },
+    Fence {
+        holds: &["shared/src/", "gateway/src/", "sync-worker/src/"],
+        except: &[
+            "shared/src/process/telemetry.rs",
+            // Before anything runs, and in place of it.
+            "shared/src/process/settings/command_line.rs",
+            "gateway/src/main.rs",
+            "sync-worker/src/dead_letter.rs",
+            "sync-worker/src/erasing.rs",
+            "sync-worker/src/reconciling.rs",
+        ],
+        names: &["println!", "print!", "eprintln!", "eprint!", "dbg!", "stdout", "stderr"],
+        why: "log instead: whoever writes there waits for its reader, and panics when that is gone",
     },
     Fence {
         holds: &["shared/src/contract.rs", "shared/src/contract/"],
@@ -90,6 +104,8 @@ fn names_outside_their_place_are_found() {
     assert_eq!(found("shared/src/store/sqlite.rs", "use rusqlite::params;"), 0);
     assert_eq!(found("shared/src/log.rs", "bincode::encode(x)"), 1);
     assert_eq!(found("shared/src/contract/envelope.rs", "bincode::encode(x)"), 0);
+    assert_eq!(found("gateway/src/hub.rs", "eprintln!(\"a\");\nio::stderr().lock();"), 2);
+    assert_eq!(found("shared/src/process/telemetry.rs", "io::stderr()"), 0);
     assert_eq!(found("shared/src/contract/id.rs", "use std::fmt;\nuse std::time::Duration;"), 0);
     assert_eq!(found("shared/src/contract/id.rs", "use std::fs;\nlet t = SystemTime::now();"), 2);
 }

@@ -1,7 +1,7 @@
 //! The way to one target: its switch, its faults, its scissors.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::watch;
 
@@ -36,7 +36,7 @@ pub struct Faults {
 /// The way to one target, as a test sees it.
 #[derive(Debug)]
 pub struct Link {
-    target: u16,
+    target: AtomicU16,
     on: AtomicBool,
     faults: watch::Sender<Faults>,
     cuts: watch::Sender<u64>,
@@ -46,7 +46,7 @@ pub struct Link {
 impl Link {
     pub(super) fn new(target: u16) -> Link {
         Link {
-            target,
+            target: AtomicU16::new(target),
             on: AtomicBool::new(true),
             faults: watch::Sender::default(),
             cuts: watch::Sender::default(),
@@ -56,7 +56,13 @@ impl Link {
 
     /// The port on 127.0.0.1.
     pub fn target(&self) -> u16 {
-        self.target
+        self.target.load(Ordering::Relaxed)
+    }
+
+    /// Leads new connections to another port, as a service's address does after a failover. Those
+    /// that exist stay where they are.
+    pub fn set_target(&self, target: u16) {
+        self.target.store(target, Ordering::Relaxed);
     }
 
     /// Whether new connections may come here. Those that exist stay.

@@ -20,6 +20,7 @@ use shared::log::redis::connection::RedisConnection;
 use shared::log::{Delivery, RingEntry};
 use shared::process::backoff::Backoff;
 use shared::process::readiness::Condition;
+use shared::process::tasks::Tasks;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior};
 use tracing::{info, warn};
@@ -63,6 +64,7 @@ impl Subscriber {
         connection: RedisConnection,
         node: &str,
         ready: Condition,
+        tasks: &Tasks,
     ) -> (Subscriber, mpsc::Receiver<Delivery>) {
         let (requests, waiting) = mpsc::channel(REQUESTS_MAX);
         let (deliveries, receiver) = mpsc::channel(DELIVERIES_MAX);
@@ -71,7 +73,7 @@ impl Subscriber {
         wanted.extend([probe.clone(), keys::NODES.to_owned()]);
         let inbox = Inbox { deliveries, lost: AtomicBool::new(false) };
         let task = Task { connection, waiting, inbox: Arc::new(inbox), wanted, probe, ready };
-        tokio::spawn(task.run());
+        tasks.spawn("subscriber", task.run());
         (Subscriber { requests }, receiver)
     }
 

@@ -66,6 +66,15 @@ async fn readiness_follows_its_conditions_and_the_drain() {
     running.redis.not_ready("no answer");
     assert_eq!(running.ask("GET", "/readyz?verbose").await.2, "redis: no answer\n");
     running.redis.ready();
+    running.redis.degraded("refuses writes (MISCONF)");
+    let (status, _, body) = running.ask("GET", "/readyz").await;
+    assert_eq!((status, body.as_str()), (200, "degraded\nredis: refuses writes (MISCONF)\n"));
+    let (_, _, body) = running.ask("GET", "/metrics").await;
+    assert!(body.contains("\nroomcast_condition{condition=\"redis\"} 1\n"), "{body}");
+    let (_, _, body) = running.ask("GET", "/stats").await;
+    let stats: serde_json::Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(stats["readiness"]["state"], "degraded");
+    running.redis.ready();
     running.readiness.begin_drain();
     let (status, _, body) = running.ask("GET", "/readyz").await;
     assert_eq!((status, body.as_str()), (503, "drain: this process is leaving\n"));
@@ -79,6 +88,7 @@ async fn metrics_hold_the_registry_and_the_figures_of_the_process() {
     assert!(head.contains("content-type: text/plain; version=0.0.4"), "{head}");
     assert!(body.contains("\nroomcast_test_total 0\n"), "{body}");
     assert!(body.contains("\nprocess_open_fds "), "{body}");
+    assert!(body.contains("\nroomcast_log_lines_dropped_total "), "{body}");
 }
 
 #[tokio::test]
