@@ -37,6 +37,14 @@ struct State {
     closing: Option<CloseReason>,
 }
 
+impl State {
+    /// Whether an event of so many bytes fits. An empty queue takes any: the database may hold
+    /// messages that are larger than the bound, and they would never pass.
+    fn takes(&self, bytes: usize) -> bool {
+        self.bytes == 0 || self.bytes + bytes <= SEND_QUEUE_BYTES_MAX
+    }
+}
+
 impl SendQueue {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -56,8 +64,7 @@ impl SendQueue {
     /// Queues an event if it fits; says whether it did.
     pub(crate) fn offer(&self, frame: &Frame) -> bool {
         let mut state = self.lock();
-        // An empty queue takes anything, or an event larger than the bound would never pass.
-        if state.bytes > 0 && state.bytes + frame.len() > SEND_QUEUE_BYTES_MAX {
+        if !state.takes(frame.len()) {
             return false;
         }
         if state.closing.is_none() {
@@ -135,6 +142,13 @@ impl SendQueue {
 
     /// Waits until the queue is low again, or the connection ends; says whether it goes on.
     pub(crate) async fn low(&self) -> bool {
+        self.room_for(0).await
+    }
+
+    /// Waits until the queue is low and takes a frame of so many bytes, or the connection ends;
+    /// says whether it goes on. Whoever was refused by [`SendQueue::offer`] waits here, and not
+    /// for less: a large frame may be refused by a queue that is low.
+    pub(crate) async fn room_for(&self, bytes: usize) -> bool {
         loop {
             let emptied = self.emptied.notified();
             tokio::pin!(emptied);
@@ -145,7 +159,7 @@ impl SendQueue {
                 if state.closing.is_some() {
                     return false;
                 }
-                if state.bytes <= SEND_QUEUE_BYTES_LOW {
+                if state.bytes <= SEND_QUEUE_BYTES_LOW && state.takes(bytes) {
                     return true;
                 }
             }

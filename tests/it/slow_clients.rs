@@ -5,11 +5,13 @@
 use crate::one_gateway::{
     SOON, assert_no_panic, closed_for, gateway, gateway_with, metric, resident_bytes,
 };
+use crate::streams::Producer;
 use fleet::{Fleet, GatewayOptions};
 use harness::raw::{RawSocket, frame, opcode, text};
 use harness::wire::{Incoming, Wire, command};
 use harness::{Proof, eventually, unique_id};
 use serde_json::{Value, json};
+use shared::contract::limits::{CONTENT_BYTES_MAX, METADATA_BYTES_MAX};
 use std::time::Duration;
 use tokio::task::JoinHandle;
 
@@ -84,10 +86,14 @@ fn witness(mut wire: Wire, messages: usize) -> JoinHandle<Vec<String>> {
 
 /// A connection in the room that reads only when it is told to.
 async fn sleeper(fleet: &Fleet, user: &str) -> RawSocket {
+    sleeper_in(fleet, user, ROOM).await
+}
+
+async fn sleeper_in(fleet: &Fleet, user: &str, room: &str) -> RawSocket {
     let path = format!("/ws?user={user}");
     let mut socket = RawSocket::upgraded(fleet.gateway().port(), &path, SOON).await.unwrap();
     // One message of history: the reply alone must not fill what the kernel holds.
-    let data = json!({ "roomId": ROOM, "limit": 1 });
+    let data = json!({ "roomId": room, "limit": 1 });
     socket.send(&text(&command("room:join", 0, &data))).await.unwrap();
     loop {
         if socket.next_frame(SOON).await.unwrap().text().contains("\"reply\"") {
@@ -170,5 +176,67 @@ async fn a_client_that_reads_on_after_a_minute_ends_with_the_same_messages_as_th
     };
     tokio::time::timeout(SOON, live).await.unwrap();
     assert!(closed_for(&fleet, "too_slow").await < 1.0);
+    assert_no_panic(&fleet);
+}
+
+/// Fills what waits for a reader that has stopped, message by message, until so many bytes do.
+async fn fill(fleet: &Fleet, producer: &Producer, wanted: f64) {
+    let waiting = || async { metric(fleet, "roomcast_send_queue_bytes").await };
+    let before = waiting().await;
+    loop {
+        // The gauge is set now and then; what the kernel takes is taken by then, too.
+        tokio::time::sleep(Duration::from_millis(150)).await;
+        let missing = wanted - (waiting().await - before);
+        if missing <= 0.0 {
+            return;
+        }
+        // A reader for whom nothing waits yet has a kernel that takes megabytes.
+        let count = if missing < wanted { 1 } else { 8 };
+        for _ in 0..count {
+            let content = "x".repeat((missing as usize).min(CONTENT_BYTES_MAX));
+            producer.client.send(&producer.room, &unique_id(), &content).await.unwrap();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn readers_that_stop_half_a_mebibyte_before_the_largest_message_hold_up_nobody() {
+    /// What waits for each of them when it comes: it does not fit behind that.
+    const WAITING: f64 = 504.0 * 1024.0;
+    // Every character has six bytes in JSON.
+    let content = "\u{1}".repeat(CONTENT_BYTES_MAX);
+    let metadata = json!({ "padding": "x".repeat(METADATA_BYTES_MAX - 64) });
+    let options = GatewayOptions::default()
+        .with_env("TOKIO_WORKER_THREADS", "2")
+        .with_env("ROOMCAST_HEARTBEAT_INTERVAL_MS", "200");
+    let fleet = gateway_with(options).await;
+    let (mut sleepers, mut ends) = (Vec::new(), Vec::new());
+    for n in 0..3 {
+        let room = format!("answers-{n}");
+        let mut producer = Producer::begin(&fleet, &room).await;
+        sleepers.push(sleeper_in(&fleet, &format!("sleeper-{n}"), &room).await);
+        for part in content.as_bytes().chunks(CONTENT_BYTES_MAX / 2) {
+            producer.append(std::str::from_utf8(part).unwrap()).await;
+        }
+        fill(&fleet, &producer, WAITING).await;
+        producer.end(json!({ "metadata": metadata })).await.unwrap();
+        ends.push(producer.id);
+    }
+    // Both threads of the node are free, or nothing would be answered any more.
+    let other = crate::scene::client(fleet.gateway(), "other").await;
+    for _ in 0..20 {
+        other.command("heartbeat", json!({})).await.unwrap();
+    }
+    for (socket, id) in sleepers.iter_mut().zip(ends) {
+        let wanted = format!("\"id\":\"{id}\"");
+        loop {
+            let told = socket.next_frame(SOON).await.unwrap().text();
+            if told.contains("\"message:new\"") && told.contains(&wanted) {
+                let told: Value = serde_json::from_str(&told).unwrap();
+                assert_eq!(told["data"]["content"], content);
+                break;
+            }
+        }
+    }
     assert_no_panic(&fleet);
 }

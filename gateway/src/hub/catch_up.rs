@@ -7,7 +7,7 @@ use shared::contract::limits::CATCH_UP_ROWS;
 use shared::process::backoff::Backoff;
 use tracing::warn;
 
-use super::room::{Lagging, MemberId, Room, Step};
+use super::room::{Given, Lagging, MemberId, Room, Step};
 use super::sources::{Page, SourceError};
 use crate::send_queue::SendQueue;
 
@@ -17,19 +17,25 @@ const PAUSE_MAX: Duration = Duration::from_secs(2);
 /// Runs until the member has caught up or is gone.
 pub(super) async fn run(room: Arc<Room>, member: MemberId, queue: Arc<SendQueue>) {
     let mut pauses = Backoff::new(PAUSE, PAUSE_MAX);
-    while queue.low().await {
+    // The size of the frame that was refused: the next try waits until it fits.
+    let mut refused = 0;
+    while queue.room_for(refused).await {
+        refused = 0;
+        // What is in memory on both sides needs no wait at all, and a member that reads as fast as
+        // it is served would keep its thread.
+        tokio::task::yield_now().await;
         match room.advance(member, &queue) {
             Step::Over => return,
-            Step::Wait => {}
+            Step::Wait(bytes) => refused = bytes,
             Step::Read { lagging, floor } => match read(&room, &lagging).await {
-                Ok(Some(page)) => {
-                    if room.hand_over(member, &lagging.cursor, floor, &page) {
-                        pauses.reset();
-                    } else {
-                        // What was read has not been published here yet.
-                        tokio::time::sleep(pauses.next_delay()).await;
-                    }
-                }
+                Ok(Some(page)) => match room.hand_over(member, &lagging.cursor, floor, &page) {
+                    Given::Some => pauses.reset(),
+                    // Read anew then: a page that waits with each reader that has stopped would be
+                    // too much to hold.
+                    Given::Refused(bytes) => refused = bytes,
+                    // What was read has not been published here yet.
+                    Given::Ahead => tokio::time::sleep(pauses.next_delay()).await,
+                },
                 Ok(None) => {
                     room.reset(member, &lagging.cursor);
                     return;

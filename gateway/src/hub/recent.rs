@@ -131,7 +131,7 @@ impl Recent {
 /// How many messages from the front fit in one page.
 pub(crate) fn fitting<'a>(messages: impl Iterator<Item = &'a Bytes>) -> usize {
     let mut bytes = PAGE_OVERHEAD_BYTES;
-    // One always fits: a message is smaller than a page.
+    // One is always given, or a page of messages that are larger than it would never end.
     messages
         .take_while(|message| {
             bytes += message.len() + 1;

@@ -43,7 +43,7 @@ use crate::presence::desk::{Parting, Tab};
 use crate::send_queue::SendQueue;
 
 pub(crate) use self::company::Found;
-pub(super) use self::lagging::{Lagging, Step};
+pub(super) use self::lagging::{Given, Lagging, Step};
 pub(crate) use self::reading::Reading;
 
 /// Names a connection within a node.

@@ -36,7 +36,8 @@ pub(super) async fn run(room: Arc<Room>) {
     loop {
         match attempt(&room).await {
             Ok(true) => return,
-            Ok(false) => {}
+            // Some of what was published meanwhile is missing, or there was too much of it.
+            Ok(false) => tokio::time::sleep(pauses.next_delay()).await,
             Err(error) => {
                 warn!(room.id = %room.id, error = ?error, "room cannot be read");
                 tokio::time::sleep(pauses.next_delay()).await;

@@ -176,7 +176,8 @@ pub const JWKS_PAUSE_MS: u64 = 10_000;
 /// escapes to six, metadata, ids and room for field names.
 pub const ENVELOPE_BYTES_MAX: usize = 6 * CONTENT_BYTES_MAX + 2 * METADATA_BYTES_MAX + 16 * 1024;
 
-/// Largest reply or page sent to a client, in bytes; what does not fit follows (`hasMore`).
+/// Largest reply or page sent to a client, in bytes; what does not fit follows (`hasMore`). One
+/// message is always in it, however large.
 pub const PAGE_BYTES_MAX: usize = 1024 * 1024;
 
 /// Messages of a page where the client names no limit.
@@ -189,7 +190,11 @@ pub const PAGE_ROWS_MAX: u32 = 200;
 pub const SEND_QUEUE_BYTES_MAX: usize = 2 * 1024 * 1024;
 
 /// Frames waiting for one client below which a lagging one is caught up, in bytes.
-pub const SEND_QUEUE_BYTES_LOW: usize = SEND_QUEUE_BYTES_MAX / 4;
+pub const SEND_QUEUE_BYTES_LOW: usize = SEND_QUEUE_BYTES_MAX / 8;
+
+/// What an event's frame may have more than the envelope it is made of: its header, name and
+/// position, in bytes.
+pub const FRAME_OVERHEAD_BYTES: usize = 1024;
 
 /// How long a closing connection may linger for the client's own close, in milliseconds.
 pub const CLOSE_LINGER_MS: u64 = 1_000;
@@ -317,8 +322,12 @@ pub const ROOM_LINGER_MS: u64 = 5_000;
 /// Log lines that may wait to be written, in bytes; what does not fit is dropped.
 pub const LOG_QUEUE_BYTES_MAX: usize = 1024 * 1024;
 
-// A lagging client must be catchable: one page and one message have to fit in its queue.
+// A lagging client must be catchable: behind what may still wait in its queue when it is caught
+// up, a page and the largest message each have to fit.
 const _: () = assert!(SEND_QUEUE_BYTES_LOW + PAGE_BYTES_MAX <= SEND_QUEUE_BYTES_MAX);
+const _: () = assert!(
+    SEND_QUEUE_BYTES_LOW + ENVELOPE_BYTES_MAX + FRAME_OVERHEAD_BYTES <= SEND_QUEUE_BYTES_MAX
+);
 // An id is looked up in the database from the moment at which the log may have forgotten it, even
 // one whose time was as far ahead as is allowed; or it could pass between the two.
 const _: () = assert!(ID_LATE_MS + ID_AHEAD_MS_MAX <= ID_MEMORY_MS);

@@ -39,12 +39,23 @@ impl Lagging {
 pub(in crate::hub) enum Step {
     /// Caught up, or gone.
     Over,
-    /// Its queue is full again.
-    Wait,
+    /// Its queue refused a frame of so many bytes.
+    Wait(usize),
     /// What it needs is not in the room's memory.
     ///
     /// `floor` is where the memory began when it was looked at.
     Read { lagging: Lagging, floor: Position },
+}
+
+/// How far a page was handed over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::hub) enum Given {
+    /// All of it, or all that the room has heard of; or nobody needs it any more.
+    Some,
+    /// Up to a frame of so many bytes, which the queue refused.
+    Refused(usize),
+    /// None of it: the room has not heard of its beginning yet.
+    Ahead,
 }
 
 impl Room {
@@ -71,7 +82,7 @@ impl Room {
             if let Some(frame) = entry.frame(lagging.base) {
                 if !member.queue.offer(frame) {
                     member.lagging = Some(lagging);
-                    return Step::Wait;
+                    return Step::Wait(frame.len());
                 }
                 lagging.cursor = entry.cursor();
             }
@@ -96,27 +107,28 @@ impl Room {
     }
 
     /// Hands over what was read for a lagging member that stood at `from`, as far as the room has
-    /// come itself; says whether it begins within that. Nothing above it means that the memory,
-    /// which began at `floor` before the reading, goes on from there.
+    /// come itself. Nothing above it means that the memory, which began at `floor` before the
+    /// reading, goes on from there.
     pub(in crate::hub) fn hand_over(
         &self,
         id: MemberId,
         from: &Cursor,
         floor: Position,
         page: &Page,
-    ) -> bool {
+    ) -> Given {
         let mut state = self.lock();
         let State { members, head, .. } = &mut *state;
-        let Some(member) = members.get_mut(&id) else { return true };
+        let Some(member) = members.get_mut(&id) else { return Given::Some };
         let Some(lagging) = member.lagging.as_mut().filter(|l| l.cursor == *from) else {
-            return true;
+            return Given::Some;
         };
         lagging.verified = true;
-        let mut given = 0;
+        let (mut given, mut refused) = (0, None);
         let heard = page.entries.iter().take_while(|entry| entry.at <= *head);
         for entry in heard {
             if let Some(frame) = entry.frame(lagging.base) {
                 if !member.queue.offer(frame) {
+                    refused = Some(frame.len());
                     break;
                 }
                 lagging.cursor = entry.cursor();
@@ -132,7 +144,11 @@ impl Room {
         if page.complete && given >= page.entries.len() {
             lagging.base = lagging.cursor.position;
         }
-        page.entries.first().is_none_or(|first| first.at <= *head)
+        match refused {
+            Some(bytes) => Given::Refused(bytes),
+            None if page.entries.first().is_none_or(|first| first.at <= *head) => Given::Some,
+            None => Given::Ahead,
+        }
     }
 
     /// What a member has cannot be continued: it is told so and is out of the room.
@@ -189,3 +205,6 @@ impl Room {
         self.parts.metrics.resets_total.inc();
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,203 @@
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::Bytes;
+use shared::contract::id::{MessageId, RoomId, UserId};
+use shared::contract::limits::{ENVELOPE_BYTES_MAX, SEND_QUEUE_BYTES_MAX};
+use shared::contract::message::{Message, MessageType, Metadata};
+use shared::contract::position::Position;
+use shared::contract::timestamp::Timestamp;
+use shared::log::memory::MemoryLog;
+use shared::process::clock::Clock;
+use shared::process::readiness::Readiness;
+use shared::process::tasks::Tasks;
+use shared::store::sqlite::SqliteStore;
+use tokio::sync::Notify;
+
+use super::*;
+use crate::broker::epochs::Epochs;
+use crate::broker::herald::Herald;
+use crate::broker::memory::MemoryBroker;
+use crate::frame::Frame;
+use crate::hub::Parts;
+use crate::hub::logged::Logged;
+use crate::hub::room::{Joiner, Membership, Reading};
+use crate::hub::sources::{Messages, SourceFlights, Sources};
+use crate::metrics::Metrics;
+use crate::presence::desk::Desk;
+use crate::presence::memory::MemoryPresence;
+use crate::streams::memory::MemoryShelf;
+
+/// How long a task that never waits may keep this test from going on before it has failed.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How full the queue of a reader that has stopped is, in bytes.
+const FILLS: usize = 24;
+
+fn room(folder: &std::path::Path) -> Arc<Room> {
+    let clock = Clock::system();
+    let (log, _) = MemoryLog::new(clock.clone(), 1000);
+    let log = Arc::new(log);
+    let store = Arc::new(SqliteStore::open(folder, clock.clone()).unwrap());
+    let broker = Arc::new(MemoryBroker::new(Arc::clone(&log)));
+    let metrics = Arc::new(Metrics::register(&prometheus::Registry::new()));
+    let presence = Arc::new(MemoryPresence::default());
+    let desk = Desk::new(presence, broker.clone(), clock, Arc::clone(&metrics));
+    let sources = Sources {
+        epochs: Arc::new(Epochs::new(log.clone(), store.clone())),
+        log,
+        store,
+        flights: SourceFlights::default(),
+    };
+    let parts = Parts {
+        herald: Herald::start(broker.clone(), &Tasks::new(&Readiness::new())),
+        broker,
+        sources,
+        shelf: Arc::new(MemoryShelf::default()),
+        metrics,
+        desk: Arc::new(desk),
+        empty: Notify::new(),
+        unsure: Notify::new(),
+    };
+    let room = Room::new(RoomId::parse("r").unwrap(), Arc::new(parts));
+    room.begin_reading();
+    assert!(room.finish(Vec::new(), 1, Position::ZERO));
+    room
+}
+
+/// The next message of a room, whose frame has about so many bytes. As the database has it: there
+/// may be larger ones than anybody can send.
+fn entry(room: &Room, bytes: usize) -> Logged {
+    let position = Position::new(1, room.head().seq + 1);
+    let message = Message {
+        room_id: room.id.clone(),
+        id: MessageId::parse(&format!("m{}", position.seq)).unwrap(),
+        user_id: UserId::parse("u").unwrap(),
+        kind: MessageType::User,
+        content: "x".repeat(bytes),
+        metadata: Metadata::default(),
+        created_at: Timestamp(0),
+        edited_at: None,
+        deleted_at: None,
+        credits: None,
+        changed_position: None,
+        change_id: None,
+        position: Some(position),
+    };
+    Logged::from_message(&message).unwrap()
+}
+
+/// A member that reads only when it is told to.
+fn join(room: &Arc<Room>, member: MemberId, queue: &Arc<SendQueue>) -> Membership {
+    let joiner = Joiner {
+        member,
+        user: UserId::parse("reader").unwrap(),
+        queue: Arc::clone(queue),
+        limit: 1,
+        reading: Reading::default(),
+    };
+    let older = Messages { messages: Vec::new(), more: false };
+    room.join_latest(joiner, Some((room.floor(), older)), |_| ()).unwrap()
+}
+
+/// Takes what waits, as the writer does; gives the bytes.
+async fn write_some(queue: &SendQueue) -> usize {
+    let taken = queue.take().await.unwrap();
+    let bytes = taken.iter().map(Bytes::len).sum();
+    queue.written(bytes);
+    bytes
+}
+
+async fn empty(queue: &SendQueue) {
+    while queue.bytes() > 0 {
+        write_some(queue).await;
+    }
+}
+
+/// Whether somebody who waits for this goes on at once.
+async fn is_over(waiting: impl Future<Output = bool>) -> bool {
+    let mut waiting = pin!(waiting);
+    poll_fn(|context| Poll::Ready(waiting.as_mut().poll(context).is_ready())).await
+}
+
+fn fills() -> impl Iterator<Item = usize> {
+    (0..=FILLS).map(|step| step * (SEND_QUEUE_BYTES_MAX + 64 * 1024) / FILLS)
+}
+
+fn frames() -> [usize; 6] {
+    [100, 256 * 1024, 700 * 1024, 1024 * 1024, ENVELOPE_BYTES_MAX - 1000, 3 * 1024 * 1024]
+}
+
+/// Runs this on one thread, so that a task that never waits lets nothing else run, and says so
+/// instead of standing still for ever.
+fn on_one_thread(what: impl AsyncFnOnce() + Send + 'static) {
+    let (done, ended) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.unwrap().block_on(what());
+        done.send(()).unwrap();
+    });
+    let ended = ended.recv_timeout(PATIENCE);
+    assert!(ended.is_ok(), "something failed, or goes round without waiting: {ended:?}");
+}
+
+#[test]
+fn a_member_that_has_stopped_reading_holds_up_nobody_however_full_its_queue_is() {
+    on_one_thread(async || {
+        let folder = tempfile::tempdir().unwrap();
+        let room = room(folder.path());
+        for (number, fill) in fills().enumerate() {
+            for frame in frames() {
+                let (member, queue) = (number as MemberId, Arc::new(SendQueue::default()));
+                let membership = join(&room, member, &queue);
+                empty(&queue).await;
+                queue.push(Frame::text(&vec![b'x'; fill]));
+                room.deliver(entry(&room, frame));
+                // The task that catches the member up runs until it waits.
+                for _ in 0..10 {
+                    tokio::task::yield_now().await;
+                }
+                let read = async {
+                    let mut bytes = 0;
+                    while bytes < fill + frame {
+                        bytes += write_some(&queue).await;
+                    }
+                };
+                let read = tokio::time::timeout(PATIENCE / 2, read).await;
+                read.unwrap_or_else(|_| panic!("{frame} bytes behind {fill} never come"));
+                drop(membership);
+            }
+        }
+    });
+}
+
+#[tokio::test]
+async fn a_page_that_is_refused_is_waited_for_however_full_the_queue_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let room = room(folder.path());
+    for (number, fill) in fills().enumerate() {
+        for frame in frames() {
+            let (member, queue) = (number as MemberId, Arc::new(SendQueue::default()));
+            let membership = join(&room, member, &queue);
+            empty(&queue).await;
+            let from = room.lock().last.clone();
+            let entry = entry(&room, frame);
+            room.lock().head = entry.at;
+            let lagging = Lagging::behind(from.clone(), true);
+            room.lock().members.get_mut(&member).unwrap().lagging = Some(lagging);
+            queue.push(Frame::text(&vec![b'x'; fill]));
+            let page = Page { entries: vec![entry], complete: true };
+            let given = room.hand_over(member, &from, Position::ZERO, &page);
+            if let Given::Refused(bytes) = given {
+                assert!(!is_over(queue.room_for(bytes)).await, "{bytes} behind {fill}");
+                empty(&queue).await;
+                assert!(is_over(queue.room_for(bytes)).await, "{bytes} fit into an empty queue");
+            } else {
+                assert_eq!((given, queue.bytes() > fill), (Given::Some, true));
+            }
+            drop(membership);
+        }
+    }
+}
