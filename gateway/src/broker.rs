@@ -79,6 +79,10 @@ pub trait Broker: Send + Sync + 'static {
     /// Delivers a room's entries and signals from now on; confirmed when it returns.
     async fn subscribe(&self, room: &RoomId) -> Result<(), BrokerError>;
 
+    /// Whether this node hears what is published, as far as it can tell; what it remembers of a
+    /// room may otherwise have passed.
+    fn hears(&self) -> bool;
+
     /// Delivers them no more.
     async fn unsubscribe(&self, room: &RoomId) -> Result<(), BrokerError>;
 }

@@ -1,5 +1,6 @@
 //! Which local connections are in which room.
 
+mod joins;
 mod synchronise;
 mod catch_up;
 mod attendance;
@@ -17,7 +18,7 @@ use bytes::Bytes;
 use dashmap::DashMap;
 use shared::contract::id::{MessageId, RoomId, UserId};
 use shared::contract::limits::{
-    APPEND_TIMEOUT_MS, COMPARE_GRACE_MS, COMPARE_INTERVAL_MS, ROOM_LINGER_MS, UNREAD_MAX,
+    APPEND_TIMEOUT_MS, COMPARE_GRACE_MS, COMPARE_INTERVAL_MS, ROOM_LINGER_MS,
 };
 use shared::contract::message::Message;
 use shared::contract::position::Position;
@@ -25,13 +26,13 @@ use shared::contract::protocol::Since;
 use shared::contract::refusal::{Refusal, RefusalCode};
 use shared::contract::signal::{ReadMark, Signal};
 use shared::log::{Delivery, RingEntry, Watermark};
-use shared::store::{MemberRole, StoreError};
 use tokio::sync::Notify;
 use tracing::{debug, error, warn};
 
 use self::feed::Feed;
+use self::joins::JoinError;
 use self::logged::{Cursor, Logged};
-use self::room::{Joined, Joiner, Membership, Miss, Reading, Room};
+use self::room::{Joined, Joiner, Membership, Room};
 use self::sources::{Messages, SourceError, Sources};
 use crate::broker::Broker;
 use crate::broker::herald::Herald;
@@ -39,28 +40,8 @@ use crate::metrics::Metrics;
 use crate::presence::desk::Desk;
 use crate::streams::Shelf;
 
-/// Tries of a join whose room's memory moves on under it.
-const JOIN_TRIES_MAX: usize = 8;
-
-/// How long a join waits for the room to hear of what it was read ahead.
-const AHEAD_PAUSE: Duration = Duration::from_millis(20);
-
-/// Pauses after which the room is taken to have missed it.
-const AHEAD_PAUSES_MAX: usize = 25;
-
 /// How long a join waits to be told by the database what its user has not read.
 const READING_PATIENCE: Duration = Duration::from_millis(500);
-
-/// Why a room is not entered.
-#[derive(Debug, thiserror::Error)]
-enum JoinError {
-    #[error(transparent)]
-    Source(#[from] SourceError),
-    #[error("whether one belongs to the room again is not known")]
-    Member(#[from] StoreError),
-    #[error("removed from the room")]
-    Removed,
-}
 
 /// What every room works with.
 pub(crate) struct Parts {
@@ -214,111 +195,6 @@ impl Hub {
         }
     }
 
-    async fn try_join(
-        &self,
-        id: &RoomId,
-        joiner: &Joiner,
-        since: Option<Cursor>,
-        reply: &(dyn Fn(Resumption, Joined<'_>) + Sync),
-    ) -> Result<Membership, JoinError> {
-        let (mut tries, mut pauses) = (0, 0);
-        while tries < JOIN_TRIES_MAX {
-            let room = self.room(id);
-            room.settled().await;
-            let erasures = room.erasures();
-            let reading = self.reading(&room, &joiner.user).await;
-            let joiner = &Joiner { reading, ..joiner.clone() };
-            match self.attempt(&room, joiner, since.as_ref(), reply).await? {
-                Ok(membership) => {
-                    room.recheck(joiner.member, erasures);
-                    return Ok(membership);
-                }
-                Err(Miss::Retired | Miss::Memory) => tries += 1,
-                Err(Miss::Ahead) => {
-                    pauses += 1;
-                    tokio::time::sleep(AHEAD_PAUSE).await;
-                    if pauses % AHEAD_PAUSES_MAX == 0 {
-                        room.resynchronise();
-                    }
-                }
-                Err(Miss::Removed(at)) => {
-                    let member = self.parts.sources.store.member(id, &joiner.user).await?;
-                    if member == Some(MemberRole::Removed) {
-                        return Err(JoinError::Removed);
-                    }
-                    room.readmit(&joiner.user, at);
-                }
-            }
-        }
-        Err(SourceError::Unsettled.into())
-    }
-
-    /// What the database has to say on what somebody has not read; a join does without it where
-    /// that is not found out soon.
-    async fn reading(&self, room: &Room, user: &UserId) -> Reading {
-        let store = &self.parts.sources.store;
-        let floor = room.floor();
-        let asked = async {
-            let (own, known) = room.receipt(user);
-            let own = if known { own } else { store.receipt(&room.id, user).await? };
-            let after = own.as_ref().map_or(Position::ZERO, |mark| mark.position);
-            let unread_below = match after < floor {
-                true => store.unread(&room.id, user, (after, floor), UNREAD_MAX).await?,
-                false => 0,
-            };
-            Ok::<_, StoreError>(Reading { own, unread_below })
-        };
-        match tokio::time::timeout(READING_PATIENCE, asked).await {
-            Ok(Ok(reading)) => reading,
-            Ok(Err(error)) => {
-                debug!(room.id = %room.id, error = ?error, "unread messages are counted in memory");
-                Reading::default()
-            }
-            Err(_) => Reading::default(),
-        }
-    }
-
-    async fn attempt(
-        &self,
-        room: &Arc<Room>,
-        joiner: &Joiner,
-        since: Option<&Cursor>,
-        reply: &(dyn Fn(Resumption, Joined<'_>) + Sync),
-    ) -> Result<Result<Membership, Miss>, SourceError> {
-        let sources = &self.parts.sources;
-        let recovered = |joined: Joined<'_>| reply(Resumption::Recovered, joined);
-        match since {
-            None => self.join_latest(room, joiner, Resumption::Fresh, reply).await,
-            Some(cursor) if room.knows(cursor) => {
-                Ok(room.join_after(joiner.clone(), cursor, None, recovered))
-            }
-            Some(cursor) if sources.can_resume(&room.id, cursor).await? => {
-                let from = cursor.position;
-                let page = sources.after(&room.id, from, from, joiner.limit).await?;
-                Ok(room.join_after(joiner.clone(), cursor, Some(&page), recovered))
-            }
-            Some(_) => self.join_latest(room, joiner, Resumption::Reset, reply).await,
-        }
-    }
-
-    async fn join_latest(
-        &self,
-        room: &Arc<Room>,
-        joiner: &Joiner,
-        how: Resumption,
-        reply: &(dyn Fn(Resumption, Joined<'_>) + Sync),
-    ) -> Result<Result<Membership, Miss>, SourceError> {
-        let reply = |joined: Joined<'_>| reply(how, joined);
-        match room.join_latest(joiner.clone(), None, reply) {
-            Err(Miss::Memory) => {}
-            other => return Ok(other),
-        }
-        let floor = room.floor();
-        let older =
-            self.parts.sources.messages_before(&room.id, floor.next(), joiner.limit).await?;
-        Ok(room.join_latest(joiner.clone(), Some((floor, older)), reply))
-    }
-
     /// The page of messages below `before`, or above `after`.
     pub(crate) async fn history(
         &self,
@@ -357,7 +233,11 @@ impl Hub {
             return Ok(Some(own));
         }
         let remembered = remembered.map(|(others, _)| others);
-        match self.parts.sources.message(id, user, message).await {
+        // What is remembered need not wait long for the database to know of another.
+        let patience = if remembered.is_some() { READING_PATIENCE } else { Duration::MAX };
+        let read = self.parts.sources.message(id, user, message);
+        let read = tokio::time::timeout(patience, read).await;
+        match read.unwrap_or(Err(SourceError::Unsettled)) {
             Ok(found) => Ok(found.or(remembered)),
             Err(_) if remembered.is_some() => Ok(remembered),
             Err(failure) => {

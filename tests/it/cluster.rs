@@ -7,6 +7,7 @@ mod faults;
 mod full_speed;
 mod joins;
 mod logging;
+mod outage;
 mod pooled;
 mod presence;
 mod receipts;

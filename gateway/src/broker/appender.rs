@@ -12,6 +12,7 @@
 
 mod held;
 mod lookup;
+mod outage;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,6 +36,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tracing::{error, info, warn};
 
 use self::held::Held;
+use self::outage::Outage;
 use super::epochs::Epochs;
 use super::retained::{Retained, Retention};
 use super::{Answer, Broker, BrokerError, Place};
@@ -100,6 +102,7 @@ impl Appender {
                 pauses: Backoff::new(PAUSE, PAUSE_MAX),
                 retention: Arc::clone(&retention),
                 held: Held::default(),
+                outage: Outage::default(),
             };
             parts.tasks.spawn("appender", task.run(jobs));
             ShardWay { jobs: sender, retention }
@@ -161,6 +164,8 @@ enum TryError {
     Full,
     #[error("no answer within {APPEND_TIMEOUT_MS} ms")]
     Timeout,
+    #[error("what was accepted waits for the database")]
+    Away,
 }
 
 struct ShardAppender {
@@ -169,6 +174,7 @@ struct ShardAppender {
     pauses: Backoff,
     retention: Arc<Retention>,
     held: Held,
+    outage: Outage,
 }
 
 impl ShardAppender {
@@ -199,9 +205,7 @@ impl ShardAppender {
     /// Asks the log for its epoch, and for what of the oldest retained it knows to be persisted.
     async fn look(&self) {
         let looked = async {
-            let believed = self.parts.epochs.get(self.shard).await?.number;
-            self.parts.epochs.forget(self.shard, believed);
-            let epoch = self.parts.epochs.get(self.shard).await?.number;
+            let epoch = self.parts.epochs.verify(self.shard).await?.number;
             self.retention.release_log(epoch, self.parts.log.synced(self.shard).await?);
             for room in self.retention.rooms(epoch) {
                 let page = self.parts.log.room(&room, epoch, Position::MAX, 0).await?;
@@ -316,7 +320,12 @@ impl ShardAppender {
         if wanted.is_empty() {
             return Ok(());
         }
-        let there = lookup::there(&*self.parts.broker, &*self.parts.store, wanted).await?;
+        let Parts { broker, store, .. } = &self.parts;
+        let there = || lookup::there(&**broker, &**store, wanted.clone());
+        let Some(there) = self.outage.ask(there).await? else {
+            let places: Vec<usize> = asked.iter().map(|(place, _)| *place).collect();
+            return outage::refuse(jobs, &places);
+        };
         // From here on without an await: nothing is lost when this try is given up.
         let mut waiting = Vec::new();
         for (place, message) in asked.into_iter().rev() {
@@ -356,7 +365,7 @@ impl ShardAppender {
 
     /// Looks up, in one query, the ids that neither log nor epoch can vouch for.
     async fn answer_late_duplicates(
-        &self,
+        &mut self,
         epoch: Epoch,
         jobs: &mut Vec<Job>,
     ) -> Result<(), TryError> {
@@ -372,7 +381,10 @@ impl ShardAppender {
         }
         let asked: Vec<&Envelope> =
             places.iter().map(|place| &jobs[*place].append.envelope).collect();
-        let found = lookup::stored(&*self.parts.store, &asked).await?;
+        let store = &*self.parts.store;
+        let Some(found) = self.outage.ask(|| lookup::stored(store, &asked)).await? else {
+            return outage::refuse(jobs, &places);
+        };
         // From the back, so that the places before stay what they are.
         for (place, position) in places.into_iter().zip(found).rev() {
             if let Some(position) = position {
@@ -384,13 +396,21 @@ impl ShardAppender {
         Ok(())
     }
 
-    async fn hydrate(&self, epoch: Epoch, jobs: &[Job]) -> Result<(), TryError> {
-        let placed = jobs.iter().filter(|job| job.append.envelope.kind.is_placed());
-        let mut rooms: Vec<RoomId> = placed.map(|job| job.append.envelope.room.clone()).collect();
+    async fn hydrate(&mut self, epoch: Epoch, jobs: &mut Vec<Job>) -> Result<(), TryError> {
+        let placed = |job: &&Job| job.append.envelope.kind.is_placed();
+        let rooms = jobs.iter().filter(placed).map(|job| job.append.envelope.room.clone());
+        let mut rooms: Vec<RoomId> = rooms.collect();
         rooms.sort_unstable();
         rooms.dedup();
         let asked_at_ms = self.parts.log.now_ms().await?;
-        let heads = self.parts.store.heads(&rooms).await?;
+        let store = &*self.parts.store;
+        let Some(heads) = self.outage.ask(|| store.heads(&rooms)).await? else {
+            // The first is of the room that the log does not know; others may be of ones it knows.
+            let room = jobs.first().map(|job| job.append.envelope.room.clone());
+            let of_room = |place: &usize| Some(&jobs[*place].append.envelope.room) == room.as_ref();
+            let places: Vec<usize> = (0..jobs.len()).filter(of_room).collect();
+            return outage::refuse(jobs, &places);
+        };
         let heads = rooms.into_iter().zip(heads).collect();
         let hydration = Hydration { shard: self.shard, asked_at_ms, heads };
         Ok(self.parts.log.hydrate(epoch.number, &hydration).await?)

@@ -1,54 +1,85 @@
 //! The epoch of each shard as this node believes it.
+//!
+//! A belief is checked against the log, which alone can refute it, and is kept while it cannot be:
+//! the database is asked only about an epoch that is new to this node. So a node whose database is
+//! away goes on for as long as its log does.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use shared::contract::id::Shard;
 use shared::epoch::{EpochError, establish};
-use shared::log::Log;
+use shared::log::{Claim, Log};
 use shared::store::{Epoch, Store};
+use uuid::Uuid;
 
-/// Remembers epochs; a `stale` answer makes it forget one and ask anew.
+/// Remembers epochs; a `stale` answer makes it ask the log anew.
 pub(crate) struct Epochs {
     log: Arc<dyn Log>,
     store: Arc<dyn Store>,
-    believed: Vec<Mutex<Option<Epoch>>>,
+    beliefs: Vec<Mutex<Option<Belief>>>,
+}
+
+/// The newest epoch that this node has known a shard to have.
+#[derive(Clone, Copy, Debug)]
+struct Belief {
+    epoch: Epoch,
+    /// Nothing speaks against it; otherwise the log is asked before it is used.
+    holds: bool,
 }
 
 impl std::fmt::Debug for Epochs {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Epochs").field("believed", &self.believed).finish_non_exhaustive()
+        f.debug_struct("Epochs").field("beliefs", &self.beliefs).finish_non_exhaustive()
     }
 }
 
 impl Epochs {
     pub(crate) fn new(log: Arc<dyn Log>, store: Arc<dyn Store>) -> Epochs {
-        Epochs { log, store, believed: Shard::all().map(|_| Mutex::new(None)).collect() }
+        Epochs { log, store, beliefs: Shard::all().map(|_| Mutex::new(None)).collect() }
     }
 
-    fn cell(&self, shard: Shard) -> &Mutex<Option<Epoch>> {
-        &self.believed[usize::from(shard.number())]
+    fn belief(&self, shard: Shard) -> MutexGuard<'_, Option<Belief>> {
+        let belief = &self.beliefs[usize::from(shard.number())];
+        belief.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The shard's epoch; claims one where the log has none.
     pub(crate) async fn get(&self, shard: Shard) -> Result<Epoch, EpochError> {
-        let believed = *self.cell(shard).lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(epoch) = believed {
-            return Ok(epoch);
+        let believed = *self.belief(shard);
+        match believed {
+            Some(Belief { epoch, holds: true }) => Ok(epoch),
+            Some(_) | None => self.verify(shard).await,
         }
-        let epoch = establish(shard, 0, &*self.log, &*self.store).await?;
-        let mut cell = self.cell(shard).lock().unwrap_or_else(PoisonError::into_inner);
+    }
+
+    /// The shard's epoch by the log's own word, as of now.
+    pub(crate) async fn verify(&self, shard: Shard) -> Result<Epoch, EpochError> {
+        let known = *self.belief(shard);
+        let known = known.map(|belief| belief.epoch);
+        let at_least = known.map_or(0, |epoch| epoch.number);
+        // A log that holds an older epoch than was known once is not the one that was known.
+        let claim = self.log.claim(shard, at_least, Uuid::new_v4()).await?;
+        let epoch = match (claim, known) {
+            (Claim::Armed(number), Some(known)) if number == known.number => known,
+            (Claim::Armed(_) | Claim::Token(_), _) => {
+                self.forget(shard, at_least);
+                establish(shard, at_least, &*self.log, &*self.store).await?
+            }
+        };
+        let mut belief = self.belief(shard);
         // Two may have asked at once; epochs only grow.
-        if cell.is_none_or(|known| known.number < epoch.number) {
-            *cell = Some(epoch);
+        if belief.is_none_or(|belief| belief.epoch.number <= epoch.number) {
+            *belief = Some(Belief { epoch, holds: true });
         }
         Ok(epoch)
     }
 
     /// The log says that `stale` is not its epoch.
     pub(crate) fn forget(&self, shard: Shard, stale: u64) {
-        let mut cell = self.cell(shard).lock().unwrap_or_else(PoisonError::into_inner);
-        if cell.is_some_and(|known| known.number == stale) {
-            *cell = None;
+        if let Some(belief) = self.belief(shard).as_mut()
+            && belief.epoch.number == stale
+        {
+            belief.holds = false;
         }
     }
 }

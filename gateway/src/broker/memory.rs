@@ -85,6 +85,10 @@ impl Broker for MemoryBroker {
         Ok(())
     }
 
+    fn hears(&self) -> bool {
+        true
+    }
+
     async fn unsubscribe(&self, room: &RoomId) -> Result<(), BrokerError> {
         self.log.unsubscribe(room);
         Ok(())

@@ -99,6 +99,10 @@ impl Broker for RedisBroker {
         self.subscriber.subscribe(keys::channel(room)).await
     }
 
+    fn hears(&self) -> bool {
+        self.subscriber.hears()
+    }
+
     async fn unsubscribe(&self, room: &RoomId) -> Result<(), BrokerError> {
         self.subscriber.unsubscribe(keys::channel(room)).await
     }

@@ -218,9 +218,19 @@ impl Room {
         self.lock().settled
     }
 
+    /// Whether it has everything that was published, as far as this node can tell.
+    pub(super) fn is_current(&self) -> bool {
+        matches!(self.lock().phase, Phase::Live) && self.parts.broker.hears()
+    }
+
     /// Where the room stands.
     pub(crate) fn head(&self) -> Position {
         self.lock().head
+    }
+
+    /// The epoch in which it was last read.
+    pub(super) fn epoch(&self) -> u64 {
+        self.lock().epoch
     }
 
     // --- Publications ---

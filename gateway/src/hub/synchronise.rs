@@ -16,9 +16,6 @@ use crate::presence::PresenceError;
 const PAUSE: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(2);
 
-/// How long a room waits for its receipts and removals before it can be entered.
-const BOOKS_PATIENCE: Duration = Duration::from_secs(2);
-
 /// Why an attempt did not come through.
 #[derive(Debug, thiserror::Error)]
 enum SyncError {
@@ -55,6 +52,11 @@ async fn attempt(room: &Arc<Room>) -> Result<bool, SyncError> {
     if let Some(head) = room.begin_reading() {
         let tail = sources.tail(&room.id, head).await?;
         if tail.goes_on_from(head) {
+            let is_other_epoch = tail.epoch != room.epoch();
+            if is_other_epoch {
+                // The log has lost its memory, and a removal with it, perhaps.
+                room.take_books(sources.books(&room.id).await?);
+            }
             let entries: Result<Vec<Logged>, _> = tail
                 .entries
                 .iter()
@@ -62,18 +64,16 @@ async fn attempt(room: &Arc<Room>) -> Result<bool, SyncError> {
                 .collect();
             let entries = entries.map_err(SourceError::from)?;
             let live = room.finish(entries, tail.epoch, tail.persisted);
-            if live {
+            if live && !is_other_epoch {
                 tokio::spawn(read_books(Arc::clone(room)));
             }
             return Ok(live);
         }
     }
     let refill = sources.refill(&room.id).await?;
-    // Before the room is entered, where that is to be had soon.
-    match tokio::time::timeout(BOOKS_PATIENCE, sources.books(&room.id)).await {
-        Ok(Ok(books)) => room.take_books(books),
-        Ok(Err(_)) | Err(_) => drop(tokio::spawn(read_books(Arc::clone(room)))),
-    }
+    // A removal may lie below what was read: nobody is let in, and nobody goes on, before it is
+    // known who was removed.
+    room.take_books(sources.books(&room.id).await?);
     Ok(room.refill(refill))
 }
 

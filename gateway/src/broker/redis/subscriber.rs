@@ -45,6 +45,7 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(super) struct Subscriber {
     requests: mpsc::Sender<Request>,
+    inbox: Arc<Inbox>,
 }
 
 #[derive(Debug)]
@@ -71,10 +72,17 @@ impl Subscriber {
         let probe = format!("roomcast:probe:{node}");
         let mut wanted: HashSet<String> = Shard::all().map(keys::watermark).collect();
         wanted.extend([probe.clone(), keys::NODES.to_owned()]);
-        let inbox = Inbox { deliveries, lost: AtomicBool::new(false) };
-        let task = Task { connection, waiting, inbox: Arc::new(inbox), wanted, probe, ready };
+        let inbox = Inbox { deliveries, lost: AtomicBool::new(false), open: AtomicBool::default() };
+        let inbox = Arc::new(inbox);
+        let line = Arc::clone(&inbox);
+        let task = Task { connection, waiting, inbox: line, wanted, probe, ready };
         tasks.spawn("subscriber", task.run());
-        (Subscriber { requests }, receiver)
+        (Subscriber { requests, inbox }, receiver)
+    }
+
+    /// Whether there is a connection that listens.
+    pub(super) fn hears(&self) -> bool {
+        self.inbox.open.load(Ordering::Acquire)
     }
 
     /// Listens to a channel from now on; confirmed by Redis when it returns.
@@ -99,6 +107,8 @@ struct Inbox {
     deliveries: mpsc::Sender<Delivery>,
     /// Something did not fit; a gap has to be told.
     lost: AtomicBool,
+    /// A connection listens.
+    open: AtomicBool,
 }
 
 impl Inbox {
@@ -257,6 +267,7 @@ impl Task {
                 Ok((connection, line)) => {
                     pauses.reset();
                     info!("listening to redis");
+                    self.inbox.open.store(true, Ordering::Release);
                     if self.listen(connection, &line).await {
                         return;
                     }
@@ -264,6 +275,7 @@ impl Task {
                 }
                 Err(error) => warn!(%error, "redis cannot be listened to"),
             }
+            self.inbox.open.store(false, Ordering::Release);
             self.ready.not_ready("redis is not heard");
             if self.waiting.is_closed() {
                 return;

@@ -1,0 +1,167 @@
+//! Entering a room: what has to be known first, and where the page of its reply comes from.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use shared::contract::id::{RoomId, UserId};
+use shared::contract::limits::UNREAD_MAX;
+use shared::contract::position::Position;
+use shared::store::{MemberRole, StoreError};
+use tokio::time::Instant;
+use tracing::debug;
+
+use super::logged::Cursor;
+use super::room::{Joined, Joiner, Membership, Miss, Reading, Room};
+use super::sources::SourceError;
+use super::{Hub, READING_PATIENCE, Resumption};
+
+/// Tries of a join whose room's memory moves on under it.
+const JOIN_TRIES_MAX: usize = 8;
+
+/// How long a join waits for the room to hear of what it was read ahead.
+const AHEAD_PAUSE: Duration = Duration::from_millis(20);
+
+/// Pauses after which the room is taken to have missed it.
+const AHEAD_PAUSES_MAX: usize = 25;
+
+/// How long a join waits for its room to be where the log is, before the database is asked whether
+/// somebody was removed meanwhile.
+const CURRENT_PATIENCE: Duration = Duration::from_millis(500);
+const CURRENT_PAUSE: Duration = Duration::from_millis(10);
+
+/// Why a room is not entered.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum JoinError {
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    #[error("whether one belongs to the room again is not known")]
+    Member(#[from] StoreError),
+    #[error("removed from the room")]
+    Removed,
+}
+
+impl Hub {
+    pub(super) async fn try_join(
+        &self,
+        id: &RoomId,
+        joiner: &Joiner,
+        since: Option<Cursor>,
+        reply: &(dyn Fn(Resumption, Joined<'_>) + Sync),
+    ) -> Result<Membership, JoinError> {
+        let (mut tries, mut pauses) = (0, 0);
+        while tries < JOIN_TRIES_MAX {
+            let room = self.room(id);
+            room.settled().await;
+            self.refuse_removed(&room, &joiner.user).await?;
+            let erasures = room.erasures();
+            let reading = self.reading(&room, &joiner.user).await;
+            let joiner = &Joiner { reading, ..joiner.clone() };
+            match self.attempt(&room, joiner, since.as_ref(), reply).await? {
+                Ok(membership) => {
+                    room.recheck(joiner.member, erasures);
+                    return Ok(membership);
+                }
+                Err(Miss::Retired | Miss::Memory) => tries += 1,
+                Err(Miss::Ahead) => {
+                    pauses += 1;
+                    tokio::time::sleep(AHEAD_PAUSE).await;
+                    if pauses % AHEAD_PAUSES_MAX == 0 {
+                        room.resynchronise();
+                    }
+                }
+                Err(Miss::Removed(at)) => {
+                    let member = self.parts.sources.store.member(id, &joiner.user).await?;
+                    if member == Some(MemberRole::Removed) {
+                        return Err(JoinError::Removed);
+                    }
+                    room.readmit(&joiner.user, at);
+                }
+            }
+        }
+        Err(SourceError::Unsettled.into())
+    }
+
+    /// A room that is where the log is knows who was removed. Of any other the database has to say
+    /// that this one was not.
+    async fn refuse_removed(&self, room: &Room, user: &UserId) -> Result<(), JoinError> {
+        let began = Instant::now();
+        while !room.is_current() {
+            if began.elapsed() < CURRENT_PATIENCE {
+                tokio::time::sleep(CURRENT_PAUSE).await;
+            } else if self.parts.sources.store.member(&room.id, user).await?
+                == Some(MemberRole::Removed)
+            {
+                return Err(JoinError::Removed);
+            } else {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// What the database has to say on what somebody has not read; a join does without it where
+    /// that is not found out soon.
+    async fn reading(&self, room: &Room, user: &UserId) -> Reading {
+        let store = &self.parts.sources.store;
+        let floor = room.floor();
+        let asked = async {
+            let (own, known) = room.receipt(user);
+            let own = if known { own } else { store.receipt(&room.id, user).await? };
+            let after = own.as_ref().map_or(Position::ZERO, |mark| mark.position);
+            let unread_below = match after < floor {
+                true => store.unread(&room.id, user, (after, floor), UNREAD_MAX).await?,
+                false => 0,
+            };
+            Ok::<_, StoreError>(Reading { own, unread_below })
+        };
+        match tokio::time::timeout(READING_PATIENCE, asked).await {
+            Ok(Ok(reading)) => reading,
+            Ok(Err(error)) => {
+                debug!(room.id = %room.id, error = ?error, "unread messages are counted in memory");
+                Reading::default()
+            }
+            Err(_) => Reading::default(),
+        }
+    }
+
+    async fn attempt(
+        &self,
+        room: &Arc<Room>,
+        joiner: &Joiner,
+        since: Option<&Cursor>,
+        reply: &(dyn Fn(Resumption, Joined<'_>) + Sync),
+    ) -> Result<Result<Membership, Miss>, SourceError> {
+        let sources = &self.parts.sources;
+        let recovered = |joined: Joined<'_>| reply(Resumption::Recovered, joined);
+        match since {
+            None => self.join_latest(room, joiner, Resumption::Fresh, reply).await,
+            Some(cursor) if room.knows(cursor) => {
+                Ok(room.join_after(joiner.clone(), cursor, None, recovered))
+            }
+            Some(cursor) if sources.can_resume(&room.id, cursor).await? => {
+                let from = cursor.position;
+                let page = sources.after(&room.id, from, from, joiner.limit).await?;
+                Ok(room.join_after(joiner.clone(), cursor, Some(&page), recovered))
+            }
+            Some(_) => self.join_latest(room, joiner, Resumption::Reset, reply).await,
+        }
+    }
+
+    async fn join_latest(
+        &self,
+        room: &Arc<Room>,
+        joiner: &Joiner,
+        how: Resumption,
+        reply: &(dyn Fn(Resumption, Joined<'_>) + Sync),
+    ) -> Result<Result<Membership, Miss>, SourceError> {
+        let reply = |joined: Joined<'_>| reply(how, joined);
+        match room.join_latest(joiner.clone(), None, reply) {
+            Err(Miss::Memory) => {}
+            other => return Ok(other),
+        }
+        let floor = room.floor();
+        let older =
+            self.parts.sources.messages_before(&room.id, floor.next(), joiner.limit).await?;
+        Ok(room.join_latest(joiner.clone(), Some((floor, older)), reply))
+    }
+}
