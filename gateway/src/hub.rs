@@ -157,7 +157,7 @@ impl Hub {
         // Senders hear of what was refused before the watermark passes it.
         for rejected in &watermark.rejected {
             if let Some(room) = self.known(&rejected.room) {
-                room.rejected(rejected);
+                room.refused(std::slice::from_ref(rejected));
             }
         }
         for (id, upto) in &watermark.rooms {
@@ -207,7 +207,7 @@ impl Hub {
             Bound::Before(before) => (sources.messages_before(id, before, limit).await, true),
             Bound::After(after) => (sources.messages_after(id, after, limit).await, false),
         };
-        let Messages { messages, mut more } = read.map_err(|failure| unread(id, &failure))?;
+        let Messages { messages, mut more, .. } = read.map_err(|failure| unread(id, &failure))?;
         let mut messages: Vec<Bytes> = messages.into_iter().map(|message| message.json).collect();
         let count = messages.len();
         if from_back {
@@ -281,7 +281,11 @@ impl Hub {
             let mut behind = Vec::new();
             for room in self.all() {
                 match self.parts.sources.head(&room.id).await {
-                    Ok((head, persisted)) => {
+                    Ok((_, head, persisted)) => {
+                        if let Err(error) = synchronise::learn_refused(&room, persisted).await {
+                            debug!(room.id = %room.id, error = ?error, "refusals cannot be read");
+                            continue;
+                        }
                         room.persisted(persisted.min(room.head()));
                         if room.head() < head {
                             behind.push((room, head));

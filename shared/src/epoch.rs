@@ -2,13 +2,19 @@
 //!
 //! *Claim*: a token is put where the log holds no valid epoch (it is new, was emptied, restarted or
 //! promoted). *Mint*: the database gives one epoch per token, the highest plus one, the same to
-//! everyone who asks for that token. *Arm*: the log takes the epoch if that token still stands.
+//! everyone who asks for that token. *Arm*: the log takes the epoch if that token still stands, and
+//! is cut at the database's cursor, which no older epoch moves any more.
+
+use std::time::Duration;
 
 use uuid::Uuid;
 
 use crate::contract::id::Shard;
-use crate::log::{Claim, Log, LogError};
+use crate::log::{ArmedEpoch, Claim, Log, LogError};
 use crate::store::{Epoch, Store, StoreError};
+
+/// How long the database may take to say when an epoch was minted that the log holds.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Tries of the whole sequence before giving up; each failure means that another claimed between.
 const TRIES_MAX: usize = 8;
@@ -44,18 +50,37 @@ pub async fn establish(
     let mut at_least = at_least;
     for _ in 0..TRIES_MAX {
         match log.claim(shard, at_least, Uuid::new_v4()).await? {
-            Claim::Armed(number) => match store.epoch(shard, number).await? {
+            Claim::Armed(armed) => match confirmed(shard, armed, store).await? {
                 Some(epoch) => return Ok(epoch),
                 // This database never minted it, or was set back: go on above it.
-                None => at_least = number + 1,
+                None => at_least = armed.number + 1,
             },
             Claim::Token(token) => {
                 let epoch = store.mint(shard, token, at_least).await?;
-                if log.arm(shard, token, epoch.number).await? {
+                let cursor = store.cursor(shard).await?.upto;
+                let Epoch { number, minted_at, quiet } = epoch;
+                let armed = ArmedEpoch { number, minted_at, quiet };
+                if log.arm(shard, token, armed, cursor).await? {
                     return Ok(epoch);
                 }
             }
         }
     }
     Err(EpochError::Contended { shard })
+}
+
+/// What the database says of an epoch that the log holds. While it does not answer, the log's word
+/// has to do: a batch is compared with the database's own epochs in any case.
+async fn confirmed(
+    shard: Shard,
+    armed: ArmedEpoch,
+    store: &dyn Store,
+) -> Result<Option<Epoch>, StoreError> {
+    let ArmedEpoch { number, minted_at, quiet } = armed;
+    match tokio::time::timeout(PATIENCE, store.epoch(shard, number)).await {
+        Ok(Err(StoreError::Unavailable(_))) | Err(_) => {
+            Ok(Some(Epoch { number, minted_at, quiet }))
+        }
+        Ok(answer) => answer,
+    }
 }

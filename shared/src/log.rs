@@ -16,6 +16,7 @@ use crate::contract::id::{MessageId, RoomId, Shard, UserId};
 use crate::contract::position::Position;
 use crate::contract::refusal::Refusal;
 use crate::contract::signal::{ReadMark, Signal};
+use crate::contract::timestamp::Timestamp;
 
 /// The place of an entry in its shard's log: `<epoch>-<n>`, no clock involved.
 #[derive(
@@ -154,11 +155,22 @@ pub struct Movement {
     pub amount: i64,
 }
 
+/// An epoch as the log was armed with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ArmedEpoch {
+    /// Its number.
+    pub number: u64,
+    /// When the database minted it.
+    pub minted_at: Timestamp,
+    /// Whether the shard was quiet then.
+    pub quiet: bool,
+}
+
 /// What a claim found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Claim {
     /// The shard has a valid epoch.
-    Armed(u64),
+    Armed(ArmedEpoch),
     /// It has none: have an epoch minted for this token, the claimant's or an earlier one's.
     Token(Uuid),
 }
@@ -195,7 +207,7 @@ pub struct Append {
 pub enum AppendStop {
     /// The epoch is another; nothing of the batch was done.
     Stale,
-    /// The entry's room is unknown: hydrate it and offer the rest again.
+    /// The entry's room is unknown under this epoch: hydrate it and offer the rest again.
     Unhydrated,
     /// The log is at its cap.
     Full,
@@ -224,8 +236,17 @@ pub trait Log: Send + Sync + 'static {
     /// Puts `token` where the shard has no valid epoch, or one below `at_least`; says what stands.
     async fn claim(&self, shard: Shard, at_least: u64, token: Uuid) -> Result<Claim, LogError>;
 
-    /// Makes `epoch` the shard's, if `token` still stands; says whether it did.
-    async fn arm(&self, shard: Shard, token: Uuid, epoch: u64) -> Result<bool, LogError>;
+    /// Makes `epoch` the shard's, if `token` still stands; says whether it did. A log that outlives
+    /// its processes may be one that lost entries, or that comes back after it was replaced: it
+    /// forgets what lies at or below `cursor`, the database's when the epoch was minted. No batch
+    /// of an older epoch is committed after that.
+    async fn arm(
+        &self,
+        shard: Shard,
+        token: Uuid,
+        epoch: ArmedEpoch,
+        cursor: LogId,
+    ) -> Result<bool, LogError>;
 
     /// Waits until one of the shards may have entries above the given place, or a moment has
     /// passed; returns those that may.
@@ -253,7 +274,8 @@ pub trait Log: Send + Sync + 'static {
     async fn trim(&self, watermark: &Watermark) -> Result<(), LogError>;
 
     /// A room's head, and at most `limit` entries of its ring above `after`; `None` when the log
-    /// does not know the room ([`Log::hydrate`] it).
+    /// does not know the room, or its head was not compared with the database's under this epoch
+    /// ([`Log::hydrate`] it).
     async fn room(
         &self,
         room: &RoomId,
@@ -265,6 +287,11 @@ pub trait Log: Send + Sync + 'static {
     /// What the log's own clock says, in Unix milliseconds; asked before the database is, for
     /// [`Hydration::asked_at_ms`].
     async fn now_ms(&self) -> Result<i64, LogError>;
+
+    /// What the database has refused of a room lately, by place: whatever [`RoomPage::persisted`]
+    /// covers and is named here is not in the database. Asked for after it, so that it is named. In
+    /// a log that dies with its process nobody is told `persisted` by the place, and it is empty.
+    async fn refused(&self, room: &RoomId) -> Result<Vec<RejectedEntry>, LogError>;
 
     /// How far users have read a room, as far as the log remembers it.
     async fn receipts(&self, room: &RoomId) -> Result<Vec<ReadMark>, LogError>;
@@ -283,8 +310,9 @@ pub trait Log: Send + Sync + 'static {
     /// [`NodeSignal::Erased`]: crate::contract::signal::NodeSignal::Erased
     async fn forget_ring(&self, room: &RoomId, epoch: u64) -> Result<(), LogError>;
 
-    /// Tells the log the database's head of rooms that it does not know; what it knows stays. An
-    /// answer of the database older than
+    /// Tells the log the database's head of rooms, once under each epoch: the greater of the two
+    /// heads counts from then on, and the ring forgets what the database has. A room whose head was
+    /// compared under this epoch stays as it is. An answer of the database older than
     /// [`HYDRATION_AGE_MS_MAX`](crate::contract::limits::HYDRATION_AGE_MS_MAX) is ignored.
     async fn hydrate(&self, epoch: u64, heads: &Hydration) -> Result<(), LogError>;
 }
@@ -298,4 +326,6 @@ pub struct Hydration {
     pub asked_at_ms: i64,
     /// Each room's last position in the database.
     pub heads: Vec<(RoomId, Position)>,
+    /// What the database has refused of them lately, and those heads cover.
+    pub refused: Vec<RejectedEntry>,
 }

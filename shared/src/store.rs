@@ -19,9 +19,10 @@ use uuid::Uuid;
 use crate::contract::id::{MessageId, RoomId, Shard, UserId};
 use crate::contract::message::{Message, Metadata};
 use crate::contract::position::Position;
+use crate::contract::refusal::{Refusal, RefusalCode};
 use crate::contract::signal::ReadMark;
 use crate::contract::timestamp::Timestamp;
-use crate::log::LogId;
+use crate::log::{LogId, RejectedEntry};
 
 pub use self::erasure::{Erased, ErasedStep, Erasure};
 pub use self::ledger::{CreditRow, Ledger, Reconciliation};
@@ -173,6 +174,20 @@ pub struct Committed {
     pub quarantined: u64,
     /// Whose balance moved, each user once, and what it is now.
     pub balances: Vec<(UserId, i64)>,
+}
+
+/// What is told of a message or a change that the database refused with a code. Of a change the
+/// message's id stands for its own, which only the raw entry has.
+pub(crate) fn refusal_of(
+    room: RoomId,
+    user: UserId,
+    id: MessageId,
+    position: Position,
+    code: &str,
+) -> RejectedEntry {
+    let text = format!("the database refused it: {code}");
+    let error = Refusal::new(RefusalCode::Rejected, text);
+    RejectedEntry { room, user, key: id.clone(), id, position, error }
 }
 
 /// Why the database did not do it. Nothing of the call was done; only a call that writes and ends
@@ -337,6 +352,14 @@ pub trait Store: Erasure + Ledger + Members + Receipts + Send + Sync + 'static {
         after: LogId,
         upto: LogId,
     ) -> Result<Vec<(LogId, String)>, StoreError>;
+
+    /// What of these rooms became a dead letter at `since` or later and has a place, at most
+    /// [`REFUSALS_REMEMBERED_MAX`](crate::contract::limits::REFUSALS_REMEMBERED_MAX), the newest.
+    async fn refused(
+        &self,
+        rooms: &[RoomId],
+        since: Timestamp,
+    ) -> Result<Vec<RejectedEntry>, StoreError>;
 
     /// Whether the database answers.
     async fn ping(&self) -> Result<(), StoreError>;

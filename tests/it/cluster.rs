@@ -12,6 +12,8 @@ mod pooled;
 mod presence;
 mod receipts;
 mod removal;
+mod schedules;
+mod set_back;
 mod rate_limits;
 mod credits;
 mod start_up;

@@ -6,6 +6,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a scenario that cannot go on has failed")]
 
+mod epochs;
 mod erasing;
 mod worker;
 
@@ -27,7 +28,9 @@ use shared::epoch::establish;
 use shared::log::memory::MemoryLog;
 use shared::log::redis::RedisLog;
 use shared::log::redis::connection::RedisConnection;
-use shared::log::{Append, AppendStop, Claim, Delivery, Hydration, Log, LogError, LogId};
+use shared::log::{
+    Append, AppendStop, ArmedEpoch, Claim, Delivery, Hydration, Log, LogError, LogId,
+};
 use shared::process::clock::Clock;
 use shared::process::readiness::Readiness;
 use shared::process::settings::{Secret, Setting};
@@ -40,6 +43,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use self::epochs::claims_give_one_token_and_only_that_arms;
 use self::erasing::what_is_erased_is_forgotten_by_database_log_and_nodes;
 use self::worker::{
     dead_letters_of_an_untrimmed_batch_are_refused_by_the_next_owner,
@@ -134,7 +138,7 @@ impl Subject {
     async fn hydrate(&self, epoch: u64, room: &RoomId, head: Position) {
         let asked_at_ms = self.clock.now_ms();
         let heads = vec![(room.clone(), head)];
-        let hydration = Hydration { shard: room.shard(), asked_at_ms, heads };
+        let hydration = Hydration { shard: room.shard(), asked_at_ms, heads, refused: Vec::new() };
         self.log.hydrate(epoch, &hydration).await.unwrap();
     }
 
@@ -321,6 +325,7 @@ async fn an_unknown_room_stops_the_batch_until_it_has_its_head(subject: Subject)
         shard: cold.shard(),
         asked_at_ms: subject.clock.now_ms() - HYDRATION_AGE_MS_MAX - 1,
         heads: vec![(cold.clone(), head)],
+        refused: Vec::new(),
     };
     subject.log.hydrate(epoch, &old).await.unwrap();
     let still = subject.append(epoch, &batch[1..]).await;
@@ -330,21 +335,6 @@ async fn an_unknown_room_stops_the_batch_until_it_has_its_head(subject: Subject)
     let answers = subject.append(epoch, &batch[1..]).await;
     let wanted = [(Position::new(epoch, 42), false), (Position::new(epoch, 2), false)];
     assert_eq!(places(&answers), wanted, "seq goes on from the database's, which is told once");
-}
-
-async fn claims_give_one_token_and_only_that_arms(subject: Subject) {
-    let (shard, log) = (room("lobby").shard(), &subject.log);
-    let tokens = [Uuid::now_v7(), Uuid::now_v7()];
-    let first = log.claim(shard, 0, tokens[0]).await.unwrap();
-    assert_eq!(first, Claim::Token(tokens[0]));
-    assert_eq!(log.claim(shard, 0, tokens[1]).await.unwrap(), first, "the earlier claim stands");
-    assert!(!log.arm(shard, tokens[1], 5).await.unwrap());
-    assert!(log.arm(shard, tokens[0], 5).await.unwrap());
-    assert!(!log.arm(shard, tokens[0], 6).await.unwrap(), "a token arms once");
-    assert_eq!(log.claim(shard, 5, tokens[1]).await.unwrap(), Claim::Armed(5));
-    assert_eq!(log.claim(shard, 6, tokens[1]).await.unwrap(), Claim::Token(tokens[1]));
-    let read = log.read(shard, 5, LogId::ZERO, 9).await;
-    assert!(matches!(read, Err(LogError::Stale { .. })), "claimed above, it is no epoch any more");
 }
 
 async fn a_full_log_takes_no_more_and_loses_nothing(subject: Subject) {

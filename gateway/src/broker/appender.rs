@@ -21,10 +21,12 @@ use shared::contract::envelope::Envelope;
 use shared::contract::id::{RoomId, Shard};
 use shared::contract::limits::{
     APPEND_BATCH_MAX, APPEND_QUEUE_MAX, APPEND_TIMEOUT_MS, ID_LATE_MS, ID_MEMORY_MS,
+    REFUSAL_MEMORY_MS,
 };
 use shared::contract::position::Position;
 use shared::contract::protocol::Durability;
 use shared::contract::refusal::{Refusal, RefusalCode};
+use shared::contract::timestamp::Timestamp;
 use shared::epoch::EpochError;
 use shared::log::{Append, AppendStop, Hydration, Log, LogError, Watermark};
 use shared::process::backoff::Backoff;
@@ -34,6 +36,8 @@ use shared::store::{Epoch, Identity, Store, StoreError};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior};
 use tracing::{error, info, warn};
+
+pub(crate) use self::lookup::heads;
 
 use self::held::Held;
 use self::outage::Outage;
@@ -404,7 +408,9 @@ impl ShardAppender {
         rooms.dedup();
         let asked_at_ms = self.parts.log.now_ms().await?;
         let store = &*self.parts.store;
-        let Some(heads) = self.outage.ask(|| store.heads(&rooms)).await? else {
+        let since = Timestamp(asked_at_ms - REFUSAL_MEMORY_MS);
+        let heads = self.outage.ask(|| heads(store, &rooms, since)).await?;
+        let Some((heads, refused)) = heads else {
             // The first is of the room that the log does not know; others may be of ones it knows.
             let room = jobs.first().map(|job| job.append.envelope.room.clone());
             let of_room = |place: &usize| Some(&jobs[*place].append.envelope.room) == room.as_ref();
@@ -412,7 +418,7 @@ impl ShardAppender {
             return outage::refuse(jobs, &places);
         };
         let heads = rooms.into_iter().zip(heads).collect();
-        let hydration = Hydration { shard: self.shard, asked_at_ms, heads };
+        let hydration = Hydration { shard: self.shard, asked_at_ms, heads, refused };
         Ok(self.parts.log.hydrate(epoch.number, &hydration).await?)
     }
 

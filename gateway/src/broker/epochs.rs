@@ -60,7 +60,7 @@ impl Epochs {
         // A log that holds an older epoch than was known once is not the one that was known.
         let claim = self.log.claim(shard, at_least, Uuid::new_v4()).await?;
         let epoch = match (claim, known) {
-            (Claim::Armed(number), Some(known)) if number == known.number => known,
+            (Claim::Armed(armed), Some(known)) if armed.number == known.number => known,
             (Claim::Armed(_) | Claim::Token(_), _) => {
                 self.forget(shard, at_least);
                 establish(shard, at_least, &*self.log, &*self.store).await?

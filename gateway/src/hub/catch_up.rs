@@ -28,14 +28,16 @@ pub(super) async fn run(room: Arc<Room>, member: MemberId, queue: Arc<SendQueue>
             Step::Over => return,
             Step::Wait(bytes) => refused = bytes,
             Step::Read { lagging, floor } => match read(&room, &lagging).await {
-                Ok(Some(page)) => match room.hand_over(member, &lagging.cursor, floor, &page) {
-                    Given::Some => pauses.reset(),
-                    // Read anew then: a page that waits with each reader that has stopped would be
-                    // too much to hold.
-                    Given::Refused(bytes) => refused = bytes,
-                    // What was read has not been published here yet.
-                    Given::Ahead => tokio::time::sleep(pauses.next_delay()).await,
-                },
+                Ok(Some((page, epoch))) => {
+                    match room.hand_over(member, &lagging.cursor, floor, (&page, epoch)) {
+                        Given::Some => pauses.reset(),
+                        // Read anew then: a page that waits with each reader that has stopped would
+                        // be too much to hold.
+                        Given::Refused(bytes) => refused = bytes,
+                        // What was read has not been published here yet.
+                        Given::Ahead => tokio::time::sleep(pauses.next_delay()).await,
+                    }
+                }
                 Ok(None) => {
                     room.reset(member, &lagging.cursor);
                     return;
@@ -49,12 +51,18 @@ pub(super) async fn run(room: Arc<Room>, member: MemberId, queue: Arc<SendQueue>
     }
 }
 
-/// What follows the cursor; `None` when it stands in no order that is known.
-async fn read(room: &Room, lagging: &Lagging) -> Result<Option<Arc<Page>>, SourceError> {
+/// What follows the cursor, and as of which epoch; `None` when it stands in no order that is known.
+async fn read(room: &Room, lagging: &Lagging) -> Result<Option<(Arc<Page>, u64)>, SourceError> {
     let sources = &room.parts.sources;
     let Lagging { cursor, base, verified } = lagging;
-    if !verified && !sources.can_resume(&room.id, cursor).await? {
-        return Ok(None);
+    let mut epoch = u64::MAX;
+    if !verified {
+        match sources.can_resume(&room.id, cursor).await? {
+            Some(stands_in) => epoch = stands_in,
+            None => return Ok(None),
+        }
     }
-    sources.after(&room.id, cursor.position, *base, CATCH_UP_ROWS).await.map(Some)
+    let page = sources.after(&room.id, cursor.position, *base, CATCH_UP_ROWS).await?;
+    let epoch = epoch.min(page.epoch);
+    Ok(Some((page, epoch)))
 }

@@ -13,7 +13,7 @@ use shared::log::RingEntry;
 
 use super::logged::Logged;
 use super::recent;
-use super::sources::{SourceError, Sources};
+use super::sources::{SourceError, Sources, TRIES_MAX, may_follow};
 use crate::codec;
 
 /// A page of changes, oldest first.
@@ -35,19 +35,42 @@ impl Sources {
         after: Position,
         limit: u32,
     ) -> Result<Option<Feed>, SourceError> {
-        let (head, persisted) = self.head(room).await?;
-        if after > head {
-            return Ok(None);
+        for _ in 0..TRIES_MAX {
+            let (epoch, head, persisted) = self.head(room).await?;
+            if after > head {
+                return Ok(None);
+            }
+            if let Some(feed) = self.try_feed(room, after, limit, (epoch, head, persisted)).await? {
+                return Ok(Some(feed));
+            }
         }
+        Err(SourceError::Unsettled)
+    }
+
+    /// `None` when the ring's epoch passed before the database was read.
+    async fn try_feed(
+        &self,
+        room: &RoomId,
+        after: Position,
+        limit: u32,
+        (epoch, head, persisted): (u64, Position, Position),
+    ) -> Result<Option<Feed>, SourceError> {
         // What the database does not have yet is read before it is asked, so that nothing can fall
         // between.
-        let waiting = match persisted < head {
-            true => self.tail(room, persisted).await?.entries,
-            false => Vec::new(),
-        };
+        let mut waiting = Vec::new();
+        if persisted < head {
+            let tail = self.tail(room, persisted).await?;
+            if tail.epoch != epoch {
+                return Ok(None);
+            }
+            waiting = tail.entries;
+        }
         let limit = limit as usize;
         let rows = u32::try_from(limit + 1).unwrap_or(u32::MAX);
         let mut changed = self.store.changes(room, after, Position::MAX, rows).await?;
+        if !may_follow(epoch, &changed) {
+            return Ok(None);
+        }
         let mut entries = waiting.iter().filter(|entry| entry.position > after);
         while changed.len() <= limit
             && let Some(entry) = entries.next()

@@ -24,6 +24,9 @@ const AHEAD_PAUSE: Duration = Duration::from_millis(20);
 /// Pauses after which the room is taken to have missed it.
 const AHEAD_PAUSES_MAX: usize = 25;
 
+/// How long a join waits for the first reading of its room, where that fails.
+const SETTLE_PATIENCE: Duration = Duration::from_secs(2);
+
 /// How long a join waits for its room to be where the log is, before the database is asked whether
 /// somebody was removed meanwhile.
 const CURRENT_PATIENCE: Duration = Duration::from_millis(500);
@@ -51,7 +54,11 @@ impl Hub {
         let (mut tries, mut pauses) = (0, 0);
         while tries < JOIN_TRIES_MAX {
             let room = self.room(id);
-            room.settled().await;
+            while tokio::time::timeout(SETTLE_PATIENCE, room.settled()).await.is_err() {
+                if room.is_failing() {
+                    return Err(SourceError::Unsettled.into());
+                }
+            }
             self.refuse_removed(&room, &joiner.user).await?;
             let erasures = room.erasures();
             let reading = self.reading(&room, &joiner.user).await;
@@ -138,12 +145,15 @@ impl Hub {
             Some(cursor) if room.knows(cursor) => {
                 Ok(room.join_after(joiner.clone(), cursor, None, recovered))
             }
-            Some(cursor) if sources.can_resume(&room.id, cursor).await? => {
-                let from = cursor.position;
-                let page = sources.after(&room.id, from, from, joiner.limit).await?;
-                Ok(room.join_after(joiner.clone(), cursor, Some(&page), recovered))
-            }
-            Some(_) => self.join_latest(room, joiner, Resumption::Reset, reply).await,
+            Some(cursor) => match sources.can_resume(&room.id, cursor).await? {
+                Some(epoch) => {
+                    let from = cursor.position;
+                    let page = sources.after(&room.id, from, from, joiner.limit).await?;
+                    let read = Some((&*page, epoch.min(page.epoch)));
+                    Ok(room.join_after(joiner.clone(), cursor, read, recovered))
+                }
+                None => self.join_latest(room, joiner, Resumption::Reset, reply).await,
+            },
         }
     }
 

@@ -14,6 +14,7 @@ mod reading;
 mod company;
 mod lagging;
 mod removing;
+mod refusing;
 mod presence;
 mod receipts;
 mod streams;
@@ -28,17 +29,15 @@ use shared::contract::id::{MessageId, RoomId, UserId};
 use shared::contract::limits::SYNC_BUFFER_ENTRIES_MAX;
 use shared::contract::message::Message;
 use shared::contract::position::Position;
-use shared::contract::protocol::{EventName, Persisted, Receipt, Rejected};
-use shared::log::RejectedEntry;
+use shared::contract::protocol::Receipt;
 use tokio::sync::Notify;
 
 use self::company::Company;
+use self::refusing::Refusals;
 use super::logged::{Cursor, Logged};
 use super::recent::Recent;
 use super::sources::Refill;
 use super::{Parts, catch_up, synchronise};
-use crate::codec;
-use crate::frame::Frame;
 use crate::presence::desk::{Parting, Tab};
 use crate::send_queue::SendQueue;
 
@@ -64,6 +63,8 @@ struct State {
     phase: Phase,
     /// Whether it was ever live; before that there is nothing to join.
     settled: bool,
+    /// The last try to read it failed.
+    failing: bool,
     /// Taken out of the hub; whoever still holds it asks the hub anew.
     retired: bool,
     recent: Recent,
@@ -73,6 +74,9 @@ struct State {
     /// The last entry that anyone saw.
     last: Cursor,
     persisted: Position,
+    /// What was said of that while the room synchronised.
+    persisted_since: Position,
+    refusals: Refusals,
     /// How often messages of it were erased.
     erasures: u64,
     members: HashMap<MemberId, Member>,
@@ -182,12 +186,15 @@ impl Room {
         let state = State {
             phase: Phase::Syncing { buffer: Vec::new(), overflow: false },
             settled: false,
+            failing: false,
             retired: false,
             recent: Recent::new(Cursor::ZERO),
             head: Position::ZERO,
             epoch: 0,
             last: Cursor::ZERO,
             persisted: Position::ZERO,
+            persisted_since: Position::ZERO,
+            refusals: Refusals::default(),
             erasures: 0,
             members: HashMap::new(),
             removed: HashMap::new(),
@@ -216,6 +223,16 @@ impl Room {
     /// Whether the room has been live once.
     pub(super) fn is_settled(&self) -> bool {
         self.lock().settled
+    }
+
+    /// Whether what it reads from does not answer at the moment.
+    pub(super) fn is_failing(&self) -> bool {
+        self.lock().failing
+    }
+
+    /// A try to read it has failed, or has not.
+    pub(super) fn tried(&self, failed: bool) {
+        self.lock().failing = failed;
     }
 
     /// Whether it has everything that was published, as far as this node can tell.
@@ -384,42 +401,9 @@ impl Room {
         } else {
             state.phase = Phase::Syncing { buffer: Vec::new(), overflow: false };
         }
-        self.persist(state, persisted);
+        let heard = if dense { std::mem::take(&mut state.persisted_since) } else { persisted };
+        self.persist(state, persisted.max(heard));
         dense
-    }
-
-    // --- The database ---
-
-    /// The database has the room up to `upto`.
-    pub(super) fn persisted(&self, upto: Position) {
-        self.persist(&mut self.lock(), upto);
-    }
-
-    fn persist(&self, state: &mut State, upto: Position) {
-        if upto <= state.persisted {
-            return;
-        }
-        state.persisted = upto;
-        let frame = self.persisted_frame(upto);
-        for member in state.members.values().filter(|member| member.lagging.is_none()) {
-            // One that does not fit is made up for by the next, or when the member has caught up.
-            member.queue.offer(&frame);
-        }
-    }
-
-    fn persisted_frame(&self, up_to: Position) -> Frame {
-        codec::event(EventName::MessagePersisted, &Persisted { room_id: self.id.clone(), up_to })
-    }
-
-    /// The database refused an entry for good; its sender is told.
-    pub(super) fn rejected(&self, rejected: &RejectedEntry) {
-        let state = self.lock();
-        let RejectedEntry { id, error, .. } = rejected;
-        let told = Rejected { room_id: self.id.clone(), id: id.clone(), error: error.clone() };
-        let frame = codec::event(EventName::MessageRejected, &told);
-        for member in state.members.values().filter(|member| member.user == rejected.user) {
-            member.queue.push(frame.clone());
-        }
     }
 
     // --- Members ---

@@ -14,14 +14,18 @@ use std::sync::Arc;
 
 use shared::contract::envelope::EnvelopeError;
 use shared::contract::id::RoomId;
-use shared::contract::limits::RESUME_ENTRIES_MAX;
+use shared::contract::limits::{HYDRATIONS_MAX, REFUSAL_MEMORY_MS, RESUME_ENTRIES_MAX};
+use shared::contract::message::Message;
 use shared::contract::position::Position;
+use shared::contract::timestamp::Timestamp;
 use shared::epoch::EpochError;
 use shared::log::{Hydration, Log, LogError, RingEntry, RoomPage};
 use shared::store::{Store, StoreError};
+use tokio::sync::Semaphore;
 
 use self::flights::Flights;
 use super::logged::{Cursor, Logged, fold};
+use crate::broker::appender::heads;
 use crate::broker::epochs::Epochs;
 
 pub(crate) use self::books::Books;
@@ -32,7 +36,7 @@ pub(crate) use self::refilling::Refill;
 const RING_PAGE: usize = 500;
 
 /// Tries to read a room whose epoch or head is being settled.
-const TRIES_MAX: usize = 5;
+pub(super) const TRIES_MAX: usize = 5;
 
 /// Why a room could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -78,6 +82,8 @@ pub(crate) struct Page {
     /// Nothing lies behind it yet, and who has read it and everything before it has every message
     /// up to its end. Otherwise some may have moved ahead.
     pub(crate) complete: bool,
+    /// In which it was read: a room that was read in a later one may have lost what is in it.
+    pub(crate) epoch: u64,
 }
 
 /// Where rooms are read from.
@@ -89,10 +95,22 @@ pub(crate) struct Sources {
 }
 
 /// What is read once for all who ask for it together.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct SourceFlights {
-    resumable: Flights<(RoomId, Cursor), bool>,
+    resumable: Flights<(RoomId, Cursor), Option<u64>>,
     after: Flights<(RoomId, Position, Position, u32), Arc<Page>>,
+    /// Under a new epoch every room asks for its head at once.
+    hydrations: Semaphore,
+}
+
+impl Default for SourceFlights {
+    fn default() -> SourceFlights {
+        SourceFlights {
+            resumable: Flights::default(),
+            after: Flights::default(),
+            hydrations: Semaphore::new(HYDRATIONS_MAX),
+        }
+    }
 }
 
 impl std::fmt::Debug for Sources {
@@ -116,10 +134,14 @@ impl Sources {
             match self.log.room(room, epoch, after, limit).await {
                 Ok(Some(page)) => return Ok((epoch, page)),
                 Ok(None) => {
+                    // The semaphore is never closed.
+                    let _turn = self.flights.hydrations.acquire().await.ok();
                     let asked_at_ms = self.log.now_ms().await?;
-                    let heads = self.store.heads(std::slice::from_ref(room)).await?;
+                    let rooms = std::slice::from_ref(room);
+                    let since = Timestamp(asked_at_ms - REFUSAL_MEMORY_MS);
+                    let (heads, refused) = heads(&*self.store, rooms, since).await?;
                     let heads = heads.into_iter().map(|head| (room.clone(), head)).collect();
-                    let hydration = Hydration { shard, asked_at_ms, heads };
+                    let hydration = Hydration { shard, asked_at_ms, heads, refused };
                     self.log.hydrate(epoch, &hydration).await?;
                 }
                 Err(LogError::Stale { believed }) => self.epochs.forget(shard, believed),
@@ -129,10 +151,13 @@ impl Sources {
         Err(SourceError::Unsettled)
     }
 
-    /// Where the log has the room, and what of it is persisted.
-    pub(crate) async fn head(&self, room: &RoomId) -> Result<(Position, Position), SourceError> {
-        let (_, page) = self.ring(room, Position::MAX, 0).await?;
-        Ok((page.head, page.persisted))
+    /// Where the log has the room in which epoch, and what of it is persisted.
+    pub(crate) async fn head(
+        &self,
+        room: &RoomId,
+    ) -> Result<(u64, Position, Position), SourceError> {
+        let (epoch, page) = self.ring(room, Position::MAX, 0).await?;
+        Ok((epoch, page.head, page.persisted))
     }
 
     /// The whole ring above `after`.
@@ -142,7 +167,8 @@ impl Sources {
         let mut from = after;
         loop {
             let (epoch, page) = self.ring(room, from, RING_PAGE).await?;
-            if !tail.entries.is_empty() && is_cut(from, &page) {
+            let is_other_epoch = epoch != tail.epoch;
+            if !tail.entries.is_empty() && (is_other_epoch || is_cut(from, &page)) {
                 tail.entries.clear();
                 from = after;
                 continue;
@@ -160,24 +186,24 @@ impl Sources {
         }
     }
 
-    /// Whether the cursor's entry is in the ring or in the database, and not too long ago; one
-    /// reading for all who ask together, as are the pages below.
+    /// Whether the cursor's entry is in the ring or in the database, and not too long ago: as of
+    /// which epoch. One reading for all who ask together, as are the pages below.
     pub(crate) async fn can_resume(
         &self,
         room: &RoomId,
         cursor: &Cursor,
-    ) -> Result<bool, SourceError> {
+    ) -> Result<Option<u64>, SourceError> {
         let key = (room.clone(), cursor.clone());
         self.flights.resumable.share(key, self.look_for(room, cursor)).await
     }
 
-    async fn look_for(&self, room: &RoomId, cursor: &Cursor) -> Result<bool, SourceError> {
+    async fn look_for(&self, room: &RoomId, cursor: &Cursor) -> Result<Option<u64>, SourceError> {
         let Cursor { position, key } = cursor;
         let before = Position::new(position.epoch, position.seq.saturating_sub(1));
-        let (_, page) = self.ring(room, before, 1).await?;
+        let (epoch, page) = self.ring(room, before, 1).await?;
         if *position > page.head {
             // Not even the beginning of an epoch that is still to come.
-            return Ok(false);
+            return Ok(None);
         }
         if !cursor.at_beginning() {
             let in_ring = match page.entries.first() {
@@ -188,11 +214,11 @@ impl Sources {
                 Some(_) | None => false,
             };
             if !in_ring && !self.store.stood(room, *position, key.as_ref()).await? {
-                return Ok(false);
+                return Ok(None);
             }
         }
         let behind = self.store.count_changes(room, *position, RESUME_ENTRIES_MAX + 1).await?;
-        Ok(behind <= RESUME_ENTRIES_MAX)
+        Ok((behind <= RESUME_ENTRIES_MAX).then_some(epoch))
     }
 
     /// At most `limit` entries after a position, in order, for a reader who has every message up to
@@ -214,7 +240,22 @@ impl Sources {
         (after, base): (Position, Position),
         limit: u32,
     ) -> Result<Page, SourceError> {
-        let (_, page) = self.ring(room, after, limit as usize).await?;
+        for _ in 0..TRIES_MAX {
+            if let Some(page) = self.try_after(room, (after, base), limit).await? {
+                return Ok(page);
+            }
+        }
+        Err(SourceError::Unsettled)
+    }
+
+    /// `None` when the ring's epoch passed before the database was read.
+    async fn try_after(
+        &self,
+        room: &RoomId,
+        (after, base): (Position, Position),
+        limit: u32,
+    ) -> Result<Option<Page>, SourceError> {
+        let (epoch, page) = self.ring(room, after, limit as usize).await?;
         let ring = logged(&page.entries)?;
         let full = |entries: &[Logged]| entries.len() >= limit as usize;
         let is_dense =
@@ -224,10 +265,13 @@ impl Sources {
         let complete = !full(&ring);
         let folded = fold(ring.clone());
         if is_dense && (base >= after || !folded.iter().any(Logged::is_change_alone)) {
-            return Ok(Page { entries: folded, complete });
+            return Ok(Some(Page { entries: folded, complete, epoch }));
         }
         // Not only below the ring: a message that moved into it is met there.
         let rows = self.store.changes(room, after, Position::MAX, limit).await?;
+        if !may_follow(epoch, &rows) {
+            return Ok(None);
+        }
         let rows: Vec<Logged> = rows.iter().filter_map(Logged::from_message).collect();
         // Where one of the two was cut off, the other may not go beyond it.
         let cut = |entries: &[Logged]| entries.last().filter(|_| full(entries)).map(|e| e.at);
@@ -236,8 +280,16 @@ impl Sources {
         entries.retain(|entry| end.is_none_or(|end| entry.at <= end));
         let complete = end.is_none() && entries.len() <= limit as usize;
         entries.truncate(limit as usize);
-        Ok(Page { entries: fold(entries), complete })
+        Ok(Some(Page { entries: fold(entries), complete, epoch }))
     }
+}
+
+/// Whether rows may stand beside what was read of the ring in `epoch` before them. A row of a later
+/// epoch says that the log began anew in between: what the ring had then may be lost, and must not
+/// be shown before what came after it.
+pub(super) fn may_follow(epoch: u64, rows: &[Message]) -> bool {
+    let place = |row: &Message| row.changed_position.max(row.position);
+    rows.iter().filter_map(place).all(|place| place.epoch <= epoch)
 }
 
 /// Whether the ring no longer reaches back to `from`: its head moved on by more than it holds

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use shared::contract::position::Position;
 use shared::process::backoff::Backoff;
 use tracing::warn;
 
@@ -31,7 +32,9 @@ enum SyncError {
 pub(super) async fn run(room: Arc<Room>) {
     let mut pauses = Backoff::new(PAUSE, PAUSE_MAX);
     loop {
-        match attempt(&room).await {
+        let tried = attempt(&room).await;
+        room.tried(tried.is_err());
+        match tried {
             Ok(true) => return,
             // Some of what was published meanwhile is missing, or there was too much of it.
             Ok(false) => tokio::time::sleep(pauses.next_delay()).await,
@@ -63,6 +66,7 @@ async fn attempt(room: &Arc<Room>) -> Result<bool, SyncError> {
                 .map(|entry| Logged::from_entry(entry).map(|(_, logged)| logged))
                 .collect();
             let entries = entries.map_err(SourceError::from)?;
+            learn_refused(room, tail.persisted).await?;
             let live = room.finish(entries, tail.epoch, tail.persisted);
             if live && !is_other_epoch {
                 tokio::spawn(read_books(Arc::clone(room)));
@@ -74,7 +78,20 @@ async fn attempt(room: &Arc<Room>) -> Result<bool, SyncError> {
     // A removal may lie below what was read: nobody is let in, and nobody goes on, before it is
     // known who was removed.
     room.take_books(sources.books(&room.id).await?);
+    learn_refused(room, refill.persisted).await?;
     Ok(room.refill(refill))
+}
+
+/// Before the members are told that the database has the room up to `persisted`: who of them sent
+/// what it refused on the way is told so. The watermark that said it may have been missed.
+pub(super) async fn learn_refused(
+    room: &Arc<Room>,
+    persisted: Position,
+) -> Result<(), SourceError> {
+    if persisted > room.persisted_upto() {
+        room.refused(&room.parts.sources.log.refused(&room.id).await?);
+    }
+    Ok(())
 }
 
 /// Reads what is kept of the room beside its order, for as long as it is of use.

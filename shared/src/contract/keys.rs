@@ -35,6 +35,12 @@ pub fn ring(room: &RoomId) -> String {
     format!("{{{}}}:ring:{room}", room.shard())
 }
 
+/// What the database has refused of a room lately.
+#[must_use]
+pub fn refused(room: &RoomId) -> String {
+    format!("{{{}}}:refused:{room}", room.shard())
+}
+
 /// The channel on which a room's entries are published.
 #[must_use]
 pub fn channel(room: &RoomId) -> String {
@@ -160,6 +166,7 @@ mod tests {
             watermark(room.shard()),
             head(&room),
             ring(&room),
+            refused(&room),
             channel(&room),
             id(&room, &user, &message),
             streams(&room),

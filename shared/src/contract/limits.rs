@@ -282,12 +282,21 @@ pub const ID_LATE_MS: i64 = 10 * 60 * 1000;
 /// How far an id's `UUIDv7` time may be ahead of the server's, in milliseconds.
 pub const ID_AHEAD_MS_MAX: i64 = 5 * 60 * 1000;
 
+/// Entries of a room that the database refused and the log remembers at most, the newest.
+pub const REFUSALS_REMEMBERED_MAX: usize = 256;
+
+/// How long they are remembered, in milliseconds: as long as anything says that they are behind.
+pub const REFUSAL_MEMORY_MS: i64 = ROOM_MEMORY_MS;
+
 /// How long a room's head and ring stay after all of it was persisted, in milliseconds.
 pub const ROOM_MEMORY_MS: i64 = 20 * 60 * 1000;
 
 /// Oldest answer of the database that may set the head of a room the log does not know, in
 /// milliseconds.
 pub const HYDRATION_AGE_MS_MAX: i64 = 30_000;
+
+/// Rooms of a node whose heads are looked up in the database at a time, to be read.
+pub const HYDRATIONS_MAX: usize = 4;
 
 /// Deliveries that may wait between the broker and the hub; beyond it rooms read what they missed.
 pub const DELIVERIES_MAX: usize = 16 * 1024;

@@ -18,8 +18,8 @@ use uuid::Uuid;
 
 use self::shard::MemoryShard;
 use super::{
-    Append, AppendStop, Claim, Delivery, Hydration, Log, LogEntry, LogError, LogId, RoomPage,
-    Watermark,
+    Append, AppendStop, ArmedEpoch, Claim, Delivery, Hydration, Log, LogEntry, LogError, LogId,
+    RejectedEntry, RoomPage, Watermark,
 };
 use crate::contract::id::{MessageId, RoomId, Shard, UserId};
 use crate::contract::limits::{DELIVERIES_MAX, HYDRATION_AGE_MS_MAX};
@@ -104,7 +104,7 @@ impl MemoryLog {
         let now_ms = self.clock.now_ms();
         let mut state = self.shard(shard).lock();
         state.sweep(now_ms);
-        if state.epoch != Some(epoch) {
+        if state.epoch() != Some(epoch) {
             return (Vec::new(), Some(AppendStop::Stale));
         }
         let mut done = Vec::with_capacity(entries.len());
@@ -189,7 +189,14 @@ impl Log for MemoryLog {
         Ok(self.shard(shard).lock().claim(at_least, token))
     }
 
-    async fn arm(&self, shard: Shard, token: Uuid, epoch: u64) -> Result<bool, LogError> {
+    async fn arm(
+        &self,
+        shard: Shard,
+        token: Uuid,
+        epoch: ArmedEpoch,
+        // Nothing that lies here was ever lost: what the database has will be trimmed.
+        _cursor: LogId,
+    ) -> Result<bool, LogError> {
         Ok(self.shard(shard).lock().arm(token, epoch))
     }
 
@@ -259,6 +266,10 @@ impl Log for MemoryLog {
         let state = self.shard(room.shard()).lock();
         state.expect_epoch(epoch)?;
         Ok(state.room(room, after, limit))
+    }
+
+    async fn refused(&self, _room: &RoomId) -> Result<Vec<RejectedEntry>, LogError> {
+        Ok(Vec::new())
     }
 
     async fn receipts(&self, room: &RoomId) -> Result<Vec<ReadMark>, LogError> {

@@ -3,6 +3,7 @@
 //! Every script is declared with all its keys, which carry their shard's hash tag, and is sent by
 //! its digest. The scripts beside this file say what each does; what they share is `epoch.lua`.
 
+mod known;
 mod operation;
 mod answer;
 pub mod connection;
@@ -16,28 +17,29 @@ use bytes::Bytes;
 use redis::{RedisError, Script, ScriptInvocation, Value};
 use uuid::Uuid;
 
+pub use self::known::Known;
+
 use self::answer::{Answer, MalformedAnswer};
 use self::connection::RedisConnection;
 use super::{
-    Append, AppendStop, Claim, Hydration, Log, LogEntry, LogError, LogId, RingEntry, RoomPage,
-    Watermark,
+    Append, AppendStop, ArmedEpoch, Claim, Hydration, Log, LogEntry, LogError, LogId,
+    RejectedEntry, RingEntry, RoomPage, Watermark,
 };
-use crate::contract::id::{MessageId, RoomId, Shard, UserId};
+use crate::contract::id::{RoomId, Shard, UserId};
 use crate::contract::keys;
 use crate::contract::limits::{
-    HYDRATION_AGE_MS_MAX, ID_MEMORY_MS, RECEIPT_MEMORY_MS, RING_ENTRIES, ROOM_MEMORY_MS,
+    HYDRATION_AGE_MS_MAX, ID_MEMORY_MS, RECEIPT_MEMORY_MS, REFUSAL_MEMORY_MS,
+    REFUSALS_REMEMBERED_MAX, RING_ENTRIES, ROOM_MEMORY_MS,
 };
 use crate::contract::position::Position;
 use crate::contract::refusal::Refusal;
 use crate::contract::signal::{NodeSignal, ReadMark, Signal};
+use crate::contract::timestamp::Timestamp;
 
 /// How soon the log is asked again for entries, since nothing tells that there are any; each time
 /// that there are none it is asked half as often, down to the longer.
 const POLL: Duration = Duration::from_millis(20);
 const POLL_MAX: Duration = Duration::from_millis(200);
-
-/// What the trim script puts before the refusal of an id.
-const REFUSED: &[u8] = b"refused ";
 
 /// How long [`Log::wait`] waits at most, so that its caller can look after other things.
 const WAIT: Duration = Duration::from_secs(1);
@@ -60,20 +62,6 @@ pub enum Appended {
     Rejected(Refusal),
 }
 
-/// What is remembered of an id.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Known {
-    /// It stands.
-    Placed {
-        /// In the room's order.
-        position: Position,
-        /// It is in the database.
-        persisted: bool,
-    },
-    /// The database has refused it for good.
-    Rejected(Refusal),
-}
-
 /// The log in Redis.
 #[derive(Clone)]
 pub struct RedisLog {
@@ -92,9 +80,11 @@ struct Scripts {
     claim: Script,
     arm: Script,
     append: Script,
+    known: Script,
     read: Script,
     room: Script,
     hydrate: Script,
+    refused: Script,
     trim: Script,
     forget_ring: Script,
 }
@@ -107,9 +97,11 @@ impl Scripts {
             claim: script(include_str!("redis/claim.lua")),
             arm: script(include_str!("redis/arm.lua")),
             append: script(include_str!("redis/append.lua")),
+            known: script(include_str!("redis/known.lua")),
             read: script(include_str!("redis/read.lua")),
             room: script(include_str!("redis/room.lua")),
             hydrate: script(include_str!("redis/hydrate.lua")),
+            refused: script(include_str!("redis/refused.lua")),
             trim: script(include_str!("redis/trim.lua")),
             forget_ring: script(include_str!("redis/forget_ring.lua")),
         }
@@ -200,30 +192,18 @@ impl RedisLog {
         Ok((done?, stop))
     }
 
-    /// Where an id stands, as long as it is remembered, and whether it is in the database.
-    ///
-    /// # Errors
-    /// When Redis does not answer.
-    pub async fn known(
-        &self,
-        room: &RoomId,
-        user: &UserId,
-        key: &MessageId,
-    ) -> Result<Option<Known>, LogError> {
-        let mut pipe = redis::pipe();
-        pipe.get(keys::id(room, user, key));
-        pipe.cmd("HMGET").arg(keys::head(room)).arg("pepoch").arg("pseq");
-        type Held = (Option<Bytes>, (Option<u64>, Option<u64>));
-        let (known, persisted): Held = self.connection.pipeline(&pipe).await?;
-        let Some(known) = known else { return Ok(None) };
-        if let Some(refusal) = known.strip_prefix(REFUSED) {
-            return Ok(Some(Known::Rejected(refused(refusal)?)));
+    /// Names what the database has refused; to be done before anything says that it is persisted.
+    async fn name_refused(&self, refused: &[RejectedEntry]) -> Result<(), LogError> {
+        if refused.is_empty() {
+            return Ok(());
         }
-        // The digest behind the position is not text.
-        let mut parts = known.split(|byte| *byte == b' ');
-        let position = Position::new(number(parts.next())?, number(parts.next())?);
-        let persisted = Position::new(persisted.0.unwrap_or(0), persisted.1.unwrap_or(0));
-        Ok(Some(Known::Placed { position, persisted: position <= persisted }))
+        let mut call = self.scripts.refused.prepare_invoke();
+        call.arg(REFUSAL_MEMORY_MS).arg(REFUSALS_REMEMBERED_MAX);
+        for entry in refused {
+            call.key(keys::refused(&entry.room)).arg(entry.position.seq);
+            call.arg(serde_json::to_vec(entry).map_err(CallError::from)?);
+        }
+        self.call(&call).await.map(drop)
     }
 
     /// What this Redis's clock says, in Unix milliseconds.
@@ -233,11 +213,6 @@ impl RedisLog {
         let ((seconds, micros),): ((i64, i64),) = self.connection.pipeline(&pipe).await?;
         Ok(seconds * 1000 + micros / 1000)
     }
-}
-
-fn number(part: Option<&[u8]>) -> Result<u64, MalformedAnswer> {
-    let text = part.and_then(|part| std::str::from_utf8(part).ok());
-    text.and_then(|text| text.parse().ok()).ok_or(MalformedAnswer)
 }
 
 fn refused(json: &[u8]) -> Result<Refusal, MalformedAnswer> {
@@ -272,7 +247,11 @@ impl Log for RedisLog {
         call.key(keys::epoch(shard)).arg(at_least).arg(token.to_string());
         let answer = self.call(&call).await?;
         match answer.status()? {
-            "armed" => Ok(Claim::Armed(answer.number(1)?)),
+            "armed" => Ok(Claim::Armed(ArmedEpoch {
+                number: answer.number(1)?,
+                minted_at: Timestamp(answer.text(2)?.parse().map_err(|_| MalformedAnswer)?),
+                quiet: answer.text(3)? == "1",
+            })),
             "token" => {
                 let token = Uuid::try_parse(answer.text(1)?).map_err(|_| MalformedAnswer)?;
                 Ok(Claim::Token(token))
@@ -281,9 +260,18 @@ impl Log for RedisLog {
         }
     }
 
-    async fn arm(&self, shard: Shard, token: Uuid, epoch: u64) -> Result<bool, LogError> {
+    async fn arm(
+        &self,
+        shard: Shard,
+        token: Uuid,
+        epoch: ArmedEpoch,
+        cursor: LogId,
+    ) -> Result<bool, LogError> {
         let mut call = self.scripts.arm.prepare_invoke();
-        call.key(keys::epoch(shard)).arg(epoch).arg(token.to_string());
+        call.key(keys::epoch(shard)).key(keys::log(shard));
+        call.key(keys::unsynced(shard)).key(keys::synced(shard));
+        call.arg(epoch.number).arg(token.to_string()).arg(epoch.minted_at.0);
+        call.arg(u8::from(epoch.quiet)).arg(cursor.epoch).arg(cursor.n);
         let armed: i64 = self.connection.script(&call).await?;
         Ok(armed == 1)
     }
@@ -346,6 +334,7 @@ impl Log for RedisLog {
 
     async fn trim(&self, watermark: &Watermark) -> Result<(), LogError> {
         let Watermark { shard, epoch, rooms, forget, ids, rejected, .. } = watermark;
+        self.name_refused(rejected).await?;
         let told = serde_json::to_vec(watermark).map_err(CallError::from)?;
         let mut call = self.scripts.trim.prepare_invoke();
         call.key(keys::epoch(*shard)).key(keys::log(*shard));
@@ -408,6 +397,14 @@ impl Log for RedisLog {
         }))
     }
 
+    async fn refused(&self, room: &RoomId) -> Result<Vec<RejectedEntry>, LogError> {
+        let mut pipe = redis::pipe();
+        pipe.cmd("ZRANGE").arg(keys::refused(room)).arg(0).arg(-1);
+        let (listed,): (Vec<Bytes>,) = self.connection.pipeline(&pipe).await?;
+        let read = |json: &Bytes| serde_json::from_slice(json).map_err(|_| MalformedAnswer);
+        Ok(listed.iter().map(read).collect::<Result<_, _>>()?)
+    }
+
     async fn receipts(&self, room: &RoomId) -> Result<Vec<ReadMark>, LogError> {
         let mut pipe = redis::pipe();
         pipe.cmd("HGETALL").arg(keys::receipts(room));
@@ -448,6 +445,7 @@ impl Log for RedisLog {
     }
 
     async fn hydrate(&self, epoch: u64, hydration: &Hydration) -> Result<(), LogError> {
+        self.name_refused(&hydration.refused).await?;
         let mut call = self.scripts.hydrate.prepare_invoke();
         call.key(keys::epoch(hydration.shard));
         call.arg(epoch).arg(hydration.asked_at_ms).arg(HYDRATION_AGE_MS_MAX);

@@ -42,7 +42,7 @@ use crate::contract::id::{MessageId, RoomId, Shard, UserId};
 use crate::contract::message::Message;
 use crate::contract::position::Position;
 use crate::contract::timestamp::Timestamp;
-use crate::log::LogId;
+use crate::log::{LogId, RejectedEntry};
 use crate::process::settings::Secret;
 
 /// How much is asked of the database, and how long it may take.
@@ -283,6 +283,14 @@ impl Store for PostgresStore {
         upto: LogId,
     ) -> Result<Vec<(LogId, String)>, StoreError> {
         dead_letters::places(&self.link, shard, after..=upto).await
+    }
+
+    async fn refused(
+        &self,
+        rooms: &[RoomId],
+        since: Timestamp,
+    ) -> Result<Vec<RejectedEntry>, StoreError> {
+        dead_letters::refused(&self.link, rooms, since).await
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

@@ -40,7 +40,8 @@ use super::{Batch, Committed, Cursor, DeadLetter, Epoch, Identity, Lease, Row, S
 use crate::contract::id::{MessageId, RoomId, Shard, UserId};
 use crate::contract::message::Message;
 use crate::contract::position::Position;
-use crate::log::LogId;
+use crate::contract::timestamp::Timestamp;
+use crate::log::{LogId, RejectedEntry};
 use crate::process::clock::Clock;
 
 /// The database's file in its folder.
@@ -357,6 +358,15 @@ impl Store for SqliteStore {
         upto: LogId,
     ) -> Result<Vec<(LogId, String)>, StoreError> {
         self.read(move |connection| query::dead_places(connection, shard, after..=upto)).await
+    }
+
+    async fn refused(
+        &self,
+        rooms: &[RoomId],
+        since: Timestamp,
+    ) -> Result<Vec<RejectedEntry>, StoreError> {
+        let rooms = rooms.to_vec();
+        self.read(move |connection| query::refused(connection, &rooms, since)).await
     }
 
     async fn close(&self) {

@@ -3,6 +3,7 @@
 use fleet::Fleet;
 use harness::{Expect, eventually};
 
+use super::set_back::{set_back, snapshot, with_snapshots};
 use super::{PATIENCE, Talk, cluster, rows, stored};
 
 const ROOMS: usize = 4;
@@ -79,6 +80,19 @@ async fn what_a_redis_that_was_emptied_has_lost_is_offered_again() {
     }
     assert!(offered_again > 0.0, "the wipe found nothing to lose");
     assert!(gaps > 0.0, "no room noticed that the order begins anew");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redis_that_is_set_back_to_a_snapshot_costs_nothing() {
+    let mut fleet = with_snapshots(2).await;
+    talk_through(&mut fleet, LOG_FORGETS, async |fleet| {
+        snapshot(fleet).await;
+        let before = stored(fleet).await;
+        let more = || async { stored(fleet).await > before + MESSAGES / 10 };
+        eventually(PATIENCE, "the database is ahead of the snapshot", more).await;
+        set_back(fleet).await;
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -7,7 +7,7 @@ use shared::store::{Batch, Cursor, DeadLetter, Row};
 
 use super::*;
 
-fn usage(user: &str, id: &str, amount: i64) -> Append {
+pub(super) fn usage(user: &str, id: &str, amount: i64) -> Append {
     let entry = CreditEntry {
         amount,
         kind: CreditKind::Usage,

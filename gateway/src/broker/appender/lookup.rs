@@ -4,8 +4,10 @@ use std::collections::HashSet;
 
 use shared::contract::credit::CreditEntry;
 use shared::contract::envelope::{EntryKind, Envelope};
-use shared::contract::id::{MessageId, UserId};
+use shared::contract::id::{MessageId, RoomId, UserId};
 use shared::contract::position::Position;
+use shared::contract::timestamp::Timestamp;
+use shared::log::RejectedEntry;
 use shared::store::{Identity, Store, StoreError};
 
 use super::TryError;
@@ -63,6 +65,16 @@ pub(super) async fn there(
         there.extend(stored.map(|(message, _)| message));
     }
     Ok(there)
+}
+
+/// The heads of rooms, and what those cover and the database refused since `since`.
+pub(crate) async fn heads(
+    store: &dyn Store,
+    rooms: &[RoomId],
+    since: Timestamp,
+) -> Result<(Vec<Position>, Vec<RejectedEntry>), StoreError> {
+    let heads = store.heads(rooms).await?;
+    Ok((heads, store.refused(rooms, since).await?))
 }
 
 fn places(asked: &[&Envelope], wanted: fn(EntryKind) -> bool) -> Vec<usize> {

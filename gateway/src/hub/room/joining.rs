@@ -6,6 +6,7 @@ use bytes::Bytes;
 use shared::contract::position::Position;
 use shared::contract::protocol::{EventName, ReceiptList};
 
+use super::refusing::{persisted_before, rejected_frame};
 use super::{Joined, Joiner, Lagging, Membership, Miss, Room, State};
 use crate::codec;
 use crate::hub::logged::{Cursor, Logged};
@@ -27,18 +28,27 @@ impl Room {
     }
 
     /// Joins behind a cursor that is known to stand in this order: with the page that was read for
-    /// it, or from memory. What is not a message (a change of an older one) ends the reply, and
-    /// follows it as an event.
+    /// it, where both are as of the given epoch, or from memory. What is not a message (a change of
+    /// an older one) ends the reply, and follows it as an event.
     pub(in crate::hub) fn join_after(
         self: &Arc<Self>,
         joiner: Joiner,
         cursor: &Cursor,
-        page: Option<&Page>,
+        page: Option<(&Page, u64)>,
         reply: impl FnOnce(Joined<'_>),
     ) -> Result<Membership, Miss> {
         let mut state = self.lock();
         state.admit(&joiner)?;
         let (head, floor) = (state.head, state.recent.floor());
+        let stands = match page {
+            // Read before the log began anew, it may be of what was lost then.
+            Some((_, epoch)) => epoch >= state.epoch,
+            None => cursor.position <= head && state.recent.knows(cursor),
+        };
+        if !stands {
+            return Err(Miss::Memory);
+        }
+        let page = page.map(|(page, _)| page);
         // As far as the room has come itself; the rest follows when it has come there.
         let read = page.map_or(&[][..], |page| &page.entries);
         let heard = read.iter().take_while(|entry| entry.at <= head);
@@ -86,8 +96,8 @@ impl Room {
         let fills = messages.len() > limit || fitting(messages.iter().rev()) < messages.len();
         if !fills && state.recent.floor() > Position::ZERO {
             match older {
-                Some((floor, Messages { messages: mut older, more: older_more }))
-                    if floor == state.recent.floor() =>
+                Some((floor, Messages { messages: mut older, more: older_more, epoch }))
+                    if floor == state.recent.floor() && epoch >= state.epoch =>
                 {
                     // They may have changed since they were read, or ahead of the room: their
                     // cursor would then leave out what lies between.
@@ -121,8 +131,15 @@ impl Room {
         let Given { messages, more, lagging } = given;
         let receipts = state.company.receipts.listed(&joiner.user, joiner.reading.own.as_ref());
         let list = ReceiptList { room_id: self.id.clone(), receipts: receipts.clone() };
-        let (head, persisted, unread) = (state.head, state.persisted, state.unread(&joiner));
+        let (head, unread) = (state.head, state.unread(&joiner));
+        let refused = || state.refusals.of(&joiner.user);
+        let persisted = persisted_before(state.persisted, refused());
         reply(Joined { messages, head, persisted, more, receipts, unread, found });
+        // Whoever left before hearing of it must not take it to be persisted.
+        refused().for_each(|entry| joiner.queue.push(rejected_frame(entry)));
+        if persisted < state.persisted {
+            joiner.queue.push(self.persisted_frame(state.persisted));
+        }
         // Bounded like the reply: the connection reads no further while its queue is full.
         joiner.queue.push(present);
         joiner.queue.push(codec::event(EventName::ReceiptList, &list));

@@ -106,17 +106,21 @@ impl Room {
         Step::Over
     }
 
-    /// Hands over what was read for a lagging member that stood at `from`, as far as the room has
-    /// come itself. Nothing above it means that the memory, which began at `floor` before the
-    /// reading, goes on from there.
+    /// Hands over what was read, as of an epoch, for a lagging member that stood at `from`, as far
+    /// as the room has come itself. Nothing above it means that the memory, which began at `floor`
+    /// before the reading, goes on from there.
     pub(in crate::hub) fn hand_over(
         &self,
         id: MemberId,
         from: &Cursor,
         floor: Position,
-        page: &Page,
+        (page, epoch): (&Page, u64),
     ) -> Given {
         let mut state = self.lock();
+        if epoch < state.epoch {
+            // The log began anew meanwhile: what was read, and the cursor, may be of what was lost.
+            return Given::Some;
+        }
         let State { members, head, .. } = &mut *state;
         let Some(member) = members.get_mut(&id) else { return Given::Some };
         let Some(lagging) = member.lagging.as_mut().filter(|l| l.cursor == *from) else {

@@ -5,7 +5,7 @@ use shared::contract::message::Message;
 use shared::contract::position::Position;
 use tracing::debug;
 
-use super::{SourceError, Sources, logged};
+use super::{SourceError, Sources, TRIES_MAX, logged, may_follow};
 use crate::hub::logged::{Logged, fold};
 use crate::hub::standing::Standing;
 
@@ -15,6 +15,8 @@ pub(crate) struct Messages {
     pub(crate) messages: Vec<Standing>,
     /// There are more on the side that was asked for.
     pub(crate) more: bool,
+    /// As [`Page::epoch`](super::Page::epoch).
+    pub(crate) epoch: u64,
 }
 
 impl Sources {
@@ -25,14 +27,19 @@ impl Sources {
         before: Position,
         limit: u32,
     ) -> Result<Messages, SourceError> {
-        // What the database does not have yet was read before it is asked, so that nothing can
-        // fall between.
-        let waiting = self.unpersisted(room).await?;
-        let rows = self.store.before(room, before, limit + 1).await?;
-        let mut messages = standing(&rows, &waiting, |position| position < before);
-        let surplus = messages.len().saturating_sub(limit as usize);
-        messages.drain(..surplus);
-        Ok(Messages { messages, more: surplus > 0 })
+        for _ in 0..TRIES_MAX {
+            // What the database does not have yet was read before it is asked, so that nothing
+            // can fall between.
+            let (epoch, waiting) = self.unpersisted(room).await?;
+            let rows = self.store.before(room, before, limit + 1).await?;
+            if may_follow(epoch, &rows) {
+                let mut messages = standing(&rows, &waiting, |position| position < before);
+                let surplus = messages.len().saturating_sub(limit as usize);
+                messages.drain(..surplus);
+                return Ok(Messages { messages, more: surplus > 0, epoch });
+            }
+        }
+        Err(SourceError::Unsettled)
     }
 
     /// The first `limit` messages above a position.
@@ -42,12 +49,17 @@ impl Sources {
         after: Position,
         limit: u32,
     ) -> Result<Messages, SourceError> {
-        let waiting = self.unpersisted(room).await?;
-        let rows = self.store.after(room, after, limit + 1).await?;
-        let mut messages = standing(&rows, &waiting, |position| position > after);
-        let more = messages.len() > limit as usize;
-        messages.truncate(limit as usize);
-        Ok(Messages { messages, more })
+        for _ in 0..TRIES_MAX {
+            let (epoch, waiting) = self.unpersisted(room).await?;
+            let rows = self.store.after(room, after, limit + 1).await?;
+            if may_follow(epoch, &rows) {
+                let mut messages = standing(&rows, &waiting, |position| position > after);
+                let more = messages.len() > limit as usize;
+                messages.truncate(limit as usize);
+                return Ok(Messages { messages, more, epoch });
+            }
+        }
+        Err(SourceError::Unsettled)
     }
 
     /// A message in its present state: of several of one id this one's own, else the first.
@@ -57,7 +69,7 @@ impl Sources {
         user: &UserId,
         id: &MessageId,
     ) -> Result<Option<Message>, SourceError> {
-        let waiting = self.unpersisted(room).await?;
+        let (_, waiting) = self.unpersisted(room).await?;
         let folded = fold(waiting.clone());
         let mut found = None;
         for entry in &folded {
@@ -85,12 +97,14 @@ impl Sources {
         Ok(message.or(Some(stored)))
     }
 
-    async fn unpersisted(&self, room: &RoomId) -> Result<Vec<Logged>, SourceError> {
-        let (_, page) = self.ring(room, Position::MAX, 0).await?;
+    /// What the database is not known to have, and in which epoch that was read.
+    async fn unpersisted(&self, room: &RoomId) -> Result<(u64, Vec<Logged>), SourceError> {
+        let (epoch, page) = self.ring(room, Position::MAX, 0).await?;
         if page.persisted >= page.head {
-            return Ok(Vec::new());
+            return Ok((epoch, Vec::new()));
         }
-        logged(&self.tail(room, page.persisted).await?.entries)
+        let tail = self.tail(room, page.persisted).await?;
+        Ok((tail.epoch, logged(&tail.entries)?))
     }
 }
 

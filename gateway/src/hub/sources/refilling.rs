@@ -5,7 +5,7 @@ use shared::contract::limits::{PAGE_ROWS_MAX, RECENT_ENTRIES_MAX};
 use shared::contract::message::Message;
 use shared::contract::position::Position;
 
-use super::{SourceError, Sources, TRIES_MAX, Tail, logged, merge};
+use super::{SourceError, Sources, TRIES_MAX, Tail, logged, may_follow, merge};
 use crate::hub::logged::{Cursor, Logged, fold};
 use crate::hub::recent::Recent;
 
@@ -42,9 +42,9 @@ impl Sources {
             // What changed while the database was read is in the ring now, or the reading is void:
             // a message that moved ahead would be in neither.
             let more = self.tail(room, tail.head).await?;
-            if more.goes_on_from(tail.head) {
+            let is_one_epoch = more.epoch == tail.epoch && may_follow(tail.epoch, &rows);
+            if is_one_epoch && more.goes_on_from(tail.head) {
                 tail.head = more.head;
-                tail.epoch = more.epoch;
                 tail.persisted = more.persisted;
                 tail.entries.extend(more.entries);
                 return assemble(tail, (begin, dense), rows);

@@ -14,8 +14,8 @@ use crate::contract::position::Position;
 use crate::contract::refusal::Refusal;
 use crate::contract::signal::{ReadMark, RoomSignal, Signal};
 use crate::log::{
-    Append, AppendStop, Claim, Delivery, LogEntry, LogError, LogId, RejectedEntry, RingEntry,
-    RoomPage, Watermark,
+    Append, AppendStop, ArmedEpoch, Claim, Delivery, LogEntry, LogError, LogId, RejectedEntry,
+    RingEntry, RoomPage, Watermark,
 };
 
 /// The place of an append.
@@ -69,7 +69,7 @@ struct MemoryRoom {
 /// One shard.
 #[derive(Debug, Default)]
 pub(super) struct MemoryShard {
-    pub(super) epoch: Option<u64>,
+    epoch: Option<ArmedEpoch>,
     token: Option<Uuid>,
     last_n: u64,
     log: VecDeque<LogEntry>,
@@ -87,12 +87,16 @@ pub(super) struct MemoryShard {
 
 impl MemoryShard {
     pub(super) fn expect_epoch(&self, believed: u64) -> Result<(), LogError> {
-        if self.epoch == Some(believed) { Ok(()) } else { Err(LogError::Stale { believed }) }
+        if self.epoch() == Some(believed) { Ok(()) } else { Err(LogError::Stale { believed }) }
+    }
+
+    pub(super) fn epoch(&self) -> Option<u64> {
+        self.epoch.map(|epoch| epoch.number)
     }
 
     pub(super) fn claim(&mut self, at_least: u64, token: Uuid) -> Claim {
         match self.epoch {
-            Some(epoch) if epoch >= at_least => Claim::Armed(epoch),
+            Some(epoch) if epoch.number >= at_least => Claim::Armed(epoch),
             Some(_) | None => {
                 self.epoch = None;
                 Claim::Token(*self.token.get_or_insert(token))
@@ -100,7 +104,7 @@ impl MemoryShard {
         }
     }
 
-    pub(super) fn arm(&mut self, token: Uuid, epoch: u64) -> bool {
+    pub(super) fn arm(&mut self, token: Uuid, epoch: ArmedEpoch) -> bool {
         if self.token != Some(token) {
             return false;
         }

@@ -15,6 +15,9 @@ local epoch, cap, rooms = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[5])
 local length = redis.call('XLEN', KEYS[2])
 local heads = {}
 local arity = {m = 4, c = 7, u = 5, r = 9}
+-- Up to here the log was cut when the epoch began: what is remembered of it, the database knows.
+local cut_epoch, cut_n = string.match(redis.call('HGET', KEYS[1], 'cut') or '0-0', '^(%d+)%-(%d+)$')
+cut_epoch, cut_n = tonumber(cut_epoch), tonumber(cut_n)
 
 local function text(number)
   return string.format('%.0f', number)
@@ -22,14 +25,16 @@ end
 
 local function head_of(room)
   if heads[room] ~= nil then return heads[room] end
-  local held = redis.call('HMGET', KEYS[2 + 2 * room], 'epoch', 'seq', 'pepoch', 'pseq', 'expiring')
-  if not held[1] then
+  local held = redis.call('HMGET', KEYS[2 + 2 * room], 'epoch', 'seq', 'pepoch', 'pseq', 'expiring',
+    'compared', 'cepoch', 'cseq')
+  -- A head of an older epoch counts for nothing before it was compared with the database's.
+  if not held[1] or held[6] ~= epoch then
     heads[room] = false
     return false
   end
   local head = {
     seq = tonumber(held[2]), pepoch = tonumber(held[3]), pseq = tonumber(held[4]),
-    expiring = held[5], grown = false,
+    expiring = held[5], grown = false, cepoch = tonumber(held[7]), cseq = tonumber(held[8]),
   }
   -- Everything that could be refused is found out before the first write: the ring would refuse
   -- an entry that is not above its top.
@@ -47,6 +52,13 @@ local function log(position, envelope)
   return redis.call('XADD', KEYS[2], epoch .. '-*', 'p', position, 'v', envelope)
 end
 
+-- A movement of credits; the log says in clear text what it moves, for whoever cuts it.
+local function log_movement(envelope, user, amount)
+  length = length + 1
+  redis.call('HINCRBY', KEYS[3], user, amount)
+  return redis.call('XADD', KEYS[2], epoch .. '-*', 'p', '', 'v', envelope, 'u', user, 'a', amount)
+end
+
 local function known_answer(known, digest, pepoch, pseq)
   local refused = string.match(known, '^refused (.*)$')
   if refused then return {'refused', refused} end
@@ -54,22 +66,26 @@ local function known_answer(known, digest, pepoch, pseq)
   return {e, s, '1', d == digest and '1' or '0', text(pepoch), text(pseq)}
 end
 
+-- Whether what is remembered of an id stands at or below a place that the database answers for.
+-- Whoever offers it has asked the database, which does not have it: it stands nowhere.
+local function is_passed(known, epoch_passed, passed)
+  local e, s = string.match(known, '^(%d+) (%d+) ')
+  return e ~= nil and not above(tonumber(e), tonumber(s), epoch_passed, passed)
+end
+
 -- A place in the room's order, and before it what it costs. Gives the answer, or why it stops.
 local function place(at, id)
   local room, digest, envelope = tonumber(ARGV[at + 1]), ARGV[at + 2], ARGV[at + 3]
   local head = head_of(room)
-  local known
-  if not head or length >= cap then
-    known = redis.call('GET', id)
-    if not known then return nil, head and 'full' or 'unhydrated' end
-  else
-    known = redis.call('SET', id, epoch .. ' ' .. text(head.seq + 1) .. ' ' .. digest, 'NX', 'GET')
+  if not head then return nil, 'unhydrated' end
+  local known = redis.call('GET', id)
+  if known and not is_passed(known, head.cepoch, head.cseq) then
+    return known_answer(known, digest, head.pepoch, head.pseq)
   end
-  local pepoch, pseq = head and head.pepoch or 0, head and head.pseq or 0
-  if known then return known_answer(known, digest, pepoch, pseq) end
+  if length >= cap then return nil, 'full' end
+  redis.call('SET', id, epoch .. ' ' .. text(head.seq + 1) .. ' ' .. digest)
   if ARGV[at] == 'c' then
-    log('', ARGV[at + 4])
-    redis.call('HINCRBY', KEYS[3], ARGV[at + 5], ARGV[at + 6])
+    log_movement(ARGV[at + 4], ARGV[at + 5], ARGV[at + 6])
   end
   head.seq = head.seq + 1
   head.grown = true
@@ -80,33 +96,41 @@ local function place(at, id)
   -- The head is written before the publication: who hears of an entry finds it.
   redis.call('HSET', KEYS[2 + 2 * room], 'epoch', epoch, 'seq', seq)
   redis.pcall(ARGV[3], ARGV[5 + room], position .. ' ' .. envelope)
-  return {epoch, seq, '0', '1', text(pepoch), text(pseq)}
+  return {epoch, seq, '0', '1', text(head.pepoch), text(head.pseq)}
 end
 
 local function movement(at, id)
   local digest = ARGV[at + 1]
   local known = redis.call('GET', id)
-  if known then return known_answer(known, digest, 0, 0) end
+  if known and not is_passed(known, cut_epoch, cut_n) then
+    return known_answer(known, digest, 0, 0)
+  end
   if length >= cap then return nil, 'full' end
-  local n = string.match(log('', ARGV[at + 2]), '%-(%d+)$')
+  local logged = log_movement(ARGV[at + 2], ARGV[at + 3], ARGV[at + 4])
+  local n = string.match(logged, '%-(%d+)$')
   redis.call('SET', id, epoch .. ' ' .. n .. ' ' .. digest)
-  redis.call('HINCRBY', KEYS[3], ARGV[at + 3], ARGV[at + 4])
   return {epoch, n, '0', '1', '0', '0'}
 end
 
 local function receipt(at, receipts)
   local user, e, s = ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
   local held = redis.call('HGET', receipts, user)
+  local is_behind = false
   if held then
-    local he, hs = string.match(held, '^(%d+) (%d+) ')
-    if not above(tonumber(e), tonumber(s), tonumber(he), tonumber(hs)) then
+    local he, hs, le, ln = string.match(held, '^(%d+) (%d+) %S+ (%d+)%-(%d+) ')
+    is_behind = not above(tonumber(e), tonumber(s), tonumber(he), tonumber(hs))
+    -- One that was logged below the cut may stand nowhere, and then neither would this one.
+    if is_behind and above(tonumber(le), tonumber(ln), cut_epoch, cut_n) then
       return {'0', '0', '1', '1', '0', '0'}
     end
   end
   if length >= cap then return nil, 'full' end
-  local n = string.match(log('', ARGV[at + 6]), '%-(%d+)$')
-  local value = e .. ' ' .. s .. ' ' .. ARGV[at + 5] .. ' ' .. ARGV[at + 4]
-  redis.call('HSET', receipts, user, value)
+  local logged = log('', ARGV[at + 6])
+  local n = string.match(logged, '%-(%d+)$')
+  if not is_behind then
+    local value = e .. ' ' .. s .. ' ' .. ARGV[at + 5] .. ' ' .. logged .. ' ' .. ARGV[at + 4]
+    redis.call('HSET', receipts, user, value)
+  end
   redis.call('PEXPIRE', receipts, ARGV[4])
   redis.pcall(ARGV[3], ARGV[at + 7], ARGV[at + 8])
   return {epoch, n, '0', '1', '0', '0'}

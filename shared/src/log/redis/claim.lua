@@ -1,9 +1,12 @@
 -- KEYS[1]: the shard's epoch. ARGV[1]: the least epoch the caller takes, ARGV[2]: a fresh token.
 -- A token stands where there is no epoch of this run that is high enough; the first one stays.
-local held = redis.call('HMGET', KEYS[1], 'epoch', 'run', 'token')
+-- Answers {'token', token} or {'armed', epoch, when it was minted, whether the shard was quiet then}.
+local held = redis.call('HMGET', KEYS[1], 'epoch', 'run', 'token', 'minted', 'quiet')
 local run = run_id() or held[2] or 'unknown'
 if held[2] == run then
-  if held[1] and tonumber(held[1]) >= tonumber(ARGV[1]) then return {'armed', held[1]} end
+  if held[1] and tonumber(held[1]) >= tonumber(ARGV[1]) then
+    return {'armed', held[1], held[4] or '0', held[5] or '0'}
+  end
   if held[3] then return {'token', held[3]} end
 end
 redis.call('HDEL', KEYS[1], 'epoch')

@@ -19,3 +19,8 @@ end
 local function above(e1, s1, e2, s2)
   return e1 > e2 or (e1 == e2 and s1 > s2)
 end
+
+-- A whole number that a script was given, with the other sign.
+local function negated(amount)
+  return string.sub(amount, 1, 1) == '-' and string.sub(amount, 2) or '-' .. amount
+end

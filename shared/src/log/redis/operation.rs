@@ -67,14 +67,15 @@ fn put_receipt(call: &mut ScriptInvocation<'_>, envelope: &Envelope) -> Result<(
     Ok(())
 }
 
-/// What the append script keeps of a receipt: epoch, seq, when, and the message, which is last
-/// because it may be empty.
+/// What the append script keeps of a receipt: epoch, seq, when, its place in the log, and the
+/// message, which is last because it may be empty.
 pub(super) fn read_mark(user: &str, value: &str) -> Result<ReadMark, MalformedAnswer> {
-    let mut parts = value.splitn(4, ' ');
+    let mut parts = value.splitn(5, ' ');
     let mut next = || parts.next().ok_or(MalformedAnswer);
     let number = |text: &str| text.parse::<u64>().map_err(|_| MalformedAnswer);
     let position = Position::new(number(next()?)?, number(next()?)?);
     let read_at = Timestamp(next()?.parse().map_err(|_| MalformedAnswer)?);
+    let _place = next()?;
     Ok(ReadMark {
         user: UserId::parse(user).map_err(|_| MalformedAnswer)?,
         position,

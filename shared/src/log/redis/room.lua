@@ -1,8 +1,8 @@
 -- A part of a room's ring. KEYS: epoch, head, ring. ARGV: epoch, the position to begin above, most
 -- entries. Answers {'', head, persisted, first of the newest epoch or '', {id, envelope}...}.
 if is_stale() then return {'stale'} end
-local held = redis.call('HMGET', KEYS[2], 'epoch', 'seq', 'pepoch', 'pseq')
-if not held[1] then return {'unhydrated'} end
+local held = redis.call('HMGET', KEYS[2], 'epoch', 'seq', 'pepoch', 'pseq', 'compared')
+if not held[1] or held[5] ~= ARGV[1] then return {'unhydrated'} end
 local answer = {'', held[1] .. '-' .. held[2], held[3] .. '-' .. held[4], ''}
 local first = redis.call('XRANGE', KEYS[3], held[1] .. '-0', '+', 'COUNT', 1)[1]
 if first then answer[4] = first[1] end

@@ -50,8 +50,7 @@ local se, sn = parts(redis.call('GET', KEYS[4]) or '0-0')
 for at = 12 + 2 * rooms + refusals, #ARGV, 3 do
   local e, n = parts(ARGV[at])
   if above(e, n, se, sn) then
-    local user, amount = ARGV[at + 1], ARGV[at + 2]
-    local taken = string.sub(amount, 1, 1) == '-' and string.sub(amount, 2) or '-' .. amount
+    local user, taken = ARGV[at + 1], negated(ARGV[at + 2])
     if redis.call('HINCRBY', KEYS[3], user, taken) == 0 then redis.call('HDEL', KEYS[3], user) end
   end
 end

@@ -12,9 +12,11 @@ use super::stored::optional;
 use super::value::{Moment, Place, count, log_id, number, position};
 use super::{NumberedLetter, PostgresStore};
 use crate::contract::id::{MessageId, RoomId, Shard, UserId};
+use crate::contract::limits::REFUSALS_REMEMBERED_MAX;
 use crate::contract::position::Position;
-use crate::log::LogId;
-use crate::store::{Batch, DeadLetter, StoreError};
+use crate::contract::timestamp::Timestamp;
+use crate::log::{LogId, RejectedEntry};
+use crate::store::{Batch, DeadLetter, StoreError, refusal_of};
 
 const BURY: &str = "
     INSERT INTO dead_letters (shard, log_epoch, log_n, epoch, seq, room_id, user_id, message_id,
@@ -38,6 +40,12 @@ const PLACES: &str = "
     SELECT log_epoch, log_n, code FROM dead_letters
     WHERE shard = $1 AND (log_epoch, log_n) > ($2, $3) AND (log_epoch, log_n) <= ($4, $5)
     ORDER BY log_epoch, log_n";
+
+const REFUSED: &str = "
+    SELECT room_id, user_id, message_id, epoch, seq, code FROM dead_letters
+    WHERE room_id = ANY($1) AND first_seen_at >= $2 AND epoch IS NOT NULL AND seq IS NOT NULL
+        AND user_id IS NOT NULL AND message_id IS NOT NULL
+    ORDER BY id DESC LIMIT $3";
 
 /// The columns of [`BURY`].
 #[derive(Default)]
@@ -132,6 +140,29 @@ pub(super) async fn places(
         .iter()
         .map(|row| Ok((log_id(row.try_get(0)?, row.try_get(1)?), row.try_get(2)?)));
     places.collect()
+}
+
+/// See [`Store::refused`](crate::store::Store::refused).
+pub(super) async fn refused(
+    link: &Link,
+    rooms: &[RoomId],
+    since: Timestamp,
+) -> Result<Vec<RejectedEntry>, StoreError> {
+    let rooms: Vec<&str> = rooms.iter().map(RoomId::as_str).collect();
+    let since = Moment::of(since)?;
+    let limit = i64::try_from(REFUSALS_REMEMBERED_MAX).unwrap_or(i64::MAX);
+    let parameters: Vec<Parameter<'_>> =
+        vec![(&rooms, Type::TEXT_ARRAY), (&since, Type::TIMESTAMPTZ), (&limit, Type::INT8)];
+    let answers = link.read(&[Statement { sql: REFUSED, parameters }]).await?;
+    let mut refused = Vec::with_capacity(answers[0].len());
+    for row in &answers[0] {
+        let (room, user) = (optional(row, 0, RoomId::parse)?, optional(row, 1, UserId::parse)?);
+        let id = optional(row, 2, MessageId::parse)?;
+        let (Some(room), Some(user), Some(id)) = (room, user, id) else { continue };
+        let position = position(row.try_get(3)?, row.try_get(4)?);
+        refused.push(refusal_of(room, user, id, position, row.try_get(5)?));
+    }
+    Ok(refused)
 }
 
 impl PostgresStore {

@@ -7,11 +7,13 @@ use rusqlite::{Connection, OptionalExtension, Params, Row, params};
 use super::place;
 use super::stored::{id, message, select_messages};
 use crate::contract::id::{MessageId, RoomId, Shard, UserId};
+use crate::contract::limits::REFUSALS_REMEMBERED_MAX;
 use crate::contract::message::Message;
 use crate::contract::position::Position;
-use crate::log::LogId;
+use crate::contract::timestamp::Timestamp;
+use crate::log::{LogId, RejectedEntry};
 use crate::store::renamed::meant;
-use crate::store::{DeadLetter, Identity, StoreError};
+use crate::store::{DeadLetter, Identity, StoreError, refusal_of};
 
 pub(super) const AT: &str = select_messages!("(epoch, seq) = (?2, ?3)");
 
@@ -206,6 +208,36 @@ pub(super) fn dead_letters(connection: &Connection) -> Result<Vec<DeadLetter>, S
     )?;
     let letters = statement.query_map([], dead_letter)?;
     Ok(letters.collect::<Result<_, _>>()?)
+}
+
+/// See [`Store::refused`](crate::store::Store::refused).
+pub(super) fn refused(
+    connection: &Connection,
+    rooms: &[RoomId],
+    since: Timestamp,
+) -> Result<Vec<RejectedEntry>, StoreError> {
+    let mut statement = connection.prepare_cached(
+        "SELECT room_id, user_id, message_id, epoch, seq, code FROM dead_letters
+         WHERE room_id = ?1 AND first_seen_at >= ?2 AND epoch IS NOT NULL AND seq IS NOT NULL
+             AND user_id IS NOT NULL AND message_id IS NOT NULL
+         ORDER BY id DESC LIMIT ?3",
+    )?;
+    let mut refused = Vec::new();
+    for room in rooms {
+        let left = REFUSALS_REMEMBERED_MAX - refused.len();
+        let found = statement.query_map(params![room.as_str(), since.0, left], |row| {
+            let named = (id(row, 1, UserId::parse)?, id(row, 2, MessageId::parse)?);
+            let place = Position { epoch: row.get(3)?, seq: row.get(4)? };
+            Ok((named, place, row.get::<_, String>(5)?))
+        })?;
+        for letter in found {
+            let ((user, id), position, code) = letter?;
+            if let (Some(user), Some(id)) = (user, id) {
+                refused.push(refusal_of(room.clone(), user, id, position, &code));
+            }
+        }
+    }
+    Ok(refused)
 }
 
 fn dead_letter(row: &Row<'_>) -> Result<DeadLetter, rusqlite::Error> {

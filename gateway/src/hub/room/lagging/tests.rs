@@ -98,7 +98,7 @@ fn join(room: &Arc<Room>, member: MemberId, queue: &Arc<SendQueue>) -> Membershi
         limit: 1,
         reading: Reading::default(),
     };
-    let older = Messages { messages: Vec::new(), more: false };
+    let older = Messages { messages: Vec::new(), more: false, epoch: 1 };
     room.join_latest(joiner, Some((room.floor(), older)), |_| ()).unwrap()
 }
 
@@ -188,8 +188,8 @@ async fn a_page_that_is_refused_is_waited_for_however_full_the_queue_is() {
             let lagging = Lagging::behind(from.clone(), true);
             room.lock().members.get_mut(&member).unwrap().lagging = Some(lagging);
             queue.push(Frame::text(&vec![b'x'; fill]));
-            let page = Page { entries: vec![entry], complete: true };
-            let given = room.hand_over(member, &from, Position::ZERO, &page);
+            let page = Page { entries: vec![entry], complete: true, epoch: 1 };
+            let given = room.hand_over(member, &from, Position::ZERO, (&page, 1));
             if let Given::Refused(bytes) = given {
                 assert!(!is_over(queue.room_for(bytes)).await, "{bytes} behind {fill}");
                 empty(&queue).await;

@@ -1,0 +1,112 @@
+//! How far a room is in the database, and what that has refused of its entries: told to the senders
+//! before anything says that the room is persisted beyond it, however they come to hear of it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use shared::contract::id::UserId;
+use shared::contract::limits::{REFUSAL_MEMORY_MS, REFUSALS_REMEMBERED_MAX};
+use shared::contract::position::Position;
+use shared::contract::protocol::{EventName, Persisted, Rejected};
+use shared::log::RejectedEntry;
+use tokio::time::Instant;
+
+use super::{Phase, Room, State};
+use crate::codec;
+use crate::frame::Frame;
+
+/// The last refused entries, by place, with the time at which they were heard of.
+#[derive(Debug, Default)]
+pub(super) struct Refusals {
+    entries: BTreeMap<Position, (Instant, RejectedEntry)>,
+}
+
+impl Refusals {
+    /// Takes one in; says whether it is news.
+    fn add(&mut self, entry: &RejectedEntry) -> bool {
+        let memory = Duration::from_millis(REFUSAL_MEMORY_MS.unsigned_abs());
+        self.entries.retain(|_, (heard, _)| heard.elapsed() < memory);
+        if self.entries.contains_key(&entry.position) {
+            return false;
+        }
+        self.entries.insert(entry.position, (Instant::now(), entry.clone()));
+        if self.entries.len() > REFUSALS_REMEMBERED_MAX {
+            self.entries.pop_first();
+        }
+        true
+    }
+
+    /// Those of one sender, by place.
+    pub(super) fn of<'a>(&'a self, user: &'a UserId) -> impl Iterator<Item = &'a RejectedEntry> {
+        let entries = self.entries.values().map(|(_, entry)| entry);
+        entries.filter(move |entry| entry.user == *user)
+    }
+}
+
+impl Room {
+    /// The database has the room up to `upto`, as far as that was heard. While the room
+    /// synchronises, what was refused below it may have been missed.
+    pub(in crate::hub) fn persisted(&self, upto: Position) {
+        let mut state = self.lock();
+        match state.phase {
+            Phase::Live => self.persist(&mut state, upto),
+            Phase::Syncing { .. } => state.persisted_since = upto.max(state.persisted_since),
+        }
+    }
+
+    /// Up to where the members know that the database has it.
+    pub(in crate::hub) fn persisted_upto(&self) -> Position {
+        self.lock().persisted
+    }
+
+    pub(super) fn persist(&self, state: &mut State, upto: Position) {
+        if upto <= state.persisted {
+            return;
+        }
+        state.persisted = upto;
+        let frame = self.persisted_frame(upto);
+        for member in state.members.values().filter(|member| member.lagging.is_none()) {
+            // One that does not fit is made up for by the next, or when the member has caught up.
+            member.queue.offer(&frame);
+        }
+    }
+
+    pub(super) fn persisted_frame(&self, up_to: Position) -> Frame {
+        codec::event(EventName::MessagePersisted, &Persisted { room_id: self.id.clone(), up_to })
+    }
+
+    /// The database refused these entries for good; their senders are told, each once.
+    pub(in crate::hub) fn refused(self: &Arc<Self>, refused: &[RejectedEntry]) {
+        let mut state = self.lock();
+        for entry in refused {
+            if !state.refusals.add(entry) {
+                continue;
+            }
+            let frame = rejected_frame(entry);
+            for member in state.members.values().filter(|member| member.user == entry.user) {
+                member.queue.push(frame.clone());
+            }
+        }
+    }
+}
+
+/// As the sender is told.
+pub(super) fn rejected_frame(entry: &RejectedEntry) -> Frame {
+    let RejectedEntry { room, id, error, .. } = entry.clone();
+    codec::event(EventName::MessageRejected, &Rejected { room_id: room, id, error })
+}
+
+/// Up to where somebody may be told that the room is persisted who has not heard yet what of theirs
+/// was refused.
+pub(super) fn persisted_before<'a>(
+    persisted: Position,
+    mut refused: impl Iterator<Item = &'a RejectedEntry>,
+) -> Position {
+    match refused.next() {
+        Some(first) if first.position <= persisted => {
+            Position { seq: first.position.seq.saturating_sub(1), ..first.position }
+        }
+        Some(_) | None => persisted,
+    }
+}
