@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use shared::contract::credit::CreditEntry;
 use shared::contract::envelope::{EntryKind, Envelope};
-use shared::contract::id::{MessageId, RoomId, UserId};
+use shared::contract::id::{MessageId, UserId};
 use shared::contract::message::MessageType;
 use shared::contract::protocol::{Cost, Credits, CreditsTrack, EventName};
 use shared::contract::refusal::{Refusal, RefusalCode};
@@ -46,9 +46,8 @@ pub(crate) fn track(
     let entry = CreditEntry { amount: kind.signed(amount), kind, message_id, metadata };
     let envelope = Envelope {
         kind: EntryKind::Usage,
-        // A movement on its own belongs to no room; named like the user, it has a shard all the
-        // same. Ids of rooms and of users are written alike.
-        room: RoomId::parse(user.as_str()).map_err(|_| no_such_user())?,
+        // A movement on its own belongs to no room, and has a shard all the same.
+        room: user.ledger_room(),
         user,
         id: id.clone(),
         change_id: None,
@@ -57,10 +56,6 @@ pub(crate) fn track(
     };
     let append = Append { envelope, digest, cost: None, author: None };
     Ok((id, node.appender.append(append)?))
-}
-
-fn no_such_user() -> Refusal {
-    Refusal::new(RefusalCode::InvalidField, "this is no user id").field("userId")
 }
 
 /// What became of a movement that was put in line: whether it was counted before.

@@ -6,7 +6,7 @@ use shared::contract::id::{IdError, UserId};
 use shared::contract::limits::TOKEN_BYTES_MAX;
 use uuid::Uuid;
 
-use crate::auth::Role;
+use crate::auth::{Role, RoomClaim};
 use crate::config::Settings;
 
 /// How long a token holds where nothing else is said, in seconds.
@@ -128,6 +128,8 @@ impl Wanted {
                     wanted.ttl_s.replace(ttl).is_some()
                 }
                 _ => {
+                    let room = "expected a room id or a pattern of one";
+                    RoomClaim::parse(value).map_err(|_| wrong(room))?;
                     wanted.rooms.push(value.to_owned());
                     false
                 }

@@ -31,6 +31,7 @@ mod rate_limits;
 mod credits;
 mod configuration;
 mod who_is_asking;
+mod reserved_names;
 mod cluster;
 mod http_api;
 mod deploy_files;

@@ -25,7 +25,7 @@ use harness::{Client, Proof, token};
 use serde_json::{Value, json};
 
 /// What the gateway's tokens are signed with.
-const SECRET: &str = "canary-the-secret-of-these-tests";
+pub(crate) const SECRET: &str = "canary-the-secret-of-these-tests";
 
 /// A gateway that asks for tokens and logs all it can.
 async fn asking_gateway() -> Fleet {
@@ -42,7 +42,7 @@ fn with_api() -> (GatewayOptions, String) {
 }
 
 /// A gateway with both.
-async fn gateway_with_api() -> (Fleet, Api) {
+pub(crate) async fn gateway_with_api() -> (Fleet, Api) {
     let (options, key) = with_api();
     let fleet = gateway_with(options).await;
     let api = Api::new(fleet.gateway().port()).with_key(&key);
@@ -60,7 +60,7 @@ async fn cluster_with_api() -> (Fleet, [Api; 2]) {
 }
 
 /// A token for all rooms.
-fn good_token(user: &str, expires_in_s: i64) -> String {
+pub(crate) fn good_token(user: &str, expires_in_s: i64) -> String {
     token(SECRET, user, expires_in_s, &json!({ "rooms": ["*"] }))
 }
 
@@ -69,7 +69,7 @@ async fn client(fleet: &Fleet, token: String) -> Client {
 }
 
 /// Why a command was refused.
-fn refusal(outcome: Result<Value, ClientError>) -> Refused {
+pub(crate) fn refusal(outcome: Result<Value, ClientError>) -> Refused {
     match outcome {
         Err(ClientError::Refused(refused)) => refused,
         other => panic!("{other:?}"),

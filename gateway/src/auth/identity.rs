@@ -1,7 +1,7 @@
 //! Somebody, proven, and what they may do.
 
 use serde::{Deserialize, Serialize};
-use shared::contract::id::{RoomId, UserId};
+use shared::contract::id::{IdError, RoomId, UserId};
 use shared::contract::message::MessageType;
 use shared::contract::timestamp::Timestamp;
 
@@ -47,6 +47,41 @@ impl Role {
     }
 }
 
+/// What a proof says of rooms, whichever kind of proof it is: the id of one, or a pattern of many.
+/// No room id has a `*`, so that neither can be taken for the other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum RoomClaim {
+    /// This room and no other.
+    Room(RoomId),
+    /// Every room whose id it matches.
+    Pattern(Box<str>),
+}
+
+impl RoomClaim {
+    /// Reads one; a pattern keeps to the rules of an id, but for its `*`.
+    pub(crate) fn parse(text: &str) -> Result<RoomClaim, IdError> {
+        match RoomId::parse(text) {
+            Ok(room) => Ok(RoomClaim::Room(room)),
+            Err(IdError::Pattern) => Ok(RoomClaim::Pattern(text.into())),
+            Err(error @ (IdError::Empty | IdError::TooLong { .. } | IdError::Forbidden)) => {
+                Err(error)
+            }
+        }
+    }
+
+    /// Those of a proof; what is none opens nothing.
+    pub(super) fn all_of(texts: &[String]) -> Vec<RoomClaim> {
+        texts.iter().filter_map(|text| RoomClaim::parse(text).ok()).collect()
+    }
+
+    fn opens(&self, room: &RoomId) -> bool {
+        match self {
+            RoomClaim::Room(only) => only == room,
+            RoomClaim::Pattern(pattern) => matches(pattern, room.as_str()),
+        }
+    }
+}
+
 /// Somebody, proven.
 #[derive(Clone, Debug)]
 pub(crate) struct Identity {
@@ -56,8 +91,8 @@ pub(crate) struct Identity {
     pub(crate) expires_at: Option<Timestamp>,
     /// What they may do.
     pub(crate) role: Role,
-    /// Patterns of the rooms they may enter.
-    pub(super) rooms: Vec<String>,
+    /// The rooms they may enter.
+    pub(super) rooms: Vec<RoomClaim>,
     /// Every room and every type: the development mode.
     pub(super) anything: bool,
     /// When the proof was given out, where it says so.
@@ -82,7 +117,7 @@ impl Identity {
 
     /// Whether the proof itself names the room.
     pub(crate) fn may_join(&self, room: &RoomId) -> bool {
-        self.anything || self.rooms.iter().any(|pattern| matches(pattern, room.as_str()))
+        self.anything || self.rooms.iter().any(|claim| claim.opens(room))
     }
 
     /// Whether this one may send messages of this type.
@@ -163,6 +198,17 @@ mod tests {
         for (pattern, text, expected) in cases {
             assert_eq!(matches(pattern, text), expected, "{pattern} {text}");
         }
+    }
+
+    #[test]
+    fn a_claim_is_one_room_or_a_pattern_or_nothing() {
+        let room = |text: &str| RoomId::parse(text).unwrap();
+        let texts = ["a", "b*", "", "c d", "{", "x:watermark"].map(str::to_owned);
+        let claims = RoomClaim::all_of(&texts);
+        assert_eq!(claims.len(), 3, "{claims:?}");
+        let opens = |name: &str| claims.iter().any(|claim| claim.opens(&room(name)));
+        assert!(opens("a") && opens("b") && opens("b1") && opens("x:watermark"));
+        assert!(!opens("a1") && !opens("c") && !opens("y:watermark"));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use shared::contract::limits::TOKEN_BYTES_MAX;
 use shared::contract::timestamp::Timestamp;
 use shared::process::settings::Secret;
 
-use super::identity::{Identity, Role};
+use super::identity::{Identity, Role, RoomClaim};
 use super::jwks::{Jwks, JwksError};
 use super::keys::{self, Key, KeyError, KeySet};
 
@@ -212,7 +212,7 @@ impl Authenticator {
             user: UserId::parse(&claims.sub).map_err(|_| AuthError::Subject)?,
             expires_at: Some(Timestamp(expires_ms)),
             role: claims.role,
-            rooms: claims.rooms,
+            rooms: RoomClaim::all_of(&claims.rooms),
             anything: false,
             issued_at: claims.iat.map(|at_s| Timestamp(at_s.saturating_mul(1000))),
             proof_id: claims.jti,

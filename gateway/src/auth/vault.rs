@@ -16,7 +16,7 @@ use shared::contract::timestamp::Timestamp;
 use shared::log::redis::connection::RedisConnection;
 use uuid::Uuid;
 
-use super::identity::{Identity, Role};
+use super::identity::{Identity, Role, RoomClaim};
 
 /// Which kind of proof.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -42,7 +42,7 @@ impl Kind {
 pub(crate) struct Grant {
     /// Who.
     pub(crate) user: UserId,
-    /// Patterns of the rooms they may enter.
+    /// The rooms they may enter, each a [`RoomClaim`].
     pub(crate) rooms: Vec<String>,
     /// What they may do.
     pub(crate) role: Role,
@@ -79,7 +79,7 @@ impl Kept {
             user: self.user,
             expires_at: Some(until),
             role: self.role,
-            rooms: self.rooms,
+            rooms: RoomClaim::all_of(&self.rooms),
             anything: false,
             issued_at: self.issued_at,
             proof_id: Some(proof.id()),

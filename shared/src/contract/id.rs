@@ -24,6 +24,9 @@ pub enum IdError {
     /// White space, a control character, `{` or `}`.
     #[error("an id has no white space, control characters or braces")]
     Forbidden,
+    /// `*`, in the id of a room.
+    #[error("a room id has no `*`, which stands for any run of characters in a claim")]
+    Pattern,
 }
 
 fn check(text: &str) -> Result<(), IdError> {
@@ -40,19 +43,26 @@ fn check(text: &str) -> Result<(), IdError> {
     Ok(())
 }
 
+/// A name is not a pattern: what a claim says of rooms opens one room where it has no `*`.
+fn check_room(text: &str) -> Result<(), IdError> {
+    check(text)?;
+    if text.contains('*') { Err(IdError::Pattern) } else { Ok(()) }
+}
+
 macro_rules! text_id {
-    ($(#[$doc:meta])* $name:ident) => {
+    ($(#[$doc:meta])* $name:ident by $check:ident) => {
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $name(Arc<str>);
 
         impl $name {
-            /// Takes a text of 1–128 bytes without white space, control characters or braces.
+            /// Takes a text of 1–128 bytes without white space, control characters or braces; the
+            /// id of a room has no `*` either.
             ///
             /// # Errors
-            /// Says which of the three rules the text breaks.
+            /// Says which of the rules the text breaks.
             pub fn parse(text: &str) -> Result<$name, IdError> {
-                check(text).map(|()| $name(text.into()))
+                $check(text).map(|()| $name(text.into()))
             }
 
             /// The text.
@@ -91,15 +101,15 @@ macro_rules! text_id {
 
 text_id! {
     /// A room: the unit of order, of isolation and of membership.
-    RoomId
+    RoomId by check_room
 }
 text_id! {
     /// An authenticated person or service.
-    UserId
+    UserId by check
 }
 text_id! {
     /// A message, or a change of one: chosen by its sender, best a `UUIDv7`.
-    MessageId
+    MessageId by check
 }
 
 impl MessageId {
@@ -118,6 +128,15 @@ impl MessageId {
             return None;
         }
         i64::try_from(uuid.as_u128() >> 80).ok()
+    }
+}
+
+impl UserId {
+    /// The room in whose name the log keeps what concerns this user and no room: it is only there
+    /// for its shard. Entries are known by their user too, so that two users may share one.
+    #[must_use]
+    pub fn ledger_room(&self) -> RoomId {
+        RoomId(self.0.replace('*', "+").into())
     }
 }
 
@@ -194,6 +213,18 @@ mod tests {
         for bad in ["a b", "a\tb", "a\u{0}", "a{b", "b}", "a\u{a0}b", "\u{2028}", "\u{85}"] {
             assert_eq!(RoomId::parse(bad), Err(IdError::Forbidden), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn a_star_may_stand_in_the_ids_of_users_and_messages_and_not_of_rooms() {
+        for text in ["*", "team-*", "a*b", "**"] {
+            assert_eq!(RoomId::parse(text), Err(IdError::Pattern), "{text}");
+            assert!(MessageId::parse(text).is_ok(), "{text}");
+            let user = UserId::parse(text).unwrap();
+            assert!(RoomId::parse(user.ledger_room().as_str()).is_ok(), "{text}");
+        }
+        let plain = UserId::parse("ann:watermark").unwrap();
+        assert_eq!(plain.ledger_room().as_str(), "ann:watermark");
     }
 
     #[test]

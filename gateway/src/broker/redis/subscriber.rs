@@ -70,12 +70,14 @@ impl Subscriber {
         let (requests, waiting) = mpsc::channel(REQUESTS_MAX);
         let (deliveries, receiver) = mpsc::channel(DELIVERIES_MAX);
         let probe = format!("roomcast:probe:{node}");
-        let mut wanted: HashSet<String> = Shard::all().map(keys::watermark).collect();
-        wanted.extend([probe.clone(), keys::NODES.to_owned()]);
+        let purposes = Purposes { probe, watermarks: Shard::all().map(keys::watermark).collect() };
+        let mut wanted = purposes.watermarks.clone();
+        wanted.extend([purposes.probe.clone(), keys::NODES.to_owned()]);
+        let purposes = Arc::new(purposes);
         let inbox = Inbox { deliveries, lost: AtomicBool::new(false), open: AtomicBool::default() };
         let inbox = Arc::new(inbox);
         let line = Arc::clone(&inbox);
-        let task = Task { connection, waiting, inbox: line, wanted, probe, ready };
+        let task = Task { connection, waiting, inbox: line, wanted, purposes, ready };
         tasks.spawn("subscriber", task.run());
         (Subscriber { requests, inbox }, receiver)
     }
@@ -130,6 +132,16 @@ impl Inbox {
     }
 }
 
+/// The channels whose publications are not of a room, compared as a whole: a room may be named
+/// like the end of one.
+#[derive(Debug)]
+struct Purposes {
+    /// This node's own.
+    probe: String,
+    /// One of each shard.
+    watermarks: HashSet<String>,
+}
+
 /// What the listening end of one connection knows.
 #[derive(Debug, Default)]
 struct Line {
@@ -177,9 +189,9 @@ impl Line {
     }
 
     /// What the connection pushes; runs on its reading task and must not wait.
-    fn take(&self, push: PushInfo, inbox: &Inbox, probe: &str) {
+    fn take(&self, push: PushInfo, inbox: &Inbox, purposes: &Purposes) {
         match push.kind {
-            PushKind::Message | PushKind::SMessage => self.message(push.data, inbox, probe),
+            PushKind::Message | PushKind::SMessage => self.message(push.data, inbox, purposes),
             PushKind::Subscribe | PushKind::SSubscribe => {
                 if let Some(channel) = push.data.into_iter().next().and_then(text) {
                     self.confirmed().insert(channel);
@@ -205,17 +217,17 @@ impl Line {
         }
     }
 
-    fn message(&self, data: Vec<Value>, inbox: &Inbox, probe: &str) {
+    fn message(&self, data: Vec<Value>, inbox: &Inbox, purposes: &Purposes) {
         let mut data = data.into_iter();
         let (Some(channel), Some(Value::BulkString(payload))) =
             (data.next().and_then(text), data.next())
         else {
             return;
         };
-        if channel == probe {
+        if channel == purposes.probe {
             let number = std::str::from_utf8(&payload).ok().and_then(|text| text.parse().ok());
             self.probed.fetch_max(number.unwrap_or(0), Ordering::AcqRel);
-        } else if channel.ends_with(":watermark") {
+        } else if purposes.watermarks.contains(&channel) {
             match serde_json::from_slice(&payload) {
                 Ok(watermark) => inbox.put(Delivery::Watermark(watermark)),
                 Err(error) => warn!(%error, "watermark cannot be read"),
@@ -255,7 +267,7 @@ struct Task {
     waiting: mpsc::Receiver<Request>,
     inbox: Arc<Inbox>,
     wanted: HashSet<String>,
-    probe: String,
+    purposes: Arc<Purposes>,
     ready: Condition,
 }
 
@@ -287,10 +299,10 @@ impl Task {
     /// A connection that listens to everything that is wanted, and a gap for what it missed.
     async fn connect(&mut self) -> Result<(MultiplexedConnection, Arc<Line>), RedisError> {
         let line = Arc::new(Line::default());
-        let (pushed, inbox, probe) =
-            (Arc::clone(&line), Arc::clone(&self.inbox), self.probe.clone());
+        let (pushed, inbox, purposes) =
+            (Arc::clone(&line), Arc::clone(&self.inbox), Arc::clone(&self.purposes));
         let take = move |push: PushInfo| -> Result<(), std::convert::Infallible> {
-            pushed.take(push, &inbox, &probe);
+            pushed.take(push, &inbox, &purposes);
             Ok(())
         };
         let config = AsyncConnectionConfig::new()
@@ -347,7 +359,7 @@ impl Task {
 
     /// Published like everything else; not waited for.
     fn send_probe(&self, number: u64) {
-        let (connection, probe) = (self.connection.clone(), self.probe.clone());
+        let (connection, probe) = (self.connection.clone(), self.purposes.probe.clone());
         tokio::spawn(async move {
             let mut pipe = redis::pipe();
             pipe.cmd("PUBLISH").arg(probe).arg(number).ignore();

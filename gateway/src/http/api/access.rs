@@ -16,7 +16,7 @@ use super::super::Answer;
 use super::json;
 use super::problem::Problem;
 use super::request::Asked;
-use crate::auth::{Grant, Role};
+use crate::auth::{Grant, Role, RoomClaim};
 use crate::node::Node;
 use crate::{handshake, proof};
 
@@ -62,7 +62,7 @@ struct Session {
 /// `POST /tickets`
 pub(super) async fn mint_ticket(node: &Arc<Node>, asked: &Asked<'_>) -> Result<Answer, Problem> {
     let MintTicket { user_id: user, rooms, role, origin } = asked.json()?;
-    check_patterns(&rooms)?;
+    check_rooms(&rooms)?;
     let origin = origin.map(|text| plain_origin(&text)).transpose()?;
     let grant = Grant { user, rooms, role, origin };
     let (ticket, expires_at) = proof::issue_ticket(node, grant).await?;
@@ -72,7 +72,7 @@ pub(super) async fn mint_ticket(node: &Arc<Node>, asked: &Asked<'_>) -> Result<A
 /// `POST /sessions`
 pub(super) async fn mint_session(node: &Arc<Node>, asked: &Asked<'_>) -> Result<Answer, Problem> {
     let MintSession { user_id: user, rooms, role, expires_in_ms } = asked.json()?;
-    check_patterns(&rooms)?;
+    check_rooms(&rooms)?;
     let ttl_ms = ttl_ms(expires_in_ms)?;
     let grant = Grant { user, rooms, role, origin: None };
     let ttl = Duration::from_millis(ttl_ms);
@@ -81,13 +81,19 @@ pub(super) async fn mint_session(node: &Arc<Node>, asked: &Asked<'_>) -> Result<
 }
 
 /// What would be no token's claim any more is too much for a proof that stands for one.
-fn check_patterns(rooms: &[String]) -> Result<(), Refusal> {
+fn check_rooms(rooms: &[String]) -> Result<(), Refusal> {
     let bytes: usize = rooms.iter().map(String::len).sum();
-    if bytes <= TOKEN_BYTES_MAX {
-        return Ok(());
+    if bytes > TOKEN_BYTES_MAX {
+        let text = format!("the rooms have at most {TOKEN_BYTES_MAX} bytes together");
+        let refusal = Refusal::new(RefusalCode::TooLarge, text).field("rooms");
+        return Err(refusal.limit(TOKEN_BYTES_MAX));
     }
-    let text = format!("the patterns have at most {TOKEN_BYTES_MAX} bytes together");
-    Err(Refusal::new(RefusalCode::TooLarge, text).field("rooms").limit(TOKEN_BYTES_MAX))
+    for room in rooms {
+        RoomClaim::parse(room).map_err(|error| {
+            Refusal::new(RefusalCode::InvalidField, error.to_string()).field("rooms")
+        })?;
+    }
+    Ok(())
 }
 
 fn plain_origin(text: &str) -> Result<String, Refusal> {
