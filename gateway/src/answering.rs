@@ -2,7 +2,8 @@
 //!
 //! An answer is posted once, as a whole, under the id that it had from the beginning. Whoever posts
 //! it, the producer's node at the end or another for a producer that fell silent, the log's memory
-//! of ids lets only one of them stand. What stands and is marked as aborted, a late end edits.
+//! of ids lets only one of them stand. What stands and is marked as aborted, a late end edits: by
+//! the same checks as any other edit.
 
 mod late;
 
@@ -18,10 +19,12 @@ use shared::store::Identity;
 use tracing::{debug, warn};
 
 use crate::broker::appender::Outcome;
+use crate::changing;
 use crate::node::Node;
 use crate::posting::{self, Charge, Draft};
 use crate::streams::desk::{AddError, Answer};
 use crate::streams::{AnswerKey, Beginning, Closed, Open, Taken};
+use crate::submitting::{self, Author};
 
 /// How often silent answers are looked for, at least and at most.
 const LOOK_MIN: Duration = Duration::from_millis(20);
@@ -97,13 +100,13 @@ pub(crate) async fn start(
 /// Goes on with an answer; says where its next delta begins.
 pub(crate) async fn append(
     node: &Node,
+    author: &Author<'_>,
     key: &AnswerKey,
-    user: &UserId,
     offset: u64,
     delta: &str,
 ) -> Result<u64, Refusal> {
     for _ in 0..TRIES_MAX {
-        let answer = match seek(node, key, user).await? {
+        let answer = match seek(node, key, author.user()).await? {
             Found::Open(answer) => answer,
             Found::Closed(_) => return Err(closed()),
             Found::Nothing => {
@@ -111,6 +114,7 @@ pub(crate) async fn append(
                 return Err(Refusal::new(RefusalCode::NotFound, text).field("id"));
             }
         };
+        author.may_say(answer.beginning.kind, None)?;
         match node.desk.add(&answer, offset, delta) {
             Ok(units) => return Ok(units),
             Err(AddError::Gone) => {}
@@ -152,15 +156,19 @@ pub(crate) async fn find(node: &Node, mut ending: Ending) -> Result<(Found, Endi
 }
 
 /// Ends an answer: answered when the log has its message, or the edit that comes too late.
-pub(crate) async fn end(node: &Node, found: Found, ending: Ending) -> Outcome {
+pub(crate) async fn end(node: &Node, author: &Author<'_>, found: Found, ending: Ending) -> Outcome {
     match found {
-        Found::Open(answer) => whole(node, &answer, ending).await,
-        Found::Closed(closed) if closed.aborted => late::edit(node, closed, ending).await,
-        Found::Closed(_) | Found::Nothing => late::end(node, ending).await,
+        Found::Open(answer) => whole(node, author, &answer, ending).await,
+        Found::Closed(closed) if closed.aborted => late::edit(node, author, closed, ending).await,
+        Found::Closed(_) | Found::Nothing => late::end(node, author, ending).await,
     }
 }
 
-async fn whole(node: &Node, answer: &Arc<Answer>, ending: Ending) -> Outcome {
+async fn whole(node: &Node, author: &Author<'_>, answer: &Arc<Answer>, ending: Ending) -> Outcome {
+    if let Err(refusal) = author.may_say(answer.beginning.kind, ending.cost.as_ref()) {
+        let key = identity(&answer.key, &answer.beginning.user);
+        return submitting::known_or(node, author, key, refusal).await;
+    }
     // Every part goes out before the message that ends them.
     node.desk.flush(answer).await;
     let Ending { content, metadata, cost, .. } = &ending;
@@ -173,7 +181,7 @@ async fn whole(node: &Node, answer: &Arc<Answer>, ending: Ending) -> Outcome {
     };
     if refusal.code == RefusalCode::Conflict {
         if let Some(closed) = closed_elsewhere(node, answer).await {
-            return late::edit(node, closed, ending).await;
+            return late::edit(node, author, closed, ending).await;
         }
         // Something else stands under its id.
         node.desk.close(answer, false).await;
@@ -264,7 +272,7 @@ async fn abort(node: &Arc<Node>, key: &AnswerKey, silence: Duration) {
 
 /// What there is of an answer becomes its message, marked as aborted.
 async fn give_up(node: &Node, answer: &Arc<Answer>) {
-    let metadata = late::marked(&answer.beginning.metadata);
+    let metadata = changing::marked(&answer.beginning.metadata);
     let refusal = match post(node, answer, answer.text(), metadata, None).await {
         Ok(_) => return node.desk.close(answer, true).await,
         Err(refusal) => refusal,

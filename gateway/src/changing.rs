@@ -3,6 +3,7 @@
 
 use bytes::Bytes;
 use serde::Serialize;
+use serde_json::{Map, Value};
 use shared::contract::envelope::{EntryKind, Envelope};
 use shared::contract::id::{MessageId, RoomId, UserId};
 use shared::contract::message::{Message, Metadata};
@@ -19,6 +20,7 @@ use crate::broker::{Answer, Place};
 use crate::codec;
 use crate::node::Node;
 use crate::posting::{self, Charge, away, digest};
+use crate::validation::ABORTED;
 
 /// Who wants a change.
 #[derive(Clone, Debug)]
@@ -43,9 +45,62 @@ pub(crate) struct Change {
 #[derive(Debug)]
 pub(crate) enum What {
     /// Another content, and other metadata or those that stand.
-    Edit { content: String, metadata: Option<Metadata> },
+    Edit { content: String, metadata: NewMetadata },
     /// Nothing but its place.
     Delete,
+}
+
+impl What {
+    /// An edit as somebody asks for it.
+    pub(crate) fn edit(content: String, metadata: Option<Metadata>) -> What {
+        let metadata = metadata.map_or(NewMetadata::Kept, NewMetadata::Replaced);
+        What::Edit { content, metadata }
+    }
+}
+
+/// What an edit makes of a message's metadata.
+#[derive(Debug)]
+pub(crate) enum NewMetadata {
+    /// Those that stand.
+    Kept,
+    /// These, with the server's mark where it stands.
+    Replaced(Metadata),
+    /// These and no mark: the answer that was cut off is whole.
+    Unmarked(Metadata),
+}
+
+impl NewMetadata {
+    fn asked(&self) -> Option<&Metadata> {
+        match self {
+            NewMetadata::Kept => None,
+            NewMetadata::Replaced(metadata) | NewMetadata::Unmarked(metadata) => Some(metadata),
+        }
+    }
+
+    /// What comes in the place of `standing`.
+    fn over(self, standing: &Metadata) -> Metadata {
+        match self {
+            NewMetadata::Kept => standing.clone(),
+            NewMetadata::Replaced(metadata) if is_marked(standing) => marked(&metadata),
+            NewMetadata::Replaced(metadata) | NewMetadata::Unmarked(metadata) => metadata,
+        }
+    }
+}
+
+/// The metadata with the mark of an answer that was cut off; they may pass their limit by it.
+pub(crate) fn marked(metadata: &Metadata) -> Metadata {
+    let mut object = object(metadata);
+    object.insert(ABORTED.to_owned(), Value::Bool(true));
+    Metadata::from_stored(&Value::Object(object).to_string())
+}
+
+/// Whether the answer was cut off.
+pub(crate) fn is_marked(metadata: &Metadata) -> bool {
+    object(metadata).get(ABORTED) == Some(&Value::Bool(true))
+}
+
+fn object(metadata: &Metadata) -> Map<String, Value> {
+    serde_json::from_str(metadata.as_str()).unwrap_or_default()
 }
 
 /// How far a change is.
@@ -79,19 +134,9 @@ struct DeleteBody<'a> {
     deleted_at: Timestamp,
 }
 
-/// Puts a change in line. One that was made before is answered even where it is refused now:
-/// `allowed` says whether its caller would.
+/// Puts a change in line, which may cost what the message itself would have. One that was made
+/// before is answered even where it is refused now: `allowed` says whether its caller would.
 pub(crate) async fn change(
-    node: &Node,
-    asker: &Asker,
-    change: Change,
-    allowed: Result<(), Refusal>,
-) -> Result<Progress, Refusal> {
-    change_at_cost(node, asker, change, None, allowed).await
-}
-
-/// The same for a change that costs something, as the message itself would have.
-pub(crate) async fn change_at_cost(
     node: &Node,
     asker: &Asker,
     change: Change,
@@ -138,12 +183,12 @@ async fn make(
     };
     let now = Timestamp(node.clock.now_ms());
     let Change { room, id, change_id, .. } = change;
-    let (kind, body, digest) = match &what {
+    let (kind, body, digest) = match what {
         What::Edit { content, metadata } => {
             // What was asked, not what stands, tells one edit from another.
-            let asked = metadata.as_ref().map_or("kept", Metadata::as_str);
-            let digest = digest(&["edit", id.as_str(), content, asked]);
-            let metadata = metadata.as_ref().unwrap_or(&message.metadata);
+            let asked = metadata.asked().map_or("kept", Metadata::as_str);
+            let digest = digest(&["edit", id.as_str(), &content, asked]);
+            let (content, metadata) = (&content, &metadata.over(&message.metadata));
             let (room_id, id, change_id, edited_at) = (&room, &id, &change_id, now);
             let body = EditBody { room_id, id, change_id, content, metadata, edited_at };
             (EntryKind::Edit, codec::json(&body), digest)

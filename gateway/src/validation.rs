@@ -11,13 +11,40 @@ use shared::contract::protocol::Attached;
 use shared::contract::refusal::{Refusal, RefusalCode};
 use shared::contract::timestamp::Timestamp;
 
+/// What is repeated at most of a key that is refused.
+const KEY_CHARS_SHOWN: usize = 64;
+
 /// The text of a message.
 pub(crate) fn content(field: &str, text: &str) -> Result<(), Refusal> {
     check_content(text).map_err(|error| refusal_of(field, error))
 }
 
+/// Marks the message of an answer that was cut off, in its metadata.
+pub(crate) const ABORTED: &str = "aborted";
+
+/// What the server's own keys in anything that is attached begin with.
+const OWN_KEYS: &str = "roomcast.";
+
+/// What an application attaches to a message. The mark of an answer that was cut off is the
+/// server's to set.
+pub(crate) fn message_metadata(object: Attached) -> Result<Metadata, Refusal> {
+    if object.contains_key(ABORTED) {
+        return Err(servers_own("metadata", ABORTED));
+    }
+    metadata("metadata", object)
+}
+
+fn servers_own(field: &str, key: &str) -> Refusal {
+    let text = "this key is the server's own; leave it out";
+    let key: String = key.chars().take(KEY_CHARS_SHOWN).collect();
+    Refusal::new(RefusalCode::InvalidField, text).field(format!("{field}.{key}"))
+}
+
 /// An object that an application attaches.
 pub(crate) fn metadata(field: &str, object: Attached) -> Result<Metadata, Refusal> {
+    if let Some(key) = object.keys().find(|key| key.starts_with(OWN_KEYS)) {
+        return Err(servers_own(field, key));
+    }
     Metadata::check(object).map_err(|error| refusal_of(field, error))
 }
 

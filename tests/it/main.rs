@@ -32,6 +32,7 @@ mod credits;
 mod configuration;
 mod who_is_asking;
 mod reserved_names;
+mod submitting;
 mod cluster;
 mod http_api;
 mod deploy_files;

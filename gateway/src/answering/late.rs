@@ -9,28 +9,20 @@ use uuid::Uuid;
 
 use super::Ending;
 use crate::broker::appender::Outcome;
-use crate::changing::{self, Asker, Change, Progress, What};
+use crate::changing::{self, Change, NewMetadata, What};
 use crate::node::Node;
 use crate::posting;
 use crate::streams::{AnswerKey, Beginning, Closed};
+use crate::submitting::{self, Author};
+use crate::validation::ABORTED;
 
 /// The name space of the ids of these edits; chosen once.
 const EDIT: Uuid = Uuid::from_u128(0x7c55_0e1d_92ab_5d3e_a6f4_524f_4f4d_4341);
 
-/// What marks the message of an answer that was cut off.
-const MARK: &str = "aborted";
-
-/// The metadata with the mark; they may pass their limit by it.
-pub(super) fn marked(metadata: &Metadata) -> Metadata {
-    let mut object = object(metadata);
-    object.insert(MARK.to_owned(), Value::Bool(true));
-    Metadata::from_stored(&Value::Object(object).to_string())
-}
-
 /// The metadata without the mark.
 fn unmarked(metadata: &Metadata) -> Metadata {
     let mut object = object(metadata);
-    match object.remove(MARK) {
+    match object.remove(ABORTED) {
         Some(_) => Metadata::from_stored(&Value::Object(object).to_string()),
         None => metadata.clone(),
     }
@@ -42,7 +34,7 @@ fn object(metadata: &Metadata) -> Map<String, Value> {
 
 /// Of an answer that was ended before, or of which nothing is remembered: what stands is answered
 /// as it stands, and edited if it was cut off.
-pub(super) async fn end(node: &Node, ending: Ending) -> Outcome {
+pub(super) async fn end(node: &Node, author: &Author<'_>, ending: Ending) -> Outcome {
     let AnswerKey { room, id } = ending.key.clone();
     let user = ending.user.clone();
     let identity = Identity { room: room.clone(), user: user.clone(), id: id.clone() };
@@ -58,25 +50,27 @@ pub(super) async fn end(node: &Node, ending: Ending) -> Outcome {
     }
     let Message { kind, metadata, content, .. } = message;
     let beginning = Beginning { user, kind, metadata };
-    edit(node, Closed { beginning, aborted: true, text: content }, ending).await
+    edit(node, author, Closed { beginning, aborted: true, text: content }, ending).await
 }
 
 fn was_cut_off(message: &Message) -> bool {
-    message.deleted_at.is_none() && object(&message.metadata).get(MARK) == Some(&Value::Bool(true))
+    message.deleted_at.is_none() && changing::is_marked(&message.metadata)
 }
 
 /// Edits the message of an answer that was cut off; however often that is asked for, once.
-pub(super) async fn edit(node: &Node, closed: Closed, ending: Ending) -> Outcome {
+pub(super) async fn edit(
+    node: &Node,
+    author: &Author<'_>,
+    closed: Closed,
+    ending: Ending,
+) -> Outcome {
     let Ending { key: AnswerKey { room, id }, user, content, metadata, cost } = ending;
     let content = content.unwrap_or(closed.text);
-    let metadata = Some(unmarked(&metadata.unwrap_or(closed.beginning.metadata)));
+    let metadata = unmarked(&metadata.unwrap_or(closed.beginning.metadata));
     let change_id = change_id(&room, &user, &id);
-    let change = Change { room, id, change_id, what: What::Edit { content, metadata } };
-    let asker = Asker { user, moderates: false };
-    match changing::change_at_cost(node, &asker, change, cost, Ok(())).await? {
-        Progress::Waiting(outcome) => changing::settled(node, outcome).await,
-        Progress::Made(place) => Ok(place),
-    }
+    let what = What::Edit { content, metadata: NewMetadata::Unmarked(metadata) };
+    let change = Change { room, id, change_id, what };
+    submitting::change(node, author, change, cost).await?.settled(node).await
 }
 
 /// `UUIDv5` (RFC 9562, 5.5) of the message's identity.
@@ -92,8 +86,8 @@ mod tests {
     #[test]
     fn the_mark_comes_and_goes_and_the_rest_stays() {
         let plain = Metadata::from_stored(r#"{"model":"small"}"#);
-        let marked = marked(&plain);
-        assert_eq!(object(&marked).get(MARK), Some(&Value::Bool(true)));
+        let marked = changing::marked(&plain);
+        assert!(changing::is_marked(&marked) && !changing::is_marked(&plain));
         assert_eq!(object(&unmarked(&marked)), object(&plain));
         assert_eq!(unmarked(&plain), plain);
     }

@@ -33,6 +33,6 @@ fn read(node: &Node, data: MessageEdit) -> Result<Change, Refusal> {
     let change_id = change_id.unwrap_or_else(|| posting::new_id(now_ms));
     validation::id("changeId", &change_id, now_ms)?;
     validation::content("content", &content)?;
-    let metadata = metadata.map(|object| validation::metadata("metadata", object)).transpose()?;
-    Ok(Change { room, id, change_id, what: What::Edit { content, metadata } })
+    let metadata = metadata.map(validation::message_metadata).transpose()?;
+    Ok(Change { room, id, change_id, what: What::edit(content, metadata) })
 }

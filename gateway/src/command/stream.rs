@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use shared::contract::message::MessageType;
 use shared::contract::protocol::{StreamAppend, StreamEnd, StreamReply, StreamStart};
-use shared::contract::refusal::{Refusal, RefusalCode};
+use shared::contract::refusal::Refusal;
 
 use super::send;
 use crate::answering::{self, Ending, Found};
@@ -14,6 +14,7 @@ use crate::posting;
 use crate::reply::Reply;
 use crate::session::Session;
 use crate::streams::{AnswerKey, Beginning};
+use crate::submitting::Author;
 use crate::validation;
 
 /// Begins an answer, or says where to go on with it.
@@ -39,13 +40,10 @@ async fn try_start(
     let now_ms = node.clock.now_ms();
     let id = id.unwrap_or_else(|| posting::new_id(now_ms));
     validation::id("id", &id, now_ms)?;
-    let metadata = validation::metadata("metadata", metadata)?;
-    session.member_of(&room)?;
+    let metadata = validation::message_metadata(metadata)?;
     let kind = kind.unwrap_or(MessageType::Assistant);
-    if !session.identity.may_send(kind) {
-        let text = format!("your role may not send messages of type {}", kind.as_str());
-        return Err(Refusal::new(RefusalCode::Forbidden, text).field("type"));
-    }
+    let membership = session.member_of(&room).map(|_| ());
+    Author::Client { identity: &session.identity, membership }.may_say(kind, None)?;
     let user = session.identity.user.clone();
     let key = AnswerKey { room, id: id.clone() };
     let offset = answering::start(node, &key, Beginning { user, kind, metadata }).await?;
@@ -61,10 +59,12 @@ pub(super) async fn append(
 ) {
     let room = data.room_id.clone();
     let StreamAppend { room_id, id, delta, offset } = data;
-    let added = match session.member_of(&room) {
-        Ok(_) => {
+    let membership = session.member_of(&room).map(|_| ());
+    let added = match membership {
+        Ok(()) => {
             let key = AnswerKey { room: room_id, id: id.clone() };
-            answering::append(node, &key, &session.identity.user, offset, &delta).await
+            let author = Author::Client { identity: &session.identity, membership };
+            answering::append(node, &author, &key, offset, &delta).await
         }
         Err(refusal) => Err(refusal),
     };
@@ -78,13 +78,16 @@ pub(super) async fn append(
 pub(super) async fn end(session: &mut Session, node: &Arc<Node>, reply: Reply, data: StreamEnd) {
     let room = data.room_id.clone();
     match try_end(session, node, data).await {
-        Ok((found, ending)) => {
+        Ok((found, ending, membership)) => {
             // The reader goes no further while too many answers are outstanding.
             let permit = session.in_flight.clone().acquire_owned().await;
             let node = Arc::clone(node);
+            let identity = session.identity.clone();
             tokio::spawn(async move {
                 let id = ending.key.id.clone();
-                send::answer(&reply, &room, id, answering::end(&node, found, ending).await);
+                let author = Author::Client { identity: &identity, membership };
+                let outcome = answering::end(&node, &author, found, ending).await;
+                send::answer(&reply, &room, id, outcome);
                 drop(permit);
             });
         }
@@ -96,24 +99,16 @@ async fn try_end(
     session: &mut Session,
     node: &Node,
     data: StreamEnd,
-) -> Result<(Found, Ending), Refusal> {
+) -> Result<(Found, Ending, Result<(), Refusal>), Refusal> {
     let StreamEnd { room_id: room, id, content, metadata, credits } = data;
     if let Some(content) = &content {
         validation::content("content", content)?;
     }
-    let check = |metadata| validation::metadata("metadata", metadata);
-    let metadata = metadata.map(check).transpose()?;
+    let metadata = metadata.map(validation::message_metadata).transpose()?;
     let user = session.identity.user.clone();
-    if credits.is_some() {
-        crediting::may_charge(&session.identity)?;
-    }
     let cost = credits.map(|cost| crediting::charge(&user, cost)).transpose()?;
-    let is_in = session.member_of(&room).map(|_| ());
+    let membership = session.member_of(&room).map(|_| ());
     let ending = Ending { key: AnswerKey { room, id }, user, content, metadata, cost };
     let (found, ending) = answering::find(node, ending).await?;
-    // What stands already is answered before anything that only a fresh message is asked for.
-    match found {
-        Found::Open(_) => is_in.map(|()| (found, ending)),
-        Found::Closed(_) | Found::Nothing => Ok((found, ending)),
-    }
+    Ok((found, ending, membership))
 }

@@ -12,8 +12,9 @@ use super::super::Answer;
 use super::problem::Problem;
 use super::request::Asked;
 use super::{backend, json};
-use crate::changing::{self, Asker, Change, Progress, What};
+use crate::changing::{Change, What};
 use crate::node::Node;
+use crate::submitting::{self, Author};
 use crate::{posting, validation};
 
 #[derive(Debug, Deserialize)]
@@ -34,8 +35,8 @@ pub(super) async fn edit(node: &Arc<Node>, asked: &Asked<'_>) -> Result<Answer, 
     let (room, id) = (asked.room()?, asked.message()?);
     let Edit { content, metadata, change_id, user_id } = asked.json()?;
     validation::content("content", &content)?;
-    let metadata = metadata.map(|object| validation::metadata("metadata", object)).transpose()?;
-    let what = What::Edit { content, metadata };
+    let metadata = metadata.map(validation::message_metadata).transpose()?;
+    let what = What::edit(content, metadata);
     let by = By { user_id, change_id };
     change(node, asked, (room, id, what), by).await
 }
@@ -74,12 +75,9 @@ async fn change(
     };
     let change_id = named.unwrap_or_else(|| posting::new_id(now_ms));
     validation::id("changeId", &change_id, now_ms)?;
-    let asker = Asker { user, moderates: true };
     let wanted = Change { room, id, change_id: change_id.clone(), what };
-    let place = match changing::change(node, &asker, wanted, Ok(())).await? {
-        Progress::Waiting(outcome) => changing::settled(node, outcome).await?,
-        Progress::Made(place) => place,
-    };
+    let submitted = submitting::change(node, &Author::Backend(&user), wanted, None).await?;
+    let place = submitted.settled(node).await?;
     let (position, duplicate) = (place.position, place.duplicate);
     Ok(json(StatusCode::OK, &ChangeReply { change_id, position, duplicate }))
 }

@@ -11,18 +11,16 @@ use shared::contract::limits::API_BATCH_MAX;
 use shared::contract::message::MessageType;
 use shared::contract::protocol::{Attached, Cost, SendReply};
 use shared::contract::refusal::{Refusal, RefusalCode};
-use shared::store::Identity;
-use tokio::sync::oneshot;
 
 use super::super::Answer;
 use super::json;
 use super::problem::Problem;
 use super::request::{Asked, object};
 use crate::broker::Place;
-use crate::broker::appender::Outcome;
 use crate::crediting;
 use crate::node::Node;
 use crate::posting::{self, Draft};
+use crate::submitting::{self, Author, Submitted};
 use crate::validation;
 
 /// A message as whoever of the backend says it.
@@ -82,10 +80,7 @@ pub(super) async fn publish(node: &Arc<Node>, asked: &Asked<'_>) -> Result<Answe
     let named = asked.idempotent_id(&room, &publish.user_id, None)?;
     let draft = draft(node, room, publish, named)?;
     let naming = Naming::of(&draft);
-    let place = match post(node, draft).await? {
-        Posted::InLine(outcome) => posting::settled(node, outcome).await?,
-        Posted::Known(place) => place,
-    };
+    let place = submit(node, draft).await?.settled(node).await?;
     let status = if place.duplicate { StatusCode::OK } else { StatusCode::CREATED };
     Ok(json(status, &naming.stands(place)))
 }
@@ -139,29 +134,16 @@ impl Naming {
     }
 }
 
-/// How far a message is.
-enum Posted {
-    InLine(oneshot::Receiver<Outcome>),
-    /// It stood already.
-    Known(Place),
-}
-
-/// Puts a message in line, if its cost is covered where a budget is kept; what stands already is
-/// not asked for that.
-async fn post(node: &Node, draft: Draft) -> Result<Posted, Refusal> {
-    if let Err(refusal) = crediting::afford_message(node, draft.kind, draft.cost.as_ref()).await {
-        let Draft { room, user, id, .. } = draft;
-        let known = posting::known(node, Identity { room, user, id }).await?;
-        return known.map(Posted::Known).ok_or(refusal);
-    }
-    posting::post(node, draft).map(Posted::InLine)
+async fn submit(node: &Node, draft: Draft) -> Result<Submitted, Refusal> {
+    let user = draft.user.clone();
+    submitting::message(node, &Author::Backend(&user), draft).await
 }
 
 /// A message of a batch that is in line, or stands, or is refused.
 struct Waiting {
     /// Known where the message could be read.
     naming: Option<Naming>,
-    posted: Result<Posted, Refusal>,
+    posted: Result<Submitted, Refusal>,
 }
 
 impl Waiting {
@@ -171,8 +153,7 @@ impl Waiting {
 
     async fn settled(self, node: &Node) -> BatchResult {
         let outcome = match self.posted {
-            Ok(Posted::InLine(outcome)) => posting::settled(node, outcome).await,
-            Ok(Posted::Known(place)) => Ok(place),
+            Ok(submitted) => submitted.settled(node).await,
             Err(refusal) => Err(refusal),
         };
         match (self.naming, outcome) {
@@ -206,7 +187,7 @@ async fn put_in_line(
         }
     };
     let naming = Some(Naming::of(&draft));
-    Ok(Waiting { naming, posted: post(node, draft).await })
+    Ok(Waiting { naming, posted: submit(node, draft).await })
 }
 
 /// Checks a message as the socket's are checked. `named` is its id where it brings none itself.
@@ -221,7 +202,7 @@ fn draft(
     let id = id.or(named).unwrap_or_else(|| posting::new_id(now_ms));
     validation::id("id", &id, now_ms)?;
     validation::content("content", &content)?;
-    let metadata = validation::metadata("metadata", metadata)?;
+    let metadata = validation::message_metadata(metadata)?;
     let cost = credits.map(|cost| crediting::charge(&user, cost)).transpose()?;
     Ok(Draft { room, id, user, kind, content, metadata, cost })
 }

@@ -1,0 +1,202 @@
+//! The one decision about everything that somebody wants to put into the log, whichever way it
+//! comes: what stands is answered, what is new passes every check.
+//!
+//! Whoever offers something again, under the id that it has, is told where it stands, though they
+//! may have left the room since, be over their limit or out of credits. Only what is not known
+//! needs a membership and a role, and is counted and charged.
+
+use shared::contract::id::UserId;
+use shared::contract::message::MessageType;
+use shared::contract::refusal::{Refusal, RefusalCode};
+use shared::store::Identity as MessageKey;
+use tokio::sync::oneshot;
+
+use crate::auth::Identity;
+use crate::broker::Place;
+use crate::broker::appender::Outcome;
+use crate::changing::{self, Asker, Change, Progress};
+use crate::config::Allowance;
+use crate::crediting;
+use crate::node::Node;
+use crate::posting::{self, Charge, Draft};
+use crate::rate_limit::Counted;
+
+/// Who wants it.
+#[derive(Debug)]
+pub(crate) enum Author<'a> {
+    /// Somebody on a connection.
+    Client {
+        /// Who.
+        identity: &'a Identity,
+        /// Whether the connection is in the room.
+        membership: Result<(), Refusal>,
+    },
+    /// The application's backend, in the name of a user; it may do everything.
+    Backend(&'a UserId),
+}
+
+impl Author<'_> {
+    /// In whose name.
+    pub(crate) fn user(&self) -> &UserId {
+        match self {
+            Author::Client { identity, .. } => &identity.user,
+            Author::Backend(user) => user,
+        }
+    }
+
+    fn asker(&self) -> Asker {
+        let moderates = match self {
+            Author::Client { identity, .. } => identity.role.moderates(),
+            Author::Backend(_) => true,
+        };
+        Asker { user: self.user().clone(), moderates }
+    }
+
+    /// Whether they may say something of this type, at this cost, in the room.
+    pub(crate) fn may_say(&self, kind: MessageType, cost: Option<&Charge>) -> Result<(), Refusal> {
+        let Author::Client { identity, .. } = self else { return Ok(()) };
+        self.may_change(cost)?;
+        if identity.may_send(kind) {
+            return Ok(());
+        }
+        let text = format!("your role may not send messages of type {}", kind.as_str());
+        Err(Refusal::new(RefusalCode::Forbidden, text).field("type"))
+    }
+
+    /// Whether they may change something, at this cost, in the room.
+    fn may_change(&self, cost: Option<&Charge>) -> Result<(), Refusal> {
+        let Author::Client { identity, membership } = self else { return Ok(()) };
+        membership.clone()?;
+        cost.map_or(Ok(()), |_| crediting::may_charge(identity))
+    }
+
+    async fn count(&self, node: &Node) -> Result<Counted, Refusal> {
+        match self {
+            Author::Client { identity, .. } => {
+                node.limiter.count(identity, Allowance::Messages).await
+            }
+            Author::Backend(_) => Ok(Counted::nothing()),
+        }
+    }
+
+    /// Somebody was told that they do this too often, and nothing else.
+    fn heard(&self, node: &Node, refusal: &Refusal) {
+        if let Author::Client { identity, .. } = self
+            && refusal.code == RefusalCode::RateLimited
+        {
+            node.limiter.refused(&identity.user, Allowance::Messages);
+        }
+    }
+}
+
+/// How far it is.
+#[derive(Debug)]
+pub(crate) enum Submitted {
+    /// In line for the log, and counted.
+    InLine(InLine),
+    /// It stood already.
+    Stands(Place),
+}
+
+/// Something new on its way into the log.
+#[derive(Debug)]
+pub(crate) struct InLine {
+    outcome: oneshot::Receiver<Outcome>,
+    counted: Counted,
+    is_change: bool,
+}
+
+impl Submitted {
+    /// What became of it in the end.
+    pub(crate) async fn settled(self, node: &Node) -> Outcome {
+        let InLine { outcome, counted, is_change } = match self {
+            Submitted::InLine(line) => line,
+            Submitted::Stands(place) => return Ok(place),
+        };
+        let outcome = match is_change {
+            true => changing::settled(node, outcome).await,
+            false => posting::settled(node, outcome).await,
+        };
+        if posting::is_nothing_new(&outcome) {
+            node.limiter.give_back(counted);
+        }
+        outcome
+    }
+}
+
+/// Puts a message in line.
+pub(crate) async fn message(
+    node: &Node,
+    author: &Author<'_>,
+    draft: Draft,
+) -> Result<Submitted, Refusal> {
+    let counted = match admit(node, author, &draft).await {
+        Ok(counted) => counted,
+        Err(refusal) => {
+            let Draft { room, id, user, .. } = draft;
+            let key = MessageKey { room, user, id };
+            return known_or(node, author, key, refusal).await.map(Submitted::Stands);
+        }
+    };
+    match posting::post(node, draft) {
+        Ok(outcome) => Ok(Submitted::InLine(InLine { outcome, counted, is_change: false })),
+        Err(refusal) => {
+            node.limiter.give_back(counted);
+            Err(refusal)
+        }
+    }
+}
+
+/// Whether a fresh message may be said now; it is counted then.
+async fn admit(node: &Node, author: &Author<'_>, draft: &Draft) -> Result<Counted, Refusal> {
+    author.may_say(draft.kind, draft.cost.as_ref())?;
+    crediting::afford_message(node, draft.kind, draft.cost.as_ref()).await?;
+    author.count(node).await
+}
+
+/// Where a message stands that may not be said now.
+pub(crate) async fn known_or(
+    node: &Node,
+    author: &Author<'_>,
+    key: MessageKey,
+    refusal: Refusal,
+) -> Outcome {
+    let known = posting::known(node, key).await?;
+    known.ok_or_else(|| {
+        author.heard(node, &refusal);
+        refusal
+    })
+}
+
+/// Puts a change in line, which may cost what the message itself would have.
+pub(crate) async fn change(
+    node: &Node,
+    author: &Author<'_>,
+    wanted: Change,
+    cost: Option<Charge>,
+) -> Result<Submitted, Refusal> {
+    let admitted = match author.may_change(cost.as_ref()) {
+        Ok(()) => author.count(node).await,
+        Err(refusal) => Err(refusal),
+    };
+    let (allowed, counted) = match admitted {
+        Ok(counted) => (Ok(()), counted),
+        Err(refusal) => (Err(refusal), Counted::nothing()),
+    };
+    match changing::change(node, &author.asker(), wanted, cost, allowed).await {
+        Ok(Progress::Waiting(outcome)) => {
+            Ok(Submitted::InLine(InLine { outcome, counted, is_change: true }))
+        }
+        Ok(Progress::Made(place)) => {
+            node.limiter.give_back(counted);
+            Ok(Submitted::Stands(place))
+        }
+        Err(refusal) => {
+            if posting::was_not_taken(&refusal) {
+                node.limiter.give_back(counted);
+            }
+            author.heard(node, &refusal);
+            Err(refusal)
+        }
+    }
+}
