@@ -71,7 +71,8 @@ impl TrustedProxies {
         entries.into_iter().map(read).collect::<Result<_, _>>().map(TrustedProxies)
     }
 
-    fn contains(&self, address: IpAddr) -> bool {
+    /// Whether somebody is such a proxy.
+    pub(crate) fn contains(&self, address: IpAddr) -> bool {
         self.0.iter().any(|network| network.contains(address))
     }
 

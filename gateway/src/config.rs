@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
-use shared::contract::limits::STREAM_TIMEOUT_MS_MAX;
+use shared::contract::limits::{JWT_SECRET_BYTES_MIN, STREAM_TIMEOUT_MS_MAX, UNPROVEN_SPARE};
 use shared::process::error_chain::error_chain;
 use shared::process::settings::{Millis, Problem, Secret};
 use shared::process::telemetry::metrics::Label;
@@ -27,8 +27,8 @@ shared::settings! {
         operator_bind: IpAddr = "127.0.0.1", env "ROOMCAST_OPERATOR_BIND";
         /// Folder of the embedded mode's database, locked by the process that uses it.
         data_dir: PathBuf = "./roomcast-data", env "ROOMCAST_DATA_DIR";
-        /// Secret that HS256 tokens are signed with; without it the embedded mode is the
-        /// development mode.
+        /// Secret that HS256 tokens are signed with, of at least 32 bytes; without it the embedded
+        /// mode is the development mode.
         jwt_secret: Option<Secret> = "", env "ROOMCAST_JWT_SECRET", secret;
         /// Public key that RS256, ES256, ES384 or EdDSA tokens are signed for: PEM, or a file
         /// with it; several keys may follow one another.
@@ -60,6 +60,18 @@ shared::settings! {
         /// 0 is no limit.
         connections_per_address: usize = "0" in 0..=1000000,
             env "ROOMCAST_CONNECTIONS_PER_ADDRESS";
+        /// Most sockets at a time whose clients have not said who they are: those that speak HTTP,
+        /// kept-alive ones among them, and WebSockets before `auth`; more are answered 503, and
+        /// there are never more than 64 above `ROOMCAST_CONNECTIONS_MAX`.
+        unauthenticated_max: usize = "6000" in 1..=1000000, env "ROOMCAST_UNAUTHENTICATED_MAX";
+        /// Most such sockets from one address (of IPv6, one /64 network); more are answered 429,
+        /// and 0 is no limit. Behind trusted proxies, of one client's WebSockets.
+        unauthenticated_per_address: usize = "2000" in 0..=1000000,
+            env "ROOMCAST_UNAUTHENTICATED_PER_ADDRESS";
+        /// How long an HTTP connection may wait for its next request, in milliseconds; longer than
+        /// what a balancer in front keeps one for.
+        http_idle_timeout_ms: Millis = "75000" in 100..=3600000,
+            env "ROOMCAST_HTTP_IDLE_TIMEOUT_MS";
         /// Addresses or networks of the proxies in front, whose `X-Forwarded-For` is believed, with
         /// commas between.
         trusted_proxies: Vec<String> = "", env "ROOMCAST_TRUSTED_PROXIES";
@@ -222,6 +234,12 @@ impl Settings {
         }
     }
 
+    /// Most sockets whose clients have not said who they are.
+    #[must_use]
+    pub fn unproven_max(&self) -> usize {
+        self.unauthenticated_max.min(self.connections_max + UNPROVEN_SPARE)
+    }
+
     /// Where the page and the WebSocket listen.
     #[must_use]
     pub fn address(&self) -> IpAddr {
@@ -275,6 +293,14 @@ impl Settings {
     }
 
     fn trust_problems(&self) -> impl Iterator<Item = Problem> {
+        let is_weak = |secret: &&Secret| secret.expose().len() < JWT_SECRET_BYTES_MIN;
+        let weak = self.jwt_secret.as_ref().filter(is_weak).map(|_| {
+            let text = format!(
+                "a secret of HS256 tokens has at least {JWT_SECRET_BYTES_MIN} bytes; \
+                 `openssl rand -base64 32` makes one"
+            );
+            Problem::new("ROOMCAST_JWT_SECRET", text)
+        });
         let trust = self.trust();
         let parts = [
             ("ROOMCAST_JWT_PUBLIC_KEY", Trust { public_key: trust.public_key, ..Trust::default() }),
@@ -287,7 +313,8 @@ impl Settings {
         let proxies = TrustedProxies::parse(&self.trusted_proxies).err();
         let named =
             |error: NetworkError| Problem::new("ROOMCAST_TRUSTED_PROXIES", error.to_string());
-        keys.collect::<Vec<_>>().into_iter().chain(proxies.map(named))
+        let keys = keys.collect::<Vec<_>>();
+        weak.into_iter().chain(keys).chain(proxies.map(named))
     }
 
     /// Every origin that may open connections besides the node's own.

@@ -9,8 +9,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use shared::contract::limits::LEAVE_ANSWER_TIMEOUT_MS;
 use shared::contract::limits::{AUTH_TIMEOUT_MS, CLOSE_LINGER_MS, CONTENT_BYTES_MAX};
 use shared::contract::limits::{COMMANDS_IN_FLIGHT_MAX, METADATA_BYTES_MAX, PAGE_ROWS_MAX};
+use shared::contract::limits::{UNPROVEN_FRAME_BYTES_MAX, UNPROVEN_FRAMES_MAX};
 use shared::contract::protocol::WelcomeLimits;
 use shared::contract::protocol::{Command, EventName, Reconnect, SUBPROTOCOL, Welcome};
 use shared::contract::refusal::{CloseReason, Refusal, RefusalCode};
@@ -27,6 +29,7 @@ use crate::node::Node;
 use crate::proof::ProofError;
 use crate::reply::Reply;
 use crate::session::Session;
+use crate::unproven::UnprovenPlace;
 
 use self::assembler::Incoming;
 use self::reader::Reader;
@@ -40,18 +43,22 @@ const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
 /// When a client of a leaving node should come back, in milliseconds.
 const RECONNECT_AFTER_MS: u64 = 500;
 
+/// Who is on a connection when it begins.
+#[derive(Debug)]
+pub(crate) enum Caller {
+    /// Somebody whose proof came with the handshake.
+    Known(Identity),
+    /// Nobody yet, in their place among those.
+    Unproven(Option<UnprovenPlace>),
+}
+
 /// Lives through one connection. `early` is what the client sent behind its handshake.
-pub(crate) async fn run(
-    socket: TcpStream,
-    early: Bytes,
-    node: Arc<Node>,
-    identity: Option<Identity>,
-) {
+pub(crate) async fn run(socket: TcpStream, early: Bytes, node: Arc<Node>, caller: Caller) {
     let handle = node.connections.open();
     // Opened and closed are counted in a pair.
     node.metrics.connections_opened_total.inc();
     let span = debug_span!("connection", connection.id = handle.number);
-    let reason = whole_life(socket, early, &node, &handle, identity).instrument(span).await;
+    let reason = whole_life(socket, early, &node, &handle, caller).instrument(span).await;
     node.connections.close(&handle);
     node.metrics.connections_closed_total.inc(reason);
 }
@@ -61,24 +68,38 @@ async fn whole_life(
     early: Bytes,
     node: &Arc<Node>,
     handle: &Arc<Handle>,
-    identity: Option<Identity>,
+    caller: Caller,
 ) -> CloseReason {
     let (read_half, write_half) = socket.into_split();
     let metrics = Arc::clone(&node.metrics);
     let patience = node.settings.write_timeout_ms.duration();
     let writing = writer::run(write_half, Arc::clone(&handle.queue), metrics, patience);
-    let writer = tokio::spawn(writing);
-    let mut reader = Reader::new(read_half, early, node.settings.message_bytes_max);
-    let reason = talk(&mut reader, node, handle, identity).await;
+    let mut writer = tokio::spawn(writing);
+    let bytes_max = node.settings.message_bytes_max;
+    let first_bytes_max = match caller {
+        Caller::Known(_) => bytes_max,
+        Caller::Unproven(_) => bytes_max.min(UNPROVEN_FRAME_BYTES_MAX),
+    };
+    let mut reader = Reader::new(read_half, early, first_bytes_max);
+    let reason = talk(&mut reader, node, handle, caller).await;
     handle.queue.close(reason);
     let reason = handle.queue.closing().unwrap_or(reason);
     debug!(reason = reason.label(), "connection ends");
     // The writer closes its half after what is queued; the client's own close may take a moment,
     // and closing the socket before it would reset the connection and lose what is on the way.
-    let _ = writer.await;
+    tokio::select! {
+        _ = &mut writer => {}
+        () = left_behind(node) => writer.abort(),
+    }
     let linger = Duration::from_millis(CLOSE_LINGER_MS);
     let _ = tokio::time::timeout(linger, reader.until_closed()).await;
     reason
+}
+
+/// Until a leaving node waits no longer for somebody to read.
+async fn left_behind(node: &Node) {
+    node.leaving.cancelled().await;
+    tokio::time::sleep(Duration::from_millis(LEAVE_ANSWER_TIMEOUT_MS)).await;
 }
 
 /// Everything between the handshake and the close.
@@ -86,15 +107,17 @@ async fn talk(
     reader: &mut Reader,
     node: &Arc<Node>,
     handle: &Arc<Handle>,
-    identity: Option<Identity>,
+    caller: Caller,
 ) -> CloseReason {
-    let identity = match identity {
-        Some(identity) => identity,
-        None => match prove(reader, node, handle).await {
+    let identity = match caller {
+        Caller::Known(identity) => identity,
+        // Its place is given back as soon as it is somebody's, or gone.
+        Caller::Unproven(_place) => match prove(reader, node, handle).await {
             Ok(identity) => identity,
             Err(reason) => return reason,
         },
     };
+    reader.allow(node.settings.message_bytes_max);
     node.connections.identify(handle, identity.bearer());
     // Taken back between the look at it and the moment from which a revocation finds it.
     if node.revocations.cover(&identity.bearer()) {
@@ -104,16 +127,11 @@ async fn talk(
     node.limiter.learn(&identity);
     let mut session = Session::new(identity, Arc::clone(handle));
     loop {
-        let next = async {
-            // Replies are bounded because nothing is read while they cannot be taken.
-            handle.queue.accepting().await;
-            reader.next(node, handle).await
-        };
         tokio::select! {
             reason = handle.queue.closed() => return reason,
             () = expiry(node, &session) => return CloseReason::Unauthenticated,
             () = node.leaving.cancelled() => return leave(&session).await,
-            incoming = next => {
+            incoming = next(reader, node, handle) => {
                 let incoming = match incoming {
                     Ok(incoming) => incoming,
                     Err(reason) => return reason,
@@ -127,6 +145,13 @@ async fn talk(
             }
         }
     }
+}
+
+/// The next thing from the client, once there is room for what it is answered. Everything that a
+/// client can have queued for itself is bounded here: whoever does not read is not read either.
+async fn next(reader: &mut Reader, node: &Node, handle: &Handle) -> Result<Incoming, CloseReason> {
+    handle.queue.accepting().await;
+    reader.next(node, handle).await
 }
 
 async fn answer(session: &mut Session, node: &Arc<Node>, text: &[u8]) {
@@ -144,7 +169,8 @@ fn read(node: &Node, handle: &Handle, text: &[u8]) -> (Reply, Result<Command, Re
     (Reply::new(queue, reference, metrics), command)
 }
 
-/// The first frame has to say who is asking, where the handshake did not.
+/// The first frame has to say who is asking, where the handshake did not. Anything else is refused,
+/// a few times.
 async fn prove(
     reader: &mut Reader,
     node: &Arc<Node>,
@@ -152,12 +178,12 @@ async fn prove(
 ) -> Result<Identity, CloseReason> {
     let patience = tokio::time::sleep(Duration::from_millis(AUTH_TIMEOUT_MS));
     tokio::pin!(patience);
-    loop {
+    for _ in 0..UNPROVEN_FRAMES_MAX {
         let incoming = tokio::select! {
             reason = handle.queue.closed() => return Err(reason),
             () = &mut patience => return Err(CloseReason::Unauthenticated),
             () = node.leaving.cancelled() => return Err(CloseReason::Restart),
-            incoming = reader.next(node, handle) => incoming?,
+            incoming = next(reader, node, handle) => incoming?,
         };
         let text = match incoming {
             Incoming::Text(text) => text.into_bytes(),
@@ -184,6 +210,7 @@ async fn prove(
             (reply, Err(refusal)) => reply.refuse(None, &refusal),
         }
     }
+    Err(CloseReason::Unauthenticated)
 }
 
 fn welcome(node: &Node, handle: &Handle, identity: &Identity) -> Frame {

@@ -11,10 +11,11 @@ mod api;
 mod assets;
 mod upgrade;
 mod credentials;
+mod timed_socket;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -23,52 +24,134 @@ use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use shared::contract::limits::{HEADER_BYTES_MAX, HEADER_TIMEOUT_MS, HEADERS_MAX};
+use hyper_util::rt::TokioIo;
+use shared::contract::limits::{CLOSE_LINGER_MS, HEADER_BYTES_MAX, HEADERS_MAX};
+use shared::process::loopback_host::{self, HostError};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use self::timed_socket::{Progress, TimedSocket};
 use crate::node::Node;
+use crate::unproven::{Crowded, UnprovenPlace};
+
+/// When whoever finds no place may come again, in seconds.
+const RETRY_AFTER_S: u64 = 5;
 
 /// What every answer is.
 pub(crate) type Answer = Response<Full<Bytes>>;
 
+/// A TCP connection that speaks HTTP, as whoever answers its requests sees it.
+#[derive(Debug)]
+struct Visitor {
+    peer: SocketAddr,
+    progress: Arc<Progress>,
+    /// Its place among those who have not said who they are; a WebSocket takes it along.
+    place: Mutex<Option<UnprovenPlace>>,
+}
+
 /// Serves one TCP connection; where it is upgraded, it goes on as a [`crate::connection`].
-pub(crate) async fn serve(socket: TcpStream, peer: SocketAddr, node: Arc<Node>) {
+pub(crate) async fn serve(
+    socket: TcpStream,
+    peer: SocketAddr,
+    place: UnprovenPlace,
+    node: Arc<Node>,
+) {
     // A node that leaves waits for the answers under way.
     let _under_way = node.exchanges.token();
     let leaving = node.leaving.clone();
+    let idle_timeout = node.settings.http_idle_timeout_ms.duration();
+    let (socket, progress) = TimedSocket::new(socket, idle_timeout);
+    let visitor = Visitor { peer, progress: Arc::clone(&progress), place: Mutex::new(Some(place)) };
+    let visitor = Arc::new(visitor);
     let service = service_fn(move |request| {
-        let node = Arc::clone(&node);
-        async move { Ok::<_, Infallible>(route(request, peer, &node).await) }
+        let (visitor, node) = (Arc::clone(&visitor), Arc::clone(&node));
+        async move {
+            visitor.progress.begin().await;
+            let answer = route(request, &visitor, &node).await;
+            visitor.progress.answered();
+            Ok::<_, Infallible>(answer)
+        }
     });
     let connection = hyper::server::conn::http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(Duration::from_millis(HEADER_TIMEOUT_MS))
+        // It would run while a connection is idle, too.
+        .header_read_timeout(None)
         .max_buf_size(HEADER_BYTES_MAX)
         .max_headers(HEADERS_MAX)
         .serve_connection(TokioIo::new(socket), service)
         .with_upgrades();
     tokio::pin!(connection);
-    let served = tokio::select! {
-        served = connection.as_mut() => served,
-        () = leaving.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+    let overdue = progress.overdue();
+    tokio::pin!(overdue);
+    let mut is_leaving = false;
+    let ended = loop {
+        tokio::select! {
+            served = connection.as_mut() => break served.map_err(|error| error.to_string()),
+            phase = &mut overdue => break Err(format!("{phase:?} took too long")),
+            () = leaving.cancelled(), if !is_leaving => {
+                is_leaving = true;
+                progress.leave();
+                connection.as_mut().graceful_shutdown();
+            }
         }
     };
-    if let Err(error) = served {
-        tracing::debug!(error = %error, "http connection ended early");
+    if let Err(error) = ended {
+        tracing::debug!(error, "http connection ended early");
     }
 }
 
-async fn route(request: Request<Incoming>, peer: SocketAddr, node: &Arc<Node>) -> Answer {
-    match request.uri().path() {
-        "/ws" => upgrade::answer(request, peer, node).await,
-        path if path == api::PREFIX || path.starts_with("/api/") => {
-            api::answer(request, node).await
+/// Answers a connection for which there is no place, unread. Those that would have to be waited
+/// for are just closed, when there are many.
+pub(crate) async fn turn_away(mut socket: TcpStream, crowded: Crowded, node: Arc<Node>) {
+    let Some(_telling) = node.unproven.turn_away() else { return };
+    let (status, why) = match crowded {
+        Crowded::Node => ("503 Service Unavailable", "this node has all the sockets it may have"),
+        Crowded::Address => {
+            ("429 Too Many Requests", "this address has all the sockets it may have")
         }
+    };
+    let length = why.len() + 1;
+    let answer = format!(
+        "HTTP/1.1 {status}\r\nretry-after: {RETRY_AFTER_S}\r\nconnection: close\r\n\
+         content-type: text/plain; charset=utf-8\r\ncontent-length: {length}\r\n\r\n{why}\n"
+    );
+    let told = async {
+        socket.write_all(answer.as_bytes()).await?;
+        socket.shutdown().await?;
+        // Closing before what it sends is read would reset the connection, and lose the answer.
+        let mut ignored = [0; 1024];
+        while socket.read(&mut ignored).await? > 0 {}
+        Ok::<_, std::io::Error>(())
+    };
+    let _ = tokio::time::timeout(Duration::from_millis(CLOSE_LINGER_MS), told).await;
+}
+
+async fn route(request: Request<Incoming>, visitor: &Visitor, node: &Arc<Node>) -> Answer {
+    // Whatever the development mode opens, it opens to this machine.
+    if node.settings.is_dev()
+        && let Err(error) = loopback_host::check(request.uri(), request.headers())
+    {
+        return elsewhere(request.uri().path(), error, node);
+    }
+    match request.uri().path() {
+        "/ws" => upgrade::answer(request, visitor, node).await,
+        path if is_api(path) => api::answer(request, node).await,
         path => assets::answer(request.method(), path),
     }
+}
+
+/// The answer to a request that was sent to a name of another machine.
+fn elsewhere(path: &str, error: HostError, node: &Node) -> Answer {
+    if is_api(path) {
+        return api::elsewhere(error, node);
+    }
+    if path == "/ws" {
+        node.metrics.handshakes_refused_total.inc();
+    }
+    text(error.status(), format!("{error}\n"))
+}
+
+fn is_api(path: &str) -> bool {
+    path.strip_prefix(api::PREFIX).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// A short text.

@@ -36,6 +36,7 @@ mod metrics;
 pub mod mint;
 pub mod config;
 mod auth;
+mod unproven;
 mod client_address;
 mod handshake;
 pub mod api_keys;

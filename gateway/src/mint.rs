@@ -3,7 +3,7 @@
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde::Serialize;
 use shared::contract::id::{IdError, UserId};
-use shared::contract::limits::TOKEN_BYTES_MAX;
+use shared::contract::limits::{JWT_SECRET_BYTES_MIN, TOKEN_BYTES_MAX};
 use uuid::Uuid;
 
 use crate::auth::{Role, RoomClaim};
@@ -28,6 +28,9 @@ pub enum MintError {
          ROOMCAST_JWT_PUBLIC_KEY or ROOMCAST_JWKS come from whoever has the private key"
     )]
     NoSecret,
+    /// A node would refuse it too.
+    #[error("ROOMCAST_JWT_SECRET: it has less than {JWT_SECRET_BYTES_MIN} bytes")]
+    WeakSecret,
     /// No such words.
     #[error("{word}: expected: {USAGE}")]
     Usage {
@@ -86,6 +89,9 @@ pub fn token(settings: &Settings, now_ms: i64, words: &[&str]) -> Result<String,
     let missing = || MintError::Flag { flag: "--user", complaint: "missing: whose token it is" };
     let user = UserId::parse(wanted.user.as_deref().ok_or_else(missing)?)?;
     let secret = settings.jwt_secret.as_ref().ok_or(MintError::NoSecret)?;
+    if secret.expose().len() < JWT_SECRET_BYTES_MIN {
+        return Err(MintError::WeakSecret);
+    }
     let iat = now_ms / 1000;
     let claims = Claims {
         sub: user.as_str(),

@@ -22,6 +22,7 @@ use crate::rate_limit::RateLimiter;
 use crate::receipts::Receipts;
 use crate::roster::Roster;
 use crate::streams::desk::Desk;
+use crate::unproven::Unproven;
 
 /// One node.
 pub(crate) struct Node {
@@ -43,6 +44,8 @@ pub(crate) struct Node {
     pub(crate) proxies: TrustedProxies,
     /// How many connections there are from where.
     pub(crate) addresses: Arc<Addresses>,
+    /// Sockets whose clients have not said who they are.
+    pub(crate) unproven: Unproven,
     /// From where a browser may connect.
     pub(crate) origins: AllowedOrigins,
     /// Its sockets.

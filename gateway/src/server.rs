@@ -28,6 +28,7 @@ use self::backend::{Backend, Worker};
 use crate::answering;
 use crate::api_keys::ApiKeys;
 use crate::auth::{Authenticator, Revocations, TrustError};
+use crate::broker::Broker;
 use crate::broker::appender::{self, Appender};
 use crate::broker::epochs::Epochs;
 use crate::broker::herald::Herald;
@@ -42,11 +43,13 @@ use crate::metrics::Metrics;
 use crate::node::Node;
 use crate::presence;
 use crate::proof;
+use crate::rate_limit::redis::RedisCounts;
 use crate::rate_limit::{self, RateLimiter, Rules};
 use crate::receipts::Receipts;
 use crate::relay;
 use crate::roster::Roster;
 use crate::streams::desk::Desk;
+use crate::unproven::Unproven;
 
 /// How often a leaving node looks whether its connections are gone.
 const LEAVE_POLL: Duration = Duration::from_millis(20);
@@ -192,10 +195,18 @@ impl Server {
         self.tasks.leave();
         self.node.leaving.cancel();
         let node = &self.node;
-        let finished = tokio::time::timeout(patience, async {
+        // A client that reads slowly or not at all holds up its own connection, and nothing else.
+        let deadline = Instant::now() + patience;
+        let clients = tokio::time::timeout(patience / 2, async {
             while node.connections.len() > 0 || !node.exchanges.is_empty() {
                 tokio::time::sleep(LEAVE_POLL).await;
             }
+        });
+        if clients.await.is_err() {
+            let connections = node.connections.len();
+            warn!(connections, "going on leaving while clients are still connected");
+        }
+        let finished = tokio::time::timeout_at(deadline, async {
             answering::leave(node, self.worker.is_some()).await;
             node.hub.leave().await;
             if let Some(Worker { task, stop, .. }) = self.worker {
@@ -262,12 +273,7 @@ fn node(
         empty: Notify::new(),
         unsure: Notify::new(),
     });
-    let counting = rate_limit::Parts {
-        clock: clock.clone(),
-        metrics: Arc::clone(&metrics),
-        broker: Arc::clone(broker),
-        fleet: counts.take(),
-    };
+    let limiter = limiter(&settings, (&clock, &metrics), Arc::clone(broker), counts.take());
     Ok(Node {
         desk: Arc::new(Desk::new(Arc::clone(shelf), Arc::clone(broker), Arc::clone(&metrics))),
         api_keys,
@@ -276,12 +282,13 @@ fn node(
         vault: vault.clone(),
         proxies,
         addresses: Arc::new(Addresses::default()),
+        unproven: Unproven::new(settings.unproven_max(), settings.unauthenticated_per_address),
         origins,
         clock,
         connections: Connections::new(settings.connections_max),
         exchanges: TaskTracker::new(),
         roster: Arc::new(Roster::default()),
-        limiter: Arc::new(RateLimiter::new(Rules::new(&settings), counting)),
+        limiter: Arc::new(limiter),
         leaving: CancellationToken::new(),
         settings,
         metrics,
@@ -292,6 +299,16 @@ fn node(
         log: Arc::clone(log),
         store: Arc::clone(store),
     })
+}
+
+fn limiter(
+    settings: &Settings,
+    (clock, metrics): (&Clock, &Arc<Metrics>),
+    broker: Arc<dyn Broker>,
+    fleet: Option<RedisCounts>,
+) -> RateLimiter {
+    let (clock, metrics) = (clock.clone(), Arc::clone(metrics));
+    RateLimiter::new(Rules::new(settings), rate_limit::Parts { clock, metrics, broker, fleet })
 }
 
 fn authenticator(settings: &Settings) -> Result<Authenticator, StartError> {
@@ -322,8 +339,17 @@ async fn accept(listener: TcpListener, node: Arc<Node>) {
             () = node.leaving.cancelled() => return,
         };
         // Small frames must not wait for one another.
-        if socket.set_nodelay(true).is_ok() {
-            tokio::spawn(http::serve(socket, peer, Arc::clone(&node)));
+        if socket.set_nodelay(true).is_err() {
+            continue;
+        }
+        // What comes through a proxy is counted for its client, who is known later.
+        let address = Some(peer.ip().to_canonical());
+        let place = node.unproven.enter(address.filter(|address| !node.proxies.contains(*address)));
+        match place {
+            Ok(place) => drop(tokio::spawn(http::serve(socket, peer, place, Arc::clone(&node)))),
+            Err(crowded) => {
+                drop(tokio::spawn(http::turn_away(socket, crowded, Arc::clone(&node))));
+            }
         }
     }
 }

@@ -4,6 +4,7 @@
 
 pub mod operator;
 pub mod tasks;
+pub mod loopback_host;
 pub mod readiness;
 pub mod drain;
 pub mod telemetry;

@@ -4,7 +4,7 @@ use crate::one_gateway::{SOON, gateway, gateway_with, log_of};
 use fleet::{Fleet, FleetError, GatewayOptions};
 
 /// A secret that must show nowhere.
-const CANARY: &str = "canary-2f1b77-secret";
+const CANARY: &str = "canary-2f1b77-secret-of-32-bytes-and-more";
 
 /// No flags and no address: what the fleet sets is taken back where it can be.
 fn plain() -> GatewayOptions {
@@ -29,6 +29,23 @@ async fn check_config_says_that_all_is_well_and_starts_nothing() {
     let options = with_flag(plain().with_env("ROOMCAST_JWT_SECRET", CANARY), "--check-config");
     let (code, output) = refused(options).await;
     assert_eq!((code, output.as_str()), (Some(0), "the configuration is valid\n"));
+}
+
+#[tokio::test]
+async fn a_secret_that_can_be_guessed_is_refused_by_name_and_not_shown() {
+    for secret in ["x", "thirty-one-bytes-are-too-few-ok", "canary"] {
+        for flag in [None, Some("--check-config"), Some("--dev")] {
+            let options = plain().with_env("ROOMCAST_JWT_SECRET", secret);
+            let options = flag.map_or(options.clone(), |flag| with_flag(options, flag));
+            let (code, output) = refused(options).await;
+            assert_eq!(code, Some(64), "{secret} {flag:?}: {output}");
+            assert!(output.starts_with("ROOMCAST_JWT_SECRET: ") && output.contains("32 bytes"));
+            assert_eq!(output.lines().count(), 1, "{output}");
+            assert!(!output.contains("thirty-one") && !output.contains("canary"), "{output}");
+        }
+    }
+    let enough = plain().with_env("ROOMCAST_JWT_SECRET", "thirty-two-bytes-are-enough-here");
+    assert_eq!(refused(with_flag(enough, "--check-config")).await.0, Some(0));
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@
 
 mod malformed;
 mod origins;
+mod rebinding;
 mod upgrades;
 
 use crate::one_gateway::SOON;

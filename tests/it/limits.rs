@@ -3,7 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "scenarios are tests, but no `#[test]` stands on them")]
 
 mod connections;
+mod floods;
 mod heartbeats;
+mod http;
 mod sizes;
 
 use fleet::Fleet;

@@ -18,7 +18,7 @@ use shared::process::settings::Sources;
 use crate::scene::{SOON, is_event, offer};
 
 /// What the gateways' tokens are signed with.
-pub(crate) const SECRET: &str = "the-secret-of-the-rate-limits";
+pub(crate) const SECRET: &str = "the-secret-of-the-rate-limits-is-long";
 
 /// A gateway that asks for tokens, since the development mode multiplies limits, with these set.
 fn limited(limits: &[(&str, &str)]) -> GatewayOptions {

@@ -1,9 +1,10 @@
 //! A JSON Web Key Set from one place, read anew as its issuer changes it.
 //!
 //! The place is a setting and nothing that a token says: no `jku`, no address made of `iss`. So all
-//! keys are of one issuer, and a `kid` names one of its keys. A token with an unknown `kid` makes
-//! the set be read once more, at most every 10 s and by one reader, whoever waits for it: anybody
-//! may come with a `kid` that nobody knows. What fails leaves the keys that were there.
+//! keys are of one issuer, and a `kid` names one of its keys. A token that no key has signed makes
+//! the set be read once more, whether its `kid` is unknown or names another key by now; at most
+//! every 10 s and by one reader, whoever waits for it, for anybody may come with such a token. What
+//! fails leaves the keys that were there.
 
 use std::io;
 use std::path::PathBuf;

@@ -160,7 +160,7 @@ impl Authenticator {
         }
         let set = self.key_set();
         let mut claims = self.verified(token, &header, &set);
-        if claims.is_none() && self.has_become_known(&header, &set).await {
+        if claims.is_none() && self.was_read_again(&header, &set).await {
             claims = self.verified(token, &header, &self.key_set());
         }
         self.identity(claims.ok_or(AuthError::Invalid)?, now_ms)
@@ -180,15 +180,13 @@ impl Authenticator {
         })
     }
 
-    /// Whether the set was read anew for a key that it did not have.
-    async fn has_become_known(&self, header: &Header, set: &Arc<KeySet>) -> bool {
+    /// Whether the set was read anew for a token that none of its keys has signed: a key may have
+    /// come, or another one under a name that is known.
+    async fn was_read_again(&self, header: &Header, set: &Arc<KeySet>) -> bool {
         let hmac = [Algorithm::HS256, Algorithm::HS384, Algorithm::HS512];
         let Some(jwks) = self.jwks.as_ref().filter(|_| !hmac.contains(&header.alg)) else {
             return false;
         };
-        if set.named(header.kid.as_deref()).next().is_some() {
-            return false;
-        }
         !Arc::ptr_eq(&jwks.keys(), set) || jwks.read_again().await
     }
 

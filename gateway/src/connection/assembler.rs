@@ -166,6 +166,11 @@ impl Assembler {
         Self { message_bytes_max, frame: None, message: None, violation: None }
     }
 
+    /// Takes messages of at most so many bytes from the next frame on.
+    pub(crate) fn allow(&mut self, message_bytes_max: usize) {
+        self.message_bytes_max = message_bytes_max;
+    }
+
     /// The next complete message or control frame, or `None` when more bytes are needed.
     ///
     /// Takes from the front of `input` what it has dealt with. What it leaves there may be

@@ -39,6 +39,11 @@ impl Reader {
         }
     }
 
+    /// From the next message on, larger ones are taken.
+    pub(super) fn allow(&mut self, message_bytes_max: usize) {
+        self.assembler.allow(message_bytes_max);
+    }
+
     /// The next whole message.
     pub(super) async fn next(
         &mut self,

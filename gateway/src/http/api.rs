@@ -20,11 +20,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use hyper::body::Incoming;
-use hyper::header::{AUTHORIZATION, HOST, HeaderMap};
+use hyper::header::{AUTHORIZATION, HeaderMap};
 use hyper::{Request, StatusCode};
 use serde::Serialize;
 use shared::contract::id::UserId;
 use shared::contract::refusal::{Refusal, RefusalCode};
+use shared::process::loopback_host::HostError;
 
 use self::problem::Problem;
 use self::request::Asked;
@@ -104,7 +105,7 @@ async fn perform(
 /// to programs on this machine, and any other mode has no API.
 fn may_ask(node: &Node, headers: &HeaderMap) -> Result<(), Problem> {
     if node.api_keys.is_empty() {
-        return open_to(node.settings.is_dev(), headers);
+        return open_to_this_machine(node.settings.is_dev());
     }
     let mut given = headers.get_all(AUTHORIZATION).iter();
     let key = given.next().and_then(|value| value.to_str().ok()).and_then(bearer);
@@ -116,31 +117,28 @@ fn may_ask(node: &Node, headers: &HeaderMap) -> Result<(), Problem> {
     Err(Problem::new(RefusalCode::Unauthenticated, text))
 }
 
-fn open_to(dev: bool, headers: &HeaderMap) -> Result<(), Problem> {
-    if !dev {
-        let text = "this node has no API keys: `gateway api-key` makes one, and \
-                    ROOMCAST_API_KEYS takes its digest";
-        return Err(Problem::new(RefusalCode::Forbidden, text));
-    }
-    // A page on another site can have its own name lead here; it cannot choose another Host.
-    let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-    if is_loopback(host) {
+fn open_to_this_machine(dev: bool) -> Result<(), Problem> {
+    if dev {
         return Ok(());
     }
-    let text = "without API keys the development mode answers to names of this machine only, \
-                such as localhost";
-    Err(Refusal::new(RefusalCode::Forbidden, text).field("Host").into())
+    let text = "this node has no API keys: `gateway api-key` makes one, and \
+                ROOMCAST_API_KEYS takes its digest";
+    Err(Problem::new(RefusalCode::Forbidden, text))
 }
 
-/// Whether a `Host` names this machine to itself.
-fn is_loopback(host: &str) -> bool {
-    let name = match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
-        Some(_) | None => host,
+/// The answer to a request that was sent to a name of another machine, or to none.
+pub(super) fn elsewhere(error: HostError, node: &Node) -> Answer {
+    node.metrics.api_requests_total.inc();
+    node.metrics.api_refusals_total.inc();
+    no_loopback(error).answer()
+}
+
+fn no_loopback(error: HostError) -> Problem {
+    let code = match error {
+        HostError::Malformed => RefusalCode::BadRequest,
+        HostError::Foreign => RefusalCode::Forbidden,
     };
-    let address = name.trim_start_matches('[').trim_end_matches(']');
-    name.eq_ignore_ascii_case("localhost")
-        || address.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+    Refusal::new(code, error.to_string()).field("Host").into()
 }
 
 /// RFC 6750: the scheme's case does not matter.

@@ -1,7 +1,7 @@
 //! From an HTTP request to a WebSocket.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use bytes::Bytes;
 use fastwebsockets::upgrade::UpgradeFut;
@@ -14,26 +14,27 @@ use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use shared::contract::protocol::SUBPROTOCOL;
 use shared::contract::timestamp::Timestamp;
-use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 use tracing::debug;
 
 use super::credentials::{self, Credentials};
-use super::{Answer, text};
+use super::timed_socket::TimedSocket;
+use super::{Answer, Visitor, text};
 use crate::auth::Identity;
 use crate::client_address::AddressPlace;
-use crate::connection;
+use crate::connection::{self, Caller};
 use crate::handshake;
 use crate::node::Node;
 use crate::proof::{self, ProofError};
+use crate::unproven::UnprovenPlace;
 
 /// Checks the handshake and who is asking, answers 101, and starts the connection.
 pub(super) async fn answer(
     request: Request<Incoming>,
-    peer: SocketAddr,
+    visitor: &Visitor,
     node: &Arc<Node>,
 ) -> Answer {
-    match accept(request, peer, node).await {
+    match accept(request, visitor, node).await {
         Ok(answer) => answer,
         Err(refusal) => {
             node.metrics.handshakes_refused_total.inc();
@@ -44,7 +45,7 @@ pub(super) async fn answer(
 
 async fn accept(
     mut request: Request<Incoming>,
-    peer: SocketAddr,
+    visitor: &Visitor,
     node: &Arc<Node>,
 ) -> Result<Answer, Box<Answer>> {
     let handshake = handshake::check(&request, &node.origins).map_err(|refusal| {
@@ -55,7 +56,7 @@ async fn accept(
         }
         Box::new(answer)
     })?;
-    let place = place(&request, peer, node)?;
+    let place = place(&request, visitor.peer, node)?;
     let identity = identity(&request, node)?;
     let identity = identity.await?;
     if node.leaving.is_cancelled() {
@@ -66,7 +67,12 @@ async fn accept(
     let (response, upgraded) = fastwebsockets::upgrade::upgrade(&mut request)
         .map_err(|_| text(StatusCode::BAD_REQUEST, "the WebSocket handshake is not valid\n"))
         .map_err(Box::new)?;
-    tokio::spawn(begin(upgraded, Arc::clone(node), identity, (place, of_node)));
+    let unproven = match identity {
+        Some(_) => None,
+        None => unproven(&request, visitor, node)?,
+    };
+    let places = Places { _of_address: place, _of_node: of_node };
+    tokio::spawn(begin(upgraded, Arc::clone(node), (identity, unproven), places));
     let mut answer = response.map(|_| Full::default());
     if handshake.subprotocol {
         let subprotocol = HeaderValue::from_static(SUBPROTOCOL);
@@ -83,34 +89,62 @@ fn place(
 ) -> Result<AddressPlace, Box<Answer>> {
     let address = node.proxies.client(peer, request.headers());
     let max = node.settings.connections_per_address;
-    node.addresses.enter(address, max).ok_or_else(|| {
-        let mut answer = text(
-            StatusCode::TOO_MANY_REQUESTS,
-            "this address has all the connections it may have\n",
-        );
-        answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("10"));
-        Box::new(answer)
-    })
+    node.addresses.enter(address, max).ok_or_else(crowded)
+}
+
+fn crowded() -> Box<Answer> {
+    let why = "this address has all the connections it may have\n";
+    let mut answer = text(StatusCode::TOO_MANY_REQUESTS, why);
+    answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("10"));
+    Box::new(answer)
+}
+
+/// What a connection holds until its end.
+struct Places {
+    _of_address: AddressPlace,
+    _of_node: OwnedSemaphorePermit,
+}
+
+/// The place of a socket that goes on without a proof; behind a proxy it is its client's.
+fn unproven(
+    request: &Request<Incoming>,
+    visitor: &Visitor,
+    node: &Node,
+) -> Result<Option<UnprovenPlace>, Box<Answer>> {
+    let mut place = visitor.place.lock().unwrap_or_else(PoisonError::into_inner);
+    if node.proxies.contains(visitor.peer.ip().to_canonical())
+        && let Some(place) = place.as_mut()
+    {
+        let address = node.proxies.client(visitor.peer, request.headers());
+        let of_client = node.unproven.enter_address(address).map_err(|_| crowded())?;
+        place.belongs_to(of_client);
+    }
+    Ok(place.take())
 }
 
 /// Takes the socket out of hyper before anything is read from it, with what hyper had read already.
 async fn begin(
     upgraded: UpgradeFut,
     node: Arc<Node>,
-    identity: Option<Identity>,
-    places: (AddressPlace, OwnedSemaphorePermit),
+    (identity, unproven): (Option<Identity>, Option<UnprovenPlace>),
+    places: Places,
 ) {
     let upgraded = match upgraded.await {
         Ok(websocket) => websocket.into_inner().into_inner(),
         Err(error) => return debug!(error = %error, "client left during the handshake"),
     };
-    let Ok(parts) = upgraded.downcast::<TokioIo<TcpStream>>() else {
+    let Ok(parts) = upgraded.downcast::<TokioIo<TimedSocket>>() else {
         return debug!("the upgraded connection is no TCP socket");
     };
     // An empty buffer would still hold on to hyper's memory.
     let early = Bytes::copy_from_slice(&parts.read_buf);
     drop(parts.read_buf);
-    connection::run(parts.io.into_inner(), early, node, identity).await;
+    let socket = parts.io.into_inner().into_inner();
+    let caller = match identity {
+        Some(identity) => Caller::Known(identity),
+        None => Caller::Unproven(unproven),
+    };
+    connection::run(socket, early, node, caller).await;
     drop(places);
 }
 

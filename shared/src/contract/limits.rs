@@ -132,6 +132,10 @@ pub const STREAMS_SILENT_MAX: usize = 16;
 /// Longest token in an `auth` command or a header, in bytes.
 pub const TOKEN_BYTES_MAX: usize = 8 * 1024;
 
+/// Shortest secret that HS256 tokens may be signed with, in bytes: as long as their signature (RFC
+/// 7518, 3.2). Whoever has one token can guess at a shorter one for as long as they like.
+pub const JWT_SECRET_BYTES_MIN: usize = 32;
+
 /// How long a one-time ticket waits for its connection, in milliseconds.
 pub const TICKET_MS: i64 = 30_000;
 
@@ -201,6 +205,25 @@ pub const CLOSE_LINGER_MS: u64 = 1_000;
 
 /// How long a connection may stay without having said who it is, in milliseconds.
 pub const AUTH_TIMEOUT_MS: u64 = 5_000;
+
+/// Largest message of a client that has not said yet who it is, in bytes: room for a token.
+pub const UNPROVEN_FRAME_BYTES_MAX: usize = 16 * 1024;
+
+/// Messages and pings of a client that has not said yet who it is, the one that says it among them.
+pub const UNPROVEN_FRAMES_MAX: usize = 8;
+
+/// Sockets of clients that have not said who they are above all the connections that there may be:
+/// a full node still tells them so.
+pub const UNPROVEN_SPARE: usize = 64;
+
+/// Sockets that are told at a time that there is no place for them; more are closed untold.
+pub const TURNED_AWAY_MAX: usize = 64;
+
+/// How long a client may take for an answer over HTTP, in milliseconds.
+pub const ANSWER_TIMEOUT_MS: u64 = 30_000;
+
+/// How long it may when the node leaves, in milliseconds.
+pub const LEAVE_ANSWER_TIMEOUT_MS: u64 = 5_000;
 
 /// How long a client may take for the request line and headers, in milliseconds.
 pub const HEADER_TIMEOUT_MS: u64 = 5_000;
@@ -344,6 +367,8 @@ const _: () = assert!(ID_LATE_MS + ID_AHEAD_MS_MAX <= ID_MEMORY_MS);
 const _: () = assert!(ID_MEMORY_MS < ROOM_MEMORY_MS);
 // A room's memory must be able to serve the largest page.
 const _: () = assert!(PAGE_ROWS_MAX as usize <= RECENT_ENTRIES_MAX);
+// A token fits into the first frame, whatever stands around it.
+const _: () = assert!(TOKEN_BYTES_MAX + 1024 <= UNPROVEN_FRAME_BYTES_MAX);
 // No session token outlives the memory of its revocation.
 const _: () = assert!(SESSION_MS_MAX < REVOCATION_MEMORY_MS);
 // Whatever a node has in memory, the ring has too: a room that resynchronises finds its place.

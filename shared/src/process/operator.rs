@@ -9,9 +9,10 @@
 //! | anything else | what [`Operator::extra`] answers, else 404 |
 //!
 //! Another method on one of the four is 405. There is no authentication: the port is for the
-//! loopback or the cluster's own network. One request per connection, which has to be over within
-//! [`CONNECTION_TIMEOUT_MS`], and at most [`CONNECTIONS_MAX`] at a time: whoever stalls here can
-//! neither stay nor take the file descriptors that clients need.
+//! loopback, where it answers to names of this machine only, or the cluster's own network. One
+//! request per connection, which has to be over within [`CONNECTION_TIMEOUT_MS`], and at most
+//! [`CONNECTIONS_MAX`] at a time: whoever stalls here can neither stay nor take the file
+//! descriptors that clients need.
 
 use std::fmt;
 use std::future::Future;
@@ -33,6 +34,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::process::loopback_host;
 use crate::process::readiness::{Readiness, State};
 use crate::process::telemetry;
 
@@ -85,7 +87,10 @@ impl Operator {
         Ok(BoundOperator { operator: Arc::new(self), listener, address })
     }
 
-    fn answer(&self, request: &Parts) -> Response<Full<Bytes>> {
+    fn answer(&self, request: &Parts, is_loopback: bool) -> Response<Full<Bytes>> {
+        if is_loopback && let Err(error) = loopback_host::check(&request.uri, &request.headers) {
+            return text(error.status(), error.to_string());
+        }
         let route = match request.uri.path() {
             "/livez" => Self::livez,
             "/readyz" => Self::readyz,
@@ -165,7 +170,9 @@ impl BoundOperator {
             (slot, accept(&self.listener).await)
         };
         while let Some((slot, (stream, _))) = shutdown.run_until_cancelled(next()).await {
-            let conversation = converse(self.operator.clone(), stream, shutdown.clone());
+            let operator = self.operator.clone();
+            let is_loopback = self.address.ip().is_loopback();
+            let conversation = converse(operator, stream, is_loopback, shutdown.clone());
             connections.spawn(async move {
                 conversation.await;
                 drop(slot);
@@ -214,10 +221,15 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     )
 }
 
-async fn converse(operator: Arc<Operator>, stream: TcpStream, shutdown: CancellationToken) {
+async fn converse(
+    operator: Arc<Operator>,
+    stream: TcpStream,
+    is_loopback: bool,
+    shutdown: CancellationToken,
+) {
     let service = service_fn(move |request: Request<hyper::body::Incoming>| {
         let (parts, _body) = request.into_parts();
-        let answer = operator.answer(&parts);
+        let answer = operator.answer(&parts, is_loopback);
         async move { Ok::<_, std::convert::Infallible>(answer) }
     });
     let connection = hyper::server::conn::http1::Builder::new()

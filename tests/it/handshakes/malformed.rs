@@ -1,7 +1,8 @@
 //! What is hardly HTTP, too much of it, or never comes.
 
 use super::{Findings, answer_to, edited};
-use crate::one_gateway::{SOON, assert_no_panic, gateway};
+use crate::one_gateway::{SOON, assert_no_panic, gateway, gateway_with};
+use fleet::GatewayOptions;
 use harness::RawSocket;
 use harness::raw::{Ending, RawError};
 use std::time::Duration;
@@ -105,7 +106,9 @@ async fn borne(port: u16, slowness: Slowness) -> (Slowness, Duration, bool) {
 
 #[tokio::test]
 async fn a_client_that_does_not_finish_its_headers_is_cut_after_five_seconds() {
-    let fleet = gateway().await;
+    // What waits for its next request has a time of its own; here it is as long.
+    let options = GatewayOptions::default().with_env("ROOMCAST_HTTP_IDLE_TIMEOUT_MS", "5000");
+    let fleet = gateway_with(options).await;
     let port = fleet.gateway().port();
     let mut clients = JoinSet::new();
     for slowness in [Slowness::Silent, Slowness::Half, Slowness::Dripping, Slowness::Idle] {

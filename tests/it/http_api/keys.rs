@@ -62,7 +62,8 @@ async fn a_minted_key_opens_the_api_and_nothing_else_does() {
 
 #[tokio::test]
 async fn without_keys_the_api_is_closed_except_to_this_machine_in_the_development_mode() {
-    let asking = gateway_with(GatewayOptions::default().with_jwt_secret("a secret")).await;
+    let asking =
+        gateway_with(GatewayOptions::default().with_jwt_secret(crate::who_is_asking::SECRET)).await;
     let answer = api(&asking).get(PATH).await;
     is_problem(&answer, 403, "forbidden");
     assert!(answer.json()["detail"].as_str().unwrap().contains("gateway api-key"));

@@ -11,8 +11,9 @@ use serde_json::{Value, json};
 /// A gateway that asks for proofs, and its API with a key.
 async fn asking() -> (Fleet, Api) {
     let (key, digest) = super::keys::minted().await;
-    let options =
-        GatewayOptions::default().with_jwt_secret("a secret").with_env("ROOMCAST_API_KEYS", digest);
+    let options = GatewayOptions::default()
+        .with_jwt_secret(crate::who_is_asking::SECRET)
+        .with_env("ROOMCAST_API_KEYS", digest);
     let fleet = gateway_with(options).await;
     let api = api(&fleet).with_key(&key);
     (fleet, api)

@@ -13,7 +13,7 @@ async fn cluster() -> (Fleet, [Api; 2]) {
         gateways: 2,
         workers: 1,
         gateway: GatewayOptions::default()
-            .with_jwt_secret("a secret of the tests")
+            .with_jwt_secret("a secret of the tests that is long enough")
             .with_env("ROOMCAST_API_KEYS", digest),
         worker: WorkerOptions::default(),
         ..ClusterOptions::default()

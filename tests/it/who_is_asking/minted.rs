@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::Output;
 use tokio::process::Command;
 
-const MINTING: &str = "canary-a-secret-to-mint-with";
+const MINTING: &str = "canary-a-secret-to-mint-with-of-many-bytes";
 
 /// Runs the program with these words, and with nothing of this process's environment.
 async fn gateway(secret: Option<&str>, words: &[&str]) -> Output {
@@ -35,7 +35,7 @@ async fn a_minted_token_opens_a_connection_to_a_gateway_with_the_same_settings()
     let fleet = gateway_with(options.with_env("ROOMCAST_JWT_ISSUER", "us")).await;
     let line = format!("Authorization: Bearer {token}\r\n");
     assert_eq!(status_with(fleet.gateway().port(), &line).await, 101);
-    let other = gateway(Some("another"), &words).await;
+    let other = gateway(Some("another secret that is long enough"), &words).await;
     let line =
         format!("Authorization: Bearer {}\r\n", String::from_utf8_lossy(&other.stdout).trim());
     assert_eq!(status_with(fleet.gateway().port(), &line).await, 401);
@@ -45,7 +45,12 @@ async fn a_minted_token_opens_a_connection_to_a_gateway_with_the_same_settings()
 async fn what_is_missing_is_said_and_ends_with_64() {
     /// The secret, what is asked, and what is said.
     type Case = (Option<&'static str>, &'static [&'static str], &'static str);
-    let table: [Case; 5] = [
+    let table: [Case; 6] = [
+        (
+            Some("a-secret-of-thirty-one-bytes-ok"),
+            &["token", "--user", "ann"],
+            "ROOMCAST_JWT_SECRET: it has less than 32 bytes",
+        ),
         (None, &["token", "--user", "ann"], "ROOMCAST_JWT_SECRET: missing"),
         (Some(MINTING), &["token"], "--user: missing"),
         (Some(MINTING), &["token", "--user", "a b"], "--user: "),

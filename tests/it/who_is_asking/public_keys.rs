@@ -232,6 +232,44 @@ async fn a_new_key_is_found_the_old_one_forgotten_and_the_issuer_not_asked_too_o
     assert_no_panic(&fleet);
 }
 
+/// Whoever holds the new key is let in soon, though the old one had the same name, and whoever
+/// holds the old one no more.
+async fn is_replaced(fleet: &Fleet, (old, new): (&Signer, &Signer)) {
+    // By the header alone: between two ways of asking the set may be read.
+    let status = async |signer: &Signer| {
+        let token = signer.token(Some("key"), &claims());
+        status_with(fleet.gateway().port(), &format!("Authorization: Bearer {token}\r\n")).await
+    };
+    let replaced = || async { status(new).await == 101 && status(old).await == 401 };
+    // Well before the set would be read anyway.
+    eventually(2 * SOON, "the key under the same name is another", replaced).await;
+}
+
+#[tokio::test]
+async fn a_key_that_changes_under_its_name_is_read_again_when_its_signature_fails() {
+    let (old, new) = (Signer::new(Algorithm::ES256), Signer::new(Algorithm::ES256));
+    let issuer = Issuer::start(key_set(&[old.jwk("key")])).await;
+    let fleet = trusting(&[("ROOMCAST_JWKS", &issuer.url())]).await;
+    assert!(is_let_in(&fleet, &old.token(Some("key"), &claims())).await);
+    issuer.answer(200, key_set(&[new.jwk("key")]));
+    is_replaced(&fleet, (&old, &new)).await;
+    // Whoever makes signatures up does not have it read more often than that.
+    let asked = issuer.requests();
+    let stranger = Signer::new(Algorithm::ES256);
+    for _ in 0..50 {
+        assert!(!is_let_in(&fleet, &stranger.token(Some("key"), &claims())).await);
+    }
+    assert!(issuer.requests() <= asked + 2, "{} and {asked}", issuer.requests());
+
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("keys.json");
+    std::fs::write(&file, key_set(&[old.jwk("key")])).unwrap();
+    let fleet = trusting(&[("ROOMCAST_JWKS", file.to_str().unwrap())]).await;
+    assert!(is_let_in(&fleet, &old.token(Some("key"), &claims())).await);
+    std::fs::write(&file, key_set(&[new.jwk("key")])).unwrap();
+    is_replaced(&fleet, (&old, &new)).await;
+}
+
 #[tokio::test]
 async fn issuer_and_audience_are_those_of_the_settings() {
     let variables = [

@@ -1,32 +1,20 @@
 //! Who may ask, and whether the description names what there is.
 
-use hyper::header::HeaderValue;
-
 use super::*;
 
 #[test]
-fn only_names_of_this_machine_are_loopback() {
-    for good in
-        ["localhost", "LOCALHOST:3001", "127.0.0.1", "127.0.0.1:3001", "[::1]:3001", "[::1]"]
-    {
-        assert!(is_loopback(good), "{good}");
-    }
-    for bad in
-        ["", "evil.example", "localhost.evil.example:3001", "10.0.0.1", "127.0.0.1.evil", ":3"]
-    {
-        assert!(!is_loopback(bad), "{bad}");
-    }
+fn without_keys_only_the_development_mode_is_open() {
+    assert!(open_to_this_machine(true).is_ok());
+    assert_eq!(open_to_this_machine(false).unwrap_err().answer().status(), 403);
 }
 
 #[test]
-fn without_keys_only_the_development_mode_is_open() {
-    let mut headers = HeaderMap::new();
-    headers.insert(HOST, HeaderValue::from_static("127.0.0.1:3001"));
-    assert!(open_to(true, &headers).is_ok());
-    assert_eq!(open_to(false, &headers).unwrap_err().answer().status(), 403);
-    headers.insert(HOST, HeaderValue::from_static("evil.example"));
-    assert_eq!(open_to(true, &headers).unwrap_err().answer().status(), 403);
-    assert_eq!(open_to(true, &HeaderMap::new()).unwrap_err().answer().status(), 403);
+fn what_is_sent_to_another_name_is_a_problem_that_names_the_header() {
+    for (error, status) in [(HostError::Foreign, 403), (HostError::Malformed, 400)] {
+        let answer = no_loopback(error).answer();
+        assert_eq!(answer.status(), status);
+        assert_eq!(answer.headers()["content-type"], "application/problem+json");
+    }
 }
 
 fn description() -> serde_json::Value {
