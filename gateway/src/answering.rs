@@ -11,7 +11,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use shared::contract::id::UserId;
-use shared::contract::limits::STREAMS_PER_ROOM_MAX;
+use shared::contract::limits::{
+    STREAMS_PER_ROOM_MAX, STREAMS_PER_USER_MAX, STREAMS_PER_USER_ON_NODE_MAX,
+};
 use shared::contract::message::Metadata;
 use shared::contract::refusal::{Refusal, RefusalCode};
 
@@ -72,6 +74,11 @@ pub(crate) async fn start(
     if matches!(stands, Ok(Some(_))) {
         return Err(closed());
     }
+    if node.desk.get(key).is_none()
+        && node.desk.count_of(&beginning.user) >= STREAMS_PER_USER_ON_NODE_MAX
+    {
+        return Err(too_many(STREAMS_PER_USER_ON_NODE_MAX, "by one user through a node"));
+    }
     match node.desk.shelf.begin(key, &beginning).await {
         Ok(Taken::Begun) => {
             node.metrics.streams_begun_total.inc();
@@ -82,11 +89,8 @@ pub(crate) async fn start(
         Ok(Taken::Closed(was)) if was.beginning.user != beginning.user => Err(foreign()),
         Ok(Taken::Closed(_)) => Err(closed()),
         Ok(Taken::Foreign) => Err(foreign()),
-        Ok(Taken::Full) => {
-            let text = format!("at most {STREAMS_PER_ROOM_MAX} answers are written in a room");
-            let refusal = Refusal::new(RefusalCode::Backpressure, text).retry_after_ms(1000);
-            Err(refusal.limit(STREAMS_PER_ROOM_MAX))
-        }
+        Ok(Taken::Full) => Err(too_many(STREAMS_PER_ROOM_MAX, "in a room")),
+        Ok(Taken::FullForUser) => Err(too_many(STREAMS_PER_USER_MAX, "by one user in a room")),
         Ok(Taken::Lively | Taken::Unknown) => Err(posting::away()),
         Err(error) => {
             debug!(room.id = %key.room, error = ?error, "answer cannot be begun");
@@ -137,7 +141,9 @@ async fn seek(node: &Node, key: &AnswerKey, user: &UserId) -> Result<Found, Refu
         Ok(Taken::Open(open)) => Ok(Found::Open(node.desk.put(key, open))),
         Ok(Taken::Closed(closed)) => own(&closed.beginning, user).map(|()| Found::Closed(closed)),
         Ok(Taken::Foreign) => Err(foreign()),
-        Ok(Taken::Unknown | Taken::Begun | Taken::Full | Taken::Lively) => Ok(Found::Nothing),
+        Ok(Taken::Unknown | Taken::Begun | Taken::Full | Taken::FullForUser | Taken::Lively) => {
+            Ok(Found::Nothing)
+        }
         Err(error) => {
             debug!(room.id = %key.room, error = ?error, "answer cannot be sought");
             Err(posting::away())
@@ -215,7 +221,14 @@ async fn closed_elsewhere(node: &Node, answer: &Answer) -> Option<Closed> {
         match node.desk.shelf.take(&answer.key, &answer.beginning.user).await {
             Ok(Taken::Closed(closed)) => return Some(closed).filter(|closed| closed.aborted),
             Ok(Taken::Open(_)) => tokio::time::sleep(CLOSING_PAUSE).await,
-            Ok(Taken::Begun | Taken::Foreign | Taken::Full | Taken::Lively | Taken::Unknown)
+            Ok(
+                Taken::Begun
+                | Taken::Foreign
+                | Taken::Full
+                | Taken::FullForUser
+                | Taken::Lively
+                | Taken::Unknown,
+            )
             | Err(_) => return None,
         }
     }
@@ -259,7 +272,7 @@ async fn abort(node: &Arc<Node>, key: &AnswerKey, silence: Duration) {
             Some(answer) => answer,
             None => return,
         },
-        Ok(Taken::Lively | Taken::Begun | Taken::Full) => return,
+        Ok(Taken::Lively | Taken::Begun | Taken::Full | Taken::FullForUser) => return,
         Err(error) => {
             debug!(room.id = %key.room, error = ?error, "silent answer cannot be claimed");
             return;
@@ -289,6 +302,7 @@ async fn give_up(node: &Node, answer: &Arc<Answer>) {
                 | Taken::Begun
                 | Taken::Foreign
                 | Taken::Full
+                | Taken::FullForUser
                 | Taken::Lively
                 | Taken::Unknown,
             )
@@ -321,6 +335,11 @@ fn identity(key: &AnswerKey, user: &UserId) -> Identity {
 
 fn own(beginning: &Beginning, user: &UserId) -> Result<(), Refusal> {
     if beginning.user == *user { Ok(()) } else { Err(foreign()) }
+}
+
+fn too_many(limit: usize, whose: &str) -> Refusal {
+    let text = format!("at most {limit} answers are written {whose} at a time");
+    Refusal::new(RefusalCode::Backpressure, text).retry_after_ms(1000).limit(limit)
 }
 
 fn foreign() -> Refusal {

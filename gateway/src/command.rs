@@ -20,6 +20,7 @@ use std::sync::Arc;
 
 use shared::contract::protocol::Command;
 
+use self::admission::Turned;
 use crate::node::Node;
 use crate::reply::Reply;
 use crate::session::Session;
@@ -33,10 +34,13 @@ pub(crate) async fn execute(
     reply: Reply,
     command: Command,
 ) {
-    if let Err(refusal) = admission::admit(session, node, &command).await {
-        reply.refuse(command.room_id(), &refusal);
-        admission::cut_hammerer(session, node);
-        return;
+    match admission::admit(session, node, &command).await {
+        Ok(()) => {}
+        Err(Turned::Refused(refusal)) => {
+            reply.refuse(command.room_id(), &refusal);
+            return admission::cut_hammerer(session, node);
+        }
+        Err(Turned::Dropped(refusal)) => return reply.refuse_if_asked(&refusal),
     }
     match command {
         Command::Auth(data) => auth::refresh(session, node, &reply, &data).await,

@@ -2,8 +2,11 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
+use std::time::Duration;
 
-use shared::contract::limits::{JWT_SECRET_BYTES_MIN, STREAM_TIMEOUT_MS_MAX, UNPROVEN_SPARE};
+use shared::contract::limits::{
+    JWT_SECRET_BYTES_MIN, RECEIPT_LOG_INTERVAL_MS, STREAM_TIMEOUT_MS_MAX, UNPROVEN_SPARE,
+};
 use shared::process::error_chain::error_chain;
 use shared::process::settings::{Millis, Problem, Secret};
 use shared::process::telemetry::metrics::Label;
@@ -111,6 +114,13 @@ shared::settings! {
         rate_limit_stream: u32 = "20" in 1..=1000000, env "ROOMCAST_RATE_LIMIT_STREAM";
         /// Pages of history and balances that a user may read per 60 seconds, on each node.
         rate_limit_history: u32 = "600" in 1..=1000000, env "ROOMCAST_RATE_LIMIT_HISTORY";
+        /// What a user may have looked up that changes nothing, such as a message offered again, a
+        /// receipt of a message by its id, or anything in a room that they are not in, per 60
+        /// seconds, on each node; never less than messages.
+        rate_limit_lookup: u32 = "3000" in 1..=1000000, env "ROOMCAST_RATE_LIMIT_LOOKUP";
+        /// Commands of a user per 60 seconds, on each node, but for typing, presence, deltas of
+        /// answers and signs of life; never less than twice what the other limits allow together.
+        rate_limit_command: u32 = "6000" in 1..=1000000, env "ROOMCAST_RATE_LIMIT_COMMAND";
         /// Refusals for asking too often, within 60 seconds, after which a user is blocked on all
         /// nodes; 0 blocks nobody.
         block_after: u32 = "30" in 0..=1000000, env "ROOMCAST_BLOCK_AFTER";
@@ -158,6 +168,10 @@ pub enum Allowance {
     Streams,
     /// What is only read.
     History,
+    /// What is looked up in vain, or offered again.
+    Lookups,
+    /// Everything that costs more than a glance.
+    Commands,
 }
 
 impl Allowance {
@@ -174,6 +188,8 @@ impl Label for Allowance {
         Allowance::Presence,
         Allowance::Streams,
         Allowance::History,
+        Allowance::Lookups,
+        Allowance::Commands,
     ];
 
     fn label(&self) -> &'static str {
@@ -185,6 +201,8 @@ impl Label for Allowance {
             Allowance::Presence => "presence",
             Allowance::Streams => "streams",
             Allowance::History => "history",
+            Allowance::Lookups => "lookups",
+            Allowance::Commands => "commands",
         }
     }
 }
@@ -201,8 +219,30 @@ impl Settings {
             Allowance::Presence => self.rate_limit_presence_update,
             Allowance::Streams => self.rate_limit_stream,
             Allowance::History => self.rate_limit_history,
+            // Whatever was sent may be offered again.
+            Allowance::Lookups => self.rate_limit_lookup.max(self.rate_limit_message_send),
+            Allowance::Commands => self.rate_limit_command.max(self.limits_together()),
         };
         if self.is_dev() { limit.saturating_mul(DEV_LIMIT_FACTOR) } else { limit }
+    }
+
+    /// Twice what the limits of single commands allow: what is refused by them was asked, too.
+    fn limits_together(&self) -> u32 {
+        let limits = [
+            self.rate_limit_message_send.max(self.rate_limit_lookup),
+            self.rate_limit_room_join,
+            self.rate_limit_resume,
+            self.rate_limit_stream,
+            self.rate_limit_history,
+        ];
+        limits.into_iter().fold(0, u32::saturating_add).saturating_mul(2)
+    }
+
+    /// How often one user's receipts go into the log at most, on this node.
+    #[must_use]
+    pub fn receipt_interval(&self) -> Duration {
+        let factor = if self.is_dev() { DEV_LIMIT_FACTOR } else { 1 };
+        Duration::from_millis(RECEIPT_LOG_INTERVAL_MS) / factor
     }
 
     /// Whether Redis and Postgres lie behind this node, instead of its own memory and file.

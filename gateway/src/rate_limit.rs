@@ -135,8 +135,7 @@ impl RateLimiter {
         let user = &identity.user;
         let limit = self.rules.limits[allowance as usize];
         let now_ms = self.parts.clock.now_ms();
-        // What is only read is no burden to the others.
-        let fleet = self.parts.fleet.as_ref().filter(|_| allowance != Allowance::History);
+        let fleet = self.parts.fleet.as_ref().filter(|_| !is_of_each_node(allowance));
         let asked = fleet.filter(|_| self.alone_until_ms.load(Ordering::Relaxed) <= now_ms);
         if fleet.is_some() && asked.is_none() {
             self.parts.metrics.counted_alone_total.inc();
@@ -191,6 +190,11 @@ impl RateLimiter {
         if let Counted(Some((user, allowance))) = counted {
             self.windows.give_back(&user, allowance, self.parts.clock.now_ms());
         }
+    }
+
+    /// Something that may be lost was dropped, because it came too often. It blocks nobody.
+    pub(crate) fn dropped(&self, allowance: Allowance) {
+        self.parts.metrics.rate_limited_total.inc(allowance);
     }
 
     /// Notes that somebody was told [`RefusalCode::RateLimited`].
@@ -273,6 +277,15 @@ impl RateLimiter {
         });
     }
 
+    /// Counts what may be looked up in vain; who does it too often is refused.
+    pub(crate) async fn look_up(
+        self: &Arc<RateLimiter>,
+        identity: &Identity,
+    ) -> Result<Counted, Refusal> {
+        let counted = self.count(identity, Allowance::Lookups).await;
+        counted.inspect_err(|_| self.refused(&identity.user, Allowance::Lookups))
+    }
+
     /// Refuses somebody who is blocked.
     pub(crate) fn check(&self, identity: &Identity) -> Result<(), Refusal> {
         if !identity.is_limited() {
@@ -300,6 +313,20 @@ impl RateLimiter {
             self.windows.sweep(now_ms);
             self.blocks.sweep(now_ms);
         }
+    }
+}
+
+/// Whether each node counts by itself: what is only read or looked up is no burden to the others,
+/// and too much to ask them about.
+fn is_of_each_node(allowance: Allowance) -> bool {
+    match allowance {
+        Allowance::History | Allowance::Lookups | Allowance::Commands => true,
+        Allowance::Messages
+        | Allowance::Typing
+        | Allowance::Joins
+        | Allowance::Resumes
+        | Allowance::Presence
+        | Allowance::Streams => false,
     }
 }
 

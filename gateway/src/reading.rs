@@ -29,7 +29,14 @@ pub(crate) fn submit(node: &Arc<Node>, room: &RoomId, mark: ReadMark) -> oneshot
 
 async fn drive(node: Arc<Node>, key: (RoomId, UserId), first: Waiting) {
     let mut waiting = Some(first);
-    while let Some(Waiting { mark, answers }) = waiting {
+    while let Some(mut one) = waiting {
+        let turn = node.receipts.turn(&key.1, node.settings.receipt_interval());
+        tokio::select! {
+            () = tokio::time::sleep_until(turn) => {}
+            () = node.leaving.cancelled() => {}
+        }
+        node.receipts.gather(&key, &mut one);
+        let Waiting { mark, answers } = one;
         let outcome = match node.appender.append(append(&key.0, &mark)) {
             Ok(outcome) => outcome.await.unwrap_or_else(|_| Err(posting::leaving())),
             Err(refusal) => Err(refusal),

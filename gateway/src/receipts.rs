@@ -1,14 +1,20 @@
-//! The receipts under way on this node: one at a time for each user in a room. What is said while
-//! one is under way waits, the furthest of it, and all who said it are answered together.
+//! The receipts under way on this node: one at a time for each user in a room, and one each second
+//! for a user in all rooms.
+//!
+//! What is said while one is under way or waits for its turn waits too, the furthest of it, and all
+//! who said it are answered together.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use shared::contract::id::{RoomId, UserId};
+use shared::contract::limits::RECEIPT_TURNS_MAX;
 use shared::contract::position::Position;
 use shared::contract::refusal::Refusal;
 use shared::contract::signal::ReadMark;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 /// How far one has read then, or why that is not known.
 pub(crate) type Read = Result<Position, Refusal>;
@@ -20,6 +26,8 @@ type Lines = HashMap<(RoomId, UserId), Option<Waiting>>;
 #[derive(Debug, Default)]
 pub(crate) struct Receipts {
     lines: Mutex<Lines>,
+    /// When the next receipt of each user may go.
+    turns: Mutex<HashMap<UserId, Instant>>,
 }
 
 /// A mark, and who waits for it.
@@ -27,6 +35,16 @@ pub(crate) struct Receipts {
 pub(crate) struct Waiting {
     pub(crate) mark: ReadMark,
     pub(crate) answers: Vec<oneshot::Sender<Read>>,
+}
+
+impl Waiting {
+    /// Together with another: the further mark, for all who wait.
+    fn add(&mut self, other: Waiting) {
+        self.answers.extend(other.answers);
+        if other.mark.position > self.mark.position {
+            self.mark = other.mark;
+        }
+    }
 }
 
 impl Receipts {
@@ -42,15 +60,30 @@ impl Receipts {
             return Some(waiting);
         };
         match line {
-            Some(before) => {
-                before.answers.extend(waiting.answers);
-                if waiting.mark.position > before.mark.position {
-                    before.mark = waiting.mark;
-                }
-            }
+            Some(before) => before.add(waiting),
             None => *line = Some(waiting),
         }
         None
+    }
+
+    /// When it is this receipt's turn, no sooner than `interval` after the user's last.
+    pub(crate) fn turn(&self, user: &UserId, interval: Duration) -> Instant {
+        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        if turns.len() >= RECEIPT_TURNS_MAX {
+            turns.retain(|_, next| *next > now);
+        }
+        let next = turns.entry(user.clone()).or_insert(now);
+        let turn = (*next).max(now);
+        *next = turn + interval;
+        turn
+    }
+
+    /// Adds to a receipt what was said while it waited for its turn.
+    pub(crate) fn gather(&self, key: &(RoomId, UserId), waiting: &mut Waiting) {
+        if let Some(more) = self.lock().get_mut(key).and_then(Option::take) {
+            waiting.add(more);
+        }
     }
 
     /// What is next when one is done.
@@ -76,6 +109,31 @@ mod tests {
         let (position, read_at) = (Position::new(1, seq), Timestamp(0));
         let mark = ReadMark { user, position, message_id: None, read_at };
         (Waiting { mark, answers: vec![answer] }, read)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_users_receipts_have_their_turns_and_another_user_has_others() {
+        let receipts = Receipts::default();
+        let (ann, bob) = (UserId::parse("ann").unwrap(), UserId::parse("bob").unwrap());
+        let (now, second) = (Instant::now(), Duration::from_millis(1000));
+        for turn in 0..3 {
+            assert_eq!(receipts.turn(&ann, second), now + turn * second);
+        }
+        assert_eq!(receipts.turn(&bob, second), now);
+        tokio::time::advance(10 * second).await;
+        assert_eq!(receipts.turn(&ann, second), now + 10 * second);
+    }
+
+    #[test]
+    fn what_comes_while_a_receipt_waits_for_its_turn_goes_with_it() {
+        let receipts = Receipts::default();
+        let key = (RoomId::parse("r").unwrap(), UserId::parse("ann").unwrap());
+        let mut first = receipts.line_up(&key, waiting(5).0).unwrap();
+        assert!(receipts.line_up(&key, waiting(9).0).is_none());
+        assert!(receipts.line_up(&key, waiting(2).0).is_none());
+        receipts.gather(&key, &mut first);
+        assert_eq!((first.mark.position.seq, first.answers.len()), (9, 3));
+        assert!(receipts.next(&key).is_none());
     }
 
     #[test]

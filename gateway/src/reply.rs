@@ -50,6 +50,13 @@ impl Reply {
         }
     }
 
+    /// It was not done; who did not ask for an answer is not told.
+    pub(crate) fn refuse_if_asked(&self, refusal: &Refusal) {
+        if self.reference.is_some() {
+            self.refuse(None, refusal);
+        }
+    }
+
     /// It was not done.
     pub(crate) fn refuse(&self, room: Option<&RoomId>, refusal: &Refusal) {
         self.metrics.refusals_total.inc();

@@ -74,6 +74,8 @@ pub enum Taken {
     Foreign,
     /// Its room has as many as it may.
     Full,
+    /// Its user has as many in the room as one may.
+    FullForUser,
     /// Its producer shows life.
     Lively,
     /// There is none.

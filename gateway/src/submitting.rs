@@ -3,7 +3,9 @@
 //!
 //! Whoever offers something again, under the id that it has, is told where it stands, though they
 //! may have left the room since, be over their limit or out of credits. Only what is not known
-//! needs a membership and a role, and is counted and charged.
+//! needs a membership and a role, and is counted and charged. To find out which it is costs a look
+//! at Redis or the database, and those are counted too: generously, and given back where something
+//! new was done.
 
 use shared::contract::id::UserId;
 use shared::contract::message::MessageType;
@@ -79,6 +81,13 @@ impl Author<'_> {
         }
     }
 
+    async fn look_up(&self, node: &Node) -> Result<Counted, Refusal> {
+        match self {
+            Author::Client { identity, .. } => node.limiter.look_up(identity).await,
+            Author::Backend(_) => Ok(Counted::nothing()),
+        }
+    }
+
     /// Somebody was told that they do this too often, and nothing else.
     fn heard(&self, node: &Node, refusal: &Refusal) {
         if let Author::Client { identity, .. } = self
@@ -103,13 +112,14 @@ pub(crate) enum Submitted {
 pub(crate) struct InLine {
     outcome: oneshot::Receiver<Outcome>,
     counted: Counted,
+    looked_up: Counted,
     is_change: bool,
 }
 
 impl Submitted {
     /// What became of it in the end.
     pub(crate) async fn settled(self, node: &Node) -> Outcome {
-        let InLine { outcome, counted, is_change } = match self {
+        let InLine { outcome, counted, looked_up, is_change } = match self {
             Submitted::InLine(line) => line,
             Submitted::Stands(place) => return Ok(place),
         };
@@ -117,9 +127,8 @@ impl Submitted {
             true => changing::settled(node, outcome).await,
             false => posting::settled(node, outcome).await,
         };
-        if posting::is_nothing_new(&outcome) {
-            node.limiter.give_back(counted);
-        }
+        let unused = if posting::is_nothing_new(&outcome) { counted } else { looked_up };
+        node.limiter.give_back(unused);
         outcome
     }
 }
@@ -130,6 +139,7 @@ pub(crate) async fn message(
     author: &Author<'_>,
     draft: Draft,
 ) -> Result<Submitted, Refusal> {
+    let looked_up = author.look_up(node).await?;
     let counted = match admit(node, author, &draft).await {
         Ok(counted) => counted,
         Err(refusal) => {
@@ -139,7 +149,10 @@ pub(crate) async fn message(
         }
     };
     match posting::post(node, draft) {
-        Ok(outcome) => Ok(Submitted::InLine(InLine { outcome, counted, is_change: false })),
+        Ok(outcome) => {
+            let is_change = false;
+            Ok(Submitted::InLine(InLine { outcome, counted, looked_up, is_change }))
+        }
         Err(refusal) => {
             node.limiter.give_back(counted);
             Err(refusal)
@@ -175,6 +188,7 @@ pub(crate) async fn change(
     wanted: Change,
     cost: Option<Charge>,
 ) -> Result<Submitted, Refusal> {
+    let looked_up = author.look_up(node).await?;
     let admitted = match author.may_change(cost.as_ref()) {
         Ok(()) => author.count(node).await,
         Err(refusal) => Err(refusal),
@@ -185,7 +199,7 @@ pub(crate) async fn change(
     };
     match changing::change(node, &author.asker(), wanted, cost, allowed).await {
         Ok(Progress::Waiting(outcome)) => {
-            Ok(Submitted::InLine(InLine { outcome, counted, is_change: true }))
+            Ok(Submitted::InLine(InLine { outcome, counted, looked_up, is_change: true }))
         }
         Ok(Progress::Made(place)) => {
             node.limiter.give_back(counted);

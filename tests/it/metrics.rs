@@ -94,7 +94,7 @@ async fn every_registered_series_moves() {
         .with_env("ROOMCAST_HEARTBEAT_INTERVAL_MS", "100")
         .with_env("ROOMCAST_STREAM_TIMEOUT_MS", "500")
         .with_env("ROOMCAST_SYNC_RETRY_DELAY_MAX_MS", "50")
-        .with_env("WEBSOCKET_RATE_LIMIT_PRESENCE_UPDATE", "1")
+        .with_env("WEBSOCKET_RATE_LIMIT_ROOM_JOIN", "5")
         .with_env("ROOMCAST_BLOCK_AFTER", "3");
     let fleet = Fleet::embedded(options).await.unwrap();
     let gateway = fleet.gateway();
@@ -191,9 +191,8 @@ async fn spend(gateway: &GatewayNode, alice: &Client) {
 /// Somebody who is refused until they are blocked.
 async fn hammer(gateway: &GatewayNode) {
     let dave = client(gateway, "dave").await;
-    let idle = json!({ "roomId": "r", "status": "idle" });
     let blocked = || async {
-        match dave.command("presence:update", idle.clone()).await {
+        match dave.command("room:join", json!({ "roomId": "r" })).await {
             Err(error) if error.code() == Some("blocked") => Ok(()),
             other => Err(format!("{other:?}")),
         }

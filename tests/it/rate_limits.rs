@@ -3,6 +3,9 @@
 
 #![expect(clippy::unwrap_used, reason = "the functions that tests share have no `#[test]`")]
 
+mod ephemeral;
+mod lookups;
+
 use std::time::Duration;
 
 use fleet::{Fleet, GatewayOptions};

@@ -11,7 +11,7 @@ use gateway::streams::redis::RedisShelf;
 use gateway::streams::{AnswerKey, Beginning, Closed, Kept, Open, Shelf, Taken};
 use harness::eventually;
 use shared::contract::id::{MessageId, RoomId, UserId};
-use shared::contract::limits::STREAMS_PER_ROOM_MAX;
+use shared::contract::limits::{STREAMS_PER_ROOM_MAX, STREAMS_PER_USER_MAX};
 use shared::contract::message::{MessageType, Metadata};
 use shared::log::redis::connection::RedisConnection;
 use shared::process::clock::Clock;
@@ -104,11 +104,18 @@ async fn closes(shelf: &dyn Shelf, a: &AnswerKey) {
 
 async fn fills(shelf: &dyn Shelf) {
     // One of them is there.
-    for number in 1..STREAMS_PER_ROOM_MAX {
+    for number in 1..STREAMS_PER_USER_MAX {
         let taken = shelf.begin(&key(&format!("n{number}")), &beginning()).await.unwrap();
         assert_eq!(taken, Taken::Begun);
     }
-    assert_eq!(shelf.begin(&key("more"), &beginning()).await.unwrap(), Taken::Full);
+    assert_eq!(shelf.begin(&key("more"), &beginning()).await.unwrap(), Taken::FullForUser);
+    for number in STREAMS_PER_USER_MAX..STREAMS_PER_ROOM_MAX {
+        let other = Beginning { user: user(&format!("user-{}", number / 8)), ..beginning() };
+        let taken = shelf.begin(&key(&format!("n{number}")), &other).await.unwrap();
+        assert_eq!(taken, Taken::Begun);
+    }
+    let other = Beginning { user: user("late"), ..beginning() };
+    assert_eq!(shelf.begin(&key("more"), &other).await.unwrap(), Taken::Full);
     assert_eq!(shelf.begin(&key("b"), &beginning()).await.unwrap(), open("", true));
 }
 

@@ -55,7 +55,7 @@ fn known(node: &Node, room: &RoomId, mark: &ReadMark) -> Position {
 
 async fn read(
     session: &mut Session,
-    node: &Node,
+    node: &Arc<Node>,
     data: ReceiptUpdate,
 ) -> Result<ReadMark, Refusal> {
     let ReceiptUpdate { room_id: room, last_read_message_id, position } = data;
@@ -70,11 +70,13 @@ async fn read(
     };
     let (position, id) = match (last_read_message_id, position) {
         (Some(id), None) => {
+            let looked_up = node.limiter.look_up(&session.identity).await?;
             let message = node.hub.message(&room, &user, &id).await?;
             let Some(position) = message.and_then(|message| message.position) else {
                 let text = "no such message in this room";
                 return Err(Refusal::new(RefusalCode::NotFound, text).field("lastReadMessageId"));
             };
+            node.limiter.give_back(looked_up);
             (position, Some(id))
         }
         (None, Some(position)) => {

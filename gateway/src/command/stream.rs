@@ -64,7 +64,10 @@ pub(super) async fn append(
         Ok(()) => {
             let key = AnswerKey { room: room_id, id: id.clone() };
             let author = Author::Client { identity: &session.identity, membership };
-            answering::append(node, &author, &key, offset, &delta).await
+            match look_up(session, node, &key).await {
+                Ok(()) => answering::append(node, &author, &key, offset, &delta).await,
+                Err(refusal) => Err(refusal),
+            }
         }
         Err(refusal) => Err(refusal),
     };
@@ -72,6 +75,14 @@ pub(super) async fn append(
         Ok(offset) => reply.done(&StreamReply { id, offset }),
         Err(refusal) => reply.refuse(Some(&room), &refusal),
     }
+}
+
+/// Counts a look at what other nodes know of an answer, where this one does not have it.
+async fn look_up(session: &Session, node: &Node, key: &AnswerKey) -> Result<(), Refusal> {
+    if node.desk.get(key).is_some() {
+        return Ok(());
+    }
+    node.limiter.look_up(&session.identity).await.map(drop)
 }
 
 /// Ends an answer; its reply comes when the log has the whole, later commands need not wait.
@@ -108,7 +119,9 @@ async fn try_end(
     let user = session.identity.user.clone();
     let cost = credits.map(|cost| crediting::charge(&user, cost)).transpose()?;
     let membership = session.member_of(&room).map(|_| ());
-    let ending = Ending { key: AnswerKey { room, id }, user, content, metadata, cost };
+    let key = AnswerKey { room, id };
+    look_up(session, node, &key).await?;
+    let ending = Ending { key, user, content, metadata, cost };
     let (found, ending) = answering::find(node, ending).await?;
     Ok((found, ending, membership))
 }

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use shared::contract::id::UserId;
 use shared::contract::limits::{STREAM_TICK_MS, STREAMS_BYTES_MAX};
 use shared::contract::protocol::StreamState;
 use shared::contract::signal::{RoomSignal, Signal, StreamPart};
@@ -238,6 +239,11 @@ impl Desk {
         silent.map(|answer| answer.key.clone()).collect()
     }
 
+    /// How many of them are this user's.
+    pub(crate) fn count_of(&self, user: &UserId) -> usize {
+        self.all().iter().filter(|answer| answer.beginning.user == *user).count()
+    }
+
     /// Every answer on the desk.
     pub(crate) fn all(&self) -> Vec<Arc<Answer>> {
         self.lock().values().map(Arc::clone).collect()
@@ -288,7 +294,7 @@ impl Desk {
                         self.remove(answer);
                         Ok(true)
                     }
-                    Taken::Full | Taken::Lively | Taken::Unknown => Ok(true),
+                    Taken::Full | Taken::FullForUser | Taken::Lively | Taken::Unknown => Ok(true),
                 };
             }
         }

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use shared::contract::id::{MessageId, RoomId, UserId};
-use shared::contract::limits::{STREAM_MEMORY_MS, STREAMS_PER_ROOM_MAX, STREAMS_REMEMBERED_MAX};
+use shared::contract::limits::{
+    STREAM_MEMORY_MS, STREAMS_PER_ROOM_MAX, STREAMS_PER_USER_MAX, STREAMS_REMEMBERED_MAX,
+};
 use tokio::time::Instant;
 
 use super::{AnswerKey, Beginning, Closed, Kept, Open, Shelf, ShelfError, Taken};
@@ -96,6 +98,10 @@ impl Shelf for MemoryShelf {
         let room = state.rooms.entry(key.room.clone()).or_default();
         if room.len() >= STREAMS_PER_ROOM_MAX {
             return Ok(Taken::Full);
+        }
+        let own = room.values().filter(|row| row.beginning.user == beginning.user).count();
+        if own >= STREAMS_PER_USER_MAX {
+            return Ok(Taken::FullForUser);
         }
         let (beginning, touched) = (beginning.clone(), Instant::now());
         room.insert(key.id.clone(), Row { beginning, text: String::new(), touched });

@@ -11,7 +11,8 @@ use redis::{Script, ScriptInvocation, Value};
 use shared::contract::id::{MessageId, RoomId, Shard, UserId};
 use shared::contract::keys;
 use shared::contract::limits::{
-    STREAM_KEPT_MS, STREAM_MEMORY_MS, STREAMS_PER_ROOM_MAX, STREAMS_SILENT_MAX,
+    STREAM_KEPT_MS, STREAM_MEMORY_MS, STREAMS_PER_ROOM_MAX, STREAMS_PER_USER_MAX,
+    STREAMS_SILENT_MAX,
 };
 use shared::log::redis::connection::RedisConnection;
 use uuid::Uuid;
@@ -83,6 +84,7 @@ impl RedisShelf {
         call.arg(&self.node).arg(wanted.user.map_or("", UserId::as_str));
         call.arg(beginning.unwrap_or_default()).arg(STREAMS_PER_ROOM_MAX).arg(STREAM_KEPT_MS);
         call.arg(wanted.silence.map_or(String::new(), |silence| silence.as_millis().to_string()));
+        call.arg(STREAMS_PER_USER_MAX);
         let answer: Vec<String> = self.connection.script(&call).await?;
         let fields: Vec<&str> = answer.iter().map(String::as_str).collect();
         match fields[..] {
@@ -95,6 +97,7 @@ impl RedisShelf {
             ["closed", how] => Ok(Taken::Closed(serde_json::from_str(how)?)),
             ["foreign"] => Ok(Taken::Foreign),
             ["full"] => Ok(Taken::Full),
+            ["full for user"] => Ok(Taken::FullForUser),
             ["lively"] => Ok(Taken::Lively),
             ["unknown"] => Ok(Taken::Unknown),
             _ => Err(MalformedAnswer.into()),

@@ -32,6 +32,13 @@ pub const RECEIPTS_REMEMBERED_MAX: usize = 2000;
 /// How often the members of a room are told of one user's receipt at most, in milliseconds.
 pub const RECEIPT_INTERVAL_MS: u64 = 250;
 
+/// How often one user's receipts go into the log at most, on each node, in milliseconds; what comes
+/// meanwhile waits, the furthest of each room.
+pub const RECEIPT_LOG_INTERVAL_MS: u64 = 1_000;
+
+/// Users whose last receipts are remembered before those that no longer matter are forgotten.
+pub const RECEIPT_TURNS_MAX: usize = 4_096;
+
 /// People that a room lists; of more it tells the count.
 pub const PRESENCE_LISTED_MAX: usize = 500;
 
@@ -105,7 +112,13 @@ pub const RATED_USERS_MAX: usize = 100_000;
 pub const RATE_PORTIONS: u32 = 100;
 
 /// Answers that may be written bit by bit in one room at a time.
-pub const STREAMS_PER_ROOM_MAX: usize = 16;
+pub const STREAMS_PER_ROOM_MAX: usize = 32;
+
+/// Those of one user among them: nobody alone takes all of them.
+pub const STREAMS_PER_USER_MAX: usize = 16;
+
+/// Answers of one user that may be written at a time through one node, in all rooms.
+pub const STREAMS_PER_USER_ON_NODE_MAX: usize = 128;
 
 /// Bytes of all answers that are being written through one node.
 pub const STREAMS_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -127,7 +140,7 @@ pub const STREAM_MEMORY_MS: u64 = 15 * 60 * 1000;
 pub const STREAMS_REMEMBERED_MAX: usize = 1024;
 
 /// Silent answers that are looked for in one shard at a time.
-pub const STREAMS_SILENT_MAX: usize = 16;
+pub const STREAMS_SILENT_MAX: usize = 64;
 
 /// Longest token in an `auth` command or a header, in bytes.
 pub const TOKEN_BYTES_MAX: usize = 8 * 1024;
@@ -373,6 +386,9 @@ const _: () = assert!(TOKEN_BYTES_MAX + 1024 <= UNPROVEN_FRAME_BYTES_MAX);
 const _: () = assert!(SESSION_MS_MAX < REVOCATION_MEMORY_MS);
 // Whatever a node has in memory, the ring has too: a room that resynchronises finds its place.
 const _: () = assert!(RECENT_ENTRIES_MAX <= RING_ENTRIES);
+const _: () = assert!(STREAMS_PER_USER_MAX < STREAMS_PER_ROOM_MAX);
+// All of a room's are found at once.
+const _: () = assert!(STREAMS_PER_ROOM_MAX <= STREAMS_SILENT_MAX);
 // An answer is closed before Redis forgets it.
 const _: () = assert!(2 * STREAM_TIMEOUT_MS_MAX < STREAM_KEPT_MS);
 // As long as an end may be offered again, it is known whether it was too late.

@@ -104,6 +104,28 @@ async fn an_answer_is_its_producers_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_user_writes_so_many_answers_at_a_time_in_all_rooms() {
+    let fleet = gateway().await;
+    let bot = client(fleet.gateway(), "bot").await;
+    let mut begun = 0;
+    let full = loop {
+        let room = format!("room-{}", begun / 16);
+        if begun % 16 == 0 {
+            bot.join(&room, None).await.unwrap();
+        }
+        match bot.command("message:stream:start", json!({ "roomId": room })).await {
+            Ok(_) => begun += 1,
+            refusal => break refused(refusal),
+        }
+    };
+    assert_eq!((full.code.as_str(), full.limit), ("backpressure", Some(json!(128))));
+    assert_eq!(begun, 128);
+    let other = client(fleet.gateway(), "other").await;
+    other.join("room-0", None).await.unwrap();
+    other.command("message:stream:start", json!({ "roomId": "room-0" })).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_room_has_so_many_answers_at_a_time_and_a_standing_id_begins_none() {
     let fleet = gateway().await;
     let first = Producer::begin(&fleet, "r").await;
@@ -116,6 +138,10 @@ async fn a_room_has_so_many_answers_at_a_time_and_a_standing_id_begins_none() {
     }
     let full = refused(begin(&unique_id()).await);
     assert_eq!((full.code.as_str(), full.limit), ("backpressure", Some(json!(16))));
+    // Nobody alone takes all the answers of a room.
+    let other = client(fleet.gateway(), "other").await;
+    other.join("r", None).await.unwrap();
+    other.command("message:stream:start", json!({ "roomId": "r" })).await.unwrap();
     first.end(json!({ "content": "room for one" })).await.unwrap();
     begin(&unique_id()).await.unwrap();
     assert_eq!(refused(begin(&first.id).await).code, "conflict");

@@ -1,9 +1,10 @@
 -- Takes an answer for a node, or begins it.
 -- KEYS: the room's answers, the answer's text, the shard's lives, how it was closed.
 -- ARGV: id, its member of the lives, node, user or '' for anybody, beginning or '' to begin none,
--- most answers of a room, ms that it is kept, ms of silence or '' to take it from the living too.
+-- most answers of a room, ms that it is kept, ms of silence or '' to take it from the living too,
+-- most answers of a user in a room.
 -- Answers {'begun'}, {'open', the former node, beginning, text}, {'closed', how}, {'foreign'},
--- {'full'}, {'lively'} or {'unknown'}.
+-- {'full'}, {'full for user'}, {'lively'} or {'unknown'}.
 local id, member, node, user, beginning = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -21,6 +22,11 @@ if not held then
   if closed then return {'closed', closed} end
   if beginning == '' then return {'unknown'} end
   if redis.call('HLEN', KEYS[1]) >= tonumber(ARGV[6]) then return {'full'} end
+  local own = 0
+  for _, other in ipairs(redis.call('HVALS', KEYS[1])) do
+    if string.match(other, '^%S+ (%S+) ') == user then own = own + 1 end
+  end
+  if own >= tonumber(ARGV[9]) then return {'full for user'} end
   -- What an answer that was forgotten left behind is none of this one's.
   redis.call('DEL', KEYS[2])
   hold(user, beginning)
