@@ -63,6 +63,8 @@ shared::metrics! {
         resets_total: counter,
         /// Memberships that ended because their user was removed from the room.
         kicked_total: counter,
+        /// Publications of another deployment that came in and were dropped.
+        foreign_publications_total: counter,
         /// Times a room missed a publication and read it back.
         gaps_total: counter,
         /// Times a member fell behind its send queue.

@@ -13,7 +13,7 @@ use serde_json::json;
 use shared::log::redis::connection::Health;
 use shared::process::clock::Clock;
 use shared::process::operator::{self, Operator};
-use shared::process::readiness::Readiness;
+use shared::process::readiness::{Condition, Readiness};
 use shared::process::tasks::{TaskEnded, Tasks};
 use shared::store::sqlite::OpenError;
 use sync_worker::stats::Stats;
@@ -109,18 +109,32 @@ impl Server {
         clock: Clock,
         announce: impl FnOnce(SocketAddr, SocketAddr),
     ) -> Result<Server, StartError> {
-        let registry = prometheus::Registry::new();
-        let metrics = Arc::new(Metrics::register(&registry));
         let readiness = Readiness::new();
         let tasks = Tasks::new(&readiness);
+        let started = Server::start_with(settings, clock, announce, (readiness, &tasks)).await;
+        if started.is_err() {
+            tasks.abort();
+        }
+        started
+    }
+
+    async fn start_with(
+        settings: Settings,
+        clock: Clock,
+        announce: impl FnOnce(SocketAddr, SocketAddr),
+        (readiness, tasks): (Readiness, &Tasks),
+    ) -> Result<Server, StartError> {
+        let registry = prometheus::Registry::new();
+        let metrics = Arc::new(Metrics::register(&registry));
         let listener = bind(SocketAddr::new(settings.address(), settings.port)).await?;
         let mut backend = if settings.is_cluster() {
-            cluster::start(&settings, &clock, &readiness, &tasks)?
+            cluster::start(&settings, &clock, &metrics, (&readiness, tasks))?
         } else {
-            embedded::start(&settings, &clock, &registry, (&readiness, &tasks))?
+            embedded::start(&settings, &clock, &registry, (&readiness, tasks))?
         };
         let revocations = readiness.condition("revocations");
-        let node = Arc::new(node(settings, clock, metrics, (&mut backend, &tasks))?);
+        let places = readiness.condition("connections");
+        let node = Arc::new(node(settings, clock, metrics, (&mut backend, tasks))?);
         let Backend { deliveries, attendants, worker, redis, fatal, .. } = backend;
 
         let began = Instant::now();
@@ -152,11 +166,19 @@ impl Server {
         tasks.spawn("retirement", retire_rooms(Arc::clone(&node)));
         tasks.spawn("comparison", compare_rooms(Arc::clone(&node)));
         tasks.spawn("presence", attend(Arc::clone(&node)));
-        tasks.spawn("gauges", tell_gauges(Arc::clone(&node)));
+        tasks.spawn("gauges", tell_gauges(Arc::clone(&node), places));
         tasks.spawn("limits", sweep_limits(Arc::clone(&node)));
         tasks.spawn("streams", answering::close_silent(Arc::clone(&node)));
         tasks.spawn("accept", accept(listener, Arc::clone(&node)));
-        Ok(Server { node, readiness, address, operator_address, worker, tasks, fatal })
+        Ok(Server {
+            node,
+            readiness,
+            address,
+            operator_address,
+            worker,
+            tasks: tasks.clone(),
+            fatal,
+        })
     }
 
     /// Where the page and the WebSocket are.
@@ -380,9 +402,16 @@ async fn attend(node: Arc<Node>) {
     node.hub.attend().await;
 }
 
-async fn tell_gauges(node: Arc<Node>) {
+async fn tell_gauges(node: Arc<Node>, places: Condition) {
     let told = |count| i64::try_from(count).unwrap_or(i64::MAX);
+    let max = node.settings.connections_max;
     loop {
+        match node.connections.len() {
+            taken if taken >= max => places.not_ready("this node has all its connections"),
+            // Not at the next one that leaves: it would come and go with each of them.
+            taken if taken <= max - max / 20 => places.ready(),
+            _ => {}
+        }
         node.metrics.retained_entries.set(told(node.appender.retained()));
         tokio::time::sleep(GAUGE_INTERVAL).await;
     }

@@ -1,23 +1,41 @@
-//! Looking after what a process of a cluster depends on: waiting for it, and saying so once in a
-//! while; refusing what would lose data.
+//! Looking after what a process of a cluster depends on: waiting for it, saying how it is with it,
+//! and refusing what would lose data or is another's.
+//!
+//! Whether a server does its work is found out by writes that come through: Redis is asked every
+//! second, the database every five. The two know of each other: each process tells the database
+//! when Redis last did its work, so that one that is alone without Redis knows it.
 
-use std::sync::Arc;
+mod verdict;
+mod hearing;
+
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use redis::RedisError;
+use tokio::sync::{Notify, SetOnce};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
+pub use self::hearing::Hearing;
+use self::verdict::{Gate, Observed, Trouble, others_work};
+use crate::contract::keys::VERSION;
+use crate::contract::limits::TROUBLE_MS_MAX;
 use crate::log::redis::connection::RedisConnection;
 use crate::process::backoff::Backoff;
 use crate::process::error_chain::error_chain;
 use crate::process::readiness::Condition;
-use crate::store::Store;
-use crate::store::postgres::{MigrateError, PostgresStore};
+use crate::store::StoreError;
+use crate::store::postgres::{Beat, Deployment, Heard, MigrateError, PostgresStore};
 
 const PAUSE: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(2);
-/// How often what is there is asked whether it still is.
-const PING_INTERVAL: Duration = Duration::from_secs(2);
+/// How often it is looked whether Redis is there for the first time.
+const PAUSE_AT_START: Duration = Duration::from_millis(50);
+/// How often something is written to Redis.
+const REDIS_INTERVAL: Duration = Duration::from_secs(1);
+/// How often something is written to the database, and how often while it or Redis is in trouble.
+const BEAT_INTERVAL: Duration = Duration::from_secs(5);
+const BEAT_INTERVAL_IN_TROUBLE: Duration = Duration::from_secs(1);
 /// How often the log says that something is still away.
 const SAY_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -33,6 +51,42 @@ pub enum Unfit {
         /// What it is set to.
         policy: String,
     },
+    /// Redis has another database's keys.
+    #[error(
+        "this redis belongs to the deployment {found}, the database to {own}; give each a redis \
+         (or a number of one, redis://HOST/1) of its own"
+    )]
+    Foreign {
+        /// Whose it is.
+        found: String,
+        /// The name in the database.
+        own: String,
+    },
+    /// Programs of two versions do not understand each other.
+    #[error("the deployment speaks version {found} of keys and envelopes, this program {VERSION}")]
+    Speaks {
+        /// What the database says.
+        found: u32,
+    },
+    /// Another database's processes work under the same name.
+    #[error(
+        "the deployment {name} is refused: {why}. If this database is a copy of another one, stop \
+         its processes, give it a redis of its own and run `sync-worker deployment rename`"
+    )]
+    Refused {
+        /// The name in the database.
+        name: String,
+        /// What was found.
+        why: String,
+    },
+    /// What this process publishes bears a name that is no longer the deployment's.
+    #[error("the deployment {before} is called {now} now; start again")]
+    Renamed {
+        /// The name at the start.
+        before: String,
+        /// The name now.
+        now: String,
+    },
 }
 
 /// Says now and then that something is away.
@@ -45,81 +99,230 @@ impl Complaint {
     fn say(&mut self, what: &'static str, error: &dyn std::error::Error) {
         if self.said.is_none_or(|at| at.elapsed() >= SAY_INTERVAL) {
             self.said = Some(Instant::now());
-            warn!(error = error_chain(error), "{what} does not answer, trying on");
+            warn!(error = error_chain(error), "{what} does not do its work, trying on");
         }
     }
 
     fn over(&mut self, what: &'static str) {
         if self.said.take().is_some() {
-            info!("{what} answers again");
+            info!("{what} does its work again");
         }
     }
 }
 
-/// Migrates the database as soon as it is there.
-///
-/// # Errors
-/// When this process must not work with it.
-pub async fn migrated(store: &PostgresStore) -> Result<(), Unfit> {
-    let (mut pauses, mut complaint) = (Backoff::new(PAUSE, PAUSE_MAX), Complaint::default());
-    loop {
-        match store.migrate().await {
-            Ok(()) => {
-                complaint.over("database");
-                return Ok(());
-            }
-            Err(
-                error @ (MigrateError::Newer { .. }
-                | MigrateError::Shards { .. }
-                | MigrateError::Encoding { .. }),
-            ) => return Err(error.into()),
-            Err(error @ MigrateError::Unavailable(_)) => {
-                complaint.say("database", &error);
-                tokio::time::sleep(pauses.next_delay()).await;
-            }
-        }
-    }
+/// The servers of a cluster, as one process sees them.
+#[derive(Debug)]
+pub struct Servers {
+    store: Arc<PostgresStore>,
+    redis: RedisConnection,
+    /// Under which name this process is known to the others.
+    process: String,
+    /// Whether it tells the others when Redis did its work.
+    tells: bool,
+    name: SetOnce<String>,
+    known: Mutex<Known>,
+    /// Redis has got into trouble: see how the others are.
+    trouble: Notify,
 }
 
-/// Tells `ready` whether a migrated database answers; never returns.
-pub async fn database(store: Arc<PostgresStore>, ready: Condition) -> Unfit {
-    let mut complaint = Complaint::default();
-    loop {
-        match store.ping().await {
-            Ok(()) => {
-                complaint.over("database");
-                ready.ready();
-            }
-            Err(error) => {
-                complaint.say("database", &error);
-                ready.not_ready("the database does not answer");
-            }
-        }
-        tokio::time::sleep(PING_INTERVAL).await;
-    }
+#[derive(Debug, Default)]
+struct Known {
+    /// When Redis last did this process's work.
+    redis_ok: Option<Instant>,
+    in_trouble: bool,
+    others_work: bool,
 }
 
-/// Looks at Redis's settings whenever it is there, and tells `ready`, where given, whether it
-/// answers. Returns only when this process must not work with it.
-pub async fn redis(connection: RedisConnection, ready: Option<Condition>) -> Unfit {
-    let mut complaint = Complaint::default();
-    loop {
-        match connection.eviction_policy().await {
-            Ok(Some(policy)) if policy != "noeviction" => return Unfit::Evicts { policy },
-            // Where CONFIG is forbidden, the operator's word has to do.
-            Ok(_) => {
-                complaint.over("redis");
-                if let Some(ready) = &ready {
-                    ready.ready();
+impl Servers {
+    /// Nothing is looked at yet. `process` is a name that no other has; `tells` is whether the
+    /// others are to know when Redis does this one's work, as those in traffic are.
+    #[must_use]
+    pub fn new(
+        store: Arc<PostgresStore>,
+        redis: RedisConnection,
+        process: String,
+        tells: bool,
+    ) -> Servers {
+        Servers {
+            store,
+            redis,
+            process,
+            tells,
+            name: SetOnce::new(),
+            known: Mutex::default(),
+            trouble: Notify::new(),
+        }
+    }
+
+    /// Migrates the database as soon as it is there, and learns from it whose it is.
+    ///
+    /// # Errors
+    /// When this process must not work with it.
+    pub async fn migrated(&self) -> Result<(), Unfit> {
+        let (mut pauses, mut complaint) = (Backoff::new(PAUSE, PAUSE_MAX), Complaint::default());
+        loop {
+            let found = match self.store.migrate().await {
+                Ok(()) => self.store.deployment().await,
+                Err(MigrateError::Unavailable(error)) => Err(error),
+                Err(
+                    error @ (MigrateError::Newer { .. }
+                    | MigrateError::Shards { .. }
+                    | MigrateError::Encoding { .. }),
+                ) => return Err(error.into()),
+            };
+            match found {
+                Ok(deployment) => {
+                    complaint.over("database");
+                    self.check(&deployment)?;
+                    info!(deployment = deployment.name, "database is migrated");
+                    // It is looked at once.
+                    let _ = self.name.set(deployment.name);
+                    return Ok(());
+                }
+                Err(error) => {
+                    complaint.say("database", &error);
+                    tokio::time::sleep(pauses.next_delay()).await;
                 }
             }
-            Err(error) => {
-                complaint.say("redis", &error);
-                if let Some(ready) = &ready {
-                    ready.not_ready("redis does not answer");
+        }
+    }
+
+    fn check(&self, deployment: &Deployment) -> Result<(), Unfit> {
+        let Deployment { name, speaks, refused } = deployment;
+        if *speaks != VERSION {
+            return Err(Unfit::Speaks { found: *speaks });
+        }
+        if let Some(before) = self.name.get().filter(|before| *before != name) {
+            return Err(Unfit::Renamed { before: before.clone(), now: name.clone() });
+        }
+        match refused {
+            Some(why) => Err(Unfit::Refused { name: name.clone(), why: why.clone() }),
+            None => Ok(()),
+        }
+    }
+
+    /// Tells `ready` whether a migrated database does its work; returns only when this process
+    /// must not go on.
+    pub async fn watch_database(&self, ready: Condition) -> Unfit {
+        let mut complaint = Complaint::default();
+        let mut since: Option<Instant> = None;
+        loop {
+            let began = Instant::now();
+            let redis_ok = self.known().redis_ok.map(|at| at.elapsed());
+            let told = redis_ok.filter(|_| self.tells);
+            let beat = Beat { process: &self.process, redis_ok: told };
+            let heard = self.store.beat(&beat).await;
+            let others = heard.as_ref().ok().and_then(|heard| heard.others_redis_ok);
+            self.known().others_work = others_work(redis_ok, others);
+            match heard {
+                Ok(Heard { deployment, forbidden, .. }) => {
+                    if let Err(unfit) = self.check(&deployment) {
+                        return unfit;
+                    }
+                    complaint.over("database");
+                    since = None;
+                    match forbidden {
+                        Some(tables) => ready.degraded(format!("no right to write {tables}")),
+                        None => ready.ready(),
+                    }
+                }
+                Err(error) => {
+                    complaint.say("database", &error);
+                    let since = *since.get_or_insert(began);
+                    if since.elapsed() >= Duration::from_millis(TROUBLE_MS_MAX) {
+                        ready.degraded(database_trouble(&error));
+                    }
                 }
             }
+            let in_trouble = since.is_some() || self.known().in_trouble;
+            let pause = if in_trouble { BEAT_INTERVAL_IN_TROUBLE } else { BEAT_INTERVAL };
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = self.trouble.notified() => {}
+            }
         }
-        tokio::time::sleep(PING_INTERVAL).await;
+    }
+
+    /// Takes Redis for this deployment, looks at its settings, and tells `ready` whether it does
+    /// its work, and where this process listens, whether it is heard. Returns only when this
+    /// process must not work with it.
+    pub async fn watch_redis(&self, ready: Condition, hearing: Option<&Hearing>) -> Unfit {
+        let (mut complaint, mut gate) = (Complaint::default(), Gate::default());
+        let mut trouble: Option<(Trouble, Instant)> = None;
+        loop {
+            let began = Instant::now();
+            match self.look_at_redis().await {
+                Ok(Some(unfit)) => return unfit,
+                Ok(None) => {
+                    complaint.over("redis");
+                    trouble = None;
+                }
+                Err(error) => {
+                    complaint.say("redis", &error);
+                    let since = trouble.take().map_or(began, |(_, since)| since);
+                    trouble = Some((kind(&error), since));
+                }
+            }
+            let others_work = self.note_redis(trouble.is_none());
+            if self.name.get().is_some() {
+                let observed = Observed {
+                    trouble: trouble.clone().map(|(trouble, since)| (trouble, since.elapsed())),
+                    deaf: hearing.and_then(Hearing::deaf_for),
+                    listens: hearing.is_some(),
+                    others_work,
+                };
+                gate.apply(observed.verdict(), &ready);
+            }
+            let pause = if gate.was_met() { REDIS_INTERVAL } else { PAUSE_AT_START };
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    /// Whether Redis does its work; what makes it unfit, if it does.
+    async fn look_at_redis(&self) -> Result<Option<Unfit>, RedisError> {
+        // Where CONFIG is forbidden, the operator's word has to do.
+        if let Some(policy) = self.redis.eviction_policy().await?
+            && policy != "noeviction"
+        {
+            return Ok(Some(Unfit::Evicts { policy }));
+        }
+        let Some(own) = self.name.get() else { return Ok(None) };
+        self.redis.take(own).await?;
+        // Found here, or by a claim.
+        Ok(self
+            .redis
+            .foreign()
+            .map(|found| Unfit::Foreign { found: found.to_owned(), own: own.clone() }))
+    }
+
+    /// Says whether Redis does another node's work and not this one's.
+    fn note_redis(&self, ok: bool) -> bool {
+        let mut known = self.known();
+        if ok {
+            known.redis_ok = Some(Instant::now());
+            known.others_work = false;
+        } else if !known.in_trouble {
+            self.trouble.notify_one();
+        }
+        known.in_trouble = !ok;
+        known.others_work
+    }
+
+    fn known(&self) -> std::sync::MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn kind(error: &RedisError) -> Trouble {
+    match error.code() {
+        Some(code) => Trouble::Refused(code.to_owned()),
+        None => Trouble::Silent,
+    }
+}
+
+fn database_trouble(error: &StoreError) -> String {
+    match PostgresStore::refusal(error) {
+        Some(code) => format!("the database refuses writes ({code})"),
+        None => "the database does not answer".to_owned(),
     }
 }

@@ -28,6 +28,14 @@ pub enum EpochError {
     /// The database does not answer.
     #[error("no epoch could be minted")]
     Store(#[from] StoreError),
+    /// Another database mints epochs for the same log.
+    #[error("epoch {epoch} of shard {shard} was never minted by this database, nor was one before")]
+    Foreign {
+        /// Which shard.
+        shard: Shard,
+        /// Which epoch.
+        epoch: u64,
+    },
     /// Others were faster every time.
     #[error("the epoch of shard {shard} is being fought over")]
     Contended {
@@ -52,7 +60,11 @@ pub async fn establish(
         match log.claim(shard, at_least, Uuid::new_v4()).await? {
             Claim::Armed(armed) => match confirmed(shard, armed, store).await? {
                 Some(epoch) => return Ok(epoch),
-                // This database never minted it, or was set back: go on above it.
+                // A database that was set back goes on above it. One that is the copy of another,
+                // whose nodes mint too, must leave the log alone.
+                None if store.foreign_epoch(shard, armed.number).await? => {
+                    return Err(EpochError::Foreign { shard, epoch: armed.number });
+                }
                 None => at_least = armed.number + 1,
             },
             Claim::Token(token) => {

@@ -239,6 +239,10 @@ pub trait Store: Erasure + Ledger + Members + Receipts + Send + Sync + 'static {
     /// An epoch that was minted before.
     async fn epoch(&self, shard: Shard, number: u64) -> Result<Option<Epoch>, StoreError>;
 
+    /// The log holds an epoch that was never minted here. Says whether that has happened too often
+    /// to be a database that was set back: then nobody may go on under this deployment's name.
+    async fn foreign_epoch(&self, shard: Shard, number: u64) -> Result<bool, StoreError>;
+
     /// How far the shard is.
     async fn cursor(&self, shard: Shard) -> Result<Cursor, StoreError>;
 

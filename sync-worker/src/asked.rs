@@ -7,11 +7,11 @@ use shared::process::settings::Problem;
 use shared::process::telemetry;
 
 use crate::config::Settings;
-use crate::{dead_letter, erasing, reconciling};
+use crate::{dead_letter, erasing, reconciling, renaming};
 
 /// The words, as the program's help has them.
-pub const WORDS: &str =
-    "[dead-letters list|show N|redrive N|redrive all] [reconcile] [erase user ID|room ID]";
+pub const WORDS: &str = "[dead-letters list|show N|redrive N|redrive all] [reconcile] [erase user ID|room ID] \
+     [deployment rename]";
 
 /// `EX_USAGE`.
 const USAGE: u8 = 64;
@@ -20,7 +20,7 @@ const USAGE: u8 = 64;
 #[must_use]
 pub fn check(words: &[String]) -> fn(&Settings) -> Vec<Problem> {
     match words.first().map(String::as_str) {
-        Some("dead-letters" | "reconcile") => Settings::database_problems,
+        Some("dead-letters" | "reconcile" | "deployment") => Settings::database_problems,
         Some("erase") => Settings::both_problems,
         Some(_) => |_| Vec::new(),
         None => Settings::problems,
@@ -38,6 +38,9 @@ pub async fn run(settings: &Settings, words: &[String]) -> ExitCode {
             erasing::run(settings, words).await.map_err(|error| (error_chain(&error), error.code()))
         }
         Some("dead-letters") => dead_letter::run(database_url, words)
+            .await
+            .map_err(|error| (error_chain(&error), error.code())),
+        Some("deployment") => renaming::run(database_url, words)
             .await
             .map_err(|error| (error_chain(&error), error.code())),
         Some(_) | None => Err((format!("expected: {WORDS}"), USAGE)),

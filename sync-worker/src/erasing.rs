@@ -4,11 +4,12 @@ use std::io::{self, Write as _};
 
 use shared::contract::id::{IdError, RoomId, UserId};
 use shared::erase::{self, EraseError, Progress, Total};
+use shared::log::LogError;
 use shared::log::redis::RedisLog;
 use shared::log::redis::connection::{RedisConnection, RedisUrlError};
 use shared::process::clock::Clock;
-use shared::store::Erased;
 use shared::store::postgres::{self, PostgresStore, UrlError};
+use shared::store::{Erased, StoreError};
 
 use crate::config::Settings;
 
@@ -29,6 +30,18 @@ pub enum ErasingError {
     /// The database's address is of no use.
     #[error("DATABASE_URL is of no use")]
     Database(#[from] UrlError),
+    /// The database could not be asked whose it is.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Redis could not be asked whose it is.
+    #[error("redis does not do its work")]
+    Taken(#[from] LogError),
+    /// The log is another's.
+    #[error("this redis does not belong to the deployment {name}, as the database does")]
+    Foreign {
+        /// The database's.
+        name: String,
+    },
     /// Redis's address is of no use.
     #[error("REDIS_URL is of no use")]
     Redis(#[from] RedisUrlError),
@@ -48,6 +61,9 @@ impl ErasingError {
             ErasingError::Usage | ErasingError::Name(_) => USAGE,
             ErasingError::Database(_)
             | ErasingError::Redis(_)
+            | ErasingError::Store(_)
+            | ErasingError::Taken(_)
+            | ErasingError::Foreign { .. }
             | ErasingError::Early(_)
             | ErasingError::Output(_) => NOT_DONE,
         }
@@ -69,6 +85,10 @@ pub async fn run(settings: &Settings, words: &[String]) -> Result<u8, ErasingErr
     let store = PostgresStore::connect(&database_url, postgres::Settings::default())?;
     let redis_url = settings.redis_url.clone().unwrap_or_default();
     let redis = RedisConnection::new(&redis_url, settings.redis_token.as_ref(), Clock::system())?;
+    let name = store.deployment().await?.name;
+    if !redis.take(&name).await.map_err(LogError::from)? {
+        return Err(ErasingError::Foreign { name });
+    }
     // It appends nothing; no cap applies.
     let log = RedisLog::new(redis, usize::MAX);
     let Total { messages, rooms } = erase::erase(&log, &store, &whose, &say).await?;

@@ -6,6 +6,7 @@ pub mod asked;
 pub mod dead_letter;
 pub mod erasing;
 pub mod reconciling;
+pub mod renaming;
 pub mod config;
 pub mod worker;
 mod expiry;

@@ -114,12 +114,15 @@ async fn run(settings: &Settings) -> Result<ExitCode, Box<dyn Error>> {
     let tasks = Tasks::new(&readiness);
     let (database_ready, redis_ready) =
         (readiness.condition("database"), readiness.condition("redis"));
+    let sync_ready = readiness.condition("sync");
+    let owner = Uuid::new_v4().to_string();
+    let servers = attend::Servers::new(Arc::clone(&store), redis.clone(), owner.clone(), false);
     let stats = Arc::new(Stats::default());
     let work = Parts {
         log: Arc::new(RedisLog::new(redis.clone(), ENTRIES_MAX)),
         store: store.clone(),
         settings: worker_settings(settings),
-        lease: Some(Lease { owner: Uuid::new_v4().to_string(), ms: settings.lease_ms.0 }),
+        lease: Some(Lease { owner, ms: settings.lease_ms.0 }),
         metrics: Arc::new(Metrics::register(&registry)),
         stats: Arc::clone(&stats),
         clock,
@@ -140,21 +143,26 @@ async fn run(settings: &Settings) -> Result<ExitCode, Box<dyn Error>> {
     tasks.spawn("operator", operator.serve(CancellationToken::new()));
 
     let mut signal = pin!(signal);
-    let mut redis = pin!(attend::redis(redis, Some(redis_ready)));
+    let mut redis = pin!(servers.watch_redis(redis_ready, None));
     // The work begins when the tables are there.
     let unfit = tokio::select! {
-        _ = &mut signal => return Ok(ExitCode::SUCCESS),
+        _ = &mut signal => {
+            tasks.leave();
+            return Ok(ExitCode::SUCCESS);
+        }
         unfit = &mut redis => Some(unfit),
-        migrated = attend::migrated(&store) => migrated.err(),
+        migrated = servers.migrated() => migrated.err(),
     };
     if let Some(unfit) = unfit {
+        tasks.leave();
         return Ok(fail(&unfit, UNFIT));
     }
     let stop = CancellationToken::new();
+    tasks.spawn("lag", Stats::watch(Arc::clone(&stats), sync_ready));
     let working = tasks.spawn("worker", worker::run(work, stop.clone()));
     let why: Result<(), Failure> = tokio::select! {
         _ = &mut signal => Ok(()),
-        unfit = attend::database(Arc::clone(&store), database_ready) => Err(unfit.into()),
+        unfit = servers.watch_database(database_ready) => Err(unfit.into()),
         unfit = redis => Err(unfit.into()),
         ended = tasks.ended() => Err(ended.into()),
     };

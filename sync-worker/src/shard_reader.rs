@@ -69,8 +69,12 @@ impl ShardReader {
     pub(crate) async fn empty(&mut self) -> bool {
         loop {
             match self.step().await {
-                Ok(true) => self.backoff.reset(),
+                Ok(true) => {
+                    self.backoff.reset();
+                    self.parts.stats.recovered(self.shard);
+                }
                 Ok(false) => {
+                    self.parts.stats.recovered(self.shard);
                     self.parts.lag.clear(self.shard);
                     return true;
                 }
@@ -88,7 +92,7 @@ impl ShardReader {
         self.cursor = None;
         self.parts.metrics.retries_total.inc();
         let error = error_chain(failure);
-        self.parts.stats.failed(error.clone());
+        self.parts.stats.failed(self.shard, error.clone());
         match failure {
             StepError::AllRefused { .. } => {
                 error!(shard = %self.shard, error, "shard stopped");

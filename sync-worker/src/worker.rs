@@ -112,6 +112,7 @@ impl Readers {
         }
         for gone in self.owned.difference(&owned) {
             self.parts.lag.clear(*gone);
+            self.parts.stats.recovered(*gone);
         }
         self.idle.retain(|shard, _| owned.contains(shard));
         for shard in owned.difference(&self.owned) {

@@ -1,12 +1,14 @@
 //! Several gateways and workers over a real Redis and a real Postgres, and what is done to them.
 
 mod changes;
+mod degraded;
 mod duplicates;
 mod erasing;
 mod faults;
 mod full_speed;
 mod joins;
 mod logging;
+mod neighbours;
 mod outage;
 mod pooled;
 mod presence;

@@ -18,6 +18,7 @@ use fleet::{ClusterOptions, Fleet};
 use gateway::broker::memory::MemoryBroker;
 use gateway::broker::redis::RedisBroker;
 use gateway::broker::{Answer, Answers, Broker, Place};
+use prometheus::IntCounter;
 use shared::contract::envelope::{EntryKind, Envelope};
 use shared::contract::id::{MessageId, RoomId, Shard, UserId};
 use shared::contract::limits::HYDRATION_AGE_MS_MAX;
@@ -96,9 +97,9 @@ async fn redis() -> Subject {
     let url = Secret::parse(&servers.redis_url()).unwrap();
     let log = RedisLog::new(RedisConnection::new(&url, None, clock.clone()).unwrap(), ENTRIES_MAX);
     let store = Arc::new(SqliteStore::open(folder.path(), clock.clone()).unwrap());
-    let ready = Readiness::new();
-    let (redis, tasks) = (ready.condition("redis"), Tasks::new(&ready));
-    let (broker, mut deliveries) = RedisBroker::start(log.clone(), "n1", redis, &tasks);
+    assert!(log.connection().take("tested").await.unwrap());
+    let watched = (&Tasks::new(&Readiness::new()), IntCounter::new("foreign", "-").unwrap());
+    let (broker, mut deliveries) = RedisBroker::start(log.clone(), "n1", Arc::default(), watched);
     // It begins with a gap: what was published before it listened is not known.
     let first = tokio::time::timeout(PATIENCE, deliveries.recv()).await.unwrap();
     assert!(matches!(first, Some(Delivery::Gap)), "{first:?}");

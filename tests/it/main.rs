@@ -7,6 +7,7 @@ mod store_contract;
 mod tidy;
 mod readme;
 mod protocol_md;
+mod full_disk;
 mod full_speed;
 mod kills;
 mod joins;

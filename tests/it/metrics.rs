@@ -69,7 +69,8 @@ impl Watch<'_> {
 
 /// What a log that dies with its process has no use for; `cluster` sees these move, but for the
 /// orphaned edits: they take a node that does not come back within a minute of a wipe.
-const ONLY_IN_A_CLUSTER: [&str; 6] = [
+const ONLY_IN_A_CLUSTER: [&str; 7] = [
+    "roomcast_foreign_publications_total",
     "roomcast_gaps_total",
     "roomcast_nodes_reaped_total",
     "roomcast_offered_again_total",

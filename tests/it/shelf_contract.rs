@@ -41,6 +41,7 @@ async fn servers() -> (Fleet, RedisConnection) {
     let servers = Fleet::cluster(ClusterOptions::only_servers()).await.unwrap();
     let url = Secret::parse(&servers.redis_url()).unwrap();
     let connection = RedisConnection::new(&url, None, Clock::system()).unwrap();
+    assert!(connection.take("tested").await.unwrap());
     (servers, connection)
 }
 

@@ -2,14 +2,17 @@
 
 mod subscriber;
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
+use prometheus::IntCounter;
+use shared::attend::Hearing;
 use shared::contract::id::{RoomId, Shard};
-use shared::contract::keys;
+use shared::contract::keys::Channels;
 use shared::contract::protocol::Durability;
-use shared::contract::signal::Signal;
+use shared::contract::signal::{Addressed, Signal};
 use shared::log::redis::{Appended, Known, RedisLog};
 use shared::log::{Append, Delivery, LogError};
-use shared::process::readiness::Condition;
 use shared::process::tasks::Tasks;
 use shared::store::Identity;
 use tokio::sync::mpsc;
@@ -25,18 +28,25 @@ pub struct RedisBroker {
 }
 
 impl RedisBroker {
-    /// Over a log, with a subscriber of its own that tells `ready` whether what is published comes
-    /// back. `node` names this node's probe.
+    /// Over a log, with a subscriber of its own that tells `hearing` whether what is published
+    /// comes back. `node` names this node's probe; `foreign` counts what comes in and is another
+    /// deployment's.
     #[must_use]
     pub fn start(
         log: RedisLog,
         node: &str,
-        ready: Condition,
-        tasks: &Tasks,
+        hearing: Arc<Hearing>,
+        (tasks, foreign): (&Tasks, IntCounter),
     ) -> (RedisBroker, mpsc::Receiver<Delivery>) {
         let (subscriber, deliveries) =
-            Subscriber::start(log.connection().clone(), node, ready, tasks);
+            Subscriber::start(log.connection().clone(), node, hearing, (tasks, foreign));
         (RedisBroker { log, subscriber }, deliveries)
+    }
+}
+
+impl RedisBroker {
+    fn channels(&self) -> Result<&Channels, BrokerError> {
+        self.log.connection().channels().map_err(|error| BrokerError(Box::new(error)))
     }
 }
 
@@ -83,12 +93,14 @@ impl Broker for RedisBroker {
     }
 
     async fn signal(&self, signal: &Signal) -> Result<(), BrokerError> {
+        let channels = self.channels()?;
         let channel = match signal {
-            Signal::Room { room, .. } => keys::channel(room),
-            Signal::Nodes(_) => keys::NODES.to_owned(),
+            Signal::Room { room, .. } => channels.room(room),
+            Signal::Nodes(_) => channels.nodes(),
         };
+        let told = Addressed { owner: channels.owner().to_owned(), told: signal };
         let failed = |error: Box<dyn std::error::Error + Send + Sync>| BrokerError(error);
-        let payload = serde_json::to_vec(signal).map_err(|error| failed(error.into()))?;
+        let payload = serde_json::to_vec(&told).map_err(|error| failed(error.into()))?;
         let mut pipe = redis::pipe();
         pipe.cmd("PUBLISH").arg(channel).arg(payload).ignore();
         let told: Result<(), _> = self.log.connection().pipeline(&pipe).await;
@@ -96,7 +108,7 @@ impl Broker for RedisBroker {
     }
 
     async fn subscribe(&self, room: &RoomId) -> Result<(), BrokerError> {
-        self.subscriber.subscribe(keys::channel(room)).await
+        self.subscriber.subscribe(self.channels()?.room(room)).await
     }
 
     fn hears(&self) -> bool {
@@ -104,6 +116,6 @@ impl Broker for RedisBroker {
     }
 
     async fn unsubscribe(&self, room: &RoomId) -> Result<(), BrokerError> {
-        self.subscriber.unsubscribe(keys::channel(room)).await
+        self.subscriber.unsubscribe(self.channels()?.room(room)).await
     }
 }

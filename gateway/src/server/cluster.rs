@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use futures_util::FutureExt;
-use shared::attend::{self, Unfit};
+use shared::attend::{Hearing, Servers, Unfit};
 use shared::log::redis::RedisLog;
 use shared::log::redis::connection::RedisConnection;
 use shared::process::clock::Clock;
@@ -19,6 +19,7 @@ use super::backend::Backend;
 use crate::auth::Vault;
 use crate::broker::redis::RedisBroker;
 use crate::config::Settings;
+use crate::metrics::Metrics;
 use crate::presence::redis::RedisPresence;
 use crate::rate_limit::redis::RedisCounts;
 use crate::streams::redis::RedisShelf;
@@ -27,8 +28,8 @@ use crate::streams::redis::RedisShelf;
 pub(super) fn start(
     settings: &Settings,
     clock: &Clock,
-    readiness: &Readiness,
-    tasks: &Tasks,
+    metrics: &Metrics,
+    (readiness, tasks): (&Readiness, &Tasks),
 ) -> Result<Backend, StartError> {
     let wrong = |setting| {
         move |source: Box<dyn std::error::Error + Send + Sync>| StartError::Setting {
@@ -46,11 +47,15 @@ pub(super) fn start(
     let store = Arc::new(store);
     let log = RedisLog::new(connection.clone(), settings.log_entries_max);
     let node = Uuid::new_v4();
-    let heard = readiness.condition("redis");
-    let (broker, deliveries) = RedisBroker::start(log.clone(), &node.to_string(), heard, tasks);
+    let hearing = Arc::new(Hearing::default());
+    let foreign = metrics.foreign_publications_total.clone();
+    let watched = (tasks, foreign);
+    let (broker, deliveries) =
+        RedisBroker::start(log.clone(), &node.to_string(), Arc::clone(&hearing), watched);
     let (tell, fatal) = oneshot::channel();
-    let database = readiness.condition("database");
-    let attended = attend(Arc::clone(&store), database, connection.clone(), tell);
+    let conditions = (readiness.condition("redis"), readiness.condition("database"));
+    let servers = Servers::new(Arc::clone(&store), connection.clone(), node.to_string(), true);
+    let attended = attend(servers, conditions, hearing, tell);
     Ok(Backend {
         log: Arc::new(log),
         store,
@@ -68,20 +73,20 @@ pub(super) fn start(
 }
 
 async fn attend(
-    store: Arc<PostgresStore>,
-    database: Condition,
-    redis: RedisConnection,
+    servers: Servers,
+    (redis, database): (Condition, Condition),
+    hearing: Arc<Hearing>,
     tell: oneshot::Sender<StartError>,
 ) {
     let database = async {
-        match attend::migrated(&store).await {
-            Ok(()) => attend::database(Arc::clone(&store), database).await,
+        match servers.migrated().await {
+            Ok(()) => servers.watch_database(database).await,
             Err(unfit) => unfit,
         }
     };
     let (setting, unfit): (&str, Unfit) = tokio::select! {
         unfit = database => ("DATABASE_URL", unfit),
-        unfit = attend::redis(redis, None) => ("REDIS_URL", unfit),
+        unfit = servers.watch_redis(redis, Some(&hearing)) => ("REDIS_URL", unfit),
     };
     // The process may be leaving already.
     let _ = tell.send(StartError::Setting { setting, source: Box::new(unfit) });

@@ -7,9 +7,9 @@ use futures_util::FutureExt;
 use prometheus::Registry;
 use shared::log::memory::MemoryLog;
 use shared::process::clock::Clock;
+use shared::process::error_chain::error_chain;
 use shared::process::readiness::{Condition, Readiness};
 use shared::process::tasks::Tasks;
-use shared::store::Store;
 use shared::store::sqlite::SqliteStore;
 use sync_worker::metrics::Metrics;
 use sync_worker::stats::Stats;
@@ -27,7 +27,7 @@ use crate::config::Settings;
 use crate::presence::memory::MemoryPresence;
 use crate::streams::memory::MemoryShelf;
 
-/// How often the database is asked whether it is there.
+/// How often something is written to the database to see whether it can be.
 const PING_INTERVAL: Duration = Duration::from_secs(5);
 
 /// How often the log forgets what its time has come for.
@@ -64,10 +64,11 @@ pub(super) fn start(
     };
     let stop = CancellationToken::new();
     let task = tasks.spawn("worker", worker::run(parts, stop.clone()));
-    let database = readiness.condition("database");
+    let (database, sync) = (readiness.condition("database"), readiness.condition("sync"));
     let attendants = vec![
         ("sweep", sweep(Arc::clone(&log)).boxed()),
         ("database", watch(Arc::clone(&store), database).boxed()),
+        ("lag", Stats::watch(Arc::clone(&stats), sync).boxed()),
     ];
     // Dropped at once: nothing is found out later.
     let (_, fatal) = oneshot::channel();
@@ -96,14 +97,14 @@ async fn sweep(log: Arc<MemoryLog>) {
     }
 }
 
-/// Says whether the database answers.
+/// Says whether the database can be written.
 async fn watch(store: Arc<SqliteStore>, database: Condition) {
     loop {
-        match store.ping().await {
+        match store.beat().await {
             Ok(()) => database.ready(),
             Err(error) => {
-                warn!(error = ?error, "database does not answer");
-                database.not_ready("the database does not answer");
+                warn!(error = error_chain(&error), "database cannot be written");
+                database.degraded("the database cannot be written");
             }
         }
         tokio::time::sleep(PING_INTERVAL).await;

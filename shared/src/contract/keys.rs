@@ -1,5 +1,9 @@
 //! Redis keys and channels: every name of a room carries the hash tag of its shard, so that one
 //! script may touch them together and Redis Cluster keeps them on one node.
+//!
+//! Keys belong to one database of a Redis, and to the one deployment that has taken it
+//! ([`DEPLOYMENT`]). Channels belong to the whole server: each carries the number of the database
+//! and the deployment's name, so that two that share a server do not hear each other.
 
 use uuid::Uuid;
 
@@ -15,12 +19,6 @@ pub fn epoch(shard: Shard) -> String {
 #[must_use]
 pub fn log(shard: Shard) -> String {
     format!("{{{shard}}}:log")
-}
-
-/// The channel on which a shard's watermarks are published.
-#[must_use]
-pub fn watermark(shard: Shard) -> String {
-    format!("{{{shard}}}:watermark")
 }
 
 /// A room's head and what of it is persisted.
@@ -39,12 +37,6 @@ pub fn ring(room: &RoomId) -> String {
 #[must_use]
 pub fn refused(room: &RoomId) -> String {
     format!("{{{}}}:refused:{room}", room.shard())
-}
-
-/// The channel on which a room's entries are published.
-#[must_use]
-pub fn channel(room: &RoomId) -> String {
-    format!("{{{}}}:room:{room}", room.shard())
 }
 
 /// A remembered id. Identity is (room, sender, id); ids have no white space, so a space separates.
@@ -147,8 +139,113 @@ pub fn reaping(incarnation: Uuid) -> String {
     format!("roomcast:reap:{incarnation}")
 }
 
-/// The channel on which every node listens.
-pub const NODES: &str = "roomcast:nodes";
+/// The name of the deployment whose keys these are: written once, by whoever comes first.
+pub const DEPLOYMENT: &str = "roomcast:deployment";
+
+/// The version of keys, channels and envelopes that this program speaks. The database's record of
+/// the deployment says which one it is to be: programs of two versions do not work side by side.
+pub const VERSION: u32 = 1;
+
+/// The channels of one deployment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Channels {
+    name: String,
+    /// `<database>/<name>`.
+    owner: String,
+}
+
+/// What a channel is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// A room's entries and signals.
+    Room(RoomId),
+    /// A shard's watermarks.
+    Watermark(Shard),
+    /// What every node has to know.
+    Nodes,
+    /// What a node publishes to hear whether it comes back.
+    Probe(String),
+}
+
+impl Channels {
+    /// Those of the deployment `name` in a database of a Redis.
+    #[must_use]
+    pub fn new(database: i64, name: &str) -> Channels {
+        Channels { name: name.to_owned(), owner: format!("{database}/{name}") }
+    }
+
+    /// The deployment's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whose they are: also in everything that is published and could be mistaken for another's.
+    #[must_use]
+    pub fn owner(&self) -> &str {
+        &self.owner
+    }
+
+    fn named(&self, purpose: std::fmt::Arguments<'_>) -> String {
+        format!("roomcast/{}:{purpose}", self.owner)
+    }
+
+    /// On which a room's entries are published.
+    #[must_use]
+    pub fn room(&self, room: &RoomId) -> String {
+        self.named(format_args!("{{{}}}:room:{room}", room.shard()))
+    }
+
+    /// On which a shard's watermarks are published.
+    #[must_use]
+    pub fn watermark(&self, shard: Shard) -> String {
+        self.named(format_args!("{{{shard}}}:watermark"))
+    }
+
+    /// On which every node listens.
+    #[must_use]
+    pub fn nodes(&self) -> String {
+        self.named(format_args!("nodes"))
+    }
+
+    /// On which a node hears what it publishes itself.
+    #[must_use]
+    pub fn probe(&self, node: &str) -> String {
+        self.named(format_args!("probe:{node}"))
+    }
+
+    /// What one of these channels is for, read whole: a room may have any name. `None` where it is
+    /// none of them.
+    #[must_use]
+    pub fn purpose(&self, channel: &str) -> Option<Purpose> {
+        let rest = channel.strip_prefix("roomcast/")?.strip_prefix(&self.owner)?;
+        let purpose = rest.strip_prefix(':')?;
+        let read = if let Some(node) = purpose.strip_prefix("probe:") {
+            Purpose::Probe(node.to_owned())
+        } else if purpose == "nodes" {
+            Purpose::Nodes
+        } else if let Some((_, room)) = purpose.split_once(":room:") {
+            Purpose::Room(RoomId::parse(room).ok()?)
+        } else {
+            Purpose::Watermark(Shard::all().find(|shard| purpose.starts_with(&tag(*shard)))?)
+        };
+        // What it would be called is what it is called.
+        (self.channel(&read) == channel).then_some(read)
+    }
+
+    fn channel(&self, purpose: &Purpose) -> String {
+        match purpose {
+            Purpose::Room(room) => self.room(room),
+            Purpose::Watermark(shard) => self.watermark(*shard),
+            Purpose::Nodes => self.nodes(),
+            Purpose::Probe(node) => self.probe(node),
+        }
+    }
+}
+
+fn tag(shard: Shard) -> String {
+    format!("{{{shard}}}:")
+}
 
 #[cfg(test)]
 mod tests {
@@ -163,11 +260,9 @@ mod tests {
         let keys = [
             epoch(room.shard()),
             log(room.shard()),
-            watermark(room.shard()),
             head(&room),
             ring(&room),
             refused(&room),
-            channel(&room),
             id(&room, &user, &message),
             streams(&room),
             stream_text(&room, &message),
@@ -177,6 +272,37 @@ mod tests {
         ];
         for key in keys {
             assert!(key.starts_with("{s3}:"), "{key}");
+        }
+    }
+
+    #[test]
+    fn a_channel_says_whose_it_is_and_what_it_is_for() {
+        let ours = Channels::new(0, "k3f9");
+        let rooms = ["r", "a:watermark", "nodes", "probe:n1", "x:room:y", "{s3}:watermark"];
+        for name in rooms.iter().filter_map(|name| RoomId::parse(name).ok()) {
+            assert_eq!(ours.purpose(&ours.room(&name)), Some(Purpose::Room(name)));
+        }
+        for shard in Shard::all() {
+            assert_eq!(ours.purpose(&ours.watermark(shard)), Some(Purpose::Watermark(shard)));
+        }
+        assert_eq!(ours.purpose(&ours.nodes()), Some(Purpose::Nodes));
+        let probe = Purpose::Probe("a:room:b".to_owned());
+        assert_eq!(ours.purpose(&ours.probe("a:room:b")), Some(probe));
+    }
+
+    #[test]
+    fn what_is_anothers_is_not_ours() {
+        let ours = Channels::new(0, "k3f9");
+        let others = [Channels::new(1, "k3f9"), Channels::new(0, "k3f"), Channels::new(0, "k3f9x")];
+        let room = RoomId::parse("r").unwrap();
+        for other in others {
+            assert_eq!(ours.purpose(&other.room(&room)), None);
+            assert_eq!(ours.purpose(&other.nodes()), None);
+        }
+        // A room in another shard than its own, a shard that is none, nothing at all.
+        let wrong = ["roomcast/0/k3f9:{s1}:room:r", "roomcast/0/k3f9:{s64}:watermark", "", "x"];
+        for channel in wrong {
+            assert_eq!(ours.purpose(channel), None, "{channel}");
         }
     }
 }

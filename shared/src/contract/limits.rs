@@ -364,6 +364,42 @@ pub const COMPARE_GRACE_MS: u64 = 2_000;
 /// How long a room without local members stays subscribed, in milliseconds.
 pub const ROOM_LINGER_MS: u64 = 5_000;
 
+/// How long what does not do its work is waited for before a process says that it is degraded, in
+/// milliseconds.
+pub const TROUBLE_MS_MAX: u64 = 2_000;
+
+/// After how long without anything coming back that was published a node leaves traffic, in
+/// milliseconds.
+pub const DEAF_MS_MAX: u64 = 5_000;
+
+/// For how long after it last did somebody's work Redis is taken to do it still, in milliseconds.
+pub const REDIS_OK_FRESH_MS: u64 = 12_000;
+
+/// By how much later Redis has to have done another node's work than this one's for this one to be
+/// alone without it, in milliseconds.
+pub const REDIS_OK_LEAD_MS: u64 = 3_000;
+
+/// After how long a node that left traffic because of Redis comes back at the earliest and at the
+/// latest, in milliseconds.
+pub const RETURN_MS_MIN: u64 = 5_000;
+/// See [`RETURN_MS_MIN`].
+pub const RETURN_MS_MAX: u64 = 10_000;
+
+/// How long the database may take for the write by which a process sees that it works, in
+/// milliseconds.
+pub const BEAT_PATIENCE_MS: u64 = 5_000;
+
+/// How long the database remembers a process that writes no more, in milliseconds.
+pub const BEAT_MEMORY_MS: i64 = 60 * 60 * 1000;
+
+/// How long an epoch that the database never minted counts against the deployment's name, in
+/// milliseconds.
+pub const FOREIGN_EPOCH_MEMORY_MS: i64 = 60 * 60 * 1000;
+
+/// Epochs of a shard that the database may not know within that time: one, when it was set back. At
+/// two, another database writes the same log.
+pub const FOREIGN_EPOCHS_MAX: i64 = 1;
+
 /// Log lines that may wait to be written, in bytes; what does not fit is dropped.
 pub const LOG_QUEUE_BYTES_MAX: usize = 1024 * 1024;
 

@@ -12,6 +12,15 @@ use super::position::Position;
 use super::protocol::{PresenceStatus, StreamState};
 use super::timestamp::Timestamp;
 
+/// Something that is published, with whose it is: what bears another's name is dropped.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Addressed<T> {
+    /// [`Channels::owner`](super::keys::Channels::owner) of whoever published it.
+    pub owner: String,
+    /// What is told.
+    pub told: T,
+}
+
 /// A signal and whom it is for.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -20,7 +20,7 @@ use uuid::Uuid;
 pub use self::known::Known;
 
 use self::answer::{Answer, MalformedAnswer};
-use self::connection::RedisConnection;
+use self::connection::{Foreign, Nameless, RedisConnection};
 use super::{
     Append, AppendStop, ArmedEpoch, Claim, Hydration, Log, LogEntry, LogError, LogId,
     RejectedEntry, RingEntry, RoomPage, Watermark,
@@ -33,7 +33,7 @@ use crate::contract::limits::{
 };
 use crate::contract::position::Position;
 use crate::contract::refusal::Refusal;
-use crate::contract::signal::{NodeSignal, ReadMark, Signal};
+use crate::contract::signal::{Addressed, NodeSignal, ReadMark, Signal};
 use crate::contract::timestamp::Timestamp;
 
 /// How soon the log is asked again for entries, since nothing tells that there are any; each time
@@ -125,6 +125,18 @@ impl From<CallError> for LogError {
     }
 }
 
+impl From<Foreign> for LogError {
+    fn from(error: Foreign) -> LogError {
+        LogError::Unavailable(Box::new(error))
+    }
+}
+
+impl From<Nameless> for LogError {
+    fn from(error: Nameless) -> LogError {
+        LogError::Unavailable(Box::new(error))
+    }
+}
+
 impl From<RedisError> for LogError {
     fn from(error: RedisError) -> LogError {
         LogError::Unavailable(Box::new(error))
@@ -165,6 +177,7 @@ impl RedisLog {
         epoch: u64,
         entries: &[Append],
     ) -> Result<(Vec<Appended>, Option<AppendStop>), LogError> {
+        let channels = self.connection.channels()?;
         let placed = entries.iter().filter(|entry| entry.envelope.kind.is_placed());
         let mut rooms: Vec<&RoomId> = placed.map(|entry| &entry.envelope.room).collect();
         rooms.sort_unstable();
@@ -174,10 +187,10 @@ impl RedisLog {
         call.arg(epoch).arg(self.entries_max).arg("PUBLISH").arg(RECEIPT_MEMORY_MS);
         call.arg(rooms.len());
         for room in &rooms {
-            call.key(keys::head(room)).key(keys::ring(room)).arg(keys::channel(room));
+            call.key(keys::head(room)).key(keys::ring(room)).arg(channels.room(room));
         }
         for entry in entries {
-            operation::put(&mut call, entry, &rooms)?;
+            operation::put(&mut call, entry, &rooms, channels)?;
         }
         let answer = self.call(&call).await?;
         let stop = match answer.status()? {
@@ -244,7 +257,8 @@ fn fresh(answer: Answer, believed: u64) -> Result<Answer, LogError> {
 impl Log for RedisLog {
     async fn claim(&self, shard: Shard, at_least: u64, token: Uuid) -> Result<Claim, LogError> {
         let mut call = self.scripts.claim.prepare_invoke();
-        call.key(keys::epoch(shard)).arg(at_least).arg(token.to_string());
+        let name = self.connection.deployment()?;
+        call.key(keys::epoch(shard)).arg(at_least).arg(token.to_string()).arg(name);
         let answer = self.call(&call).await?;
         match answer.status()? {
             "armed" => Ok(Claim::Armed(ArmedEpoch {
@@ -255,6 +269,11 @@ impl Log for RedisLog {
             "token" => {
                 let token = Uuid::try_parse(answer.text(1)?).map_err(|_| MalformedAnswer)?;
                 Ok(Claim::Token(token))
+            }
+            "foreign" => {
+                let name = answer.text(1)?.to_owned();
+                self.connection.note_foreign(&name);
+                Err(Foreign { name }.into())
             }
             _ => Err(MalformedAnswer.into()),
         }
@@ -335,7 +354,9 @@ impl Log for RedisLog {
     async fn trim(&self, watermark: &Watermark) -> Result<(), LogError> {
         let Watermark { shard, epoch, rooms, forget, ids, rejected, .. } = watermark;
         self.name_refused(rejected).await?;
-        let told = serde_json::to_vec(watermark).map_err(CallError::from)?;
+        let channels = self.connection.channels()?;
+        let told = Addressed { owner: channels.owner().to_owned(), told: watermark };
+        let told = serde_json::to_vec(&told).map_err(CallError::from)?;
         let mut call = self.scripts.trim.prepare_invoke();
         call.key(keys::epoch(*shard)).key(keys::log(*shard));
         call.key(keys::unsynced(*shard)).key(keys::synced(*shard));
@@ -343,7 +364,7 @@ impl Log for RedisLog {
             LogId::ZERO => String::new(),
             LogId { epoch, n } => format!("{epoch}-{}", n + 1),
         };
-        call.arg(*epoch).arg(keep_from).arg("PUBLISH").arg(keys::watermark(*shard)).arg(told);
+        call.arg(*epoch).arg(keep_from).arg("PUBLISH").arg(channels.watermark(*shard)).arg(told);
         call.arg(ROOM_MEMORY_MS).arg(ID_MEMORY_MS).arg(RING_ENTRIES);
         call.arg(watermark.upto.to_string()).arg(rooms.len()).arg(rejected.len());
         for (room, position) in rooms {
@@ -434,8 +455,10 @@ impl Log for RedisLog {
     async fn forget_ring(&self, room: &RoomId, epoch: u64) -> Result<(), LogError> {
         let mut call = self.scripts.forget_ring.prepare_invoke();
         call.key(keys::epoch(room.shard())).key(keys::head(room)).key(keys::ring(room));
+        let channels = self.connection.channels()?;
         let told = Signal::Nodes(NodeSignal::Erased { room: room.clone() });
-        call.arg(epoch).arg(keys::NODES);
+        let told = Addressed { owner: channels.owner().to_owned(), told };
+        call.arg(epoch).arg(channels.nodes());
         call.arg(serde_json::to_vec(&told).map_err(CallError::from)?);
         fresh(self.call(&call).await?, epoch).map(drop)
     }

@@ -130,10 +130,20 @@ impl Readiness {
     /// out of traffic that it already has.
     #[must_use]
     pub fn condition(&self, name: &'static str) -> Condition {
+        self.named(name, Standing::Unmet("not reported yet".into()))
+    }
+
+    /// Adds a condition that is met until its handle says otherwise.
+    #[must_use]
+    pub fn met_condition(&self, name: &'static str) -> Condition {
+        self.named(name, Standing::Met)
+    }
+
+    fn named(&self, name: &'static str, standing: Standing) -> Condition {
         let mut inner = self.lock();
         let index = inner.conditions.len();
-        let standing = Standing::Unmet("not reported yet".into());
-        let entry = Entry { name, standing, was_met: false };
+        let was_met = standing == Standing::Met;
+        let entry = Entry { name, standing, was_met };
         self.gauges.with_label_values(&[name]).set(entry.gauge());
         inner.conditions.push(entry);
         Condition { readiness: self.clone(), index }

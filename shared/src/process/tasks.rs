@@ -52,13 +52,16 @@ impl Drop for End {
             return;
         }
         let ended = TaskEnded { name: self.name, panicked: std::thread::panicking() };
-        self.watched.condition.not_ready("a task of this process has ended");
-        tracing::error!(task = self.name, "{ended}");
-        self.watched.ended.send_if_modified(|first| {
+        let is_first = self.watched.ended.send_if_modified(|first| {
             let is_first = first.is_none();
             first.get_or_insert(ended);
             is_first
         });
+        // What ends after it may do so because of it.
+        if is_first {
+            self.watched.condition.not_ready("a task of this process has ended");
+            tracing::error!(task = self.name, "{ended}");
+        }
     }
 }
 
@@ -66,8 +69,7 @@ impl Tasks {
     /// None yet; when one ends, `readiness` is told.
     #[must_use]
     pub fn new(readiness: &Readiness) -> Tasks {
-        let condition = readiness.condition("tasks");
-        condition.ready();
+        let condition = readiness.met_condition("tasks");
         let watched = Watched {
             is_leaving: AtomicBool::new(false),
             ended: watch::Sender::new(None),

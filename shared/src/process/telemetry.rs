@@ -20,7 +20,7 @@ use self::log_writer::LogWriter;
 use crate::process::settings::Setting;
 
 /// How long a process that ends waits for its last lines to be written.
-const LAST_LINES_PATIENCE: Duration = Duration::from_millis(500);
+const LAST_LINES_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Where this process's lines go, once it logs.
 static WRITER: OnceLock<LogWriter> = OnceLock::new();

@@ -23,6 +23,8 @@ mod members;
 mod receipts;
 mod erasure;
 mod schema;
+mod beat;
+mod deployment;
 mod shards;
 mod stored;
 mod link;
@@ -111,6 +113,46 @@ pub struct NumberedLetter {
     pub letter: DeadLetter,
 }
 
+/// Whose a database is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Deployment {
+    /// Minted with the tables: in every channel and every key of an epoch in Redis.
+    pub name: String,
+    /// The version of keys, channels and envelopes.
+    pub speaks: u32,
+    /// Why nobody may work under this name any more.
+    pub refused: Option<String>,
+}
+
+/// What a process writes now and then.
+#[derive(Clone, Copy, Debug)]
+pub struct Beat<'a> {
+    /// Under which name no other process writes.
+    pub process: &'a str,
+    /// How long ago Redis last did this process's work.
+    pub redis_ok: Option<Duration>,
+}
+
+/// What the database answers to a [`Beat`].
+#[derive(Clone, Debug)]
+pub struct Heard {
+    /// How long ago Redis last did another process's work.
+    pub others_redis_ok: Option<Duration>,
+    /// Whose the database is.
+    pub deployment: Deployment,
+    /// Tables that may not be read and written.
+    pub forbidden: Option<String>,
+}
+
+/// A deployment's names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Renamed {
+    /// Under which its keys lie in Redis.
+    pub before: String,
+    /// Under which it begins anew.
+    pub now: String,
+}
+
 /// What became of a dead letter that was driven again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Redriven {
@@ -153,6 +195,37 @@ impl PostgresStore {
         schema::migrate(&self.link).await
     }
 
+    /// Whose this database is.
+    ///
+    /// # Errors
+    /// When the database does not answer or is not migrated.
+    pub async fn deployment(&self) -> Result<Deployment, StoreError> {
+        deployment::read(&self.link).await
+    }
+
+    /// Gives this database's deployment a fresh name, under which it may work again; processes
+    /// that run under the old one end.
+    ///
+    /// # Errors
+    /// When the database does not answer or is not migrated.
+    pub async fn rename_deployment(&self) -> Result<Renamed, StoreError> {
+        deployment::rename(&self.link).await
+    }
+
+    /// Writes that a process is there, and answers how the others are.
+    ///
+    /// # Errors
+    /// When the database does not do its work.
+    pub async fn beat(&self, beat: &Beat<'_>) -> Result<Heard, StoreError> {
+        beat::beat(&self.link, beat).await
+    }
+
+    /// The SQLSTATE with which the database refused something that was no fault of the data.
+    #[must_use]
+    pub fn refusal(error: &StoreError) -> Option<String> {
+        failure::refusal(error)
+    }
+
     /// Closes the connections; later calls answer [`StoreError::Unavailable`].
     pub fn close(&self) {
         self.link.close();
@@ -171,6 +244,10 @@ impl Store for PostgresStore {
 
     async fn epoch(&self, shard: Shard, number: u64) -> Result<Option<Epoch>, StoreError> {
         shards::epoch(&self.link, shard, number).await
+    }
+
+    async fn foreign_epoch(&self, shard: Shard, number: u64) -> Result<bool, StoreError> {
+        deployment::foreign_epoch(&self.link, shard, number).await
     }
 
     async fn cursor(&self, shard: Shard) -> Result<Cursor, StoreError> {

@@ -165,6 +165,16 @@ impl SqliteStore {
         }
     }
 
+    /// Writes something, to see whether the file can be written: one on a disk that is full can
+    /// still be read.
+    ///
+    /// # Errors
+    /// Says why not.
+    pub async fn beat(&self) -> Result<(), StoreError> {
+        let now_ms = self.clock.now_ms();
+        self.write(move |connection| schema::beat(connection, now_ms)).await
+    }
+
     fn take(&self) -> Option<Threads> {
         self.threads.write().unwrap_or_else(PoisonError::into_inner).take()
     }
@@ -227,6 +237,11 @@ impl Store for SqliteStore {
 
     async fn epoch(&self, shard: Shard, number: u64) -> Result<Option<Epoch>, StoreError> {
         self.read(move |connection| shards::epoch(connection, shard, number)).await
+    }
+
+    async fn foreign_epoch(&self, _shard: Shard, _number: u64) -> Result<bool, StoreError> {
+        // The log is in this process's own memory: nobody else writes it.
+        Ok(false)
     }
 
     async fn cursor(&self, shard: Shard) -> Result<Cursor, StoreError> {

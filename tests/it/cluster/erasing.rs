@@ -13,7 +13,7 @@ use super::{PATIENCE, cluster};
 use crate::scene::{SOON, client, until_heard};
 
 /// `sync-worker` with these words, told of both servers.
-fn worker(fleet: &Fleet, words: &[&str]) -> (Option<i32>, String) {
+pub(super) fn worker(fleet: &Fleet, words: &[&str]) -> (Option<i32>, String) {
     let own = std::env::current_exe().unwrap();
     let program = own.parent().unwrap().parent().unwrap().join("sync-worker");
     let Output { status, stdout, stderr } = std::process::Command::new(program)

@@ -126,7 +126,10 @@ async fn a_node_that_only_waits_for_a_commit_asks_the_database_nothing() {
     let asked = || {
         let log = std::fs::read_to_string(fleet.postgres().log()).unwrap();
         let tables = ["epochs", "room_heads", "team_chat_messages", "room_members"];
-        let is_about = |line: &str| tables.iter().any(|table| line.contains(table));
+        // Whether they may be written is asked again and again, and reads none of them.
+        let is_about = |line: &str| {
+            tables.iter().any(|table| line.contains(table)) && !line.contains("has_table_privilege")
+        };
         log.lines().filter(|line| is_about(line)).map(str::to_owned).collect::<Vec<_>>()
     };
     let (looked, before) = (looks().await, asked());

@@ -199,9 +199,10 @@ async fn an_epoch_that_was_minted_for_a_dead_token_stops_no_shard() {
     all_stored(&fleet, 1).await;
     let url = |url: &str| Secret::parse(url).unwrap();
     let redis = RedisConnection::new(&url(&fleet.redis_url()), None, Clock::system()).unwrap();
-    let log = RedisLog::new(redis, ENTRIES_MAX);
     let database = url(&fleet.database_url());
     let store = PostgresStore::connect(&database, Settings::default()).unwrap();
+    assert!(redis.take(&store.deployment().await.unwrap().name).await.unwrap());
+    let log = RedisLog::new(redis, ENTRIES_MAX);
     let (shard, token) = (RoomId::parse("r").unwrap().shard(), Uuid::now_v7());
     let claimed = log.claim(shard, first.epoch + 1, token).await.unwrap();
     assert_eq!(claimed, Claim::Token(token));

@@ -59,8 +59,12 @@ async fn connections_over_the_limit_are_answered_503_until_one_ends() {
     assert!(answer.header("retry-after").is_some_and(|after| after.parse::<u32>().is_ok()));
     assert_eq!(fleet.gateway().get("/").await.unwrap().status, 200, "the page is still served");
     assert!(metric(&fleet, "roomcast_handshakes_refused_total").await >= 1.0);
+    let full = || async { !fleet.gateway().is_ready().await };
+    eventually(SOON, "a node that is full wants no more traffic", full).await;
 
     clients.pop();
+    let free = || async { fleet.gateway().is_ready().await };
+    eventually(SOON, "it wants traffic again", free).await;
     let url = fleet.gateway().ws_url();
     let connected = || async {
         match Client::connect(&url, &Proof::user("late")).await {

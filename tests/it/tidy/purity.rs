@@ -47,6 +47,7 @@ const FENCES: [Fence; 5] = [
             "sync-worker/src/dead_letter.rs",
             "sync-worker/src/erasing.rs",
             "sync-worker/src/reconciling.rs",
+            "sync-worker/src/renaming.rs",
         ],
         names: &["println!", "print!", "eprintln!", "eprint!", "dbg!", "stdout", "stderr"],
         why: "log instead: whoever writes there waits for its reader, and panics when that is gone",

@@ -10,16 +10,19 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use prometheus::IntCounter;
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, PushInfo, PushKind, RedisError, Value};
+use serde::de::DeserializeOwned;
+use shared::attend::Hearing;
 use shared::contract::id::Shard;
-use shared::contract::keys;
-use shared::contract::limits::DELIVERIES_MAX;
+use shared::contract::keys::{Channels, Purpose};
+use shared::contract::limits::{DEAF_MS_MAX, DELIVERIES_MAX};
 use shared::contract::position::Position;
+use shared::contract::signal::Addressed;
 use shared::log::redis::connection::RedisConnection;
 use shared::log::{Delivery, RingEntry};
 use shared::process::backoff::Backoff;
-use shared::process::readiness::Condition;
 use shared::process::tasks::Tasks;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior};
@@ -38,8 +41,8 @@ const PAUSE: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 /// How often something is published that has to come back.
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
-/// After how long without a probe coming back the node is not ready and the connection given up.
-const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
+/// After how long without a probe coming back the connection is given up.
+const PROBE_TIMEOUT: Duration = Duration::from_millis(DEAF_MS_MAX);
 
 /// The way to the task that listens.
 #[derive(Debug)]
@@ -64,20 +67,15 @@ impl Subscriber {
     pub(super) fn start(
         connection: RedisConnection,
         node: &str,
-        ready: Condition,
-        tasks: &Tasks,
+        hearing: Arc<Hearing>,
+        (tasks, foreign): (&Tasks, IntCounter),
     ) -> (Subscriber, mpsc::Receiver<Delivery>) {
         let (requests, waiting) = mpsc::channel(REQUESTS_MAX);
         let (deliveries, receiver) = mpsc::channel(DELIVERIES_MAX);
-        let probe = format!("roomcast:probe:{node}");
-        let purposes = Purposes { probe, watermarks: Shard::all().map(keys::watermark).collect() };
-        let mut wanted = purposes.watermarks.clone();
-        wanted.extend([purposes.probe.clone(), keys::NODES.to_owned()]);
-        let purposes = Arc::new(purposes);
-        let inbox = Inbox { deliveries, lost: AtomicBool::new(false), open: AtomicBool::default() };
-        let inbox = Arc::new(inbox);
-        let line = Arc::clone(&inbox);
-        let task = Task { connection, waiting, inbox: line, wanted, purposes, ready };
+        let (lost, open) = (AtomicBool::new(false), AtomicBool::default());
+        let inbox = Arc::new(Inbox { deliveries, lost, open, foreign });
+        let (node, wanted, own) = (node.to_owned(), HashSet::new(), Arc::clone(&inbox));
+        let task = Task { connection, waiting, inbox: own, wanted, node, hearing };
         tasks.spawn("subscriber", task.run());
         (Subscriber { requests, inbox }, receiver)
     }
@@ -111,12 +109,59 @@ struct Inbox {
     lost: AtomicBool,
     /// A connection listens.
     open: AtomicBool,
+    /// What came in and was another deployment's.
+    foreign: IntCounter,
 }
 
 impl Inbox {
     fn put(&self, delivery: Delivery) {
         if !self.tell_gap() || self.deliveries.try_send(delivery).is_err() {
             self.lost.store(true, Ordering::Release);
+        }
+    }
+
+    /// Takes what is published, where it is this deployment's.
+    fn message(&self, channels: &Channels, channel: &str, payload: Vec<u8>) -> Option<u64> {
+        match channels.purpose(channel) {
+            Some(Purpose::Probe(_)) => {
+                return std::str::from_utf8(&payload).ok().and_then(|text| text.parse().ok());
+            }
+            Some(Purpose::Watermark(_)) => {
+                if let Some(watermark) = self.addressed(channels, &payload) {
+                    self.put(Delivery::Watermark(watermark));
+                }
+            }
+            Some(Purpose::Nodes) => self.signal(channels, &payload),
+            Some(Purpose::Room(_)) if payload.first() == Some(&b'{') => {
+                self.signal(channels, &payload);
+            }
+            Some(Purpose::Room(_)) => match entry(payload) {
+                Some(entry) => self.put(Delivery::Entry(entry)),
+                None => warn!("publication has no position"),
+            },
+            None => self.foreign.inc(),
+        }
+        None
+    }
+
+    fn signal(&self, channels: &Channels, payload: &[u8]) {
+        if let Some(signal) = self.addressed(channels, payload) {
+            self.put(Delivery::Signal(signal));
+        }
+    }
+
+    /// What is told, unless it bears another's name.
+    fn addressed<T: DeserializeOwned>(&self, channels: &Channels, payload: &[u8]) -> Option<T> {
+        match serde_json::from_slice::<Addressed<T>>(payload) {
+            Ok(Addressed { owner, told }) if owner == channels.owner() => Some(told),
+            Ok(_) => {
+                self.foreign.inc();
+                None
+            }
+            Err(error) => {
+                warn!(%error, "publication cannot be read");
+                None
+            }
         }
     }
 
@@ -130,16 +175,6 @@ impl Inbox {
         }
         true
     }
-}
-
-/// The channels whose publications are not of a room, compared as a whole: a room may be named
-/// like the end of one.
-#[derive(Debug)]
-struct Purposes {
-    /// This node's own.
-    probe: String,
-    /// One of each shard.
-    watermarks: HashSet<String>,
 }
 
 /// What the listening end of one connection knows.
@@ -188,10 +223,13 @@ impl Line {
         }
     }
 
-    /// What the connection pushes; runs on its reading task and must not wait.
-    fn take(&self, push: PushInfo, inbox: &Inbox, purposes: &Purposes) {
+    /// What the connection pushes; runs on its reading task and must not wait. Says whether a probe
+    /// came back.
+    fn take(&self, push: PushInfo, inbox: &Inbox, channels: &Channels) -> bool {
         match push.kind {
-            PushKind::Message | PushKind::SMessage => self.message(push.data, inbox, purposes),
+            PushKind::Message | PushKind::SMessage => {
+                return self.message(push.data, inbox, channels);
+            }
             PushKind::Subscribe | PushKind::SSubscribe => {
                 if let Some(channel) = push.data.into_iter().next().and_then(text) {
                     self.confirmed().insert(channel);
@@ -215,33 +253,19 @@ impl Line {
             // The crate may learn of more.
             _ => {}
         }
+        false
     }
 
-    fn message(&self, data: Vec<Value>, inbox: &Inbox, purposes: &Purposes) {
+    fn message(&self, data: Vec<Value>, inbox: &Inbox, channels: &Channels) -> bool {
         let mut data = data.into_iter();
         let (Some(channel), Some(Value::BulkString(payload))) =
             (data.next().and_then(text), data.next())
         else {
-            return;
+            return false;
         };
-        if channel == purposes.probe {
-            let number = std::str::from_utf8(&payload).ok().and_then(|text| text.parse().ok());
-            self.probed.fetch_max(number.unwrap_or(0), Ordering::AcqRel);
-        } else if purposes.watermarks.contains(&channel) {
-            match serde_json::from_slice(&payload) {
-                Ok(watermark) => inbox.put(Delivery::Watermark(watermark)),
-                Err(error) => warn!(%error, "watermark cannot be read"),
-            }
-        } else if payload.first() == Some(&b'{') {
-            match serde_json::from_slice(&payload) {
-                Ok(signal) => inbox.put(Delivery::Signal(signal)),
-                Err(error) => warn!(%error, "signal cannot be read"),
-            }
-        } else if let Some(entry) = entry(payload) {
-            inbox.put(Delivery::Entry(entry));
-        } else {
-            warn!("publication has no position");
-        }
+        let probe = inbox.message(channels, &channel, payload);
+        self.probed.fetch_max(probe.unwrap_or(0), Ordering::AcqRel);
+        probe.is_some()
     }
 }
 
@@ -266,9 +290,10 @@ struct Task {
     connection: RedisConnection,
     waiting: mpsc::Receiver<Request>,
     inbox: Arc<Inbox>,
+    /// Channels, beside what every node listens to.
     wanted: HashSet<String>,
-    purposes: Arc<Purposes>,
-    ready: Condition,
+    node: String,
+    hearing: Arc<Hearing>,
 }
 
 impl Task {
@@ -288,7 +313,8 @@ impl Task {
                 Err(error) => warn!(%error, "redis cannot be listened to"),
             }
             self.inbox.open.store(false, Ordering::Release);
-            self.ready.not_ready("redis is not heard");
+            // Where Redis takes it, this node is deaf.
+            self.send_probe(0);
             if self.waiting.is_closed() {
                 return;
             }
@@ -299,10 +325,16 @@ impl Task {
     /// A connection that listens to everything that is wanted, and a gap for what it missed.
     async fn connect(&mut self) -> Result<(MultiplexedConnection, Arc<Line>), RedisError> {
         let line = Arc::new(Line::default());
-        let (pushed, inbox, purposes) =
-            (Arc::clone(&line), Arc::clone(&self.inbox), Arc::clone(&self.purposes));
+        let channels = self.connection.named_channels().await.clone();
+        let mut wanted: Vec<String> = self.wanted.iter().cloned().collect();
+        wanted.extend(Shard::all().map(|shard| channels.watermark(shard)));
+        wanted.extend([channels.probe(&self.node), channels.nodes()]);
+        let (pushed, inbox) = (Arc::clone(&line), Arc::clone(&self.inbox));
+        let hearing = Arc::clone(&self.hearing);
         let take = move |push: PushInfo| -> Result<(), std::convert::Infallible> {
-            pushed.take(push, &inbox, &purposes);
+            if pushed.take(push, &inbox, &channels) {
+                hearing.came_back();
+            }
             Ok(())
         };
         let config = AsyncConnectionConfig::new()
@@ -311,7 +343,6 @@ impl Task {
             .set_push_sender(take);
         let client = self.connection.client();
         let mut connection = client.get_multiplexed_async_connection_with_config(&config).await?;
-        let wanted: Vec<String> = self.wanted.iter().cloned().collect();
         subscribe(&mut connection, &line, &wanted).await?;
         self.inbox.lost.store(true, Ordering::Release);
         self.inbox.tell_gap();
@@ -324,9 +355,12 @@ impl Task {
         probes.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (mut sent, mut heard, mut heard_at) = (0, 0, Instant::now());
         let mut requests = Vec::new();
+        let mut drops = self.connection.drops();
         loop {
             tokio::select! {
                 () = line.breaks() => return false,
+                // Redis is no longer where it was.
+                _ = drops.changed() => return false,
                 count = self.waiting.recv_many(&mut requests, CHANNELS_PER_CALL) => {
                     if count == 0 {
                         return true;
@@ -343,9 +377,6 @@ impl Task {
                     let back = line.probed.load(Ordering::Acquire);
                     if back > heard || sent == 0 {
                         (heard, heard_at) = (back, Instant::now());
-                        if back > 0 {
-                            self.ready.ready();
-                        }
                     } else if heard_at.elapsed() > PROBE_TIMEOUT {
                         warn!("what is published does not come back");
                         return false;
@@ -359,12 +390,14 @@ impl Task {
 
     /// Published like everything else; not waited for.
     fn send_probe(&self, number: u64) {
-        let (connection, probe) = (self.connection.clone(), self.purposes.probe.clone());
+        let (connection, node) = (self.connection.clone(), self.node.clone());
+        let hearing = Arc::clone(&self.hearing);
         tokio::spawn(async move {
+            let probe = connection.named_channels().await.probe(&node);
             let mut pipe = redis::pipe();
             pipe.cmd("PUBLISH").arg(probe).arg(number).ignore();
-            // One that fails does not come back, which is what is looked at.
-            let _: Result<(), RedisError> = connection.pipeline(&pipe).await;
+            let taken: Result<(), RedisError> = connection.pipeline(&pipe).await;
+            hearing.published(taken.is_ok());
         });
     }
 

@@ -1,19 +1,26 @@
 //! The way to Redis: one connection for commands and scripts, which comes back by itself.
 //!
 //! Subscriptions have connections of their own: on a shared one, a reply was seen to be taken for
-//! another command's after a reconnect.
+//! another command's after a reconnect. A server that says that it is not the master, or answers
+//! nothing for long, loses all of them: its address may lead elsewhere by now.
+
+mod health;
 
 use std::collections::HashMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use redis::{
-    Client, FromRedisValue, IntoConnectionInfo, Pipeline, ProtocolVersion, RedisError,
+    Client, FromRedisValue, IntoConnectionInfo, Pipeline, ProtocolVersion, RedisError, Script,
     ScriptInvocation,
 };
 
+use tokio::sync::{SetOnce, watch};
+use tracing::warn;
+
+pub use self::health::Health;
+use crate::contract::keys::{self, Channels};
 use crate::process::clock::Clock;
 use crate::process::settings::Secret;
 
@@ -41,56 +48,34 @@ pub enum RedisUrlError {
 #[derive(Clone)]
 pub struct RedisConnection {
     client: Client,
-    manager: ConnectionManager,
+    config: ConnectionManagerConfig,
+    manager: Arc<Mutex<ConnectionManager>>,
+    /// How often all connections were dropped.
+    drops: Arc<watch::Sender<u64>>,
     health: Arc<Health>,
+    /// Known once the database has said what this deployment is called.
+    channels: Arc<SetOnce<Channels>>,
+    /// Whose this Redis is, where it is another's.
+    foreign: Arc<SetOnce<String>>,
+    take: Arc<Script>,
 }
+
+/// Redis has the keys of another deployment.
+#[derive(Debug, thiserror::Error)]
+#[error("this redis belongs to the deployment {name}")]
+pub struct Foreign {
+    /// Whose it is.
+    pub name: String,
+}
+
+/// Nobody may publish or claim before it is known for whom.
+#[derive(Debug, thiserror::Error)]
+#[error("the name of this deployment is not known yet")]
+pub struct Nameless;
 
 impl std::fmt::Debug for RedisConnection {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("RedisConnection").field("health", &self.health).finish_non_exhaustive()
-    }
-}
-
-/// How it is with Redis.
-#[derive(Debug)]
-pub struct Health {
-    clock: Clock,
-    connected: AtomicBool,
-    last_answer_ms: AtomicI64,
-    errors: AtomicU64,
-    reconnects: AtomicU64,
-}
-
-impl Health {
-    fn note<T>(&self, outcome: &Result<T, RedisError>) {
-        match outcome {
-            Err(error) if error.is_io_error() || error.is_timeout() => {
-                self.errors.fetch_add(1, Ordering::Relaxed);
-                if self.connected.swap(false, Ordering::Relaxed) {
-                    self.reconnects.fetch_add(1, Ordering::Relaxed);
-                }
-            }
-            Err(_) => {
-                self.errors.fetch_add(1, Ordering::Relaxed);
-            }
-            Ok(_) => {
-                self.connected.store(true, Ordering::Relaxed);
-                self.last_answer_ms.store(self.clock.now_ms(), Ordering::Relaxed);
-            }
-        }
-    }
-
-    /// The seed's `ConnectionHealth`; `lastPing` is the last answer to anything, in Unix
-    /// milliseconds or null.
-    #[must_use]
-    pub fn to_json(&self) -> serde_json::Value {
-        let last_ms = self.last_answer_ms.load(Ordering::Relaxed);
-        serde_json::json!({
-            "isConnected": self.connected.load(Ordering::Relaxed),
-            "lastPing": (last_ms > 0).then_some(last_ms),
-            "errorCount": self.errors.load(Ordering::Relaxed),
-            "reconnectAttempts": self.reconnects.load(Ordering::Relaxed),
-        })
     }
 }
 
@@ -123,22 +108,108 @@ impl RedisConnection {
             .set_number_of_retries(RECONNECT_TRIES)
             .set_max_delay(RECONNECT_PAUSE_MAX)
             .set_pipeline_buffer_size(PIPELINE_BUFFER);
-        let manager = ConnectionManager::new_lazy_with_config(client.clone(), config)
+        let manager = ConnectionManager::new_lazy_with_config(client.clone(), config.clone())
             .map_err(|_| RedisUrlError::Form)?;
-        let health = Arc::new(Health {
-            clock,
-            connected: AtomicBool::new(false),
-            last_answer_ms: AtomicI64::new(0),
-            errors: AtomicU64::new(0),
-            reconnects: AtomicU64::new(0),
-        });
-        Ok(RedisConnection { client, manager, health })
+        let take = Arc::new(Script::new(include_str!("take.lua")));
+        Ok(RedisConnection {
+            client,
+            config,
+            manager: Arc::new(Mutex::new(manager)),
+            drops: Arc::default(),
+            health: Arc::new(Health::new(clock)),
+            channels: Arc::default(),
+            foreign: Arc::default(),
+            take,
+        })
     }
 
     /// For a connection of one's own, to subscribe with.
     #[must_use]
     pub fn client(&self) -> &Client {
         &self.client
+    }
+
+    /// Takes this Redis for a deployment, under whose name this connection works from then on; says
+    /// whether it is free or its own. Only the first name counts. The script is a write: it comes
+    /// through only where writes do.
+    ///
+    /// # Errors
+    /// When Redis does not answer, or takes no writes.
+    pub async fn take(&self, name: &str) -> Result<bool, RedisError> {
+        let mut call = self.take.prepare_invoke();
+        call.key(keys::DEPLOYMENT).arg(name);
+        let held: String = self.call(&call).await?;
+        if held != name {
+            self.note_foreign(&held);
+            return Ok(false);
+        }
+        let database = self.client.get_connection_info().redis_settings().db();
+        // It stands already where this is asked again.
+        let _ = self.channels.set(Channels::new(database, name));
+        Ok(true)
+    }
+
+    /// This Redis was found to be another deployment's.
+    pub(super) fn note_foreign(&self, name: &str) {
+        // The first to say so is enough.
+        let _ = self.foreign.set(name.to_owned());
+    }
+
+    /// Whose this Redis is, where it was found to be another deployment's.
+    #[must_use]
+    pub fn foreign(&self) -> Option<&str> {
+        self.foreign.get().map(String::as_str)
+    }
+
+    /// The name under which this connection works.
+    ///
+    /// # Errors
+    /// Before [`RedisConnection::take`].
+    pub fn deployment(&self) -> Result<&str, Nameless> {
+        self.channels().map(Channels::name)
+    }
+
+    /// The channels of this deployment.
+    ///
+    /// # Errors
+    /// Before [`RedisConnection::take`].
+    pub fn channels(&self) -> Result<&Channels, Nameless> {
+        self.channels.get().ok_or(Nameless)
+    }
+
+    /// Waits until it is known whose channels these are.
+    pub async fn named_channels(&self) -> &Channels {
+        self.channels.wait().await
+    }
+
+    fn manager(&self) -> ConnectionManager {
+        self.manager.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn note<T>(&self, outcome: &Result<T, RedisError>) {
+        if self.health.note(outcome) {
+            self.drop_connections();
+        }
+    }
+
+    /// Lets go of every connection, those of subscribers included; the next ones look the server's
+    /// address up anew.
+    fn drop_connections(&self) {
+        warn!("redis is not the master or gone: its address is looked up anew");
+        let fresh =
+            ConnectionManager::new_lazy_with_config(self.client.clone(), self.config.clone());
+        // The settings were taken once.
+        if let Ok(fresh) = fresh {
+            *self.manager.lock().unwrap_or_else(PoisonError::into_inner) = fresh;
+        }
+        self.drops.send_modify(|drops| *drops += 1);
+    }
+
+    /// Changes whenever all connections are dropped; whoever has one of its own is to give it up
+    /// too.
+    #[must_use]
+    pub fn drops(&self) -> watch::Receiver<u64> {
+        self.drops.subscribe()
     }
 
     /// How it is with Redis.
@@ -155,8 +226,13 @@ impl RedisConnection {
         &self,
         call: &ScriptInvocation<'_>,
     ) -> Result<T, RedisError> {
-        let outcome = call.invoke_async(&mut self.manager.clone()).await;
-        self.health.note(&outcome);
+        self.check()?;
+        self.call(call).await
+    }
+
+    async fn call<T: FromRedisValue>(&self, call: &ScriptInvocation<'_>) -> Result<T, RedisError> {
+        let outcome = call.invoke_async(&mut self.manager()).await;
+        self.note(&outcome);
         outcome
     }
 
@@ -167,7 +243,7 @@ impl RedisConnection {
     pub async fn eviction_policy(&self) -> Result<Option<String>, RedisError> {
         let mut pipe = redis::pipe();
         pipe.cmd("CONFIG").arg("GET").arg("maxmemory-policy");
-        let asked: Result<(HashMap<String, String>,), RedisError> = self.pipeline(&pipe).await;
+        let asked: Result<(HashMap<String, String>,), RedisError> = self.send(&pipe).await;
         match asked {
             Ok((mut policy,)) => Ok(policy.remove("maxmemory-policy")),
             // Hosted servers forbid CONFIG; that is an answer too.
@@ -181,8 +257,22 @@ impl RedisConnection {
     /// # Errors
     /// When Redis does not answer, or refuses one of them.
     pub async fn pipeline<T: FromRedisValue>(&self, pipe: &Pipeline) -> Result<T, RedisError> {
-        let outcome = pipe.query_async(&mut self.manager.clone()).await;
-        self.health.note(&outcome);
+        self.check()?;
+        self.send(pipe).await
+    }
+
+    /// What is another's is left alone.
+    fn check(&self) -> Result<(), RedisError> {
+        if self.channels.initialized() && !self.foreign.initialized() {
+            return Ok(());
+        }
+        let why = "it is not known yet whether this redis is this deployment's";
+        Err((redis::ErrorKind::Client, why).into())
+    }
+
+    async fn send<T: FromRedisValue>(&self, pipe: &Pipeline) -> Result<T, RedisError> {
+        let outcome = pipe.query_async(&mut self.manager()).await;
+        self.note(&outcome);
         outcome
     }
 }

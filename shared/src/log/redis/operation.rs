@@ -6,9 +6,9 @@ use super::answer::MalformedAnswer;
 use crate::contract::credit::CreditEntry;
 use crate::contract::envelope::{EntryKind, Envelope};
 use crate::contract::id::{MessageId, RoomId, UserId};
-use crate::contract::keys;
+use crate::contract::keys::{self, Channels};
 use crate::contract::position::Position;
-use crate::contract::signal::{ReadMark, RoomSignal, Signal};
+use crate::contract::signal::{Addressed, ReadMark, RoomSignal, Signal};
 use crate::contract::timestamp::Timestamp;
 use crate::log::{Append, LogError};
 
@@ -28,11 +28,12 @@ pub(super) fn put(
     call: &mut ScriptInvocation<'_>,
     entry: &Append,
     rooms: &[&RoomId],
+    channels: &Channels,
 ) -> Result<(), LogError> {
     let Append { envelope, digest, cost, .. } = entry;
     let digest = digest.as_bytes().as_slice();
     match envelope.kind {
-        EntryKind::Receipt => return put_receipt(call, envelope),
+        EntryKind::Receipt => return put_receipt(call, envelope, channels),
         EntryKind::Usage => {
             call.key(keys::id(&envelope.room, &envelope.user, envelope.key()));
             call.arg("u").arg(digest).arg(encode(envelope));
@@ -55,15 +56,20 @@ pub(super) fn put(
     Ok(())
 }
 
-fn put_receipt(call: &mut ScriptInvocation<'_>, envelope: &Envelope) -> Result<(), LogError> {
+fn put_receipt(
+    call: &mut ScriptInvocation<'_>,
+    envelope: &Envelope,
+    channels: &Channels,
+) -> Result<(), LogError> {
     let mark: ReadMark = serde_json::from_slice(&envelope.body).map_err(MalformedBody)?;
     let signal =
         Signal::Room { room: envelope.room.clone(), what: RoomSignal::Receipt(mark.clone()) };
+    let told = Addressed { owner: channels.owner().to_owned(), told: signal };
     call.key(keys::receipts(&envelope.room));
     call.arg("r").arg(mark.user.as_str()).arg(mark.position.epoch).arg(mark.position.seq);
     call.arg(mark.message_id.as_ref().map_or("", MessageId::as_str)).arg(mark.read_at.0);
-    call.arg(encode(envelope)).arg(keys::channel(&envelope.room));
-    call.arg(serde_json::to_vec(&signal).map_err(MalformedBody)?);
+    call.arg(encode(envelope)).arg(channels.room(&envelope.room));
+    call.arg(serde_json::to_vec(&told).map_err(MalformedBody)?);
     Ok(())
 }
 

@@ -54,6 +54,19 @@ impl From<PoolError> for StoreError {
     }
 }
 
+/// See [`PostgresStore::refusal`](super::PostgresStore::refusal).
+pub(super) fn refusal(error: &StoreError) -> Option<String> {
+    match error {
+        StoreError::Unavailable(source) => match source.downcast_ref::<Trouble>()? {
+            Trouble::Refused { code, .. } => Some(code.clone()),
+            Trouble::ReadOnly => Some("25006".to_owned()),
+            Trouble::Timeout { .. } | Trouble::Contended | Trouble::Unmigrated => None,
+        },
+        StoreError::Data { code, .. } => Some(code.clone()),
+        StoreError::Fenced { .. } => None,
+    }
+}
+
 /// An error of the data: classes 22 (data exception) and 23 (integrity constraint violation).
 fn refused(refusal: &DbError) -> StoreError {
     let code = refusal.code().code();

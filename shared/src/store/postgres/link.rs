@@ -110,7 +110,6 @@ impl Link {
                 .object()
                 .build_transaction()
                 .isolation_level(IsolationLevel::ReadCommitted)
-                .read_only(false)
                 .start()
                 .await?;
             let limit = format!("SET LOCAL statement_timeout = {}", patience.statement.as_millis());

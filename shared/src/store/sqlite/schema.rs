@@ -7,6 +7,7 @@ use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 use super::OpenError;
 use crate::contract::id::Shard;
 use crate::contract::limits::SHARDS;
+use crate::store::StoreError;
 
 /// Every step from an empty file to the present schema; `PRAGMA user_version` counts those done.
 const MIGRATIONS: [&str; 2] = [
@@ -34,6 +35,14 @@ pub(super) fn migrate(connection: &mut Connection, file: &Path) -> Result<(), Op
         Some(found) if found == SHARDS.to_string() => Ok(()),
         found => Err(OpenError::Shards { found: found.unwrap_or_default(), known: SHARDS }),
     }
+}
+
+/// See [`SqliteStore::beat`](super::SqliteStore::beat).
+pub(super) fn beat(connection: &Connection, now_ms: i64) -> Result<(), StoreError> {
+    let write = "INSERT INTO meta (key, value) VALUES ('written_at', ?1)
+        ON CONFLICT (key) DO UPDATE SET value = excluded.value";
+    connection.prepare_cached(write)?.execute([now_ms.to_string()])?;
+    Ok(())
 }
 
 fn take_step(connection: &mut Connection, step: &str, done: u32) -> Result<(), rusqlite::Error> {

@@ -1,0 +1,115 @@
+//! How it is with Redis, as its answers show it.
+
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use redis::RedisError;
+use tokio::time::Instant;
+
+use crate::process::clock::Clock;
+
+/// What a server says that is not the master, or not yet: whoever is may be found under the same
+/// address.
+const NOT_THE_MASTER: [&str; 3] = ["READONLY", "MASTERDOWN", "LOADING"];
+
+/// The least time between two times that all connections are dropped, and the longest: where it is
+/// of no use, everybody would read everything anew every second.
+const DROP_PAUSE: Duration = Duration::from_secs(1);
+const DROP_PAUSE_MAX: Duration = Duration::from_secs(8);
+/// After so long without the pause is short again.
+const DROP_MEMORY: Duration = Duration::from_secs(30);
+/// After so long without any answer the server is taken for gone, with its connections open.
+const SILENCE_MAX: Duration = Duration::from_secs(5);
+
+/// How it is with Redis.
+#[derive(Debug)]
+pub struct Health {
+    clock: Clock,
+    connected: AtomicBool,
+    last_answer_ms: AtomicI64,
+    errors: AtomicU64,
+    reconnects: AtomicU64,
+    silence: Mutex<Silence>,
+}
+
+#[derive(Debug, Default)]
+struct Silence {
+    /// When the first of the commands that were not answered failed.
+    began: Option<Instant>,
+    /// When all connections were last dropped, and how long they are left alone from then on.
+    dropped: Option<(Instant, Duration)>,
+}
+
+impl Health {
+    pub(super) fn new(clock: Clock) -> Health {
+        Health {
+            clock,
+            connected: AtomicBool::new(false),
+            last_answer_ms: AtomicI64::new(0),
+            errors: AtomicU64::new(0),
+            reconnects: AtomicU64::new(0),
+            silence: Mutex::default(),
+        }
+    }
+
+    /// Notes what became of a command. Says whether all connections are to be dropped, so that the
+    /// server's address is looked up anew: it is not the master, or answers nothing.
+    pub(super) fn note<T>(&self, outcome: &Result<T, RedisError>) -> bool {
+        match outcome {
+            Err(error) if error.is_io_error() || error.is_timeout() => {
+                self.errors.fetch_add(1, Ordering::Relaxed);
+                if self.connected.swap(false, Ordering::Relaxed) {
+                    self.reconnects.fetch_add(1, Ordering::Relaxed);
+                }
+                self.is_silent_for_long()
+            }
+            Err(error) => {
+                self.errors.fetch_add(1, Ordering::Relaxed);
+                error.code().is_some_and(|code| NOT_THE_MASTER.contains(&code)) && self.may_drop()
+            }
+            Ok(_) => {
+                if !self.connected.swap(true, Ordering::Relaxed) {
+                    self.silence().began = None;
+                }
+                self.last_answer_ms.store(self.clock.now_ms(), Ordering::Relaxed);
+                false
+            }
+        }
+    }
+
+    fn is_silent_for_long(&self) -> bool {
+        let mut silence = self.silence();
+        let began = *silence.began.get_or_insert_with(Instant::now);
+        drop(silence);
+        began.elapsed() > SILENCE_MAX && self.may_drop()
+    }
+
+    fn may_drop(&self) -> bool {
+        let mut silence = self.silence();
+        let pause = match silence.dropped {
+            Some((at, pause)) if at.elapsed() < pause => return false,
+            Some((at, pause)) if at.elapsed() < DROP_MEMORY => (2 * pause).min(DROP_PAUSE_MAX),
+            Some(_) | None => DROP_PAUSE,
+        };
+        silence.dropped = Some((Instant::now(), pause));
+        true
+    }
+
+    fn silence(&self) -> std::sync::MutexGuard<'_, Silence> {
+        self.silence.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The seed's `ConnectionHealth`; `lastPing` is the last answer to anything, in Unix
+    /// milliseconds or null.
+    #[must_use]
+    pub fn to_json(&self) -> serde_json::Value {
+        let last_ms = self.last_answer_ms.load(Ordering::Relaxed);
+        serde_json::json!({
+            "isConnected": self.connected.load(Ordering::Relaxed),
+            "lastPing": (last_ms > 0).then_some(last_ms),
+            "errorCount": self.errors.load(Ordering::Relaxed),
+            "reconnectAttempts": self.reconnects.load(Ordering::Relaxed),
+        })
+    }
+}

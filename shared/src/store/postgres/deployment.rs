@@ -1,0 +1,87 @@
+//! The name of the deployment, and what it may not take for its own.
+
+use tokio_postgres::Row;
+use tokio_postgres::types::Type;
+
+use super::failure::Trouble;
+use super::link::{End, Link, Statement, pipeline};
+use super::shards::shard_number;
+use super::stored::scalar;
+use super::value::number;
+use super::{Deployment, Renamed};
+use crate::contract::id::Shard;
+use crate::contract::limits::{FOREIGN_EPOCH_MEMORY_MS, FOREIGN_EPOCHS_MAX};
+use crate::store::StoreError;
+
+pub(super) const RECORD: &str = "SELECT name, speaks, refused FROM deployment";
+
+/// See [`PostgresStore::deployment`](super::PostgresStore::deployment).
+pub(super) async fn read(link: &Link) -> Result<Deployment, StoreError> {
+    let answers = link.read(&[Statement { sql: RECORD, parameters: Vec::new() }]).await?;
+    record(&answers[0])
+}
+
+/// What [`RECORD`] answers.
+pub(super) fn record(rows: &[Row]) -> Result<Deployment, StoreError> {
+    let row = rows.first().ok_or(Trouble::Unmigrated)?;
+    let speaks: i32 = row.try_get(1)?;
+    Ok(Deployment {
+        name: row.try_get(0)?,
+        speaks: u32::try_from(speaks).unwrap_or(0),
+        refused: row.try_get(2)?,
+    })
+}
+
+/// See [`PostgresStore::rename_deployment`](super::PostgresStore::rename_deployment).
+pub(super) async fn rename(link: &Link) -> Result<Renamed, StoreError> {
+    const LOCK: &str = "SELECT name FROM deployment FOR UPDATE";
+    const FORGET: &str = "DELETE FROM foreign_epochs";
+    const RENAME: &str = "
+        UPDATE deployment SET refused = NULL, named_at = clock_timestamp(),
+            name = left(replace(gen_random_uuid()::text, '-', ''), 12)
+        RETURNING name";
+    link.write(async |transaction| {
+        let statements =
+            [LOCK, FORGET, RENAME].map(|sql| Statement { sql, parameters: Vec::new() });
+        let answers = pipeline(transaction.client(), &statements).await?;
+        let renamed = Renamed { before: scalar(&answers[0])?, now: scalar(&answers[2])? };
+        Ok((renamed, End::Commit))
+    })
+    .await
+}
+
+/// See [`Store::foreign_epoch`](crate::store::Store::foreign_epoch).
+pub(super) async fn foreign_epoch(
+    link: &Link,
+    shard: Shard,
+    epoch: u64,
+) -> Result<bool, StoreError> {
+    const SEE: &str = "
+        INSERT INTO foreign_epochs (shard, epoch, seen_at) VALUES ($1, $2, clock_timestamp())
+        ON CONFLICT (shard, epoch) DO NOTHING";
+    const COUNT: &str = "
+        SELECT count(*) FROM foreign_epochs
+        WHERE shard = $1 AND seen_at > clock_timestamp() - $2 * interval '1 millisecond'";
+    const REFUSE: &str = "
+        UPDATE deployment SET refused = coalesce(refused,
+            'the log in Redis has gone on under epochs that this database never minted')";
+    let (shard, epoch) = (shard_number(shard), number(epoch)?);
+    link.write(async |transaction| {
+        let statements = [
+            Statement { sql: SEE, parameters: vec![(&shard, Type::INT2), (&epoch, Type::INT8)] },
+            Statement {
+                sql: COUNT,
+                parameters: vec![(&shard, Type::INT2), (&FOREIGN_EPOCH_MEMORY_MS, Type::INT8)],
+            },
+        ];
+        let answers = pipeline(transaction.client(), &statements).await?;
+        let seen: i64 = scalar(&answers[1])?;
+        let is_refused = seen > FOREIGN_EPOCHS_MAX;
+        if is_refused {
+            let refuse = Statement { sql: REFUSE, parameters: Vec::new() };
+            pipeline(transaction.client(), &[refuse]).await?;
+        }
+        Ok((is_refused, End::Commit))
+    })
+    .await
+}
