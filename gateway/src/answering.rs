@@ -26,7 +26,7 @@ use crate::node::Node;
 use crate::posting::{self, Charge, Draft};
 use crate::streams::desk::{AddError, Answer};
 use crate::streams::{AnswerKey, Beginning, Closed, Open, Taken};
-use crate::submitting::{self, Author};
+use crate::submitting::Author;
 
 /// How often silent answers are looked for, at least and at most.
 const LOOK_MIN: Duration = Duration::from_millis(20);
@@ -172,8 +172,12 @@ pub(crate) async fn end(node: &Node, author: &Author<'_>, found: Found, ending: 
 
 async fn whole(node: &Node, author: &Author<'_>, answer: &Arc<Answer>, ending: Ending) -> Outcome {
     if let Err(refusal) = author.may_say(answer.beginning.kind, ending.cost.as_ref()) {
+        // It may have been closed a moment ago: then it is as late as any other end.
         let key = identity(&answer.key, &answer.beginning.user);
-        return submitting::known_or(node, author, key, refusal).await;
+        return match posting::known(node, key).await? {
+            Some(_) => late::end(node, author, ending).await,
+            None => Err(refusal),
+        };
     }
     // Every part goes out before the message that ends them.
     node.desk.flush(answer).await;

@@ -168,12 +168,7 @@ async fn admit(node: &Node, author: &Author<'_>, draft: &Draft) -> Result<Counte
 }
 
 /// Where a message stands that may not be said now.
-pub(crate) async fn known_or(
-    node: &Node,
-    author: &Author<'_>,
-    key: MessageKey,
-    refusal: Refusal,
-) -> Outcome {
+async fn known_or(node: &Node, author: &Author<'_>, key: MessageKey, refusal: Refusal) -> Outcome {
     let known = posting::known(node, key).await?;
     known.ok_or_else(|| {
         author.heard(node, &refusal);
