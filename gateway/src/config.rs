@@ -128,7 +128,7 @@ shared::settings! {
         block_ms: Millis = "300000" in 100..=86400000, env "ROOMCAST_BLOCK_MS";
         /// Whether messages of assistants and streams wait for credits that cover them.
         credits_budget: bool = "false", env "ROOMCAST_CREDITS_BUDGET";
-        /// Entries that a shard's log may hold before senders are told `backpressure`.
+        /// How many entries of a shard may wait before senders are told `backpressure`.
         log_entries_max: usize = "200000" in 100..=10000000, env "ROOMCAST_LOG_ENTRIES_MAX";
         /// Most entries that go into the database in one transaction.
         sync_batch_size: usize = "1000" in 1..=5000, env "ROOMCAST_SYNC_BATCH_SIZE";

@@ -40,6 +40,15 @@ impl std::fmt::Display for LogId {
     }
 }
 
+/// How much was ever appended to a shard's log: two of them say what lies between.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LogLoad {
+    /// Entries.
+    pub entries: u64,
+    /// Bytes of their envelopes.
+    pub bytes: u64,
+}
+
 /// What lies in a shard's log.
 #[derive(Clone, Debug)]
 pub struct LogEntry {
@@ -49,6 +58,8 @@ pub struct LogEntry {
     pub position: Option<Position>,
     /// The encoded envelope.
     pub raw: Bytes,
+    /// What was appended up to it, itself included; nothing where nobody has to know.
+    pub load: LogLoad,
 }
 
 impl From<LogId> for Position {
@@ -85,6 +96,8 @@ pub struct RoomPage {
     pub dense_from: Option<Position>,
     /// Entries above the position that was asked for, oldest first.
     pub entries: Vec<RingEntry>,
+    /// It ends before the ring does, because of the entries or bytes of one reading.
+    pub more: bool,
 }
 
 /// An entry that the database refused for good.
@@ -139,6 +152,9 @@ pub struct Watermark {
     /// The ids of what was stored, which need not be remembered for ever now.
     #[serde(skip)]
     pub ids: Vec<RememberedId>,
+    /// What was ever appended up to `upto`.
+    #[serde(skip)]
+    pub load: LogLoad,
     /// The movements of credits among what is covered, which count as unsynced no longer.
     #[serde(skip)]
     pub movements: Vec<Movement>,
@@ -209,7 +225,8 @@ pub enum AppendStop {
     Stale,
     /// The entry's room is unknown under this epoch: hydrate it and offer the rest again.
     Unhydrated,
-    /// The log is at its cap.
+    /// What is not persisted is at a cap of the log, in entries or bytes, or the log has no memory
+    /// left for what is new.
     Full,
 }
 
@@ -252,7 +269,8 @@ pub trait Log: Send + Sync + 'static {
     /// passed; returns those that may.
     async fn wait(&self, after: &[(Shard, LogId)]) -> Result<Vec<Shard>, LogError>;
 
-    /// At most `limit` entries above `after`, oldest first.
+    /// At most `limit` entries above `after`, oldest first, and none any more once they have
+    /// [`LOG_READ_BYTES_MAX`](crate::contract::limits::LOG_READ_BYTES_MAX).
     async fn read(
         &self,
         shard: Shard,
@@ -273,7 +291,14 @@ pub trait Log: Send + Sync + 'static {
     /// [`Void`](crate::contract::envelope::EntryKind::Void).
     async fn trim(&self, watermark: &Watermark) -> Result<(), LogError>;
 
-    /// A room's head, and at most `limit` entries of its ring above `after`; `None` when the log
+    /// Forgets a shard's log up to here, all of which is persisted.
+    async fn forget(&self, shard: Shard, epoch: u64, upto: LogId) -> Result<(), LogError>;
+
+    /// Whether the log has so little memory left that nothing should be kept that need not be.
+    async fn is_short(&self) -> Result<bool, LogError>;
+
+    /// A room's head, and at most `limit` entries of its ring above `after`, within the bytes of
+    /// one reading; `None` when the log
     /// does not know the room, or its head was not compared with the database's under this epoch
     /// ([`Log::hydrate`] it).
     async fn room(
@@ -281,6 +306,14 @@ pub trait Log: Send + Sync + 'static {
         room: &RoomId,
         epoch: u64,
         after: Position,
+        limit: usize,
+    ) -> Result<Option<RoomPage>, LogError>;
+
+    /// As [`Log::room`], with the last entries of the ring.
+    async fn latest(
+        &self,
+        room: &RoomId,
+        epoch: u64,
         limit: usize,
     ) -> Result<Option<RoomPage>, LogError>;
 

@@ -8,7 +8,7 @@ use shared::contract::id::{RoomId, Shard, UserId};
 use shared::contract::message::{Message, Metadata};
 use shared::contract::position::Position;
 use shared::contract::refusal::{Refusal, RefusalCode};
-use shared::log::{LogEntry, LogId, Movement, RejectedEntry, RememberedId, Watermark};
+use shared::log::{LogEntry, LogId, LogLoad, Movement, RejectedEntry, RememberedId, Watermark};
 use shared::process::error_chain::error_chain;
 use shared::store::{
     Batch, Change, CreditRow, Cursor, DeadLetter, Lease, MessageChange, Row, Store, StoreError,
@@ -27,6 +27,10 @@ pub(crate) struct Entries {
     /// How far each room gets, epoch by epoch: a position speaks for its own epoch only.
     reached: BTreeMap<(RoomId, u64), Position>,
     upto: LogId,
+    /// The last one's.
+    load: LogLoad,
+    /// Of their envelopes.
+    bytes: usize,
     oldest_ms: Option<i64>,
 }
 
@@ -56,7 +60,7 @@ impl Entries {
     /// Decodes what was read; what cannot be decoded is a dead letter at once. `None` for no
     /// entries.
     pub(crate) fn decode(shard: Shard, entries: Vec<LogEntry>) -> Option<Entries> {
-        let upto = entries.last()?.id;
+        let LogEntry { id: upto, load, .. } = *entries.last()?;
         let mut all = Entries {
             shard,
             rows: Vec::with_capacity(entries.len()),
@@ -64,6 +68,8 @@ impl Entries {
             dead: Vec::new(),
             reached: BTreeMap::new(),
             upto,
+            load,
+            bytes: entries.iter().map(|entry| entry.raw.len()).sum(),
             oldest_ms: None,
         };
         for entry in entries {
@@ -98,6 +104,11 @@ impl Entries {
 
     pub(crate) fn len(&self) -> usize {
         self.rows.len() + self.dead.len()
+    }
+
+    /// Bytes of the envelopes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// The last one's place in the log.
@@ -167,6 +178,7 @@ impl Entries {
             forget,
             balances,
             ids: stored.chain(self.places.iter().cloned()).collect(),
+            load: self.load,
             movements: self.movements(),
         }
     }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::io::{self, Write as _};
 
 use shared::contract::envelope::{Envelope, EnvelopeError};
-use shared::log::LogEntry;
+use shared::log::{LogEntry, LogLoad};
 use shared::process::error_chain::error_chain;
 use shared::process::settings::Secret;
 use shared::store::postgres::{self, NumberedLetter, PostgresStore, Redriven, UrlError};
@@ -219,7 +219,8 @@ fn row_of(numbered: &NumberedLetter) -> Result<Row, LetterError> {
     let NumberedLetter { number, letter, .. } = numbered;
     let envelope =
         Envelope::decode(&letter.raw).map_err(|e| LetterError::Undecodable(*number, e))?;
-    let entry = LogEntry { id: letter.log_id, position: letter.position, raw: letter.raw.clone() };
+    let (id, position, raw) = (letter.log_id, letter.position, letter.raw.clone());
+    let entry = LogEntry { id, position, raw, load: LogLoad::default() };
     let row = row(&entry, &envelope);
     row.map_err(|e| LetterError::NoRow(*number, Box::from(error_chain(&e))))?
         .ok_or(LetterError::Void(*number))

@@ -12,6 +12,7 @@ pub mod worker;
 mod expiry;
 mod shard_reader;
 mod batch;
+mod kept;
 mod parts;
 mod lag;
 pub mod metrics;

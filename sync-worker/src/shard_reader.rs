@@ -1,12 +1,16 @@
 //! One shard's way into the database: read, commit, trim.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-use shared::contract::id::Shard;
-use shared::contract::limits::{DEAD_LETTERS_IN_A_ROW_MAX, LOG_KEPT_ENTRIES_MAX};
+use shared::contract::id::{Shard, UserId};
+use shared::contract::limits::{
+    BATCH_BYTES_MAX, BATCH_BYTES_MIN, BATCH_ENTRY_BYTES, BATCH_MS, DEAD_LETTERS_IN_A_ROW_MAX,
+    LOG_KEPT_LATE_MS,
+};
 use shared::epoch::{self, EpochError};
-use shared::log::{LogError, LogId};
+use shared::log::{LogEntry, LogError, LogId};
 use shared::process::backoff::Backoff;
 use shared::process::error_chain::error_chain;
 use shared::store::{Committed, Cursor, StoreError};
@@ -14,6 +18,7 @@ use tokio::time::Instant;
 use tracing::{error, warn};
 
 use crate::batch::Entries;
+use crate::kept::Kept;
 use crate::parts::Parts;
 
 /// Why a step did not come through; every one of them is tried again.
@@ -29,30 +34,29 @@ enum StepError {
     AllRefused { shard: Shard, rows: usize },
 }
 
-/// A batch that is persisted and still in the log.
-#[derive(Debug)]
-struct Kept {
-    since: Instant,
-    upto: LogId,
-    entries: u64,
-}
-
 /// Where a shard stands, as its reader believes; the database compares it with every batch.
 #[derive(Debug)]
 pub(crate) struct ShardReader {
     shard: Shard,
     cursor: Option<Cursor>,
-    /// Oldest first.
-    kept: VecDeque<Kept>,
-    kept_entries: u64,
+    /// Up to where the log knows what is persisted, and under which epoch it was told. A failure
+    /// does not forget it, nor what is kept: both are what frees the log.
+    told: Cursor,
+    kept: Kept,
+    /// What the next batch may have.
+    batch_bytes: usize,
+    /// The log has little memory left.
+    short: Arc<AtomicBool>,
     parts: Arc<Parts>,
     backoff: Backoff,
 }
 
 impl ShardReader {
-    pub(crate) fn new(shard: Shard, parts: Arc<Parts>) -> ShardReader {
+    pub(crate) fn new(shard: Shard, parts: Arc<Parts>, short: Arc<AtomicBool>) -> ShardReader {
         let backoff = Backoff::new(parts.settings.retry_delay, parts.settings.retry_delay_max);
-        ShardReader { shard, cursor: None, kept: VecDeque::new(), kept_entries: 0, parts, backoff }
+        let told = Cursor { upto: LogId::ZERO, epoch: 0 };
+        let (kept, batch_bytes) = (Kept::default(), BATCH_BYTES_MAX);
+        ShardReader { shard, cursor: None, told, kept, batch_bytes, short, parts, backoff }
     }
 
     pub(crate) fn shard(&self) -> Shard {
@@ -62,6 +66,11 @@ impl ShardReader {
     /// After which entry of the log it goes on.
     pub(crate) fn at(&self) -> LogId {
         self.cursor.map_or(LogId::ZERO, |cursor| cursor.upto)
+    }
+
+    /// Whether the log keeps what is old enough and should have gone with some later batch.
+    pub(crate) fn is_overdue(&self) -> bool {
+        self.overdue() > LogId::ZERO
     }
 
     /// Moves everything that is in the log now. Says whether the log is empty; if not, a try has
@@ -105,24 +114,45 @@ impl ShardReader {
 
     /// One batch; says whether there was one.
     async fn step(&mut self) -> Result<bool, StepError> {
+        // Before anything that may fail: it goes by the clock, whatever is new or away.
+        self.forget_overdue().await?;
         let cursor = match self.cursor {
             Some(cursor) => cursor,
             None => self.load().await?,
         };
         let parts = Arc::clone(&self.parts);
         let limit = parts.settings.batch_entries;
-        let read = parts.log.read(self.shard, cursor.epoch, cursor.upto, limit).await?;
+        let mut read = parts.log.read(self.shard, cursor.epoch, cursor.upto, limit).await?;
+        let whole = read.len();
+        read.truncate(affordable(&read, self.batch_bytes));
         let (began, count) = (Instant::now(), read.len());
         let Some(entries) = Entries::decode(self.shard, read) else { return Ok(false) };
-        self.note_lag(&entries, count == limit).await?;
-        let (entries, committed) = self.commit(entries, cursor).await?;
+        self.note_lag(&entries, count < whole || count == limit).await?;
+        let (entries, committed) = match self.commit(entries, cursor).await {
+            Ok(done) => done,
+            Err(failure) => {
+                // Whatever it was, the next try is another one.
+                self.batch_bytes = (self.batch_bytes / 2).max(BATCH_BYTES_MIN);
+                return Err(failure);
+            }
+        };
+        self.adapt(began.elapsed());
         self.count(&entries, &committed, began);
         self.cursor = Some(Cursor { upto: entries.upto(), epoch: cursor.epoch });
-        let forget = self.keep(entries.upto(), count as u64);
-        // Should this fail: the next owner's first trim covers it, and so does a later batch's.
-        let watermark = entries.watermark(cursor.epoch, forget, committed.balances);
-        parts.log.trim(&watermark).await?;
+        // Should this fail: the cursor is read anew, and what is behind `told` is told again; by
+        // the next owner, should this one go.
+        self.trim(&entries, count as u64, cursor.epoch, committed.balances).await?;
         Ok(true)
+    }
+
+    /// What the next batch may have, after one that took so long.
+    fn adapt(&mut self, took: Duration) {
+        let aim = Duration::from_millis(BATCH_MS);
+        if took > aim {
+            self.batch_bytes = (self.batch_bytes / 2).max(BATCH_BYTES_MIN);
+        } else if took < aim / 2 {
+            self.batch_bytes = (self.batch_bytes * 2).min(BATCH_BYTES_MAX);
+        }
     }
 
     async fn load(&mut self) -> Result<Cursor, StepError> {
@@ -130,8 +160,11 @@ impl ShardReader {
         let stored = store.cursor(self.shard).await?;
         let epoch = epoch::establish(self.shard, stored.epoch, &**log, &**store).await?;
         let cursor = Cursor { upto: stored.upto, epoch: epoch.number };
-        self.kept.clear();
-        self.kept_entries = 0;
+        if self.told.epoch != cursor.epoch || self.told.upto > cursor.upto {
+            // Another log, or a database that failed over and forgot: looked at from its beginning.
+            self.kept = Kept::default();
+            self.told = Cursor { upto: LogId::ZERO, epoch: cursor.epoch };
+        }
         self.trim_what_is_stored(cursor).await?;
         self.cursor = Some(cursor);
         Ok(cursor)
@@ -140,46 +173,66 @@ impl ShardReader {
     /// Whoever had the shard before may have gone between its commit and its trim.
     async fn trim_what_is_stored(&mut self, cursor: Cursor) -> Result<(), StepError> {
         let parts = Arc::clone(&self.parts);
-        let mut from = LogId::ZERO;
         loop {
-            let limit = parts.settings.batch_entries;
+            let (from, limit) = (self.told.upto, parts.settings.batch_entries);
+            if from >= cursor.upto {
+                return Ok(());
+            }
             let mut read = parts.log.read(self.shard, cursor.epoch, from, limit).await?;
             read.retain(|entry| entry.id <= cursor.upto);
             let count = read.len();
             let Some(mut entries) = Entries::decode(self.shard, read) else { return Ok(()) };
             let dead = parts.store.dead_places(self.shard, from, entries.upto()).await?;
             entries.bury(&dead);
-            from = entries.upto();
-            let forget = self.keep(from, count as u64);
             // Balances that moved then are told when they move again, or are asked for.
-            parts.log.trim(&entries.watermark(cursor.epoch, forget, Vec::new())).await?;
-            if count < limit {
-                return Ok(());
-            }
+            self.trim(&entries, count as u64, cursor.epoch, Vec::new()).await?;
         }
     }
 
-    /// Remembers a batch as persisted and still in the log; gives the place up to which the log
-    /// may forget: what is old enough, and what is too much.
-    fn keep(&mut self, upto: LogId, entries: u64) -> LogId {
-        self.kept.push_back(Kept { since: Instant::now(), upto, entries });
-        self.kept_entries += entries;
-        let mut forget = LogId::ZERO;
-        while let Some(oldest) = self.kept.front() {
-            let young = oldest.since.elapsed() < self.parts.settings.log_keep;
-            if young && self.kept_entries <= LOG_KEPT_ENTRIES_MAX {
-                break;
-            }
-            forget = oldest.upto;
-            self.kept_entries -= oldest.entries;
-            self.kept.pop_front();
+    /// Tells the log what of it is persisted, and what it may forget of that: what is old enough,
+    /// and what is too much.
+    async fn trim(
+        &mut self,
+        entries: &Entries,
+        count: u64,
+        epoch: u64,
+        balances: Vec<(UserId, i64)>,
+    ) -> Result<(), LogError> {
+        let (upto, bytes) = (entries.upto(), entries.bytes() as u64);
+        self.kept.push(upto, count, bytes);
+        let forget = self.kept.forgettable(self.keep());
+        let trimmed = self.parts.log.trim(&entries.watermark(epoch, forget, balances)).await;
+        if trimmed.is_ok() {
+            self.told = Cursor { upto, epoch };
+            self.kept.forget(forget);
+        } else {
+            self.kept.take_back();
         }
-        forget
+        trimmed
+    }
+
+    /// For how long the log keeps what is persisted.
+    fn keep(&self) -> Duration {
+        let short = self.short.load(Ordering::Relaxed);
+        if short { Duration::ZERO } else { self.parts.settings.log_keep }
+    }
+
+    fn overdue(&self) -> LogId {
+        self.kept.forgettable(self.keep() + Duration::from_millis(LOG_KEPT_LATE_MS))
+    }
+
+    async fn forget_overdue(&mut self) -> Result<(), LogError> {
+        let upto = self.overdue();
+        if upto > LogId::ZERO {
+            self.parts.log.forget(self.shard, self.told.epoch, upto).await?;
+            self.kept.forget(upto);
+        }
+        Ok(())
     }
 
     async fn note_lag(&self, entries: &Entries, full: bool) -> Result<(), StepError> {
         let waiting = match full {
-            true => self.parts.log.len(self.shard).await?.saturating_sub(self.kept_entries),
+            true => self.parts.log.len(self.shard).await?.saturating_sub(self.kept.entries()),
             false => entries.len() as u64,
         };
         self.parts.lag.set(self.shard, waiting, entries.oldest_ms().unwrap_or(0));
@@ -220,4 +273,14 @@ impl ShardReader {
         metrics.dead_letters_total.inc_by(entries.dead() as u64);
         stats.synced(entries.len() as u64, clock.now_ms(), began.elapsed());
     }
+}
+
+/// How many of these fit into a batch of so many bytes; the first one always does.
+fn affordable(read: &[LogEntry], bytes: usize) -> usize {
+    let mut cost = 0;
+    let fits = |entry: &&LogEntry| {
+        cost += entry.raw.len() + BATCH_ENTRY_BYTES;
+        cost <= bytes
+    };
+    read.iter().take_while(fits).count().max(1)
 }

@@ -11,7 +11,7 @@ use shared::process::error_chain::error_chain;
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::expiry;
 use crate::shard_reader::ShardReader;
@@ -43,7 +43,10 @@ pub async fn run(parts: Parts, stop: CancellationToken) {
             () = stop.cancelled() => break,
             _ = renew.tick() => readers.renew().await,
             () = readers.finished() => {}
-            _ = measure.tick() => parts.lag.tell(&parts.metrics, parts.clock.now_ms()),
+            _ = measure.tick() => {
+                parts.lag.tell(&parts.metrics, parts.clock.now_ms());
+                readers.tend().await;
+            }
             ready = parts.log.wait(&idle) => match ready {
                 // A little later there is more to take along in the same transaction.
                 Ok(ready) if !ready.is_empty() => {
@@ -75,6 +78,8 @@ struct Readers {
     owned: HashSet<Shard>,
     /// Whether the first shard is among them.
     first: Arc<AtomicBool>,
+    /// The log has little memory left.
+    short: Arc<AtomicBool>,
     idle: HashMap<Shard, ShardReader>,
     busy: JoinSet<(ShardReader, bool)>,
 }
@@ -85,6 +90,7 @@ impl Readers {
             parts,
             owned: HashSet::new(),
             first: Arc::default(),
+            short: Arc::default(),
             idle: HashMap::new(),
             busy: JoinSet::new(),
         };
@@ -118,7 +124,8 @@ impl Readers {
         for shard in owned.difference(&self.owned) {
             // One that is still at work on it from before comes back by itself; the two would
             // only fence each other.
-            let reader = ShardReader::new(*shard, Arc::clone(&self.parts));
+            let (parts, short) = (Arc::clone(&self.parts), Arc::clone(&self.short));
+            let reader = ShardReader::new(*shard, parts, short);
             self.idle.insert(*shard, reader);
         }
         let first = Shard::all().next().is_some_and(|first| owned.contains(&first));
@@ -128,6 +135,23 @@ impl Readers {
 
     fn idle_at(&self) -> Vec<(Shard, LogId)> {
         self.idle.values().map(|reader| (reader.shard(), reader.at())).collect()
+    }
+
+    /// What goes by the clock: what is persisted leaves the log when it is old enough, or at once
+    /// where the log has little memory left, whether anybody writes or not.
+    async fn tend(&mut self) {
+        match self.parts.log.is_short().await {
+            Ok(short) => {
+                if self.short.swap(short, Ordering::Relaxed) != short {
+                    warn!(short, "the log's memory is nearly used up, or is not any more");
+                }
+            }
+            // Whoever needs the log says so.
+            Err(error) => debug!(error = error_chain(&error), "log does not tell its memory"),
+        }
+        let overdue = self.idle.values().filter(|reader| reader.is_overdue());
+        let overdue: Vec<Shard> = overdue.map(ShardReader::shard).collect();
+        self.start(&overdue);
     }
 
     fn start(&mut self, shards: &[Shard]) {

@@ -5,6 +5,7 @@ mod degraded;
 mod duplicates;
 mod erasing;
 mod faults;
+mod full_redis;
 mod full_speed;
 mod joins;
 mod logging;

@@ -6,6 +6,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a scenario that cannot go on has failed")]
 
+mod bounds;
 mod epochs;
 mod erasing;
 mod worker;
@@ -44,6 +45,10 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use self::bounds::{
+    a_log_is_full_by_its_bytes_too, a_reading_ends_at_its_bytes_and_the_next_goes_on,
+    a_ring_keeps_so_many_bytes_of_what_is_persisted, what_is_persisted_does_not_fill_the_log,
+};
 use self::epochs::claims_give_one_token_and_only_that_arms;
 use self::erasing::what_is_erased_is_forgotten_by_database_log_and_nodes;
 use self::worker::{
@@ -445,6 +450,10 @@ macro_rules! every_scenario {
             what_is_erased_is_forgotten_by_database_log_and_nodes,
             what_comes_to_nothing_is_counted,
             dead_letters_of_an_untrimmed_batch_are_refused_by_the_next_owner,
+            what_is_persisted_does_not_fill_the_log,
+            a_log_is_full_by_its_bytes_too,
+            a_reading_ends_at_its_bytes_and_the_next_goes_on,
+            a_ring_keeps_so_many_bytes_of_what_is_persisted,
         }
     };
     ($open:ident: $($scenario:ident),+ $(,)?) => {

@@ -20,8 +20,8 @@ use std::time::Duration;
 use shared::contract::envelope::Envelope;
 use shared::contract::id::{RoomId, Shard};
 use shared::contract::limits::{
-    APPEND_BATCH_MAX, APPEND_QUEUE_MAX, APPEND_TIMEOUT_MS, ID_LATE_MS, ID_MEMORY_MS,
-    REFUSAL_MEMORY_MS,
+    APPEND_BATCH_BYTES_MAX, APPEND_BATCH_MAX, APPEND_QUEUE_MAX, APPEND_TIMEOUT_MS, ID_LATE_MS,
+    ID_MEMORY_MS, REFUSAL_MEMORY_MS,
 };
 use shared::contract::position::Position;
 use shared::contract::protocol::Durability;
@@ -141,6 +141,16 @@ impl Appender {
     pub(crate) fn retained(&self) -> usize {
         self.shards.iter().map(|way| way.retention.len()).sum()
     }
+}
+
+/// How many of these fit into one call; the first one always does.
+fn affordable<'a>(jobs: impl Iterator<Item = &'a Job>) -> usize {
+    let mut bytes = 0;
+    let fits = |job: &&Job| {
+        bytes += job.append.envelope.body.len();
+        bytes <= APPEND_BATCH_BYTES_MAX
+    };
+    jobs.take_while(fits).count().max(1)
 }
 
 fn full() -> Refusal {
@@ -265,7 +275,8 @@ impl ShardAppender {
         }
         // Up to the first edit that was not looked at: what was before it has gone out of line.
         let looked_at = |job: &&Job| self.is_doubtful(epoch, job).is_none();
-        let batch = jobs.iter().take(APPEND_BATCH_MAX).take_while(looked_at);
+        let count = affordable(jobs.iter().take(APPEND_BATCH_MAX));
+        let batch = jobs.iter().take(count).take_while(looked_at);
         let entries: Vec<Append> = batch.map(|job| job.append.clone()).collect();
         if entries.is_empty() {
             return Ok(());

@@ -14,7 +14,9 @@ use std::sync::Arc;
 
 use shared::contract::envelope::EnvelopeError;
 use shared::contract::id::RoomId;
-use shared::contract::limits::{HYDRATIONS_MAX, REFUSAL_MEMORY_MS, RESUME_ENTRIES_MAX};
+use shared::contract::limits::{
+    HYDRATIONS_MAX, RECENT_ENTRIES_MAX, REFUSAL_MEMORY_MS, RESUME_ENTRIES_MAX,
+};
 use shared::contract::message::Message;
 use shared::contract::position::Position;
 use shared::contract::timestamp::Timestamp;
@@ -51,6 +53,15 @@ pub(crate) enum SourceError {
     Entry(#[from] EnvelopeError),
     #[error("the room's head is being settled")]
     Unsettled,
+}
+
+/// Which part of a ring.
+#[derive(Clone, Copy, Debug)]
+enum Part {
+    /// Above a place.
+    After(Position),
+    /// The last entries.
+    Latest,
 }
 
 /// A room's ring above some place, to its head.
@@ -125,13 +136,17 @@ impl Sources {
     async fn ring(
         &self,
         room: &RoomId,
-        after: Position,
+        part: Part,
         limit: usize,
     ) -> Result<(u64, RoomPage), SourceError> {
         let shard = room.shard();
         for _ in 0..TRIES_MAX {
             let epoch = self.epochs.get(shard).await?.number;
-            match self.log.room(room, epoch, after, limit).await {
+            let page = match part {
+                Part::After(after) => self.log.room(room, epoch, after, limit).await,
+                Part::Latest => self.log.latest(room, epoch, limit).await,
+            };
+            match page {
                 Ok(Some(page)) => return Ok((epoch, page)),
                 Ok(None) => {
                     // The semaphore is never closed.
@@ -156,7 +171,7 @@ impl Sources {
         &self,
         room: &RoomId,
     ) -> Result<(u64, Position, Position), SourceError> {
-        let (epoch, page) = self.ring(room, Position::MAX, 0).await?;
+        let (epoch, page) = self.ring(room, Part::After(Position::MAX), 0).await?;
         Ok((epoch, page.head, page.persisted))
     }
 
@@ -166,7 +181,7 @@ impl Sources {
         let mut tail = Tail { head, epoch: 0, persisted, dense_from, entries: Vec::new() };
         let mut from = after;
         loop {
-            let (epoch, page) = self.ring(room, from, RING_PAGE).await?;
+            let (epoch, page) = self.ring(room, Part::After(from), RING_PAGE).await?;
             let is_other_epoch = epoch != tail.epoch;
             if !tail.entries.is_empty() && (is_other_epoch || is_cut(from, &page)) {
                 tail.entries.clear();
@@ -177,13 +192,20 @@ impl Sources {
             tail.epoch = epoch;
             tail.persisted = page.persisted;
             tail.dense_from = page.dense_from;
-            let full = page.entries.len() == RING_PAGE;
+            let more = page.more;
             tail.entries.extend(page.entries);
             match tail.entries.last() {
-                Some(last) if full && last.position < page.head => from = last.position,
+                Some(last) if more && last.position < page.head => from = last.position,
                 Some(_) | None => return Ok(tail),
             }
         }
+    }
+
+    /// The end of the ring, as much of it as a room remembers, and whether there is more before it.
+    async fn latest(&self, room: &RoomId) -> Result<(Tail, bool), SourceError> {
+        let (epoch, page) = self.ring(room, Part::Latest, RECENT_ENTRIES_MAX).await?;
+        let RoomPage { head, persisted, dense_from, entries, more } = page;
+        Ok((Tail { head, epoch, persisted, dense_from, entries }, more))
     }
 
     /// Whether the cursor's entry is in the ring or in the database, and not too long ago: as of
@@ -200,7 +222,7 @@ impl Sources {
     async fn look_for(&self, room: &RoomId, cursor: &Cursor) -> Result<Option<u64>, SourceError> {
         let Cursor { position, key } = cursor;
         let before = Position::new(position.epoch, position.seq.saturating_sub(1));
-        let (epoch, page) = self.ring(room, before, 1).await?;
+        let (epoch, page) = self.ring(room, Part::After(before), 1).await?;
         if *position > page.head {
             // Not even the beginning of an epoch that is still to come.
             return Ok(None);
@@ -255,14 +277,13 @@ impl Sources {
         (after, base): (Position, Position),
         limit: u32,
     ) -> Result<Option<Page>, SourceError> {
-        let (epoch, page) = self.ring(room, after, limit as usize).await?;
+        let (epoch, page) = self.ring(room, Part::After(after), limit as usize).await?;
         let ring = logged(&page.entries)?;
-        let full = |entries: &[Logged]| entries.len() >= limit as usize;
         let is_dense =
             page.dense_from.is_some_and(|from| from <= after.next() && from.epoch == after.epoch);
         // Dense from here on, the database has nothing that the ring has not; unless the reader
         // walked past a message that had moved ahead, and meets its change here.
-        let complete = !full(&ring);
+        let complete = !page.more;
         let folded = fold(ring.clone());
         if is_dense && (base >= after || !folded.iter().any(Logged::is_change_alone)) {
             return Ok(Some(Page { entries: folded, complete, epoch }));
@@ -274,8 +295,9 @@ impl Sources {
         }
         let rows: Vec<Logged> = rows.iter().filter_map(Logged::from_message).collect();
         // Where one of the two was cut off, the other may not go beyond it.
-        let cut = |entries: &[Logged]| entries.last().filter(|_| full(entries)).map(|e| e.at);
-        let end = [cut(&rows), cut(&ring)].into_iter().flatten().min();
+        let cut = |entries: &[Logged], cut: bool| entries.last().filter(|_| cut).map(|e| e.at);
+        let full = rows.len() >= limit as usize;
+        let end = [cut(&rows, full), cut(&ring, page.more)].into_iter().flatten().min();
         let mut entries = merge(rows, ring);
         entries.retain(|entry| end.is_none_or(|end| entry.at <= end));
         let complete = end.is_none() && entries.len() <= limit as usize;

@@ -21,6 +21,12 @@ pub fn log(shard: Shard) -> String {
     format!("{{{shard}}}:log")
 }
 
+/// How much was ever appended to a shard's log, and how much of it is persisted.
+#[must_use]
+pub fn load(shard: Shard) -> String {
+    format!("{{{shard}}}:load")
+}
+
 /// A room's head and what of it is persisted.
 #[must_use]
 pub fn head(room: &RoomId) -> String {
@@ -260,6 +266,7 @@ mod tests {
         let keys = [
             epoch(room.shard()),
             log(room.shard()),
+            load(room.shard()),
             head(&room),
             ring(&room),
             refused(&room),

@@ -283,8 +283,22 @@ pub const RESUME_ENTRIES_MAX: u64 = 10_000;
 /// Entries of a room's ring that are kept even when all of them are persisted.
 pub const RING_ENTRIES: usize = 1000;
 
-/// Bytes of a room's ring in memory that are kept when all of it is persisted.
+/// Bytes of a room's ring that are kept when all of it is persisted.
 pub const RING_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// Bytes at which one reading of a log or a ring ends: no script runs for long, and an answer comes
+/// within the patience of whoever asked.
+pub const LOG_READ_BYTES_MAX: usize = 2 * 1024 * 1024;
+
+/// Bytes of a shard's log that are not persisted; at them senders are told `backpressure`.
+pub const LOG_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Bytes of the log in memory, over all shards.
+pub const MEMORY_LOG_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// How much of its `maxmemory` a Redis may use before senders are told `backpressure` and nothing
+/// is kept that need not be, in percent: what is left is for what frees it.
+pub const REDIS_MEMORY_PERCENT: u64 = 80;
 
 /// Appends that may wait for one shard on one gateway; beyond it the sender is told `backpressure`.
 pub const APPEND_QUEUE_MAX: usize = 8192;
@@ -304,6 +318,9 @@ pub const HELD_EDIT_MS_MAX: u64 = 60_000;
 
 /// Appends that travel in one call.
 pub const APPEND_BATCH_MAX: usize = 256;
+
+/// Bytes of appends that travel in one call; one always does.
+pub const APPEND_BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// Longest an append may be without an answer before its sender is told that the outcome is
 /// unknown, in milliseconds.
@@ -342,6 +359,25 @@ pub const DEAD_LETTERS_IN_A_ROW_MAX: usize = 10;
 
 /// Persisted entries that a shard's log keeps at most, however young.
 pub const LOG_KEPT_ENTRIES_MAX: u64 = 50_000;
+
+/// Bytes of those.
+pub const LOG_KEPT_BYTES_MAX: u64 = 16 * 1024 * 1024;
+
+/// How much later than its time what is persisted leaves the log at most, in milliseconds.
+pub const LOG_KEPT_LATE_MS: u64 = 1_000;
+
+/// Bytes of one transaction of the worker; an entry counts for [`BATCH_ENTRY_BYTES`] besides.
+pub const BATCH_BYTES_MAX: usize = 2 * 1024 * 1024;
+
+/// Bytes to which a transaction of the worker shrinks at most where the database is slow.
+pub const BATCH_BYTES_MIN: usize = 64 * 1024;
+
+/// What an entry costs a transaction beside its bytes.
+pub const BATCH_ENTRY_BYTES: usize = 1024;
+
+/// How long a transaction of the worker should take, in milliseconds: longer, and the next has half
+/// as many bytes.
+pub const BATCH_MS: u64 = 500;
 
 /// Messages that are erased in one transaction.
 pub const ERASE_ROWS: u32 = 1000;
@@ -421,10 +457,15 @@ const _: () = assert!(TOKEN_BYTES_MAX + 1024 <= UNPROVEN_FRAME_BYTES_MAX);
 // No session token outlives the memory of its revocation.
 const _: () = assert!(SESSION_MS_MAX < REVOCATION_MEMORY_MS);
 // Whatever a node has in memory, the ring has too: a room that resynchronises finds its place.
-const _: () = assert!(RECENT_ENTRIES_MAX <= RING_ENTRIES);
+const _: () = assert!(RECENT_ENTRIES_MAX <= RING_ENTRIES && RECENT_BYTES_MAX <= RING_BYTES_MAX);
 const _: () = assert!(STREAMS_PER_USER_MAX < STREAMS_PER_ROOM_MAX);
 // All of a room's are found at once.
 const _: () = assert!(STREAMS_PER_ROOM_MAX <= STREAMS_SILENT_MAX);
+// One reading gets on, however large the entries are, and a room's memory takes few of them.
+const _: () =
+    assert!(ENVELOPE_BYTES_MAX < LOG_READ_BYTES_MAX && LOG_READ_BYTES_MAX <= RING_BYTES_MAX);
+// The largest entry fits into the log and into a transaction of the worker.
+const _: () = assert!(2 * ENVELOPE_BYTES_MAX < LOG_BYTES_MAX && BATCH_BYTES_MIN < BATCH_BYTES_MAX);
 // An answer is closed before Redis forgets it.
 const _: () = assert!(2 * STREAM_TIMEOUT_MS_MAX < STREAM_KEPT_MS);
 // As long as an end may be offered again, it is known whether it was too late.

@@ -8,7 +8,7 @@
 mod shard;
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ use super::{
     RejectedEntry, RoomPage, Watermark,
 };
 use crate::contract::id::{MessageId, RoomId, Shard, UserId};
-use crate::contract::limits::{DELIVERIES_MAX, HYDRATION_AGE_MS_MAX};
+use crate::contract::limits::{DELIVERIES_MAX, HYDRATION_AGE_MS_MAX, MEMORY_LOG_BYTES_MAX};
 use crate::contract::position::Position;
 use crate::contract::signal::{NodeSignal, ReadMark, Signal};
 use crate::process::clock::Clock;
@@ -47,6 +47,8 @@ pub struct MemoryLog {
     shards: Vec<ShardCell>,
     clock: Clock,
     entries_max: usize,
+    /// Of all shards' logs.
+    bytes: AtomicUsize,
     appended: Notify,
     subscribed: Mutex<HashSet<RoomId>>,
     deliveries: mpsc::Sender<Delivery>,
@@ -82,6 +84,7 @@ impl MemoryLog {
             shards: Shard::all().map(cell).collect(),
             clock,
             entries_max,
+            bytes: AtomicUsize::new(0),
             appended: Notify::new(),
             subscribed: Mutex::new(HashSet::new()),
             deliveries,
@@ -110,13 +113,17 @@ impl MemoryLog {
         let mut done = Vec::with_capacity(entries.len());
         let mut stop = None;
         for entry in entries {
-            match state.append(epoch, entry, self.entries_max) {
+            let full = state.len() >= self.entries_max
+                || self.bytes.load(Ordering::Relaxed) >= MEMORY_LOG_BYTES_MAX;
+            let before = state.bytes();
+            match state.append(epoch, entry, full) {
                 Ok(appended) => done.push(appended),
                 Err(reason) => {
                     stop = Some(reason);
                     break;
                 }
             }
+            self.bytes.fetch_add(state.bytes() - before, Ordering::Relaxed);
         }
         drop(state);
         self.appended.notify_waiters();
@@ -238,7 +245,9 @@ impl Log for MemoryLog {
         {
             let mut state = cell.lock();
             state.expect_epoch(watermark.epoch)?;
+            let before = state.bytes();
             let visible = state.trim(watermark, self.clock.now_ms());
+            self.bytes.fetch_sub(before - state.bytes(), Ordering::Relaxed);
             // Under the lock, so that two trims of a shard cannot publish in another order.
             let subscribed = self.subscribed();
             for (room, delivery) in visible {
@@ -256,6 +265,15 @@ impl Log for MemoryLog {
         Ok(())
     }
 
+    async fn forget(&self, shard: Shard, epoch: u64, _upto: LogId) -> Result<(), LogError> {
+        // What is persisted is gone since it was trimmed.
+        self.shard(shard).lock().expect_epoch(epoch)
+    }
+
+    async fn is_short(&self) -> Result<bool, LogError> {
+        Ok(false)
+    }
+
     async fn room(
         &self,
         room: &RoomId,
@@ -270,6 +288,17 @@ impl Log for MemoryLog {
 
     async fn refused(&self, _room: &RoomId) -> Result<Vec<RejectedEntry>, LogError> {
         Ok(Vec::new())
+    }
+
+    async fn latest(
+        &self,
+        room: &RoomId,
+        epoch: u64,
+        limit: usize,
+    ) -> Result<Option<RoomPage>, LogError> {
+        let state = self.shard(room.shard()).lock();
+        state.expect_epoch(epoch)?;
+        Ok(state.latest(room, limit))
     }
 
     async fn receipts(&self, room: &RoomId) -> Result<Vec<ReadMark>, LogError> {

@@ -4,6 +4,7 @@
 //! its digest. The scripts beside this file say what each does; what they share is `epoch.lua`.
 
 mod known;
+mod ring;
 mod operation;
 mod answer;
 pub mod connection;
@@ -22,14 +23,15 @@ pub use self::known::Known;
 use self::answer::{Answer, MalformedAnswer};
 use self::connection::{Foreign, Nameless, RedisConnection};
 use super::{
-    Append, AppendStop, ArmedEpoch, Claim, Hydration, Log, LogEntry, LogError, LogId,
-    RejectedEntry, RingEntry, RoomPage, Watermark,
+    Append, AppendStop, ArmedEpoch, Claim, Hydration, Log, LogEntry, LogError, LogId, LogLoad,
+    RejectedEntry, RoomPage, Watermark,
 };
 use crate::contract::id::{RoomId, Shard, UserId};
 use crate::contract::keys;
 use crate::contract::limits::{
-    HYDRATION_AGE_MS_MAX, ID_MEMORY_MS, RECEIPT_MEMORY_MS, REFUSAL_MEMORY_MS,
-    REFUSALS_REMEMBERED_MAX, RING_ENTRIES, ROOM_MEMORY_MS,
+    HYDRATION_AGE_MS_MAX, ID_MEMORY_MS, LOG_BYTES_MAX, LOG_READ_BYTES_MAX, RECEIPT_MEMORY_MS,
+    REDIS_MEMORY_PERCENT, REFUSAL_MEMORY_MS, REFUSALS_REMEMBERED_MAX, RING_BYTES_MAX, RING_ENTRIES,
+    ROOM_MEMORY_MS,
 };
 use crate::contract::position::Position;
 use crate::contract::refusal::Refusal;
@@ -40,6 +42,9 @@ use crate::contract::timestamp::Timestamp;
 /// that there are none it is asked half as often, down to the longer.
 const POLL: Duration = Duration::from_millis(20);
 const POLL_MAX: Duration = Duration::from_millis(200);
+
+/// What a Redis at its `maxmemory` says.
+const OUT_OF_MEMORY: &str = "OOM";
 
 /// How long [`Log::wait`] waits at most, so that its caller can look after other things.
 const WAIT: Duration = Duration::from_secs(1);
@@ -86,6 +91,7 @@ struct Scripts {
     hydrate: Script,
     refused: Script,
     trim: Script,
+    forget: Script,
     forget_ring: Script,
 }
 
@@ -103,6 +109,7 @@ impl Scripts {
             hydrate: script(include_str!("redis/hydrate.lua")),
             refused: script(include_str!("redis/refused.lua")),
             trim: script(include_str!("redis/trim.lua")),
+            forget: script(include_str!("redis/forget.lua")),
             forget_ring: script(include_str!("redis/forget_ring.lua")),
         }
     }
@@ -150,7 +157,8 @@ impl From<MalformedAnswer> for LogError {
 }
 
 impl RedisLog {
-    /// The log behind a connection; a shard of it holds at most `entries_max` entries.
+    /// The log behind a connection; a shard of it holds at most `entries_max` entries that are not
+    /// persisted.
     #[must_use]
     pub fn new(connection: RedisConnection, entries_max: usize) -> RedisLog {
         RedisLog { connection, scripts: Arc::new(Scripts::new()), entries_max }
@@ -184,7 +192,8 @@ impl RedisLog {
         rooms.dedup();
         let mut call = self.scripts.append.prepare_invoke();
         call.key(keys::epoch(shard)).key(keys::log(shard)).key(keys::unsynced(shard));
-        call.arg(epoch).arg(self.entries_max).arg("PUBLISH").arg(RECEIPT_MEMORY_MS);
+        call.key(keys::load(shard)).arg(epoch).arg(self.entries_max).arg(LOG_BYTES_MAX);
+        call.arg(REDIS_MEMORY_PERCENT).arg("PUBLISH").arg(RECEIPT_MEMORY_MS);
         call.arg(rooms.len());
         for room in &rooms {
             call.key(keys::head(room)).key(keys::ring(room)).arg(channels.room(room));
@@ -192,7 +201,15 @@ impl RedisLog {
         for entry in entries {
             operation::put(&mut call, entry, &rooms, channels)?;
         }
-        let answer = self.call(&call).await?;
+        let answered: Result<Value, RedisError> = self.connection.script(&call).await;
+        let answer = match answered {
+            Ok(value) => Answer::from(value),
+            // Refused before the first write: nothing was done.
+            Err(error) if error.code() == Some(OUT_OF_MEMORY) => {
+                return Ok((Vec::new(), Some(AppendStop::Full)));
+            }
+            Err(error) => return Err(error.into()),
+        };
         let stop = match answer.status()? {
             "" => None,
             "stale" => return Ok((Vec::new(), Some(AppendStop::Stale))),
@@ -226,6 +243,11 @@ impl RedisLog {
         let ((seconds, micros),): ((i64, i64),) = self.connection.pipeline(&pipe).await?;
         Ok(seconds * 1000 + micros / 1000)
     }
+}
+
+/// The first entry that stays where everything up to `upto` goes.
+fn first_kept(upto: LogId) -> String {
+    format!("{}-{}", upto.epoch, upto.n + 1)
 }
 
 fn refused(json: &[u8]) -> Result<Refusal, MalformedAnswer> {
@@ -300,17 +322,21 @@ impl Log for RedisLog {
         let mut pause = POLL;
         loop {
             let mut pipe = redis::pipe();
-            for (shard, at) in after {
-                let above = format!("({at}");
-                pipe.cmd("XRANGE").arg(keys::log(*shard)).arg(above).arg("+");
-                pipe.arg("COUNT").arg(1);
+            for (shard, _) in after {
+                // Not an entry, which may be large.
+                pipe.cmd("HGET").arg(keys::load(*shard)).arg("last");
+                pipe.cmd("XLEN").arg(keys::log(*shard));
             }
-            let found: Vec<Vec<Value>> = match after {
+            let found: Vec<Value> = match after {
                 [] => Vec::new(),
                 _ => self.connection.pipeline(&pipe).await?,
             };
-            let ready = after.iter().zip(found).filter(|(_, entries)| !entries.is_empty());
-            let ready: Vec<Shard> = ready.map(|((shard, _), _)| *shard).collect();
+            let mut ready = Vec::new();
+            for ((shard, at), found) in after.iter().zip(found.chunks(2)) {
+                if answer::last_entry(found)?.is_some_and(|last| last > *at) {
+                    ready.push(*shard);
+                }
+            }
             if !ready.is_empty() || tokio::time::Instant::now() >= deadline {
                 return Ok(ready);
             }
@@ -328,7 +354,7 @@ impl Log for RedisLog {
     ) -> Result<Vec<LogEntry>, LogError> {
         let mut call = self.scripts.read.prepare_invoke();
         call.key(keys::epoch(shard)).key(keys::log(shard));
-        call.arg(epoch).arg(after.to_string()).arg(limit);
+        call.arg(epoch).arg(after.to_string()).arg(limit).arg(LOG_READ_BYTES_MAX);
         let answer = fresh(self.call(&call).await?, epoch)?;
         let entries: Result<Vec<LogEntry>, MalformedAnswer> = answer
             .rest()
@@ -338,7 +364,9 @@ impl Log for RedisLog {
                     "" => None,
                     _ => Some(fields.position(1)?),
                 };
-                Ok(LogEntry { id: fields.log_id(0)?, position, raw: fields.bytes(2)? })
+                let (entries, bytes) = answer::pair(fields.text(3)?)?;
+                let load = LogLoad { entries, bytes };
+                Ok(LogEntry { id: fields.log_id(0)?, position, raw: fields.bytes(2)?, load })
             })
             .collect();
         Ok(entries?)
@@ -359,14 +387,16 @@ impl Log for RedisLog {
         let told = serde_json::to_vec(&told).map_err(CallError::from)?;
         let mut call = self.scripts.trim.prepare_invoke();
         call.key(keys::epoch(*shard)).key(keys::log(*shard));
-        call.key(keys::unsynced(*shard)).key(keys::synced(*shard));
+        call.key(keys::unsynced(*shard)).key(keys::synced(*shard)).key(keys::load(*shard));
         let keep_from = match *forget {
             LogId::ZERO => String::new(),
-            LogId { epoch, n } => format!("{epoch}-{}", n + 1),
+            upto => first_kept(upto),
         };
         call.arg(*epoch).arg(keep_from).arg("PUBLISH").arg(channels.watermark(*shard)).arg(told);
         call.arg(ROOM_MEMORY_MS).arg(ID_MEMORY_MS).arg(RING_ENTRIES);
         call.arg(watermark.upto.to_string()).arg(rooms.len()).arg(rejected.len());
+        call.arg(watermark.load.entries).arg(watermark.load.bytes);
+        call.arg(RING_BYTES_MAX).arg(REDIS_MEMORY_PERCENT);
         for (room, position) in rooms {
             call.key(keys::head(room)).key(keys::ring(room));
             call.arg(position.epoch).arg(position.seq);
@@ -384,6 +414,17 @@ impl Log for RedisLog {
         fresh(self.call(&call).await?, *epoch).map(drop)
     }
 
+    async fn forget(&self, shard: Shard, epoch: u64, upto: LogId) -> Result<(), LogError> {
+        let mut call = self.scripts.forget.prepare_invoke();
+        call.key(keys::epoch(shard)).key(keys::log(shard)).arg(epoch).arg(first_kept(upto));
+        fresh(self.call(&call).await?, epoch).map(drop)
+    }
+
+    async fn is_short(&self) -> Result<bool, LogError> {
+        let memory = self.connection.memory().await?;
+        Ok(memory.is_some_and(|(used, most)| used * 100 > most * REDIS_MEMORY_PERCENT))
+    }
+
     async fn room(
         &self,
         room: &RoomId,
@@ -391,31 +432,20 @@ impl Log for RedisLog {
         after: Position,
         limit: usize,
     ) -> Result<Option<RoomPage>, LogError> {
-        let mut call = self.scripts.room.prepare_invoke();
-        call.key(keys::epoch(room.shard())).key(keys::head(room)).key(keys::ring(room));
-        call.arg(epoch).arg(after.to_string()).arg(limit);
-        let answer = fresh(self.call(&call).await?, epoch)?;
-        if answer.status()? == "unhydrated" {
-            return Ok(None);
+        self.ring(room, epoch, &after.to_string(), limit).await
+    }
+
+    async fn latest(
+        &self,
+        room: &RoomId,
+        epoch: u64,
+        limit: usize,
+    ) -> Result<Option<RoomPage>, LogError> {
+        let mut page = self.ring(room, epoch, "+", limit).await?;
+        if let Some(page) = &mut page {
+            page.entries.reverse();
         }
-        let dense_from = match answer.text(3)? {
-            "" => None,
-            _ => Some(answer.position(3)?),
-        };
-        let entries: Result<Vec<RingEntry>, MalformedAnswer> = answer
-            .rest()
-            .skip(3)
-            .map(|fields| {
-                let fields = fields?;
-                Ok(RingEntry { position: fields.position(0)?, raw: fields.bytes(1)? })
-            })
-            .collect();
-        Ok(Some(RoomPage {
-            head: answer.position(1)?,
-            persisted: answer.position(2)?,
-            dense_from,
-            entries: entries?,
-        }))
+        Ok(page)
     }
 
     async fn refused(&self, room: &RoomId) -> Result<Vec<RejectedEntry>, LogError> {

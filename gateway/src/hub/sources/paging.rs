@@ -5,7 +5,7 @@ use shared::contract::message::Message;
 use shared::contract::position::Position;
 use tracing::debug;
 
-use super::{SourceError, Sources, TRIES_MAX, logged, may_follow};
+use super::{Part, SourceError, Sources, TRIES_MAX, logged, may_follow};
 use crate::hub::logged::{Logged, fold};
 use crate::hub::standing::Standing;
 
@@ -99,7 +99,7 @@ impl Sources {
 
     /// What the database is not known to have, and in which epoch that was read.
     async fn unpersisted(&self, room: &RoomId) -> Result<(u64, Vec<Logged>), SourceError> {
-        let (epoch, page) = self.ring(room, Position::MAX, 0).await?;
+        let (epoch, page) = self.ring(room, Part::After(Position::MAX), 0).await?;
         if page.persisted >= page.head {
             return Ok((epoch, Vec::new()));
         }

@@ -28,8 +28,15 @@ impl Sources {
     /// What a room's memory should hold.
     pub(crate) async fn refill(&self, room: &RoomId) -> Result<Refill, SourceError> {
         for _ in 0..TRIES_MAX {
-            let mut tail = self.tail(room, Position::ZERO).await?;
+            let (mut tail, more) = self.latest(room).await?;
             let dense = tail.dense_from.unwrap_or(tail.head.next());
+            if let Some(first) = tail.entries.first().filter(|first| first.position >= dense)
+                && more
+            {
+                // As much as a room remembers: what is before it is read when somebody asks.
+                let begin = first.position;
+                return assemble(tail, (begin, begin), Vec::new());
+            }
             let wanted = wanted(&tail, dense);
             if wanted == 0 {
                 return assemble(tail, (dense, dense), Vec::new());

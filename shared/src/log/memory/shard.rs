@@ -9,13 +9,15 @@ use super::Appended;
 use crate::contract::credit::CreditEntry;
 use crate::contract::envelope::{EntryKind, Envelope};
 use crate::contract::id::{MessageId, RoomId, UserId};
-use crate::contract::limits::{ID_MEMORY_MS, RING_BYTES_MAX, RING_ENTRIES, ROOM_MEMORY_MS};
+use crate::contract::limits::{
+    ID_MEMORY_MS, LOG_READ_BYTES_MAX, RING_BYTES_MAX, RING_ENTRIES, ROOM_MEMORY_MS,
+};
 use crate::contract::position::Position;
 use crate::contract::refusal::Refusal;
 use crate::contract::signal::{ReadMark, RoomSignal, Signal};
 use crate::log::{
-    Append, AppendStop, ArmedEpoch, Claim, Delivery, LogEntry, LogError, LogId, RejectedEntry,
-    RingEntry, RoomPage, Watermark,
+    Append, AppendStop, ArmedEpoch, Claim, Delivery, LogEntry, LogError, LogId, LogLoad,
+    RejectedEntry, RingEntry, RoomPage, Watermark,
 };
 
 /// The place of an append.
@@ -66,6 +68,19 @@ struct MemoryRoom {
     touched_ms: i64,
 }
 
+impl MemoryRoom {
+    fn page(&self, (entries, more): (Vec<RingEntry>, bool)) -> RoomPage {
+        let mut positions = self.ring.iter().map(|entry| entry.position);
+        RoomPage {
+            head: self.shown,
+            persisted: self.shown,
+            dense_from: positions.find(|position| position.epoch == self.shown.epoch),
+            entries,
+            more,
+        }
+    }
+}
+
 /// One shard.
 #[derive(Debug, Default)]
 pub(super) struct MemoryShard {
@@ -73,6 +88,7 @@ pub(super) struct MemoryShard {
     token: Option<Uuid>,
     last_n: u64,
     log: VecDeque<LogEntry>,
+    log_bytes: usize,
     rooms: HashMap<RoomId, MemoryRoom>,
     /// Each room once, by when to look whether it can be forgotten.
     rooms_expiring: VecDeque<(i64, RoomId)>,
@@ -121,11 +137,16 @@ impl MemoryShard {
         self.log.len()
     }
 
+    pub(super) fn bytes(&self) -> usize {
+        self.log_bytes
+    }
+
+    /// Appends, unless the log is `full` and it is new.
     pub(super) fn append(
         &mut self,
         epoch: u64,
         append: &Append,
-        entries_max: usize,
+        full: bool,
     ) -> Result<Appended, AppendStop> {
         let envelope = &append.envelope;
         let key = key_of(envelope);
@@ -136,7 +157,7 @@ impl MemoryShard {
             let Known { position, log_id, .. } = *known;
             return Ok(Appended::Placed(Placed { position, log_id, duplicate: true }));
         }
-        if self.log.len() >= entries_max {
+        if full {
             return Err(AppendStop::Full);
         }
         if !envelope.kind.is_placed() {
@@ -176,7 +197,9 @@ impl MemoryShard {
     fn log(&mut self, epoch: u64, position: Option<Position>, envelope: &Envelope) -> LogId {
         self.last_n += 1;
         let id = LogId { epoch, n: self.last_n };
-        self.log.push_back(LogEntry { id, position, raw: encode(envelope) });
+        let raw = encode(envelope);
+        self.log_bytes += raw.len();
+        self.log.push_back(LogEntry { id, position, raw, load: LogLoad::default() });
         if let Some(amount) = amount(envelope) {
             *self.unsynced.entry(envelope.user.clone()).or_default() += amount;
         }
@@ -209,13 +232,15 @@ impl MemoryShard {
 
     pub(super) fn read(&self, after: LogId, limit: usize) -> Vec<LogEntry> {
         let start = self.log.partition_point(|entry| entry.id <= after);
-        self.log.iter().skip(start).take(limit).cloned().collect()
+        let entries = self.log.iter().skip(start);
+        readable(entries, limit, |entry| entry.raw.len()).0
     }
 
     /// Drops the log up to the watermark; gives back what became visible by that, in order.
     pub(super) fn trim(&mut self, watermark: &Watermark, now_ms: i64) -> Vec<(RoomId, Delivery)> {
         let trimmed = self.log.partition_point(|entry| entry.id <= watermark.upto);
         let entries: Vec<LogEntry> = self.log.drain(..trimmed).collect();
+        self.log_bytes -= entries.iter().map(|entry| entry.raw.len()).sum::<usize>();
         self.trimmed = self.trimmed.max(watermark.upto);
         let mut visible = Vec::with_capacity(entries.len());
         for entry in entries {
@@ -275,14 +300,15 @@ impl MemoryShard {
 
     pub(super) fn room(&self, room: &RoomId, after: Position, limit: usize) -> Option<RoomPage> {
         let room = self.rooms.get(room)?;
-        let positions = || room.ring.iter().map(|entry| entry.position);
         let start = room.ring.partition_point(|entry| entry.position <= after);
-        Some(RoomPage {
-            head: room.shown,
-            persisted: room.shown,
-            dense_from: positions().find(|position| position.epoch == room.shown.epoch),
-            entries: room.ring.iter().skip(start).take(limit).cloned().collect(),
-        })
+        Some(room.page(readable(room.ring.iter().skip(start), limit, |entry| entry.raw.len())))
+    }
+
+    pub(super) fn latest(&self, room: &RoomId, limit: usize) -> Option<RoomPage> {
+        let room = self.rooms.get(room)?;
+        let (mut entries, more) = readable(room.ring.iter().rev(), limit, |entry| entry.raw.len());
+        entries.reverse();
+        Some(room.page((entries, more)))
     }
 
     pub(super) fn hydrate(&mut self, room: &RoomId, head: Position, now_ms: i64) {
@@ -314,6 +340,22 @@ impl MemoryShard {
             }
         }
     }
+}
+
+/// What one reading gives of these: so many, and none any more once they have their bytes; and
+/// whether there are more.
+fn readable<'a, E: Clone + 'a>(
+    mut entries: impl Iterator<Item = &'a E>,
+    limit: usize,
+    size: fn(&E) -> usize,
+) -> (Vec<E>, bool) {
+    let (mut read, mut bytes) = (Vec::new(), 0);
+    while read.len() < limit && bytes < LOG_READ_BYTES_MAX {
+        let Some(entry) = entries.next() else { return (read, false) };
+        bytes += size(entry);
+        read.push(entry.clone());
+    }
+    (read, entries.next().is_some())
 }
 
 fn key_of(envelope: &Envelope) -> Key {

@@ -70,6 +70,17 @@ impl Answer {
     }
 }
 
+/// The last entry of a log, by what is noted of it and by its length; `None` for an empty one.
+pub(super) fn last_entry(found: &[Value]) -> Result<Option<LogId>, MalformedAnswer> {
+    match found {
+        [Value::BulkString(last), Value::Int(1..)] => {
+            let (epoch, n) = pair(std::str::from_utf8(last).map_err(|_| MalformedAnswer)?)?;
+            Ok(Some(LogId { epoch, n }))
+        }
+        _ => Ok(None),
+    }
+}
+
 pub(super) fn pair(text: &str) -> Result<(u64, u64), MalformedAnswer> {
     let (first, second) = text.split_once('-').ok_or(MalformedAnswer)?;
     let number = |text: &str| text.parse().map_err(|_| MalformedAnswer);

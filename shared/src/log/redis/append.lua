@@ -1,8 +1,9 @@
 -- Appends a shard's waiting entries in order, until the first that cannot be done.
--- KEYS: epoch, log, unsynced credits, then head and ring of each room, then one for each entry: its
--- id, or for a receipt the room's receipts.
--- ARGV: epoch, cap of the log, PUBLISH or SPUBLISH, ms that receipts are kept, count of rooms, the
--- channel of each room, then for each entry one of
+-- KEYS: epoch, log, unsynced credits, load, then head and ring of each room, then one for each
+-- entry: its id, or for a receipt the room's receipts.
+-- ARGV: epoch, entries and bytes that the log may hold which are not persisted, percent of maxmemory
+-- that may be used, PUBLISH or SPUBLISH, ms that receipts are kept, count of rooms, the channel of
+-- each room, then for each entry one of
 --   'm', room (from 1), digest, envelope                         an entry with a place in its room
 --   'c', room, digest, envelope, its cost's envelope, user, amount       one that costs something
 --   'u', digest, envelope, user, amount                          a movement of credits on its own
@@ -11,22 +12,31 @@
 -- an id that the database refused {'refused', why}. What has no place in a room is answered with
 -- its place in the log.
 if is_stale() then return {'stale'} end
-local epoch, cap, rooms = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[5])
-local length = redis.call('XLEN', KEYS[2])
+local epoch, rooms = ARGV[1], tonumber(ARGV[7])
+local entries_max, bytes_max = tonumber(ARGV[2]), tonumber(ARGV[3])
 local heads = {}
 local arity = {m = 4, c = 7, u = 5, r = 9}
 -- Up to here the log was cut when the epoch began: what is remembered of it, the database knows.
 local cut_epoch, cut_n = string.match(redis.call('HGET', KEYS[1], 'cut') or '0-0', '^(%d+)%-(%d+)$')
 cut_epoch, cut_n = tonumber(cut_epoch), tonumber(cut_n)
 
-local function text(number)
-  return string.format('%.0f', number)
+-- What was ever appended to the log, and how much of it is persisted. The log keeps some of that for
+-- a while; a log that is empty, or was cut, has less waiting than they say.
+local load = redis.call('HMGET', KEYS[4], 'entries', 'bytes', 'pentries', 'pbytes')
+for at = 1, 4 do load[at] = tonumber(load[at]) or 0 end
+local waiting_entries = math.min(redis.call('XLEN', KEYS[2]), math.max(0, load[1] - load[3]))
+local waiting_bytes = waiting_entries > 0 and math.max(0, load[2] - load[4]) or 0
+local short, grown, last = nil, false, nil
+
+local function is_full()
+  if short == nil then short = is_short(tonumber(ARGV[4])) end
+  return short or waiting_entries >= entries_max or waiting_bytes >= bytes_max
 end
 
 local function head_of(room)
   if heads[room] ~= nil then return heads[room] end
-  local held = redis.call('HMGET', KEYS[2 + 2 * room], 'epoch', 'seq', 'pepoch', 'pseq', 'expiring',
-    'compared', 'cepoch', 'cseq')
+  local held = redis.call('HMGET', KEYS[3 + 2 * room], 'epoch', 'seq', 'pepoch', 'pseq', 'expiring',
+    'compared', 'cepoch', 'cseq', 'bytes')
   -- A head of an older epoch counts for nothing before it was compared with the database's.
   if not held[1] or held[6] ~= epoch then
     heads[room] = false
@@ -35,10 +45,11 @@ local function head_of(room)
   local head = {
     seq = tonumber(held[2]), pepoch = tonumber(held[3]), pseq = tonumber(held[4]),
     expiring = held[5], grown = false, cepoch = tonumber(held[7]), cseq = tonumber(held[8]),
+    bytes = tonumber(held[9]) or 0,
   }
   -- Everything that could be refused is found out before the first write: the ring would refuse
   -- an entry that is not above its top.
-  local top = redis.call('XREVRANGE', KEYS[3 + 2 * room], '+', '-', 'COUNT', 1)[1]
+  local top = redis.call('XREVRANGE', KEYS[4 + 2 * room], '+', '-', 'COUNT', 1)[1]
   if top then
     local seq = tonumber(string.match(top[1], '%-(%d+)$'))
     if seq > head.seq then head.seq = seq end
@@ -47,16 +58,25 @@ local function head_of(room)
   return head
 end
 
+-- Counts an entry, and gives what was ever appended, itself included: the last field of each.
+local function counted(envelope)
+  waiting_entries, waiting_bytes = waiting_entries + 1, waiting_bytes + #envelope
+  load[1], load[2], grown = load[1] + 1, load[2] + #envelope, true
+  return text(load[1]) .. '-' .. text(load[2])
+end
+
 local function log(position, envelope)
-  length = length + 1
-  return redis.call('XADD', KEYS[2], epoch .. '-*', 'p', position, 'v', envelope)
+  last = redis.call('XADD', KEYS[2], epoch .. '-*', 'p', position, 'v', envelope, 't',
+    counted(envelope))
+  return last
 end
 
 -- A movement of credits; the log says in clear text what it moves, for whoever cuts it.
 local function log_movement(envelope, user, amount)
-  length = length + 1
   redis.call('HINCRBY', KEYS[3], user, amount)
-  return redis.call('XADD', KEYS[2], epoch .. '-*', 'p', '', 'v', envelope, 'u', user, 'a', amount)
+  last = redis.call('XADD', KEYS[2], epoch .. '-*', 'p', '', 'v', envelope, 'u', user, 'a', amount,
+    't', counted(envelope))
+  return last
 end
 
 local function known_answer(known, digest, pepoch, pseq)
@@ -82,7 +102,7 @@ local function place(at, id)
   if known and not is_passed(known, head.cepoch, head.cseq) then
     return known_answer(known, digest, head.pepoch, head.pseq)
   end
-  if length >= cap then return nil, 'full' end
+  if is_full() then return nil, 'full' end
   redis.call('SET', id, epoch .. ' ' .. text(head.seq + 1) .. ' ' .. digest)
   if ARGV[at] == 'c' then
     log_movement(ARGV[at + 4], ARGV[at + 5], ARGV[at + 6])
@@ -92,10 +112,12 @@ local function place(at, id)
   local seq = text(head.seq)
   local position = epoch .. '-' .. seq
   log(position, envelope)
-  redis.call('XADD', KEYS[3 + 2 * room], position, 'v', envelope)
+  head.bytes = head.bytes + #envelope
+  local bytes = text(head.bytes)
+  redis.call('XADD', KEYS[4 + 2 * room], position, 'v', envelope, 'b', bytes)
   -- The head is written before the publication: who hears of an entry finds it.
-  redis.call('HSET', KEYS[2 + 2 * room], 'epoch', epoch, 'seq', seq)
-  redis.pcall(ARGV[3], ARGV[5 + room], position .. ' ' .. envelope)
+  redis.call('HSET', KEYS[3 + 2 * room], 'epoch', epoch, 'seq', seq, 'bytes', bytes)
+  redis.pcall(ARGV[5], ARGV[7 + room], position .. ' ' .. envelope)
   return {epoch, seq, '0', '1', text(head.pepoch), text(head.pseq)}
 end
 
@@ -105,7 +127,7 @@ local function movement(at, id)
   if known and not is_passed(known, cut_epoch, cut_n) then
     return known_answer(known, digest, 0, 0)
   end
-  if length >= cap then return nil, 'full' end
+  if is_full() then return nil, 'full' end
   local logged = log_movement(ARGV[at + 2], ARGV[at + 3], ARGV[at + 4])
   local n = string.match(logged, '%-(%d+)$')
   redis.call('SET', id, epoch .. ' ' .. n .. ' ' .. digest)
@@ -124,23 +146,23 @@ local function receipt(at, receipts)
       return {'0', '0', '1', '1', '0', '0'}
     end
   end
-  if length >= cap then return nil, 'full' end
+  if is_full() then return nil, 'full' end
   local logged = log('', ARGV[at + 6])
   local n = string.match(logged, '%-(%d+)$')
   if not is_behind then
     local value = e .. ' ' .. s .. ' ' .. ARGV[at + 5] .. ' ' .. logged .. ' ' .. ARGV[at + 4]
     redis.call('HSET', receipts, user, value)
   end
-  redis.call('PEXPIRE', receipts, ARGV[4])
-  redis.pcall(ARGV[3], ARGV[at + 7], ARGV[at + 8])
+  redis.call('PEXPIRE', receipts, ARGV[6])
+  redis.pcall(ARGV[5], ARGV[at + 7], ARGV[at + 8])
   return {epoch, n, '0', '1', '0', '0'}
 end
 
 local answers = {''}
-local entry, at = 0, 6 + rooms
+local entry, at = 0, 8 + rooms
 while at <= #ARGV do
   entry = entry + 1
-  local op, key = ARGV[at], KEYS[3 + 2 * rooms + entry]
+  local op, key = ARGV[at], KEYS[4 + 2 * rooms + entry]
   local answer, stop
   if op == 'u' then
     answer, stop = movement(at, key)
@@ -156,11 +178,14 @@ while at <= #ARGV do
   answers[#answers + 1] = answer
   at = at + arity[op]
 end
+if grown then
+  redis.call('HSET', KEYS[4], 'entries', text(load[1]), 'bytes', text(load[2]), 'last', last)
+end
 for room, head in pairs(heads) do
   if head and head.grown and head.expiring then
-    redis.call('PERSIST', KEYS[2 + 2 * room])
     redis.call('PERSIST', KEYS[3 + 2 * room])
-    redis.call('HDEL', KEYS[2 + 2 * room], 'expiring')
+    redis.call('PERSIST', KEYS[4 + 2 * room])
+    redis.call('HDEL', KEYS[3 + 2 * room], 'expiring')
   end
 end
 return answers

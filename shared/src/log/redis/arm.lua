@@ -17,16 +17,16 @@ local from = redis.call('GET', KEYS[4]) or '0-0'
 local se, sn = string.match(from, '^(%d+)%-(%d+)$')
 if above(ce, cn, tonumber(se), tonumber(sn)) then
   repeat
-    local part = redis.call('XRANGE', KEYS[2], '(' .. from, cursor, 'COUNT', 200)
+    local part = redis.call('XRANGE', KEYS[2], '(' .. from, cursor, 'COUNT', 16)
     for _, entry in ipairs(part) do
       from = entry[1]
-      local user, amount = entry[2][6], entry[2][8]
-      if user then
+      if entry[2][5] == 'u' then
+        local user, amount = entry[2][6], entry[2][8]
         local left = redis.call('HINCRBY', KEYS[3], user, negated(amount))
         if left == 0 then redis.call('HDEL', KEYS[3], user) end
       end
     end
-  until #part < 200
+  until #part < 16
   redis.call('SET', KEYS[4], cursor)
 end
 redis.call('XTRIM', KEYS[2], 'MINID', ARGV[5] .. '-' .. string.format('%.0f', cn + 1))

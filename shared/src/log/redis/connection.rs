@@ -252,6 +252,29 @@ impl RedisConnection {
         }
     }
 
+    /// How many bytes this Redis uses, and how many it may; `None` where there is no limit, or it
+    /// does not say.
+    ///
+    /// # Errors
+    /// When Redis does not answer.
+    pub async fn memory(&self) -> Result<Option<(u64, u64)>, RedisError> {
+        let mut pipe = redis::pipe();
+        pipe.cmd("INFO").arg("memory");
+        let asked: Result<(String,), RedisError> = self.pipeline(&pipe).await;
+        let info = match asked {
+            Ok((info,)) => info,
+            Err(error) if error.is_io_error() || error.is_timeout() => return Err(error),
+            // Hosted servers may forbid it.
+            Err(_) => return Ok(None),
+        };
+        let said = |name: &str| {
+            let line = info.lines().find_map(|line| line.strip_prefix(name));
+            line.and_then(|number| number.parse::<u64>().ok())
+        };
+        let most = said("maxmemory:").filter(|most| *most > 0);
+        Ok(said("used_memory:").zip(most))
+    }
+
     /// Sends commands together.
     ///
     /// # Errors

@@ -28,6 +28,7 @@ for room = 1, (#KEYS - 1) / 2 do
     local e, s = greater(ce, cs, held[1], held[2])
     local top = redis.call('XREVRANGE', ring_key, '+', '-', 'COUNT', 1)[1]
     if top then e, s = greater(e, s, string.match(top[1], '^(%d+)%-(%d+)$')) end
+    if top and not held[1] then redis.call('HSET', head_key, 'bytes', top[2][4] or '0') end
     local pe, ps = greater(ce, cs, held[3], held[4])
     redis.call('HSET', head_key, 'epoch', e, 'seq', s, 'pepoch', pe, 'pseq', ps,
       'compared', ARGV[1], 'cepoch', ce, 'cseq', cs)
