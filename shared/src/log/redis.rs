@@ -4,6 +4,7 @@
 //! its digest. The scripts beside this file say what each does; what they share is `epoch.lua`.
 
 mod known;
+mod naming;
 mod ring;
 mod operation;
 mod answer;
@@ -30,8 +31,7 @@ use crate::contract::id::{RoomId, Shard, UserId};
 use crate::contract::keys;
 use crate::contract::limits::{
     HYDRATION_AGE_MS_MAX, ID_MEMORY_MS, LOG_BYTES_MAX, LOG_READ_BYTES_MAX, RECEIPT_MEMORY_MS,
-    REDIS_MEMORY_PERCENT, REFUSAL_MEMORY_MS, REFUSALS_REMEMBERED_MAX, RING_BYTES_MAX, RING_ENTRIES,
-    ROOM_MEMORY_MS,
+    REDIS_MEMORY_PERCENT, RING_BYTES_MAX, RING_ENTRIES, ROOM_MEMORY_MS,
 };
 use crate::contract::position::Position;
 use crate::contract::refusal::Refusal;
@@ -220,20 +220,6 @@ impl RedisLog {
         let done: Result<Vec<Appended>, MalformedAnswer> =
             answer.rest().map(|fields| appended(&fields?)).collect();
         Ok((done?, stop))
-    }
-
-    /// Names what the database has refused; to be done before anything says that it is persisted.
-    async fn name_refused(&self, refused: &[RejectedEntry]) -> Result<(), LogError> {
-        if refused.is_empty() {
-            return Ok(());
-        }
-        let mut call = self.scripts.refused.prepare_invoke();
-        call.arg(REFUSAL_MEMORY_MS).arg(REFUSALS_REMEMBERED_MAX);
-        for entry in refused {
-            call.key(keys::refused(&entry.room)).arg(entry.position.seq);
-            call.arg(serde_json::to_vec(entry).map_err(CallError::from)?);
-        }
-        self.call(&call).await.map(drop)
     }
 
     /// What this Redis's clock says, in Unix milliseconds.

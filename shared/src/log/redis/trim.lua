@@ -22,8 +22,8 @@ local function parts(id)
 end
 
 -- Cuts the oldest entries of a ring until it has at most `keep_bytes`, or until one that is not
--- persisted; what is too much for one call is left to the next. `total` is what was ever added to it; each entry knows what it was with that entry.
--- Gives what it was before the first that is left: as long as that is not too far back, there is
+-- persisted; what is too much for one call is left to the next. `total` is what was ever added to
+-- it; each entry knows what it was with that entry. Gives what it was before the first that is left: as long as that is not too far back, there is
 -- nothing to look at.
 local function cut_ring(ring_key, total, pe, ps)
   local from, seen, after = '-', 0, nil
