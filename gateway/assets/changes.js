@@ -54,9 +54,9 @@ export class Changes {
   async make(change) {
     const { event, id, changeId, content } = change;
     try {
-      const { position } = await this.room.ask(event, { id, changeId, content });
+      const { position } = await this.room.ask(event, { id, userId: this.room.chat.user, changeId, content });
       const made = event === "message:edit" ? { content, editedAt: now() } : { content: "", deletedAt: now() };
-      this.room.amend(id, position, made); // the event says the same, now or soon
+      this.room.amend({ id, userId: this.room.chat.user }, position, made); // the event says the same, now or soon
       this.drop(change);
     } catch (refusal) {
       if (refusal.code === "disconnected") return; // unknown: the next join offers it again

@@ -154,7 +154,7 @@ export class Room {
   logged(entry, changes) {
     if (compare(placeOf(entry), this.cursor) <= 0) return;
     this.advance(entry);
-    if (changes) this.amend(entry.id, entry.position, changes);
+    if (changes) this.amend(entry, entry.position, changes);
     else {
       this.upsert(entry);
       this.company.typesNoMore(entry);
@@ -165,9 +165,9 @@ export class Room {
     this.generation++;
   }
   /** A change of a message, unless a later one is known already. */
-  amend(id, position, changes) {
-    const message = this.messages.find((each) => each.id === id && each.position);
-    if (!message || compare(position, placeOf(message)) <= 0) return;
+  amend(changed, position, changes) {
+    const message = this.known.get(keyOf(changed));
+    if (!message?.position || compare(position, placeOf(message)) <= 0) return;
     Object.assign(message, changes, { changedPosition: position });
   }
   /** A part of an answer that is being written. Its message, once it stands, is what counts. */

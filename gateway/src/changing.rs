@@ -34,6 +34,8 @@ pub(crate) struct Asker {
 #[derive(Debug)]
 pub(crate) struct Change {
     pub(crate) room: RoomId,
+    /// Who sent the message, where the asker says so: one's own is meant else, or the first.
+    pub(crate) author: Option<UserId>,
     /// The message.
     pub(crate) id: MessageId,
     /// Names the change.
@@ -118,6 +120,8 @@ pub(crate) enum Progress {
 struct EditBody<'a> {
     room_id: &'a RoomId,
     id: &'a MessageId,
+    /// Who sent the message.
+    user_id: &'a UserId,
     change_id: &'a MessageId,
     content: &'a str,
     metadata: &'a Metadata,
@@ -130,6 +134,8 @@ struct EditBody<'a> {
 struct DeleteBody<'a> {
     room_id: &'a RoomId,
     id: &'a MessageId,
+    /// Who sent the message.
+    user_id: &'a UserId,
     change_id: &'a MessageId,
     deleted_at: Timestamp,
 }
@@ -170,8 +176,12 @@ async fn make(
     change: Change,
     cost: Option<Charge>,
 ) -> Result<Progress, Refusal> {
-    let found = node.hub.message(&change.room, &asker.user, &change.id).await?;
-    let Some(message) = found else { return Err(not_found()) };
+    let meant = change.author.as_ref().unwrap_or(&asker.user);
+    let found = node.hub.message(&change.room, meant, &change.id).await?;
+    let is_meant = |user: &UserId| change.author.as_ref().is_none_or(|author| author == user);
+    let Some(message) = found.filter(|message| is_meant(&message.user_id)) else {
+        return Err(not_found());
+    };
     if message.user_id != asker.user && !moderates(node, asker, &change.room).await? {
         let text = "only its author or a moderator may change a message";
         return Err(Refusal::new(RefusalCode::Forbidden, text).field("id"));
@@ -183,20 +193,22 @@ async fn make(
     };
     let now = Timestamp(node.clock.now_ms());
     let Change { room, id, change_id, .. } = change;
+    let (room_id, user_id) = (&room, &message.user_id);
     let (kind, body, digest) = match what {
         What::Edit { content, metadata } => {
             // What was asked, not what stands, tells one edit from another.
             let asked = metadata.asked().map_or("kept", Metadata::as_str);
-            let digest = digest(&["edit", id.as_str(), &content, asked]);
+            let digest = digest(&["edit", id.as_str(), user_id.as_str(), &content, asked]);
             let (content, metadata) = (&content, &metadata.over(&message.metadata));
-            let (room_id, id, change_id, edited_at) = (&room, &id, &change_id, now);
-            let body = EditBody { room_id, id, change_id, content, metadata, edited_at };
+            let (id, change_id, edited_at) = (&id, &change_id, now);
+            let body = EditBody { room_id, id, user_id, change_id, content, metadata, edited_at };
             (EntryKind::Edit, codec::json(&body), digest)
         }
         What::Delete => {
-            let (room_id, id, change_id, deleted_at) = (&room, &id, &change_id, now);
-            let body = DeleteBody { room_id, id, change_id, deleted_at };
-            (EntryKind::Delete, codec::json(&body), digest(&["delete", id.as_str()]))
+            let digest = digest(&["delete", id.as_str(), user_id.as_str()]);
+            let (id, change_id, deleted_at) = (&id, &change_id, now);
+            let body = DeleteBody { room_id, id, user_id, change_id, deleted_at };
+            (EntryKind::Delete, codec::json(&body), digest)
         }
     };
     let cost = cost.map(|charge| posting::usage(&room, &message.user_id, &id, now, charge));

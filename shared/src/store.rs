@@ -4,7 +4,7 @@
 
 pub mod postgres;
 pub mod sqlite;
-mod renamed;
+mod naming;
 mod marks;
 mod costs;
 mod erasure;
@@ -71,6 +71,9 @@ pub struct MessageChange {
     pub room: RoomId,
     /// Who changed it.
     pub user: UserId,
+    /// Who sent the message; `None` where the entry does not say: then the changer's own message is
+    /// meant, else the first of its id.
+    pub author: Option<UserId>,
     /// The message.
     pub id: MessageId,
     /// The change's own id.
@@ -159,7 +162,7 @@ pub struct Committed {
     pub inserted: u64,
     /// Messages that stood already, same room and sender, or had been deleted before they came.
     pub duplicates: u64,
-    /// Messages that stand now and did not before, under a derived id: another room or sender has
+    /// Messages that stand now and did not before, under a random id: another room or sender has
     /// theirs.
     pub renamed: u64,
     /// Edits and deletes that were newer than what stood; tombstones of unknown messages counted.
@@ -226,10 +229,10 @@ pub struct Identity {
 
 /// The database. Every method is one transaction.
 ///
-/// Ids are unique in the whole table. A message whose id already stands with another room or
-/// sender is stored under `UUIDv5` of (room, sender, id), see [`derived_id`]; reading gives it back
-/// under the id its sender chose. Where several senders of a room chose one id, a change means the
-/// changer's own message, else the one that has the id itself.
+/// A message is (room, sender, the id that its sender chose); a unique index keeps it once. The id of
+/// its row is unique in the whole table: the one that was chosen where that is free, else a random
+/// one, which nobody could have chosen before. Reading gives a message back under its sender's id.
+/// Rows of another program are known by their row's id.
 #[async_trait]
 pub trait Store: Erasure + Ledger + Members + Receipts + Send + Sync + 'static {
     /// Mints an epoch for `token`: the highest of the shard plus one, and at least `at_least`; or
@@ -370,16 +373,4 @@ pub trait Store: Erasure + Ledger + Members + Receipts + Send + Sync + 'static {
 
     /// Finishes what was asked and lets go of the database; later calls are `Unavailable`.
     async fn close(&self);
-}
-
-/// The name space of [`derived_id`]; chosen once.
-const DERIVED: Uuid = Uuid::from_u128(0x6b1c_3d52_0f0e_5c7a_9d8b_524f_4f4d_4341);
-
-/// The id under which a message is stored whose own id is taken by another room or sender:
-/// `UUIDv5` (RFC 9562, 5.5) of its identity.
-#[must_use]
-pub fn derived_id(identity: &Identity) -> MessageId {
-    // Ids have no white space, so that the spaces make the text unambiguous.
-    let name = format!("{} {} {}", identity.room, identity.user, identity.id);
-    MessageId::from_uuid(Uuid::new_v5(&DERIVED, name.as_bytes()))
 }

@@ -51,9 +51,19 @@ pub(crate) enum RowError {
 #[derive(serde::Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct EditBody {
+    #[serde(default)]
+    user_id: Option<UserId>,
     content: String,
     #[serde(default)]
     metadata: Option<Metadata>,
+}
+
+/// What a delete carries besides its ids.
+#[derive(serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct DeleteBody {
+    #[serde(default)]
+    user_id: Option<UserId>,
 }
 
 impl Entries {
@@ -284,10 +294,11 @@ async fn still_refused(
 
 /// The row of an entry; `None` for one that only takes a place.
 pub(crate) fn row(entry: &LogEntry, envelope: &Envelope) -> Result<Option<Row>, RowError> {
-    let change = |change| -> Result<Option<Row>, RowError> {
+    let change = |author, change| -> Result<Option<Row>, RowError> {
         Ok(Some(Row::Change(MessageChange {
             room: envelope.room.clone(),
             user: envelope.user.clone(),
+            author,
             id: envelope.id.clone(),
             change_id: envelope.change_id.clone().ok_or(RowError::NoChangeId)?,
             position: entry.position.ok_or(RowError::NoPosition)?,
@@ -302,10 +313,13 @@ pub(crate) fn row(entry: &LogEntry, envelope: &Envelope) -> Result<Option<Row>, 
             Ok(Some(Row::Message(message)))
         }
         EntryKind::Edit => {
-            let EditBody { content, metadata } = serde_json::from_slice(&envelope.body)?;
-            change(Change::Edit { content, metadata })
+            let EditBody { user_id, content, metadata } = serde_json::from_slice(&envelope.body)?;
+            change(user_id, Change::Edit { content, metadata })
         }
-        EntryKind::Delete => change(Change::Delete),
+        EntryKind::Delete => {
+            let DeleteBody { user_id } = serde_json::from_slice(&envelope.body)?;
+            change(user_id, Change::Delete)
+        }
         EntryKind::Receipt => {
             let (room, mark) = (envelope.room.clone(), serde_json::from_slice(&envelope.body)?);
             Ok(Some(Row::Receipt { room, mark }))

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, from_value, json, to_value};
-use shared::contract::id::{MessageId, RoomId};
+use shared::contract::id::{MessageId, RoomId, UserId};
 use shared::contract::limits::{CONTENT_BYTES_MAX, METADATA_BYTES_MAX, PAGE_ROWS_MAX};
 use shared::contract::message::{Message, Metadata};
 use shared::contract::position::Position;
@@ -134,6 +134,7 @@ fn read_change(name: EventName, data: &Value) {
     struct Update {
         room_id: RoomId,
         id: MessageId,
+        user_id: UserId,
         change_id: MessageId,
         content: String,
         metadata: Metadata,
@@ -145,6 +146,7 @@ fn read_change(name: EventName, data: &Value) {
     struct Delete {
         room_id: RoomId,
         id: MessageId,
+        user_id: UserId,
         change_id: MessageId,
         deleted_at: Timestamp,
         position: Position,

@@ -53,7 +53,9 @@ macro_rules! every_scenario {
                 a_renamed_message_is_changed_under_its_own_id,
                 where_two_have_one_id_each_changes_their_own,
                 our_key_in_the_metadata_of_a_client_means_nothing,
-                a_derived_id_taken_on_purpose_loses_nobodys_message,
+                a_delete_that_says_whose_takes_the_id_from_nobody_else,
+                whatever_ids_others_take_every_message_stands,
+                ids_of_any_form_are_themselves_and_nothing_else,
                 identities_are_found_by_room_and_sender,
             },
             changes::{

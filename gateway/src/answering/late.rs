@@ -69,7 +69,7 @@ pub(super) async fn edit(
     let metadata = unmarked(&metadata.unwrap_or(closed.beginning.metadata));
     let change_id = change_id(&room, &user, &id);
     let what = What::Edit { content, metadata: NewMetadata::Unmarked(metadata) };
-    let change = Change { room, id, change_id, what };
+    let change = Change { room, author: Some(user), id, change_id, what };
     submitting::change(node, author, change, cost).await?.settled(node).await
 }
 

@@ -20,11 +20,11 @@ pub(super) async fn execute(
     data: MessageDelete,
 ) {
     let now_ms = node.clock.now_ms();
-    let MessageDelete { room_id: room, id, change_id } = data;
+    let MessageDelete { room_id: room, id, user_id: author, change_id } = data;
     let change_id = change_id.unwrap_or_else(|| posting::new_id(now_ms));
     match validation::id("changeId", &change_id, now_ms) {
         Ok(()) => {
-            let wanted = Change { room, id, change_id, what: What::Delete };
+            let wanted = Change { room, author, id, change_id, what: What::Delete };
             change::execute(session, node, reply, wanted).await;
         }
         Err(refusal) => reply.refuse(Some(&room), &refusal),

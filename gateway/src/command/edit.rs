@@ -29,10 +29,10 @@ pub(super) async fn execute(
 
 fn read(node: &Node, data: MessageEdit) -> Result<Change, Refusal> {
     let now_ms = node.clock.now_ms();
-    let MessageEdit { room_id: room, id, change_id, content, metadata } = data;
+    let MessageEdit { room_id: room, id, user_id: author, change_id, content, metadata } = data;
     let change_id = change_id.unwrap_or_else(|| posting::new_id(now_ms));
     validation::id("changeId", &change_id, now_ms)?;
     validation::content("content", &content)?;
     let metadata = metadata.map(validation::message_metadata).transpose()?;
-    Ok(Change { room, id, change_id, what: What::edit(content, metadata) })
+    Ok(Change { room, author, id, change_id, what: What::edit(content, metadata) })
 }

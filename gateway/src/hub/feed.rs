@@ -102,7 +102,7 @@ impl Sources {
                 // Told on an earlier page, and not in the database yet either.
                 None => changed.extend(waiting.iter().filter_map(|entry| {
                     let message = Logged::from_entry(entry).ok()?.1.read_message()?;
-                    (message.id == *id).then_some(message)
+                    (message.id == *id && message.user_id == *user).then_some(message)
                 })),
             }
         }
@@ -129,8 +129,8 @@ fn place(message: &Message) -> Position {
     message.changed_position.or(message.position).unwrap_or_default()
 }
 
-/// The message that a change means: of several of one id the changer's own, else the first.
+/// The message that a change means.
 fn meant<'a>(changed: &'a mut [Message], entry: &Logged) -> Option<&'a mut Message> {
-    let named = changed.iter_mut().filter(|message| entry.is_about(&message.id));
-    named.min_by_key(|message| (!entry.is_by(&message.user_id), message.position))
+    let mut changed = changed.iter_mut();
+    changed.find(|message| entry.is_about(&message.id) && entry.is_by(&message.user_id))
 }

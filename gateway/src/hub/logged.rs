@@ -59,7 +59,7 @@ pub(crate) struct Logged {
     pub(crate) at: Position,
     /// The message.
     id: MessageId,
-    /// Who sent the message; of a change alone, who changed it.
+    /// Who sent the message.
     user: UserId,
     /// The change, where this is one. A cursor standing here carries either.
     change_id: Option<MessageId>,
@@ -86,12 +86,20 @@ struct ChangeBody {
     deleted_at: Option<Timestamp>,
 }
 
+/// Whose message a change is about.
+#[derive(serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Author {
+    user_id: UserId,
+}
+
 /// What a change tells a reader who has the message.
 #[derive(serde::Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Changed<'a> {
     room_id: &'a RoomId,
     id: &'a MessageId,
+    user_id: &'a UserId,
     change_id: &'a MessageId,
     #[serde(flatten)]
     state: ChangedState<'a>,
@@ -127,7 +135,18 @@ impl Logged {
             EntryKind::Void | EntryKind::Receipt | EntryKind::Usage => (What::Place, None, None),
         };
         let (at, origin) = (entry.position, entry.position);
-        let Envelope { room, user, id, change_id, .. } = envelope;
+        let user = match envelope.kind {
+            EntryKind::Edit | EntryKind::Delete => {
+                let author = serde_json::from_slice(&envelope.body).ok();
+                author.map_or(envelope.user, |Author { user_id }| user_id)
+            }
+            EntryKind::Message
+            | EntryKind::Removal
+            | EntryKind::Void
+            | EntryKind::Receipt
+            | EntryKind::Usage => envelope.user,
+        };
+        let Envelope { room, id, change_id, .. } = envelope;
         Ok((room, Logged { at, id, user, change_id, origin, what, fresh, change }))
     }
 
@@ -217,12 +236,12 @@ impl Logged {
         self.id == *id
     }
 
-    /// Whether this one sent the message, or of a change alone, made it.
+    /// Whether this one sent the message.
     pub(crate) fn is_by(&self, user: &UserId) -> bool {
         self.user == *user
     }
 
-    /// The message that it is about, and who sent that or changed it.
+    /// The message that it is about, and who sent that.
     pub(crate) fn subject(&self) -> (&MessageId, &UserId) {
         (&self.id, &self.user)
     }
@@ -248,26 +267,19 @@ impl Logged {
     // --- Folding ---
 
     /// Which of the entries before it this one overtakes: the earlier state of the same message.
-    /// Where several senders of a room chose one id, a change means the changer's own message, else
-    /// the first.
     pub(crate) fn overtakes<'a>(&self, entries: impl Iterator<Item = &'a Logged>) -> Option<usize> {
         let is_state = self.fresh.is_some() && self.change.is_some();
         if !is_state && !self.is_change_alone() {
             return None;
         }
-        let mut found: Option<(usize, bool, Position)> = None;
-        for (place, entry) in entries.enumerate() {
-            let Some(own) = entry.is_message(&self.id, &self.user) else { continue };
-            let better = match found {
-                _ if is_state => entry.origin == self.origin,
-                Some((_, is_own, origin)) => (own, origin) > (is_own, entry.origin),
-                None => true,
-            };
-            if better {
-                found = Some((place, own, entry.origin));
-            }
-        }
-        found.map(|(place, ..)| place)
+        let same = |entry: &Logged| match is_state {
+            true => entry.origin == self.origin,
+            false => true,
+        };
+        let mut entries = entries.enumerate();
+        let found = entries
+            .find(|(_, entry)| entry.is_message(&self.id, &self.user) == Some(true) && same(entry));
+        found.map(|(place, _)| place)
     }
 
     /// The message in the state in which this change leaves it; an edit of what is deleted does
@@ -341,6 +353,6 @@ fn changed(message: &Message, change_id: &MessageId, at: Position) -> Frame {
             (EventName::MessageUpdate, ChangedState::Edited { content, metadata, edited_at })
         }
     };
-    let (room_id, id) = (&message.room_id, &message.id);
-    codec::event(event, &Changed { room_id, id, change_id, state, position: at })
+    let Message { room_id, id, user_id, .. } = message;
+    codec::event(event, &Changed { room_id, id, user_id, change_id, state, position: at })
 }

@@ -61,9 +61,9 @@ impl Standing {
         }
     }
 
-    /// The message that a change means: of several of one id the changer's own, else the first.
+    /// The message that a change means.
     fn meant<'a>(messages: &'a mut [Standing], entry: &Logged) -> Option<&'a mut Standing> {
-        let named = messages.iter_mut().filter(|message| entry.is_about(&message.id));
-        named.min_by_key(|message| (!entry.is_by(&message.user), message.at))
+        let mut messages = messages.iter_mut();
+        messages.find(|message| entry.is_about(&message.id) && entry.is_by(&message.user))
     }
 }

@@ -61,6 +61,7 @@ fn change(name: &str, change_id: &str, position: Position, change: Change) -> Me
     MessageChange {
         room: room(parts[0]),
         user: user(parts[1]),
+        author: parts.get(3).map(|author| user(author)),
         id: id(parts[2]),
         change_id: id(change_id),
         position,
@@ -69,7 +70,7 @@ fn change(name: &str, change_id: &str, position: Position, change: Change) -> Me
     }
 }
 
-/// An edit of `room/user/id`, without metadata.
+/// An edit of `room/user/id`, without metadata; with a fourth part, of that author's message.
 pub(super) fn edit(name: &str, change_id: &str, position: Position, content: &str) -> Row {
     let edit = Change::Edit { content: content.to_owned(), metadata: None };
     Row::Change(change(name, change_id, position, edit))
@@ -81,7 +82,7 @@ pub(super) fn edit_metadata(name: &str, change_id: &str, position: Position, tex
     Row::Change(change(name, change_id, position, edit))
 }
 
-/// A delete of `room/user/id`.
+/// A delete of `room/user/id`; with a fourth part, of that author's message.
 pub(super) fn delete(name: &str, change_id: &str, position: Position) -> Row {
     Row::Change(change(name, change_id, position, Change::Delete))
 }

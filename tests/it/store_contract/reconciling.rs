@@ -34,7 +34,7 @@ pub(super) async fn every_difference_is_found(store: Arc<dyn Store>, meddle: imp
     rows.push(Row::Message(message("a/ann/m3", at(3))));
     rows.push(Row::Credit(movement("c1", "ann", 100)));
     feed.commit(&rows).await;
-    // Under a derived id; and the cost of one that was deleted before it came.
+    // Under a random id; and the cost of one that was deleted before it came.
     let mut rows = priced("b/bot/m1", at(1), 9, "ann").to_vec();
     rows.push(super::feed::delete("b/mod/m5", "d5", at(2)));
     rows.extend(priced("b/bot/m5", at(3), 1, "ann"));
@@ -59,10 +59,10 @@ pub(super) async fn every_difference_is_found(store: Arc<dyn Store>, meddle: imp
     meddle("UPDATE team_chat_messages SET credits = 3 WHERE id = 'm3'").await;
     finds(&store, &["message m3 of room a cost 3", "no row"]).await;
     meddle("UPDATE team_chat_messages SET credits = NULL WHERE id = 'm3'").await;
-    meddle("UPDATE team_chat_messages SET id = 'elsewhere' WHERE id = 'm2'").await;
+    meddle("UPDATE team_chat_messages SET client_id = 'elsewhere' WHERE id = 'm2'").await;
     let found = differences(&store).await;
     assert!(found.len() == 2 && found[1].contains("message m2 of room a, which is not there"));
-    meddle("UPDATE team_chat_messages SET id = 'm2' WHERE id = 'elsewhere'").await;
+    meddle("UPDATE team_chat_messages SET client_id = 'm2' WHERE id = 'm2'").await;
     assert_eq!(differences(&store).await, Vec::<String>::new());
 
     feed.commit(&[Row::Credit(movement("c1", "ann", 99))]).await;

@@ -28,36 +28,42 @@ struct Edit {
     /// In whose name; the backend's own where it is absent.
     #[serde(default)]
     user_id: Option<UserId>,
+    /// Who sent the message; where it is absent, the first of that id is meant.
+    #[serde(default)]
+    author_id: Option<UserId>,
 }
 
 /// `PATCH /rooms/{room}/messages/{id}`
 pub(super) async fn edit(node: &Arc<Node>, asked: &Asked<'_>) -> Result<Answer, Problem> {
     let (room, id) = (asked.room()?, asked.message()?);
-    let Edit { content, metadata, change_id, user_id } = asked.json()?;
+    let Edit { content, metadata, change_id, user_id, author_id: author } = asked.json()?;
     validation::content("content", &content)?;
     let metadata = metadata.map(validation::message_metadata).transpose()?;
     let what = What::edit(content, metadata);
-    let by = By { user_id, change_id };
-    change(node, asked, (room, id, what), by).await
+    change(node, asked, (room, id, what), By { user_id, author, change_id }).await
 }
 
 /// `DELETE /rooms/{room}/messages/{id}`
 pub(super) async fn delete(node: &Arc<Node>, asked: &Asked<'_>) -> Result<Answer, Problem> {
     let (room, id) = (asked.room()?, asked.message()?);
-    let query = asked.query(&["changeId", "userId"])?;
-    let user_id = query.get("userId").map(UserId::parse).transpose().map_err(|error| {
-        Refusal::new(RefusalCode::InvalidField, error.to_string()).field("userId")
-    })?;
+    let query = asked.query(&["changeId", "userId", "authorId"])?;
+    let user = |field: &str| {
+        query.get(field).map(UserId::parse).transpose().map_err(|error| {
+            Refusal::new(RefusalCode::InvalidField, error.to_string()).field(field)
+        })
+    };
+    let (user_id, author) = (user("userId")?, user("authorId")?);
     let change_id =
         query.get("changeId").map(MessageId::parse).transpose().map_err(|error| {
             Refusal::new(RefusalCode::BadId, error.to_string()).field("changeId")
         })?;
-    change(node, asked, (room, id, What::Delete), By { user_id, change_id }).await
+    change(node, asked, (room, id, What::Delete), By { user_id, author, change_id }).await
 }
 
-/// Who changes it, and under which name.
+/// Who changes whose message, and under which name.
 struct By {
     user_id: Option<UserId>,
+    author: Option<UserId>,
     change_id: Option<MessageId>,
 }
 
@@ -65,7 +71,7 @@ async fn change(
     node: &Arc<Node>,
     asked: &Asked<'_>,
     (room, id, what): (RoomId, MessageId, What),
-    By { user_id, change_id }: By,
+    By { user_id, author, change_id }: By,
 ) -> Result<Answer, Problem> {
     let now_ms = node.clock.now_ms();
     let user = user_id.unwrap_or_else(backend);
@@ -75,7 +81,7 @@ async fn change(
     };
     let change_id = named.unwrap_or_else(|| posting::new_id(now_ms));
     validation::id("changeId", &change_id, now_ms)?;
-    let wanted = Change { room, id, change_id: change_id.clone(), what };
+    let wanted = Change { room, author, id, change_id: change_id.clone(), what };
     let submitted = submitting::change(node, &Author::Backend(&user), wanted, None).await?;
     let place = submitted.settled(node).await?;
     let (position, duplicate) = (place.position, place.duplicate);

@@ -62,19 +62,24 @@ fn a_page_stops_at_its_bytes_but_has_at_least_one() {
     assert_eq!(fitting([&huge, &huge].into_iter()), 1);
 }
 
-/// An entry of any kind about message `m`, by `user`.
+/// An entry of any kind about message `m` of `user`.
 fn about(seq: u64, kind: EntryKind, user: &str, content: &str) -> Arc<Logged> {
+    by(user, seq, kind, user, content)
+}
+
+/// An entry of any kind by `changer` about message `m` of `user`.
+fn by(changer: &str, seq: u64, kind: EntryKind, user: &str, content: &str) -> Arc<Logged> {
     let body = match kind {
         EntryKind::Message => format!(
             r#"{{"roomId":"r","id":"m","userId":"{user}","type":"user","content":"{content}",
                 "metadata":{{"a":1}},"createdAt":"2026-11-22T17:04:05.123Z"}}"#
         ),
         EntryKind::Edit => format!(
-            r#"{{"roomId":"r","id":"m","changeId":"c{seq}","content":"{content}",
+            r#"{{"roomId":"r","id":"m","userId":"{user}","changeId":"c{seq}","content":"{content}",
                 "metadata":{{}},"editedAt":"2026-11-22T17:05:05.123Z"}}"#
         ),
         _ => format!(
-            r#"{{"roomId":"r","id":"m","changeId":"c{seq}",
+            r#"{{"roomId":"r","id":"m","userId":"{user}","changeId":"c{seq}",
                 "deletedAt":"2026-11-22T17:06:05.123Z"}}"#
         ),
     };
@@ -82,7 +87,7 @@ fn about(seq: u64, kind: EntryKind, user: &str, content: &str) -> Arc<Logged> {
     let envelope = Envelope {
         kind,
         room: RoomId::parse("r").unwrap(),
-        user: UserId::parse(user).unwrap(),
+        user: UserId::parse(changer).unwrap(),
         id: MessageId::parse("m").unwrap(),
         change_id: change_id.filter(|_| kind != EntryKind::Message),
         accepted_at: Timestamp(0),
@@ -120,7 +125,7 @@ fn a_message_is_remembered_once_in_its_last_state() {
         about(1, EntryKind::Message, "ann", "first"),
         entry(2, "between"),
         about(3, EntryKind::Edit, "ann", "second"),
-        about(4, EntryKind::Edit, "bob", "third"),
+        by("bob", 4, EntryKind::Edit, "ann", "third"),
     ];
     // The other message is none that could be read; only its place counts here.
     let recent = memory(&[entries[0].clone(), entries[2].clone(), entries[3].clone()]);
@@ -153,18 +158,18 @@ fn a_message_is_remembered_once_in_its_last_state() {
 }
 
 #[test]
-fn of_several_senders_messages_of_one_id_a_change_means_the_changers_own() {
+fn of_several_senders_messages_of_one_id_a_change_means_its_authors() {
     let both = [
         about(1, EntryKind::Message, "ann", "ann's"),
         about(2, EntryKind::Message, "bob", "bob's"),
     ];
     let edited = |user: &str| {
-        let edit = about(3, EntryKind::Edit, user, "edited");
+        let edit = by("moderator", 3, EntryKind::Edit, user, "edited");
         text(&memory(&[both[0].clone(), both[1].clone(), edit]))
     };
     assert_eq!(edited("bob"), ["ann ann's 0 false", "bob edited 3 false"]);
     assert_eq!(edited("ann"), ["ann edited 3 false", "bob bob's 0 false"]);
-    assert_eq!(edited("moderator"), ["ann edited 3 false", "bob bob's 0 false"]);
+    assert_eq!(edited("zoe"), ["ann ann's 0 false", "bob bob's 0 false"]);
     let recent = memory(&both);
     let id = MessageId::parse("m").unwrap();
     let find = |user: &str| recent.find(&id, &UserId::parse(user).unwrap()).unwrap();

@@ -93,8 +93,8 @@ impl Room {
 
 /// As the sender is told.
 pub(super) fn rejected_frame(entry: &RejectedEntry) -> Frame {
-    let RejectedEntry { room, id, error, .. } = entry.clone();
-    codec::event(EventName::MessageRejected, &Rejected { room_id: room, id, error })
+    let RejectedEntry { room: room_id, user: user_id, id, error, .. } = entry.clone();
+    codec::event(EventName::MessageRejected, &Rejected { room_id, id, user_id, error })
 }
 
 /// Up to where somebody may be told that the room is persisted who has not heard yet what of theirs

@@ -1,6 +1,6 @@
 //! What a room's memory should hold, read anew from ring and database.
 
-use shared::contract::id::{MessageId, RoomId};
+use shared::contract::id::{MessageId, RoomId, UserId};
 use shared::contract::limits::{PAGE_ROWS_MAX, RECENT_ENTRIES_MAX};
 use shared::contract::message::Message;
 use shared::contract::position::Position;
@@ -76,7 +76,7 @@ impl Sources {
         }
         for entry in alone {
             let (id, user) = entry.subject();
-            if moved.iter().all(|message| message.id != *id)
+            if moved.iter().all(|message| message.id != *id || message.user_id != *user)
                 && let Some(message) = self.store.message(room, user, id).await?
             {
                 moved.push(message);
@@ -100,14 +100,15 @@ fn assemble(
     rows: Vec<Message>,
 ) -> Result<Refill, SourceError> {
     let rows: Vec<Logged> = rows.iter().filter_map(Logged::from_message).collect();
-    let older: Vec<MessageId> =
-        rows.iter().filter(|row| row.at < begin).map(|row| row.subject().0.clone()).collect();
+    let subject = |row: &Logged| (row.subject().0.clone(), row.subject().1.clone());
+    let older: Vec<(MessageId, UserId)> =
+        rows.iter().filter(|row| row.at < begin).map(subject).collect();
     let mut entries = merge(rows, logged(&tail.entries)?);
     entries.retain(|entry| entry.at >= begin);
     let mut entries = fold(entries);
     let mut floor = Cursor::ZERO;
     let astray = |entry: &Logged| {
-        entry.is_change_alone() && entry.at >= dense && !older.contains(entry.subject().0)
+        entry.is_change_alone() && entry.at >= dense && !older.contains(&subject(entry))
     };
     if begin < dense && entries.iter().any(astray) {
         // Its message is in the database, who knows where: the memory begins with the ring.

@@ -299,6 +299,9 @@ pub struct MessageEdit {
     pub room_id: RoomId,
     /// The message.
     pub id: MessageId,
+    /// Who sent the message; where it is absent, one's own of that id is meant, else the first.
+    #[serde(default)]
+    pub user_id: Option<UserId>,
     /// Names this change, best a `UUIDv7`; the server makes one where it is absent.
     #[serde(default)]
     pub change_id: Option<MessageId>,
@@ -317,6 +320,9 @@ pub struct MessageDelete {
     pub room_id: RoomId,
     /// The message.
     pub id: MessageId,
+    /// As in `message:edit`.
+    #[serde(default)]
+    pub user_id: Option<UserId>,
     /// Names this change, best a `UUIDv7`; the server makes one where it is absent.
     #[serde(default)]
     pub change_id: Option<MessageId>,

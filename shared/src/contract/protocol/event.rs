@@ -120,6 +120,8 @@ pub struct Rejected {
     pub room_id: RoomId,
     /// The message.
     pub id: MessageId,
+    /// Who sent what was refused.
+    pub user_id: UserId,
     /// Why.
     pub error: Refusal,
 }

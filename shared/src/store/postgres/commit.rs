@@ -18,9 +18,9 @@ use super::write::write;
 use crate::contract::id::RoomId;
 use crate::contract::position::Position;
 use crate::contract::timestamp::Timestamp;
-use crate::store::{Batch, Change, Committed, Cursor, Identity, Row, StoreError, derived_id};
+use crate::store::{Batch, Committed, Cursor, Row, StoreError};
 
-/// Tries of a transaction that another writer came in between of; after that the caller waits.
+/// Tries of a transaction that another program came in between of; after that the caller waits.
 const TRIES_MAX: usize = 4;
 
 const RAISE_HEADS: &str = "
@@ -41,8 +41,8 @@ const MOVE_CURSOR: &str = "
 
 /// See [`Store::commit`](crate::store::Store::commit).
 pub(super) async fn commit(link: &Link, batch: &Batch) -> Result<Committed, StoreError> {
-    for tried in 0..TRIES_MAX {
-        let done = link.write(async |transaction| try_commit(transaction, batch, tried > 0).await);
+    for _ in 0..TRIES_MAX {
+        let done = link.write(async |transaction| try_commit(transaction, batch).await);
         if let Some(done) = done.await? {
             return Ok(done);
         }
@@ -52,8 +52,8 @@ pub(super) async fn commit(link: &Link, batch: &Batch) -> Result<Committed, Stor
 
 /// See [`Store::probe`](crate::store::Store::probe).
 pub(super) async fn probe(link: &Link, rows: &[Row]) -> Result<(), StoreError> {
-    for tried in 0..TRIES_MAX {
-        let sound = link.write(async |transaction| try_rows(transaction, rows, tried > 0).await);
+    for _ in 0..TRIES_MAX {
+        let sound = link.write(async |transaction| try_rows(transaction, rows).await);
         if sound.await? {
             return Ok(());
         }
@@ -65,10 +65,9 @@ pub(super) async fn probe(link: &Link, rows: &[Row]) -> Result<(), StoreError> {
 async fn try_commit(
     transaction: &Transaction<'_>,
     batch: &Batch,
-    thorough: bool,
 ) -> Result<(Option<Committed>, End), StoreError> {
     let shard = shard_number(batch.shard);
-    let wanted = Asked::of(&batch.rows, thorough);
+    let wanted = Asked::of(&batch.rows);
     let mut read = vec![
         Statement { sql: LOCK, parameters: vec![(&shard, Type::INT2)] },
         // Not in one statement with the lock: it would see what was minted before it waited, and
@@ -100,12 +99,8 @@ async fn try_commit(
 }
 
 /// `false` when another writer came in between.
-async fn try_rows(
-    transaction: &Transaction<'_>,
-    rows: &[Row],
-    thorough: bool,
-) -> Result<(bool, End), StoreError> {
-    let wanted = Asked::of(rows, thorough);
+async fn try_rows(transaction: &Transaction<'_>, rows: &[Row]) -> Result<(bool, End), StoreError> {
+    let wanted = Asked::of(rows);
     let answers = pipeline(transaction.client(), &wanted.statements()).await?;
     let fold = Fold::new(Asked::read(&answers)?, rows)?;
     // What a commit would only find at its end is to be found here.
@@ -122,24 +117,16 @@ pub(super) struct Asked<'a> {
 }
 
 impl<'a> Asked<'a> {
-    /// That a derived id is taken is the rarest of cases: only a second try, after rows did not go
-    /// in, looks for it.
-    pub(super) fn of(rows: &'a [Row], thorough: bool) -> Asked<'a> {
+    pub(super) fn of(rows: &'a [Row]) -> Asked<'a> {
         let mut asked = Asked::default();
         for row in rows {
-            let (room, user, id, may_insert) = match row {
-                Row::Message(message) => (&message.room_id, &message.user_id, &message.id, true),
+            match row {
+                Row::Message(message) => asked.rows.name(&message.room_id, &message.id),
                 Row::Change(change) => {
                     asked.changes.change(change);
-                    let may_insert = matches!(change.change, Change::Delete);
-                    (&change.room, &change.user, &change.id, may_insert)
+                    asked.rows.name(&change.room, &change.id);
                 }
-                Row::Receipt { .. } | Row::Credit(_) => continue,
-            };
-            asked.rows.name(room, id);
-            if thorough && may_insert {
-                let identity = Identity { room: room.clone(), user: user.clone(), id: id.clone() };
-                asked.rows.row_id(&derived_id(&identity));
+                Row::Receipt { .. } | Row::Credit(_) => {}
             }
         }
         asked

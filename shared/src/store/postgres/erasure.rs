@@ -10,9 +10,7 @@ use super::stored::scalar;
 use super::value::{Moment, count};
 use crate::contract::envelope::{EntryKind, Envelope};
 use crate::contract::id::RoomId;
-use crate::contract::message::Metadata;
 use crate::contract::timestamp::Timestamp;
-use crate::store::renamed::{client_id, named};
 use crate::store::{Erased, ErasedStep, Erasure, StoreError};
 
 /// A question for rows that are still to be erased. What is deleted has nothing left: a delete
@@ -20,10 +18,7 @@ use crate::store::{Erased, ErasedStep, Erasure, StoreError};
 macro_rules! standing {
     ($whose:literal) => {
         concat!(
-            "SELECT id, team_chat_id, user_id,
-                 CASE WHEN metadata ? 'roomcast.id'
-                      THEN left(metadata ->> 'roomcast.id', 128) END
-             FROM team_chat_messages WHERE deleted_at IS NULL AND ",
+            "SELECT id FROM team_chat_messages WHERE deleted_at IS NULL AND ",
             $whose,
             " = $1 LIMIT $2 FOR UPDATE"
         )
@@ -38,10 +33,10 @@ const ROOMS_OF_USER: &str =
     "SELECT DISTINCT team_chat_id FROM team_chat_messages WHERE user_id = $1";
 
 const ERASE: &str = "
-    UPDATE team_chat_messages AS m
-    SET content = '', metadata = left_over.metadata::jsonb, deleted_at = clock_timestamp(),
+    UPDATE team_chat_messages
+    SET content = '', metadata = '{}', deleted_at = clock_timestamp(),
         updated_at = clock_timestamp()
-    FROM unnest($1::text[], $2::text[]) AS left_over(id, metadata) WHERE m.id = left_over.id";
+    WHERE id = ANY($1)";
 
 const LETTERS_OF_USER: &str =
     "SELECT id, substring(raw FOR 2) FROM dead_letters WHERE user_id = $1";
@@ -119,20 +114,8 @@ async fn erase_some(
         Statement { sql: letters_of, parameters: vec![(&name, Type::TEXT)] },
     ];
     let answers = pipeline(client, &read).await?;
-    let (mut ids, mut metadata) = (Vec::new(), Vec::new());
-    for row in &answers[0] {
-        let (id, renamed_from): (&str, Option<&str>) = (row.try_get(0)?, row.try_get(3)?);
-        let room = RoomId::parse(row.try_get(1)?).ok();
-        let known_as = room
-            .as_ref()
-            .zip(renamed_from)
-            .and_then(|(room, from)| client_id(room, row.try_get(2).unwrap_or_default(), id, from));
-        // A row that has another id than its sender chose stays known under that one.
-        let left_over =
-            known_as.map_or_else(Metadata::default, |id| named(&Metadata::default(), &id));
-        ids.push(id);
-        metadata.push(left_over.as_str().to_owned());
-    }
+    let ids = answers[0].iter().map(|row| row.try_get(0));
+    let ids: Vec<&str> = ids.collect::<Result<_, _>>()?;
     let mut letters: Vec<i64> = Vec::new();
     for row in &answers[1] {
         // A movement of credits is no message.
@@ -141,10 +124,7 @@ async fn erase_some(
         }
     }
     let write = [
-        Statement {
-            sql: ERASE,
-            parameters: vec![(&ids, Type::TEXT_ARRAY), (&metadata, Type::TEXT_ARRAY)],
-        },
+        Statement { sql: ERASE, parameters: vec![(&ids, Type::TEXT_ARRAY)] },
         Statement { sql: DROP_LETTERS, parameters: vec![(&letters, Type::INT8_ARRAY)] },
     ];
     pipeline(client, &write).await?;

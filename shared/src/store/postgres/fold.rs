@@ -1,9 +1,8 @@
 //! A batch's rows, folded: what they leave behind when done one after the other.
 //!
 //! Everything is decided here, from what stood when the shard was locked; the database is then
-//! told the outcome in two statements. Should another program, or another shard that wants the
-//! same id, have written in between, fewer rows are written than decided, and the transaction is
-//! tried again.
+//! told the outcome in two statements. Should another shard that wants the same id have written in
+//! between, the row takes a random one; should another program have, the transaction is tried again.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -15,10 +14,8 @@ use crate::contract::message::{Message, MessageType, Metadata};
 use crate::contract::position::Position;
 use crate::contract::signal::ReadMark;
 use crate::contract::timestamp::Timestamp;
-use crate::store::renamed::named;
-use crate::store::{
-    Change, Committed, CreditRow, Identity, MessageChange, Row, StoreError, derived_id, marks,
-};
+use crate::store::naming::fresh_id;
+use crate::store::{Change, Committed, CreditRow, Identity, MessageChange, Row, StoreError, marks};
 
 /// A row that does not stand yet, as it will in the end.
 #[derive(Debug)]
@@ -29,7 +26,7 @@ pub(super) struct NewRow<'a> {
     pub(super) metadata: Cow<'a, Metadata>,
     pub(super) created_at: Timestamp,
     pub(super) updated_at: Timestamp,
-    /// `None` in the tombstone of a message that never came.
+    /// `None` in the tombstone of a message that never came, from nobody knows whom.
     pub(super) send_time: Option<Timestamp>,
     pub(super) position: Position,
     pub(super) changed: Position,
@@ -76,7 +73,7 @@ pub(super) struct Fold<'a> {
 enum Placed {
     /// Under its own id.
     Own,
-    /// Under the derived one.
+    /// Under a random one.
     Renamed,
     /// Nowhere: it stood already.
     Stands,
@@ -115,7 +112,7 @@ impl<'a> Fold<'a> {
                 detail: "a message without a position cannot be stored".to_owned(),
             });
         };
-        self.place(NewRow {
+        Ok(self.place(NewRow {
             identity: Identity {
                 room: message.room_id.clone(),
                 user: message.user_id.clone(),
@@ -133,27 +130,17 @@ impl<'a> Fold<'a> {
             edited_at: None,
             deleted_at: None,
             credits: message.credits,
-        })
+        }))
     }
 
-    fn place(&mut self, mut row: NewRow<'a>) -> Result<Placed, StoreError> {
-        let mut row_id = row.identity.id.clone();
-        let mut placed = Placed::Own;
-        if self.known.taken(&row_id) {
-            if self.known.find(&row.identity).is_some() {
-                return Ok(Placed::Stands);
-            }
-            row.metadata = Cow::Owned(named(&row.metadata, &row_id));
-            row_id = derived_id(&row.identity);
-            placed = Placed::Renamed;
-            if self.known.taken(&row_id) {
-                // Somebody chose it, knowing what it would be.
-                return Err(StoreError::Data {
-                    code: "23505".to_owned(),
-                    detail: "the id and the one derived from it stand with others".to_owned(),
-                });
-            }
+    fn place(&mut self, row: NewRow<'a>) -> Placed {
+        if self.known.find(&row.identity).is_some() {
+            return Placed::Stands;
         }
+        let (row_id, placed) = match self.known.taken(&row.identity.id) {
+            true => (fresh_id(), Placed::Renamed),
+            false => (row.identity.id.clone(), Placed::Own),
+        };
         let standing = Standing {
             row_id: row_id.as_str().to_owned(),
             user: row.identity.user.as_str().to_owned(),
@@ -164,7 +151,19 @@ impl<'a> Fold<'a> {
         };
         self.known.add(&row.identity, standing);
         self.inserts.insert(row_id.as_str().to_owned(), row);
-        Ok(placed)
+        placed
+    }
+
+    /// Gives a row, whose id another shard took a moment ago, a random one.
+    pub(super) fn rename(&mut self, row_id: &str) -> Option<String> {
+        let row = self.inserts.remove(row_id)?;
+        if row.identity.id.as_str() == row_id && row.send_time.is_some() {
+            self.done.inserted -= 1;
+            self.done.renamed += 1;
+        }
+        let renamed = fresh_id().as_str().to_owned();
+        self.inserts.insert(renamed.clone(), row);
+        Some(renamed)
     }
 
     /// Makes the change unless it was made before, however long ago.
@@ -174,32 +173,32 @@ impl<'a> Fold<'a> {
             return Ok(());
         }
         let is_edit = matches!(change.change, Change::Edit { .. });
-        if is_edit && self.known.changed_row(&change.room, &change.user, &change.id).is_none() {
+        if is_edit && self.known.changed_row(change).is_none() {
             // Not remembered: its message may come, and then the edit may come again.
             self.done.orphaned += 1;
             return Ok(());
         }
-        self.done.changed += u64::from(self.change(change)?);
+        self.done.changed += u64::from(self.change(change));
         self.changes.insert(key, change);
         Ok(())
     }
 
     /// Makes the change, if it is newer than what stands; says whether it did.
-    fn change(&mut self, change: &'a MessageChange) -> Result<bool, StoreError> {
-        let Some(row) = self.known.changed_row(&change.room, &change.user, &change.id) else {
+    fn change(&mut self, change: &'a MessageChange) -> bool {
+        let Some(row) = self.known.changed_row(change) else {
             return match &change.change {
-                Change::Edit { .. } => Ok(false),
+                Change::Edit { .. } => false,
                 Change::Delete => self.leave_tombstone(change),
             };
         };
         let revives = row.deleted && matches!(change.change, Change::Edit { .. });
         if row.changed >= change.position || revives {
-            return Ok(false);
+            return false;
         }
         row.changed = change.position;
         row.deleted |= matches!(change.change, Change::Delete);
         let row_id = row.row_id.clone();
-        let update = Update::of(change, &row_id);
+        let update = Update::of(change);
         match self.inserts.get_mut(&row_id) {
             Some(new) => new.apply(update),
             None => match self.updates.get_mut(&row_id) {
@@ -209,15 +208,15 @@ impl<'a> Fold<'a> {
                 }
             },
         }
-        Ok(true)
+        true
     }
 
     /// Takes the id of a message that never came, or comes later.
-    fn leave_tombstone(&mut self, change: &'a MessageChange) -> Result<bool, StoreError> {
+    fn leave_tombstone(&mut self, change: &'a MessageChange) -> bool {
         let placed = self.place(NewRow {
             identity: Identity {
                 room: change.room.clone(),
-                user: change.user.clone(),
+                user: change.author.as_ref().unwrap_or(&change.user).clone(),
                 id: change.id.clone(),
             },
             content: "",
@@ -225,25 +224,21 @@ impl<'a> Fold<'a> {
             metadata: Cow::Owned(Metadata::default()),
             created_at: change.at,
             updated_at: change.at,
-            send_time: None,
+            // Where it is not known who sent it, nobody's message of that id comes any more.
+            send_time: change.author.as_ref().map(|_| change.at),
             position: change.position,
             changed: change.position,
             change_id: Some(&change.change_id),
             edited_at: None,
             deleted_at: Some(change.at),
             credits: None,
-        })?;
-        Ok(placed != Placed::Stands)
+        });
+        placed != Placed::Stands
     }
 }
 
 impl<'a> Update<'a> {
-    fn of(change: &'a MessageChange, row_id: &str) -> Update<'a> {
-        // The client's id stays in the metadata of a row that has another.
-        let kept = |metadata: Cow<'a, Metadata>| match row_id == change.id.as_str() {
-            true => metadata,
-            false => Cow::Owned(named(&metadata, &change.id)),
-        };
+    fn of(change: &'a MessageChange) -> Update<'a> {
         let (content, metadata, edited_at, deleted_at) = match &change.change {
             Change::Edit { content, metadata } => {
                 (&**content, metadata.as_ref().map(Cow::Borrowed), Some(change.at), None)
@@ -252,7 +247,7 @@ impl<'a> Update<'a> {
         };
         Update {
             content,
-            metadata: metadata.map(kept),
+            metadata,
             edited_at,
             deleted_at,
             updated_at: change.at,

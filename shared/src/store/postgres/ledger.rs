@@ -14,7 +14,6 @@ use super::value::{Moment, count};
 use crate::contract::envelope::{EntryKind, Envelope};
 use crate::contract::id::{MessageId, RoomId, UserId};
 use crate::store::costs::{Cost, DIFFERENCES_MAX, PAGE_ROWS, Priced, compare_costs};
-use crate::store::renamed::client_id;
 use crate::store::{Ledger, Reconciliation, StoreError};
 
 /// Several rows of one user are one balance.
@@ -44,9 +43,7 @@ const UNBALANCED: &str = "
     ORDER BY user_id LIMIT $1";
 
 const PRICED: &str = "
-    SELECT id, team_chat_id, user_id,
-           CASE WHEN metadata ? 'roomcast.id' THEN left(metadata ->> 'roomcast.id', 128) END,
-           credits
+    SELECT id, team_chat_id, user_id, coalesce(client_id, id), credits
     FROM team_chat_messages WHERE credits IS NOT NULL AND id > $1 ORDER BY id LIMIT $2";
 
 const AMOUNTS: &str = "SELECT id, amount::bigint FROM credits WHERE id = ANY($1)";
@@ -61,12 +58,12 @@ const COSTS: &str = "
     )
     SELECT page.id, page.user_id, amount, room, page.message_id, at, m.id,
            CASE WHEN m.send_time IS NOT NULL OR m.deleted_at IS NULL THEN m.user_id END, m.credits
-    FROM page LEFT JOIN team_chat_messages AS m ON m.id = page.message_id AND m.team_chat_id = room
+    FROM page LEFT JOIN team_chat_messages AS m
+        ON m.team_chat_id = room AND m.client_id = page.message_id
     UNION ALL
     SELECT page.id, page.user_id, amount, room, page.message_id, at, m.id, m.user_id, m.credits
-    FROM page JOIN team_chat_messages AS m ON m.team_chat_id = room
-        AND left(m.metadata ->> 'roomcast.id', 128) = page.message_id
-        AND m.metadata ? 'roomcast.id'
+    FROM page JOIN team_chat_messages AS m
+        ON m.id = page.message_id AND m.team_chat_id = room AND m.client_id IS NULL
     ORDER BY 1";
 
 const CONFLICTS: &str = "SELECT id, user_id, amount FROM credit_conflicts ORDER BY number LIMIT $1";
@@ -215,13 +212,9 @@ async fn page(client: &Client, sql: &str, after: &str) -> Result<Vec<Row>, Store
 }
 
 fn priced(row: &Row) -> Result<Priced, StoreError> {
-    let row_id = parsed(row.try_get(0)?, MessageId::parse)?;
     let room = parsed(row.try_get(1)?, RoomId::parse)?;
     let sender = parsed(row.try_get(2)?, UserId::parse)?;
-    let renamed_from: Option<&str> = row.try_get(3)?;
-    let renamed_from =
-        renamed_from.and_then(|from| client_id(&room, sender.as_str(), row_id.as_str(), from));
-    let id = renamed_from.unwrap_or(row_id);
+    let id = parsed(row.try_get(3)?, MessageId::parse)?;
     Ok(Priced { room, sender, id, credits: row.try_get(4)? })
 }
 

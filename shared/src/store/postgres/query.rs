@@ -4,7 +4,6 @@
 
 use std::ops::Range;
 
-use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
 use super::known::{Known, Wanted};
@@ -14,7 +13,7 @@ use super::value::{Place, count};
 use crate::contract::id::{MessageId, RoomId, UserId};
 use crate::contract::message::Message;
 use crate::contract::position::Position;
-use crate::store::renamed::meant;
+use crate::store::naming::meant;
 use crate::store::{Identity, StoreError};
 
 const AT: &str = select_messages!("epoch IS NOT NULL AND (epoch, seq) = ($2, $3)");
@@ -45,12 +44,10 @@ const COUNT_CHANGES: &str = "
 const CHANGED_AT: &str =
     select_messages!("changed_epoch IS NOT NULL AND (changed_epoch, changed_seq) = ($2, $3)");
 
-const BY_ID: &str = select_messages!("epoch IS NOT NULL AND id = $2");
+const CHOSEN: &str = select_messages!("epoch IS NOT NULL AND client_id = $2");
 
-const RENAMED: &str = select_messages!(
-    "epoch IS NOT NULL AND metadata ? 'roomcast.id' \
-     AND left(metadata ->> 'roomcast.id', 128) = $2"
-);
+/// What another program wrote.
+const BY_ID: &str = select_messages!("epoch IS NOT NULL AND client_id IS NULL AND id = $2");
 
 /// See [`Store::message`](crate::store::Store::message).
 pub(super) async fn named(
@@ -60,13 +57,11 @@ pub(super) async fn named(
     id: &MessageId,
 ) -> Result<Option<Message>, StoreError> {
     let (name, key) = (room.as_str(), id.as_str());
-    let questions = [BY_ID, RENAMED]
+    let questions = [CHOSEN, BY_ID]
         .map(|sql| Statement { sql, parameters: vec![(&name, Type::TEXT), (&key, Type::TEXT)] });
     let answers = link.read(&questions).await?;
-    let read = |rows: &[Row]| rows.iter().map(|row| message(room, row)).collect();
-    let (itself, renamed): (Result<_, StoreError>, Result<_, StoreError>) =
-        (read(&answers[0]), read(&answers[1]));
-    Ok(meant((itself?, renamed?), user, id))
+    let known = answers.iter().flatten().map(|row| message(room, row));
+    Ok(meant(known.collect::<Result<_, _>>()?, user))
 }
 
 /// See [`Store::find`](crate::store::Store::find).

@@ -28,8 +28,8 @@ impl PostgresStore {
     pub async fn redrive(&self, number: u64, row: &Row) -> Result<Redriven, StoreError> {
         // No letter has a number that the database cannot count to.
         let Ok(number) = i64::try_from(number) else { return Ok(Redriven::Gone) };
-        for tried in 0..TRIES_MAX {
-            if let Some(done) = once(&self.link, number, row, tried > 0).await? {
+        for _ in 0..TRIES_MAX {
+            if let Some(done) = once(&self.link, number, row).await? {
                 return Ok(done);
             }
         }
@@ -38,20 +38,14 @@ impl PostgresStore {
 }
 
 /// `None` when another writer came in between.
-async fn once(
-    link: &Link,
-    number: i64,
-    row: &Row,
-    thorough: bool,
-) -> Result<Option<Redriven>, StoreError> {
-    link.write(async |transaction| try_once(transaction, number, row, thorough).await).await
+async fn once(link: &Link, number: i64, row: &Row) -> Result<Option<Redriven>, StoreError> {
+    link.write(async |transaction| try_once(transaction, number, row).await).await
 }
 
 async fn try_once(
     transaction: &Transaction<'_>,
     number: i64,
     row: &Row,
-    thorough: bool,
 ) -> Result<(Option<Redriven>, End), StoreError> {
     let client = transaction.client();
     let room = match row {
@@ -61,7 +55,7 @@ async fn try_once(
         Row::Credit(credit) => &credit.room,
     };
     let (shard, rows) = (shard_number(room.shard()), std::slice::from_ref(row));
-    let wanted = Asked::of(rows, thorough);
+    let wanted = Asked::of(rows);
     let mut read = vec![
         Statement { sql: LOCK_LETTER, parameters: vec![(&number, Type::INT8)] },
         // Whatever is done in a shard waits for its row.

@@ -8,18 +8,15 @@ use super::value::{Moment, count, position};
 use crate::contract::id::{IdError, MessageId, RoomId, UserId};
 use crate::contract::message::{Message, MessageType, Metadata};
 use crate::store::StoreError;
-use crate::store::renamed::{client_id, nameless};
 
 /// A question for messages of the room `$1`, with what [`message`] reads, in its order. Another
 /// program's rows may lack what ours have; they have a place once their room was hydrated.
 macro_rules! select_messages {
     ($where:literal) => {
         concat!(
-            "SELECT id, user_id, coalesce(content, ''), coalesce(message_type::text, ''), \
+            "SELECT coalesce(client_id, id), user_id, coalesce(content, ''), coalesce(message_type::text, ''), \
                  coalesce(metadata::text, ''), created_at, edited_at, deleted_at, epoch, seq, \
-                 changed_epoch, changed_seq, change_id, \
-                 CASE WHEN metadata ? 'roomcast.id' \
-                      THEN left(metadata ->> 'roomcast.id', 128) END, credits \
+                 changed_epoch, changed_seq, change_id, credits \
              FROM team_chat_messages WHERE team_chat_id = $1 AND ",
             $where
         )
@@ -29,16 +26,6 @@ pub(super) use select_messages;
 
 /// The message in a row of [`select_messages`].
 pub(super) fn message(room: &RoomId, row: &Row) -> Result<Message, StoreError> {
-    let row_id = parsed(row.try_get(0)?, MessageId::parse)?;
-    let user_id = parsed(row.try_get(1)?, UserId::parse)?;
-    let metadata = Metadata::from_stored(row.try_get(4)?);
-    let renamed_from: Option<&str> = row.try_get(13)?;
-    let renamed_from =
-        renamed_from.and_then(|from| client_id(room, user_id.as_str(), row_id.as_str(), from));
-    let (id, metadata) = match renamed_from {
-        Some(client_id) => (client_id, nameless(&metadata)),
-        None => (row_id, metadata),
-    };
     let change_id = optional(row, 12, MessageId::parse)?;
     let changed_position = position(row.try_get(10)?, row.try_get(11)?);
     let moment = |column| -> Result<_, StoreError> {
@@ -46,16 +33,16 @@ pub(super) fn message(room: &RoomId, row: &Row) -> Result<Message, StoreError> {
     };
     Ok(Message {
         room_id: room.clone(),
-        id,
-        user_id,
+        id: parsed(row.try_get(0)?, MessageId::parse)?,
+        user_id: parsed(row.try_get(1)?, UserId::parse)?,
         kind: MessageType::from_stored(row.try_get(3)?),
         content: row.try_get(2)?,
-        metadata,
+        metadata: Metadata::from_stored(row.try_get(4)?),
         // Another program may have left it open.
         created_at: moment(5)?.unwrap_or_default(),
         edited_at: moment(6)?,
         deleted_at: moment(7)?,
-        credits: row.try_get::<_, Option<i64>>(14)?.map(count),
+        credits: row.try_get::<_, Option<i64>>(13)?.map(count),
         changed_position: change_id.is_some().then_some(changed_position),
         change_id,
         position: Some(position(row.try_get(8)?, row.try_get(9)?)),

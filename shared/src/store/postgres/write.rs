@@ -1,35 +1,43 @@
 //! The outcome of a batch as statements: a column of each is one array.
 
+use std::collections::HashSet;
+
 use tokio_postgres::Client;
 use tokio_postgres::types::Type;
 
 use super::beside::{Changes, Marks, Movements, credited};
 use super::fold::{Fold, NewRow, Update};
+use super::known::{Known, Wanted};
 use super::link::{Parameter, Statement, pipeline};
 use super::stored::scalar;
 use super::value::{Moment, Place, count, number};
 use crate::contract::id::MessageId;
 use crate::contract::timestamp::Timestamp;
+use crate::store::naming::place_is_taken;
 use crate::store::{Committed, StoreError};
+
+/// `unique_violation`, which `ON CONFLICT` keeps silent about.
+const UNIQUE_VIOLATION: &str = "23505";
 
 const INSERT: &str = "
     WITH written AS (
         INSERT INTO team_chat_messages (id, team_chat_id, user_id, content, message_type, metadata,
             created_at, updated_at, accessed_at, send_time, epoch, seq, changed_epoch, changed_seq,
-            change_id, edited_at, deleted_at, credits)
+            change_id, edited_at, deleted_at, credits, client_id)
         SELECT id, room, author, content, kind, metadata::jsonb, created_at, updated_at,
             created_at, send_time, epoch, seq, changed_epoch, changed_seq, change_id, edited_at,
-            deleted_at, credits
+            deleted_at, credits, client_id
         FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[],
             $7::timestamptz[], $8::timestamptz[], $9::timestamptz[], $10::bigint[], $11::bigint[],
             $12::bigint[], $13::bigint[], $14::text[], $15::timestamptz[], $16::timestamptz[],
-            $17::bigint[])
+            $17::bigint[], $18::text[])
             AS new(id, room, author, content, kind, metadata, created_at, updated_at, send_time,
-                epoch, seq, changed_epoch, changed_seq, change_id, edited_at, deleted_at, credits)
-        ON CONFLICT (id) DO NOTHING
-        RETURNING 1
+                epoch, seq, changed_epoch, changed_seq, change_id, edited_at, deleted_at, credits,
+                client_id)
+        ON CONFLICT DO NOTHING
+        RETURNING id
     )
-    SELECT count(*) FROM written";
+    SELECT id FROM written";
 
 const UPDATE: &str = "
     WITH written AS (
@@ -54,6 +62,8 @@ const UPDATE: &str = "
 /// What a statement's answer says.
 #[derive(Clone, Copy)]
 enum Part {
+    /// The ids of the rows that were added.
+    Added,
     /// How many rows were written of so many.
     Of(usize),
     Read,
@@ -64,16 +74,72 @@ enum Part {
 
 /// Writes what was decided, and `others` behind it; `None` when something came in between, and
 /// the transaction must be undone.
-///
-/// Messages, changes, receipts, the ledger, balances: in that order everywhere, each by its keys.
 pub(super) async fn write(
     client: &Client,
-    fold: Fold<'_>,
+    mut fold: Fold<'_>,
     others: Vec<Statement<'_>>,
 ) -> Result<Option<Committed>, StoreError> {
-    let (inserts, updates) = (Inserts::of(&fold)?, Updates::of(&fold)?);
-    let (changes, marks) = (Changes::of(&fold)?, Marks::of(&fold)?);
-    let movements = Movements::of(&fold)?;
+    let Some((mut done, missing)) = write_once(client, &fold, others).await? else {
+        return Ok(None);
+    };
+    if !missing.is_empty() {
+        if !add_missing(client, &mut fold, missing).await? {
+            return Ok(None);
+        }
+        (done.inserted, done.renamed) = (fold.done.inserted, fold.done.renamed);
+    }
+    Ok(Some(done))
+}
+
+/// Says why rows were not added, and adds those whose ids others took meanwhile under random ones;
+/// `false` when another program has added the same message.
+async fn add_missing(
+    client: &Client,
+    fold: &mut Fold<'_>,
+    missing: Vec<String>,
+) -> Result<bool, StoreError> {
+    let known = {
+        let mut wanted = Wanted::default();
+        for row_id in &missing {
+            let identity = &fold.inserts[row_id].identity;
+            wanted.name(&identity.room, &identity.id);
+        }
+        Known::read(&pipeline(client, &[wanted.statement()]).await?[0])?
+    };
+    let mut renamed = Vec::with_capacity(missing.len());
+    for row_id in missing {
+        let identity = &fold.inserts[&row_id].identity;
+        if known.find(identity).is_some() {
+            return Ok(false);
+        }
+        if identity.id.as_str() != row_id || !known.taken(&identity.id) {
+            return Err(place_is_taken(UNIQUE_VIOLATION));
+        }
+        renamed.extend(fold.rename(&row_id));
+    }
+    let mut inserts = Inserts::default();
+    for row_id in &renamed {
+        inserts.push(row_id, &fold.inserts[row_id])?;
+    }
+    let again = Statement { sql: INSERT, parameters: inserts.parameters() };
+    match pipeline(client, &[again]).await?[0].len() == renamed.len() {
+        true => Ok(true),
+        false => Err(place_is_taken(UNIQUE_VIOLATION)),
+    }
+}
+
+/// What was done, and the ids of rows that were not added; `None` when another program came in
+/// between.
+///
+/// Messages, changes, receipts, the ledger, balances: in that order everywhere, each by its keys.
+async fn write_once(
+    client: &Client,
+    fold: &Fold<'_>,
+    others: Vec<Statement<'_>>,
+) -> Result<Option<(Committed, Vec<String>)>, StoreError> {
+    let (inserts, updates) = (Inserts::of(fold)?, Updates::of(fold)?);
+    let (changes, marks) = (Changes::of(fold)?, Marks::of(fold)?);
+    let movements = Movements::of(fold)?;
     let mut statements = Vec::with_capacity(6 + others.len());
     let mut parts = Vec::with_capacity(6 + others.len());
     let mut add = |part, statement| {
@@ -82,7 +148,7 @@ pub(super) async fn write(
     };
     if !fold.inserts.is_empty() {
         let statement = Statement { sql: INSERT, parameters: inserts.parameters() };
-        add(Part::Of(fold.inserts.len()), statement);
+        add(Part::Added, statement);
     }
     if !fold.updates.is_empty() {
         let statement = Statement { sql: UPDATE, parameters: updates.parameters() };
@@ -101,17 +167,23 @@ pub(super) async fn write(
     others.into_iter().for_each(|other| add(Part::Nothing, other));
 
     let answers = pipeline(client, &statements).await?;
-    let mut done = fold.done.clone();
+    let (mut done, mut missing) = (fold.done.clone(), Vec::new());
     for (answer, part) in answers.iter().zip(parts) {
         match part {
+            Part::Added if answer.len() < fold.inserts.len() => {
+                let added = answer.iter().map(|row| row.try_get(0));
+                let added: HashSet<&str> = added.collect::<Result<_, _>>()?;
+                let lost = fold.inserts.keys().filter(|row_id| !added.contains(row_id.as_str()));
+                missing.extend(lost.cloned());
+            }
             Part::Of(expected) if count(scalar(answer)?) != expected as u64 => return Ok(None),
-            Part::Of(_) | Part::Nothing => {}
+            Part::Added | Part::Of(_) | Part::Nothing => {}
             Part::Read => done.read = count(scalar(answer)?),
             Part::Credited => credited(answer, &mut done)?,
             Part::Quarantined => done.quarantined = count(scalar(answer)?),
         }
     }
-    Ok(Some(done))
+    Ok(Some((done, missing)))
 }
 
 type Moments = Vec<Option<Moment>>;
@@ -140,6 +212,7 @@ struct Inserts<'a> {
     edited_at: Moments,
     deleted_at: Moments,
     credits: Vec<Option<i64>>,
+    client_ids: Vec<&'a str>,
 }
 
 impl<'a> Inserts<'a> {
@@ -170,6 +243,7 @@ impl<'a> Inserts<'a> {
         self.edited_at.push(optional(row.edited_at)?);
         self.deleted_at.push(optional(row.deleted_at)?);
         self.credits.push(row.credits.map(number).transpose()?);
+        self.client_ids.push(row.identity.id.as_str());
         Ok(())
     }
 
@@ -192,6 +266,7 @@ impl<'a> Inserts<'a> {
             (&self.edited_at, Type::TIMESTAMPTZ_ARRAY),
             (&self.deleted_at, Type::TIMESTAMPTZ_ARRAY),
             (&self.credits, Type::INT8_ARRAY),
+            (&self.client_ids, Type::TEXT_ARRAY),
         ]
     }
 }

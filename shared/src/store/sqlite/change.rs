@@ -2,12 +2,10 @@
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::place::{NewRow, Placed, Standing, place, standing};
+use super::place::{NewRow, Placed, Standing, own, place, standing};
 use crate::contract::id::{MessageId, RoomId, UserId};
 use crate::contract::message::{MessageType, Metadata};
 use crate::contract::position::Position;
-use crate::contract::timestamp::Timestamp;
-use crate::store::renamed::named;
 use crate::store::{Change, Identity, MessageChange, StoreError};
 
 /// What came of a change.
@@ -79,14 +77,17 @@ fn remember(connection: &Connection, change: &MessageChange) -> Result<(), Store
 }
 
 /// The row that the change is about. Several in a room can have one id, when each of their senders
-/// chose it; the changer's own is meant then.
+/// chose it: the author's is meant, or where none is named, the changer's own, else the first.
 fn changed_row(
     connection: &Connection,
     change: &MessageChange,
 ) -> Result<Option<Standing>, StoreError> {
-    let mut rows = standing(connection, &change.room, &change.id)?;
-    let own = rows.iter().position(|row| row.user == change.user.as_str());
-    Ok(if rows.is_empty() { None } else { Some(rows.swap_remove(own.unwrap_or(0))) })
+    let rows = standing(connection, &change.room, &change.id)?;
+    let meant = match &change.author {
+        Some(author) => own(&rows, author),
+        None => rows.iter().find(|row| row.user == change.user.as_str()).or(rows.first()),
+    };
+    Ok(meant.cloned())
 }
 
 fn edit(
@@ -95,7 +96,6 @@ fn edit(
     row: &Standing,
     (content, metadata): (&str, Option<&Metadata>),
 ) -> Result<bool, StoreError> {
-    let metadata = metadata.map(|metadata| kept(metadata, change, row));
     let edited = connection
         .prepare_cached(
             "UPDATE team_chat_messages
@@ -106,7 +106,7 @@ fn edit(
         .execute(params![
             row.row_id,
             content,
-            metadata.as_ref().map(Metadata::as_str),
+            metadata.map(Metadata::as_str),
             change.at.0,
             change.position.epoch,
             change.position.seq,
@@ -129,7 +129,7 @@ fn delete(
         )?
         .execute(params![
             row.row_id,
-            kept(&Metadata::default(), change, row).as_str(),
+            Metadata::default().as_str(),
             change.at.0,
             change.position.epoch,
             change.position.seq,
@@ -138,23 +138,21 @@ fn delete(
     Ok(deleted > 0)
 }
 
-/// The metadata, with the client's id in them where the row has another.
-fn kept(metadata: &Metadata, change: &MessageChange, row: &Standing) -> Metadata {
-    if row.row_id == change.id.as_str() { metadata.clone() } else { named(metadata, &change.id) }
-}
-
 /// Takes the id of a message that never came, or comes later.
 fn leave_tombstone(connection: &Connection, change: &MessageChange) -> Result<bool, StoreError> {
-    let identity =
-        Identity { room: change.room.clone(), user: change.user.clone(), id: change.id.clone() };
+    let MessageChange { room, user, author, id, .. } = change;
+    let user = author.as_ref().unwrap_or(user).clone();
+    let identity = Identity { room: room.clone(), user, id: id.clone() };
     let row = NewRow {
         identity: &identity,
         content: "",
         kind: MessageType::default(),
         metadata: &Metadata::default(),
-        at: Timestamp(change.at.0),
+        at: change.at,
         position: change.position,
         deleted_by: Some(&change.change_id),
+        // Where it is not known who sent it, nobody's message of that id comes any more.
+        sent_at: author.as_ref().map(|_| change.at),
         credits: None,
     };
     Ok(place(connection, &row)? != Placed::Stands)

@@ -112,6 +112,7 @@ fn store_message(connection: &Connection, message: &Message) -> Result<Placed, S
         at: message.created_at,
         position,
         deleted_by: None,
+        sent_at: Some(message.created_at),
         credits: message.credits,
     };
     place(connection, &row)

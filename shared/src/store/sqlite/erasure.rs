@@ -7,16 +7,14 @@ use super::SqliteStore;
 use super::stored::{checked, text};
 use crate::contract::envelope::{EntryKind, Envelope};
 use crate::contract::id::RoomId;
-use crate::contract::message::Metadata;
 use crate::contract::timestamp::Timestamp;
-use crate::store::renamed::{client_id, named};
 use crate::store::{Erased, ErasedStep, Erasure, StoreError};
 
 // What is deleted has nothing left: a delete takes it out.
-pub(super) const OF_USER: &str = "SELECT id, team_chat_id, user_id, renamed_from
+pub(super) const OF_USER: &str = "SELECT id
     FROM team_chat_messages WHERE deleted_at IS NULL AND user_id = ?1 LIMIT ?2";
 
-pub(super) const OF_ROOM: &str = "SELECT id, team_chat_id, user_id, renamed_from
+pub(super) const OF_ROOM: &str = "SELECT id
     FROM team_chat_messages WHERE deleted_at IS NULL AND team_chat_id = ?1 LIMIT ?2";
 
 #[async_trait]
@@ -35,11 +33,6 @@ impl Erasure for SqliteStore {
     }
 }
 
-struct Left {
-    row_id: String,
-    metadata: Metadata,
-}
-
 fn erase_some(
     connection: &Connection,
     whose: &Erased,
@@ -50,28 +43,15 @@ fn erase_some(
         Erased::User(user) => (OF_USER, user.as_str()),
         Erased::Room(room) => (OF_ROOM, room.as_str()),
     };
-    let mut left = Vec::new();
     let mut statement = connection.prepare_cached(question)?;
-    let mut rows = statement.query(params![name, limit])?;
-    while let Some(row) = rows.next()? {
-        let (row_id, room): (String, String) = (row.get(0)?, row.get(1)?);
-        let (user, renamed_from): (String, Option<String>) = (row.get(2)?, row.get(3)?);
-        let room = RoomId::parse(&room).ok();
-        let known_as = room
-            .as_ref()
-            .zip(renamed_from)
-            .and_then(|(room, from)| client_id(room, &user, &row_id, &from));
-        // A row that has another id than its sender chose stays known under that one.
-        let metadata =
-            known_as.map_or_else(Metadata::default, |id| named(&Metadata::default(), &id));
-        left.push(Left { row_id, metadata });
-    }
+    let left = statement.query_map(params![name, limit], |row| row.get(0))?;
+    let left = left.collect::<Result<Vec<String>, _>>()?;
     let mut erase = connection.prepare_cached(
         "UPDATE team_chat_messages
-         SET content = '', metadata = ?2, deleted_at = ?3, updated_at = ?3 WHERE id = ?1",
+         SET content = '', metadata = '{}', deleted_at = ?2, updated_at = ?2 WHERE id = ?1",
     )?;
-    for Left { row_id, metadata } in &left {
-        erase.execute(params![row_id, metadata.as_str(), now_ms])?;
+    for row_id in &left {
+        erase.execute(params![row_id, now_ms])?;
     }
     let more = left.len() >= limit as usize;
     let rooms = match whose {

@@ -9,7 +9,6 @@ use super::stored::{checked, text};
 use crate::contract::envelope::{EntryKind, Envelope};
 use crate::contract::id::{MessageId, RoomId, UserId};
 use crate::store::costs::{self, Cost, DIFFERENCES_MAX, PAGE_ROWS, Priced, compare_costs};
-use crate::store::renamed::client_id;
 use crate::store::{CreditRow, Ledger, Reconciliation, StoreError};
 
 /// What came of a movement.
@@ -175,7 +174,7 @@ fn compare_balances(connection: &Connection, found: &mut Reconciliation) -> Resu
 /// Every message that cost something with its row, page by page.
 fn compare_messages(connection: &Connection, found: &mut Reconciliation) -> Result<(), StoreError> {
     let mut page = connection.prepare_cached(
-        "SELECT id, team_chat_id, user_id, renamed_from, credits FROM team_chat_messages
+        "SELECT id, team_chat_id, user_id, client_id, credits FROM team_chat_messages
          WHERE credits IS NOT NULL AND id > ?1 ORDER BY id LIMIT ?2",
     )?;
     let mut amount = connection.prepare_cached("SELECT amount FROM credits WHERE id = ?1")?;
@@ -200,11 +199,7 @@ fn priced(row: &Row<'_>) -> Result<(String, Priced), rusqlite::Error> {
     let row_id: String = row.get(0)?;
     let room = checked(text(row, 1)?, 1, RoomId::parse)?;
     let sender = checked(text(row, 2)?, 2, UserId::parse)?;
-    let renamed_from: Option<String> = row.get(3)?;
-    let id = match renamed_from.and_then(|from| client_id(&room, sender.as_str(), &row_id, &from)) {
-        Some(id) => id,
-        None => checked(&row_id, 0, MessageId::parse)?,
-    };
+    let id = checked(text(row, 3)?, 3, MessageId::parse)?;
     Ok((row_id, Priced { room, sender, id, credits: row.get(4)? }))
 }
 
@@ -225,12 +220,7 @@ fn compare_rows(connection: &Connection, found: &mut Reconciliation) -> Result<(
          SELECT page.id, page.user_id, amount, room, page.message_id, timestamp, m.id,
                 iif(m.send_time IS NULL, NULL, m.user_id), m.credits
          FROM page LEFT JOIN team_chat_messages AS m
-             ON m.id = page.message_id AND m.team_chat_id = room
-         UNION ALL
-         SELECT page.id, page.user_id, amount, room, page.message_id, timestamp, m.id, m.user_id,
-                m.credits
-         FROM page JOIN team_chat_messages AS m
-             ON m.team_chat_id = room AND m.renamed_from = page.message_id
+             ON m.team_chat_id = room AND m.client_id = page.message_id
          ORDER BY 1",
     )?;
     let mut after = String::new();

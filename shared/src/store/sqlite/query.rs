@@ -12,7 +12,7 @@ use crate::contract::message::Message;
 use crate::contract::position::Position;
 use crate::contract::timestamp::Timestamp;
 use crate::log::{LogId, RejectedEntry};
-use crate::store::renamed::meant;
+use crate::store::naming::meant;
 use crate::store::{DeadLetter, Identity, StoreError, refusal_of};
 
 pub(super) const AT: &str = select_messages!("(epoch, seq) = (?2, ?3)");
@@ -68,9 +68,7 @@ pub(super) fn heads(
     heads.collect()
 }
 
-pub(super) const BY_ID: &str = select_messages!("id = ?2");
-
-pub(super) const RENAMED: &str = select_messages!("renamed_from = ?2");
+pub(super) const NAMED: &str = select_messages!("client_id = ?2");
 
 /// See [`Store::message`](crate::store::Store::message).
 pub(super) fn named(
@@ -80,8 +78,7 @@ pub(super) fn named(
     id: &MessageId,
 ) -> Result<Option<Message>, StoreError> {
     let bounds = [room.as_str(), id.as_str()];
-    let itself = messages(connection, room, BY_ID, bounds)?;
-    Ok(meant((itself, messages(connection, room, RENAMED, bounds)?), user, id))
+    Ok(meant(messages(connection, room, NAMED, bounds)?, user))
 }
 
 /// See [`Store::dead_places`](crate::store::Store::dead_places).

@@ -10,9 +10,10 @@ use crate::contract::limits::SHARDS;
 use crate::store::StoreError;
 
 /// Every step from an empty file to the present schema; `PRAGMA user_version` counts those done.
-const MIGRATIONS: [&str; 2] = [
+const MIGRATIONS: [&str; 3] = [
     include_str!("../migrations/sqlite/0001_tables.sql"),
     include_str!("../migrations/sqlite/0002_beside_messages.sql"),
+    include_str!("../migrations/sqlite/0003_identity.sql"),
 ];
 
 /// Does the steps that are missing, and refuses a file that this program would misread.

@@ -7,15 +7,13 @@ use crate::contract::id::{IdError, MessageId, RoomId, UserId};
 use crate::contract::message::{Message, MessageType, Metadata};
 use crate::contract::position::Position;
 use crate::contract::timestamp::Timestamp;
-use crate::store::renamed::{client_id, nameless};
 
 /// A question for messages of the room `?1`, with what [`message`] reads, in its order.
 macro_rules! select_messages {
     ($where:literal) => {
         concat!(
-            "SELECT id, user_id, content, message_type, metadata, created_at, edited_at, \
-                 deleted_at, epoch, seq, changed_epoch, changed_seq, change_id, renamed_from, \
-                 credits \
+            "SELECT client_id, user_id, content, message_type, metadata, created_at, edited_at, \
+                 deleted_at, epoch, seq, changed_epoch, changed_seq, change_id, credits \
              FROM team_chat_messages WHERE team_chat_id = ?1 AND ",
             $where
         )
@@ -25,16 +23,6 @@ pub(super) use select_messages;
 
 /// The message in a row of [`select_messages`].
 pub(super) fn message(room: &RoomId, row: &Row<'_>) -> Result<Message, Error> {
-    let row_id = checked(text(row, 0)?, 0, MessageId::parse)?;
-    let user_id = checked(text(row, 1)?, 1, UserId::parse)?;
-    let metadata = Metadata::from_stored(text(row, 4)?);
-    let renamed_from: Option<String> = row.get(13)?;
-    let renamed_from =
-        renamed_from.and_then(|from| client_id(room, user_id.as_str(), row_id.as_str(), &from));
-    let (id, metadata) = match renamed_from {
-        Some(client_id) => (client_id, nameless(&metadata)),
-        None => (row_id, metadata),
-    };
     let change_id = match row.get_ref(12)?.as_str_or_null()? {
         Some(change_id) => Some(checked(change_id, 12, MessageId::parse)?),
         None => None,
@@ -42,15 +30,15 @@ pub(super) fn message(room: &RoomId, row: &Row<'_>) -> Result<Message, Error> {
     let changed_position = Position::new(row.get(10)?, row.get(11)?);
     Ok(Message {
         room_id: room.clone(),
-        id,
-        user_id,
+        id: checked(text(row, 0)?, 0, MessageId::parse)?,
+        user_id: checked(text(row, 1)?, 1, UserId::parse)?,
         kind: MessageType::from_stored(text(row, 3)?),
         content: row.get(2)?,
-        metadata,
+        metadata: Metadata::from_stored(text(row, 4)?),
         created_at: Timestamp(row.get(5)?),
         edited_at: row.get::<_, Option<i64>>(6)?.map(Timestamp),
         deleted_at: row.get::<_, Option<i64>>(7)?.map(Timestamp),
-        credits: row.get(14)?,
+        credits: row.get(13)?,
         changed_position: change_id.is_some().then_some(changed_position),
         change_id,
         position: Some(Position::new(row.get(8)?, row.get(9)?)),

@@ -266,6 +266,7 @@ async fn every_page_is_read_through_an_index() {
     let search = "SEARCH team_chat_messages USING";
     let position = "INDEX team_chat_messages_position (team_chat_id=? AND";
     let changed = "INDEX team_chat_messages_changed (team_chat_id=? AND";
+    let chosen = "INDEX team_chat_messages_identity (team_chat_id=? AND client_id=?)";
     let above = "(changed_epoch,changed_seq)>(?,?)";
     let expected = [
         (query::BEFORE, format!("{search} {position} (epoch,seq)<(?,?))")),
@@ -277,32 +278,21 @@ async fn every_page_is_read_through_an_index() {
         ),
         (query::COUNT_CHANGES, format!("{search} COVERING {changed} {above})")),
         (query::CHANGED_AT, format!("{search} {changed} changed_epoch=? AND changed_seq=?)")),
-        (query::BY_ID, format!("{search} INDEX sqlite_autoindex_team_chat_messages_1 (id=?)")),
-        (
-            query::RENAMED,
-            format!(
-                "{search} INDEX team_chat_messages_renamed (team_chat_id=? AND renamed_from=?)"
-            ),
-        ),
+        (query::NAMED, format!("{search} {chosen}")),
         (receipts::UNREAD, format!("{search} {position} (epoch,seq)>(?,?)")),
         (erasure::OF_ROOM, format!("{search} INDEX team_chat_messages_of_room (team_chat_id=?)")),
         (
             erasure::OF_USER,
             format!("{search} INDEX team_chat_messages_of_user (user_id=? AND deleted_at=?)"),
         ),
-        (place::STANDING, format!("{search} INDEX sqlite_autoindex_team_chat_messages_1 (id=?)")),
-        (
-            place::STANDING,
-            format!(
-                "{search} INDEX team_chat_messages_renamed (team_chat_id=? AND renamed_from=?)"
-            ),
-        ),
+        (place::STANDING, format!("{search} {chosen}")),
     ];
     for (question, step) in expected {
         let plan = plan(question);
         assert!(plan.contains(&step), "{plan}");
-        // Sorting or reading the whole table would show here.
-        assert!(!plan.contains("TEMP B-TREE") && !plan.contains("SCAN team"), "{plan}");
+        // Sorting or reading the whole table would show here; a few of one id may be sorted.
+        let sorts = plan.contains("TEMP B-TREE") && !plan.contains(chosen);
+        assert!(!sorts && !plan.contains("SCAN team"), "{plan}");
     }
 }
 

@@ -8,11 +8,11 @@ use fleet::Fleet;
 use shared::contract::id::Shard;
 use shared::contract::position::Position;
 use shared::store::postgres::PostgresStore;
-use shared::store::{Lease, Row, Store};
+use shared::store::{Lease, Row, Store, StoreError};
 use tokio_postgres::Client;
 use uuid::Uuid;
 
-use super::super::feed::{Feed, counts, message, room};
+use super::super::feed::{Feed, counts, edit, identity, message, room};
 use super::{connect, fresh_database, shell};
 
 async fn open() -> (Arc<PostgresStore>, Client, Fleet) {
@@ -164,7 +164,59 @@ async fn an_epoch_minted_while_a_batch_waited_fences_it() {
     shell.execute(mint, &[&number]).await.unwrap();
     shell.batch_execute("COMMIT").await.unwrap();
     let refused = waiting.await.unwrap();
-    assert!(matches!(refused, Err(shared::store::StoreError::Fenced { .. })), "{refused:?}");
+    assert!(matches!(refused, Err(StoreError::Fenced { .. })), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_row_taken_while_a_batch_waits_for_it_costs_the_batch_nothing() {
+    let (store, shell, _guard) = open().await;
+    let all = Arc::clone(&store) as Arc<dyn Store>;
+    let mut feed = Feed::begin(&all, "a").await;
+    let blocked = async || -> bool {
+        let question = "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)";
+        shell.query_one(question, &[]).await.unwrap().get(0)
+    };
+    // Another's message of that id; another program's row of the very same message.
+    for (seq, whose, wanted) in [(1, ("b", "ann"), [1, 0, 1, 1]), (11, ("a", "ann"), [1, 1, 0, 1])]
+    {
+        let (taken, free) = (format!("m{seq}"), format!("n{seq}"));
+        let insert =
+            "INSERT INTO team_chat_messages (id, team_chat_id, user_id) VALUES ($1, $2, $3)";
+        shell.batch_execute("BEGIN").await.unwrap();
+        shell.execute(insert, &[&taken, &whose.0, &whose.1]).await.unwrap();
+        let rows = [
+            Row::Message(message(&format!("a/ann/{taken}"), Position::new(1, seq))),
+            Row::Message(message(&format!("a/ann/{free}"), Position::new(1, seq + 1))),
+            edit(&format!("a/ann/{free}"), &format!("e{seq}"), Position::new(1, seq + 2), "edited"),
+        ];
+        let (batch, mut waiting) = (feed.batch(&rows), feed.clone());
+        let committing = tokio::spawn(async move { waiting.try_commit(&batch).await });
+        harness::eventually(Duration::from_secs(30), "the batch waits", &blocked).await;
+        shell.batch_execute("COMMIT").await.unwrap();
+        assert_eq!(counts(committing.await.unwrap().unwrap()), wanted);
+        feed.cursor = all.cursor(feed.shard).await.unwrap().upto;
+        let name = identity("a", "ann", &taken);
+        assert!(all.find(&[name]).await.unwrap()[0].is_some());
+    }
+}
+
+#[tokio::test]
+async fn what_another_programs_unique_key_keeps_out_is_at_fault_and_alone() {
+    let (store, shell, _guard) = open().await;
+    let all = Arc::clone(&store) as Arc<dyn Store>;
+    let mut feed = Feed::begin(&all, "a").await;
+    shell.batch_execute("CREATE UNIQUE INDEX ON team_chat_messages (md5(content))").await.unwrap();
+    let rows =
+        [1, 2].map(|seq| Row::Message(message(&format!("a/ann/m{seq}"), Position::new(1, seq))));
+    feed.commit(&rows).await;
+    let mut twice = message("a/ann/m3", Position::new(1, 3));
+    twice.content = "m1".to_owned();
+    let twice = [Row::Message(twice)];
+    for refused in
+        [all.probe(&twice).await, feed.try_commit(&feed.clone().batch(&twice)).await.map(drop)]
+    {
+        assert!(matches!(refused, Err(StoreError::Data { code, .. }) if code == "23505"));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
