@@ -220,6 +220,28 @@ impl Entries {
         }
     }
 
+    /// Whether the database takes any of the rows alone.
+    pub(crate) async fn passes(&self, store: &dyn Store) -> Result<bool, StoreError> {
+        for (_, _, row) in &self.rows {
+            match store.probe(std::slice::from_ref(row)).await {
+                Ok(()) => return Ok(true),
+                Err(StoreError::Data { .. }) => {}
+                Err(error @ (StoreError::Fenced { .. } | StoreError::Unavailable(_))) => {
+                    return Err(error);
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    /// Makes dead letters of all rows: of one that is refused and nothing else is with it.
+    pub(crate) fn give_up(&mut self, error: &StoreError) {
+        for (entry, envelope, _) in std::mem::take(&mut self.rows) {
+            let letter = dead_letter(&entry, Some(&envelope), code(error), error);
+            self.dead.push((entry, Some(envelope), letter));
+        }
+    }
+
     /// Finds the rows that fail alone, by halves, and makes dead letters of them; says how many
     /// failed of how many.
     ///
@@ -251,14 +273,18 @@ impl Entries {
         // From the back, so that the places before stay what they are.
         for (place, error) in bad.into_iter().rev() {
             let (entry, envelope, _) = self.rows.remove(place);
-            let code = match &error {
-                StoreError::Data { code, .. } => code.clone(),
-                StoreError::Fenced { .. } | StoreError::Unavailable(_) => String::new(),
-            };
-            let letter = dead_letter(&entry, Some(&envelope), &code, &error);
+            let letter = dead_letter(&entry, Some(&envelope), code(&error), &error);
             self.dead.push((entry, Some(envelope), letter));
         }
         Ok(failed)
+    }
+}
+
+/// The database's code of a fault of the data.
+fn code(error: &StoreError) -> &str {
+    match error {
+        StoreError::Data { code, .. } => code,
+        StoreError::Fenced { .. } | StoreError::Unavailable(_) => "",
     }
 }
 

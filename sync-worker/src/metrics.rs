@@ -13,7 +13,7 @@ shared::metrics! {
         rows_total: counter,
         /// Entries whose row stood already.
         duplicates_total: counter,
-        /// Messages stored under a derived id, because theirs stood with another room or sender.
+        /// Messages stored under a random id, because theirs stood with another room or sender.
         renamed_total: counter,
         /// Edits whose message does not stand.
         orphaned_total: counter,

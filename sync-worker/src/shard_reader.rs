@@ -13,7 +13,7 @@ use shared::epoch::{self, EpochError};
 use shared::log::{LogEntry, LogError, LogId};
 use shared::process::backoff::Backoff;
 use shared::process::error_chain::error_chain;
-use shared::store::{Committed, Cursor, StoreError};
+use shared::store::{Committed, Cursor, Store, StoreError};
 use tokio::time::Instant;
 use tracing::{error, warn};
 
@@ -45,6 +45,8 @@ pub(crate) struct ShardReader {
     kept: Kept,
     /// What the next batch may have.
     batch_bytes: usize,
+    /// Entries in a row that were given up although each passed for itself.
+    given_up: usize,
     /// The log has little memory left.
     short: Arc<AtomicBool>,
     parts: Arc<Parts>,
@@ -54,9 +56,17 @@ pub(crate) struct ShardReader {
 impl ShardReader {
     pub(crate) fn new(shard: Shard, parts: Arc<Parts>, short: Arc<AtomicBool>) -> ShardReader {
         let backoff = Backoff::new(parts.settings.retry_delay, parts.settings.retry_delay_max);
-        let told = Cursor { upto: LogId::ZERO, epoch: 0 };
-        let (kept, batch_bytes) = (Kept::default(), BATCH_BYTES_MAX);
-        ShardReader { shard, cursor: None, told, kept, batch_bytes, short, parts, backoff }
+        ShardReader {
+            shard,
+            cursor: None,
+            told: Cursor { upto: LogId::ZERO, epoch: 0 },
+            kept: Kept::default(),
+            batch_bytes: BATCH_BYTES_MAX,
+            given_up: 0,
+            short,
+            parts,
+            backoff,
+        }
     }
 
     pub(crate) fn shard(&self) -> Shard {
@@ -124,15 +134,21 @@ impl ShardReader {
         let limit = parts.settings.batch_entries;
         let mut read = parts.log.read(self.shard, cursor.epoch, cursor.upto, limit).await?;
         let whole = read.len();
-        read.truncate(affordable(&read, self.batch_bytes));
-        let (began, count) = (Instant::now(), read.len());
-        let Some(entries) = Entries::decode(self.shard, read) else { return Ok(false) };
-        self.note_lag(&entries, count < whole || count == limit).await?;
-        let (entries, committed) = match self.commit(entries, cursor).await {
+        let beyond = read.split_off(affordable(&read, self.batch_bytes).min(whole));
+        let (began, full) = (Instant::now(), read.len() < whole || whole == limit);
+        let Some(all) = Entries::decode(self.shard, read.clone()) else { return Ok(false) };
+        self.note_lag(&all, full).await?;
+        let (entries, committed) = match self.commit(&mut read, beyond, cursor).await {
             Ok(done) => done,
             Err(failure) => {
-                // Whatever it was, the next try is another one.
-                self.batch_bytes = (self.batch_bytes / 2).max(BATCH_BYTES_MIN);
+                // Whatever it was, the next try is another one. Where all were refused, one that is
+                // not is looked for, among more.
+                self.batch_bytes = match failure {
+                    StepError::AllRefused { .. } => BATCH_BYTES_MAX,
+                    StepError::Log(_) | StepError::Store(_) | StepError::Epoch(_) => {
+                        half(cost(&read))
+                    }
+                };
                 return Err(failure);
             }
         };
@@ -141,7 +157,7 @@ impl ShardReader {
         self.cursor = Some(Cursor { upto: entries.upto(), epoch: cursor.epoch });
         // Should this fail: the cursor is read anew, and what is behind `told` is told again; by
         // the next owner, should this one go.
-        self.trim(&entries, count as u64, cursor.epoch, committed.balances).await?;
+        self.trim(&entries, read.len() as u64, cursor.epoch, committed.balances).await?;
         Ok(true)
     }
 
@@ -149,7 +165,7 @@ impl ShardReader {
     fn adapt(&mut self, took: Duration) {
         let aim = Duration::from_millis(BATCH_MS);
         if took > aim {
-            self.batch_bytes = (self.batch_bytes / 2).max(BATCH_BYTES_MIN);
+            self.batch_bytes = half(self.batch_bytes);
         } else if took < aim / 2 {
             self.batch_bytes = (self.batch_bytes * 2).min(BATCH_BYTES_MAX);
         }
@@ -239,26 +255,72 @@ impl ShardReader {
         Ok(())
     }
 
+    /// Commits what was read, or, where that is refused although each row of it passes for itself,
+    /// the first half, as often as it takes: what is left of `read` is what was committed. An entry
+    /// that is refused alone is given up.
     async fn commit(
-        &self,
-        mut entries: Entries,
+        &mut self,
+        read: &mut Vec<LogEntry>,
+        mut beyond: Vec<LogEntry>,
         cursor: Cursor,
     ) -> Result<(Entries, Committed), StepError> {
         let Parts { store, metrics, lease, .. } = &*self.parts;
         let began = Instant::now();
-        let committed = match store.commit(&entries.batch(cursor, lease.as_ref())).await {
-            Err(StoreError::Data { .. }) => {
-                let (failed, rows) = entries.bisect(&**store).await?;
-                if failed == rows && rows > DEAD_LETTERS_IN_A_ROW_MAX {
-                    metrics.shards_stopped_total.inc();
-                    return Err(StepError::AllRefused { shard: self.shard, rows });
+        loop {
+            let Some(mut entries) = Entries::decode(self.shard, read.clone()) else {
+                unreachable!("something was read, and a half of it is something")
+            };
+            let committed = match self.commit_sound(&mut entries, &beyond, cursor).await {
+                Err(StepError::Store(StoreError::Data { .. })) if read.len() > 1 => {
+                    beyond.splice(0..0, read.split_off(read.len() / 2));
+                    self.batch_bytes = cost(read);
+                    continue;
                 }
-                store.commit(&entries.batch(cursor, lease.as_ref())).await?
-            }
-            other => other?,
-        };
-        metrics.commit_seconds.observe(began.elapsed().as_secs_f64());
-        Ok((entries, committed))
+                Err(StepError::Store(error @ StoreError::Data { .. })) => {
+                    if self.given_up >= DEAD_LETTERS_IN_A_ROW_MAX {
+                        metrics.shards_stopped_total.inc();
+                        let rows = self.given_up + 1;
+                        return Err(StepError::AllRefused { shard: self.shard, rows });
+                    }
+                    entries.give_up(&error);
+                    let committed = store.commit(&entries.batch(cursor, lease.as_ref())).await?;
+                    self.given_up += 1;
+                    committed
+                }
+                done => {
+                    let committed = done?;
+                    self.given_up = 0;
+                    committed
+                }
+            };
+            metrics.commit_seconds.observe(began.elapsed().as_secs_f64());
+            return Ok((entries, committed));
+        }
+    }
+
+    /// Commits the entries without those that are refused alone while others pass, these here or
+    /// some beyond them.
+    async fn commit_sound(
+        &self,
+        entries: &mut Entries,
+        beyond: &[LogEntry],
+        cursor: Cursor,
+    ) -> Result<Committed, StepError> {
+        let Parts { store, metrics, lease, .. } = &*self.parts;
+        match store.commit(&entries.batch(cursor, lease.as_ref())).await {
+            Err(StoreError::Data { .. }) => {}
+            other => return Ok(other?),
+        }
+        let (failed, rows) = entries.bisect(&**store).await?;
+        let beyond = Entries::decode(self.shard, beyond.to_vec());
+        if failed == rows
+            && rows > DEAD_LETTERS_IN_A_ROW_MAX
+            && !passes(beyond.as_ref(), &**store).await?
+        {
+            metrics.shards_stopped_total.inc();
+            return Err(StepError::AllRefused { shard: self.shard, rows });
+        }
+        Ok(store.commit(&entries.batch(cursor, lease.as_ref())).await?)
     }
 
     fn count(&self, entries: &Entries, committed: &Committed, began: Instant) {
@@ -275,6 +337,16 @@ impl ShardReader {
     }
 }
 
+/// What entries take of a batch.
+fn cost(read: &[LogEntry]) -> usize {
+    read.iter().map(|entry| entry.raw.len() + BATCH_ENTRY_BYTES).sum()
+}
+
+/// Half of a batch, down to a single entry.
+fn half(bytes: usize) -> usize {
+    (bytes / 2).max(BATCH_ENTRY_BYTES)
+}
+
 /// How many of these fit into a batch of so many bytes; the first one always does.
 fn affordable(read: &[LogEntry], bytes: usize) -> usize {
     let mut cost = 0;
@@ -283,4 +355,12 @@ fn affordable(read: &[LogEntry], bytes: usize) -> usize {
         cost <= bytes
     };
     read.iter().take_while(fits).count().max(1)
+}
+
+/// Whether the database takes any of these.
+async fn passes(entries: Option<&Entries>, store: &dyn Store) -> Result<bool, StoreError> {
+    match entries {
+        Some(entries) => entries.passes(store).await,
+        None => Ok(false),
+    }
 }

@@ -96,6 +96,39 @@ async fn an_edit_keeps_metadata_is_told_and_stands_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_messages_of_one_id_a_change_says_whose_and_means_that_one() {
+    let fleet = gateway().await;
+    let alice = client(fleet.gateway(), "alice").await;
+    let mut bob = client(fleet.gateway(), "bob").await;
+    alice.join("r", None).await.unwrap();
+    bob.join("r", None).await.unwrap();
+    let id = said(&alice).await;
+    bob.send("r", &id, "bob's").await.unwrap();
+    let change = async |name: &str, whose: &str| {
+        let content = (name == "message:edit").then_some("moderated");
+        let data = json!({ "roomId": "r", "id": id, "userId": whose, "content": content });
+        let mut data: serde_json::Map<_, _> = data.as_object().unwrap().clone();
+        data.retain(|_, value| !value.is_null());
+        alice.command(name, Value::Object(data)).await
+    };
+    change("message:edit", "bob").await.unwrap();
+    let told = bob.wait_for("message:update", SOON).await.unwrap();
+    assert_eq!((&told["id"], &told["userId"]), (&json!(id), &json!("bob")));
+    assert_eq!(code(change("message:edit", "nobody").await), "not_found");
+    let contents = async || -> Vec<String> {
+        let page = alice.history("r", json!({})).await.unwrap();
+        page.messages.into_iter().map(|message| message.content).collect()
+    };
+    assert_eq!(contents().await, ["first", "moderated"]);
+    change("message:delete", "bob").await.unwrap();
+    let told = bob.wait_for("message:delete", SOON).await.unwrap();
+    assert_eq!((&told["id"], &told["userId"]), (&json!(id), &json!("bob")));
+    assert_eq!(contents().await, ["first", ""]);
+    change("message:delete", "alice").await.unwrap();
+    assert_eq!(contents().await, ["", ""]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn only_authors_and_moderators_change_a_message_and_only_in_its_room() {
     let options = GatewayOptions::default().with_jwt_secret(SECRET);
     let fleet = Fleet::embedded(options).await.unwrap();

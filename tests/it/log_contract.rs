@@ -6,6 +6,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a scenario that cannot go on has failed")]
 
+mod any_rows;
 mod bounds;
 mod epochs;
 mod erasing;
@@ -70,7 +71,7 @@ struct Subject {
     worker: Option<CancellationToken>,
     /// What that worker counts.
     metrics: Option<Arc<Metrics>>,
-    _kept: Box<dyn std::any::Any>,
+    kept: Box<dyn std::any::Any + Send + Sync>,
 }
 
 /// Entries that a shard of the subject may hold.
@@ -91,7 +92,7 @@ async fn memory() -> Subject {
         clock,
         worker: None,
         metrics: None,
-        _kept: Box::new(folder),
+        kept: Box::new(folder),
     }
 }
 
@@ -108,8 +109,8 @@ async fn redis() -> Subject {
     // It begins with a gap: what was published before it listened is not known.
     let first = tokio::time::timeout(PATIENCE, deliveries.recv()).await.unwrap();
     assert!(matches!(first, Some(Delivery::Gap)), "{first:?}");
-    let (log, broker, _kept) = (Arc::new(log), Arc::new(broker), Box::new((folder, servers)));
-    Subject { log, broker, store, deliveries, clock, worker: None, metrics: None, _kept }
+    let (log, broker, kept) = (Arc::new(log), Arc::new(broker), Box::new((folder, servers)));
+    Subject { log, broker, store, deliveries, clock, worker: None, metrics: None, kept }
 }
 
 impl Subject {

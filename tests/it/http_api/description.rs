@@ -52,7 +52,9 @@ async fn messages(asking: &mut Asking) {
 
     let template = "/api/rooms/{room}/messages/{id}";
     let path = format!("/api/rooms/r/messages/{}", published["id"].as_str().unwrap());
-    let edit = json!({ "content": "hi", "metadata": {}, "changeId": unique_id(), "userId": "x" });
+    let edit = json!({
+        "content": "hi", "metadata": {}, "changeId": unique_id(), "userId": "x", "authorId": "ann",
+    });
     asking.ask(("PATCH", template), &path, Some(edit)).await;
     asking.ask(("PATCH", template), &path, Some(json!({}))).await;
     let after = position(&published["position"]);
@@ -60,7 +62,7 @@ async fn messages(asking: &mut Asking) {
     asking.room("GET", "/messages", "?limit=0", None).await;
     asking.room("GET", "/stream", "?limit=1", None).await;
     asking.room("GET", "/stream", "?after=no-such-id", None).await;
-    let named = format!("{path}?changeId={}&userId=x", unique_id());
+    let named = format!("{path}?changeId={}&userId=x&authorId=ann", unique_id());
     asking.ask(("DELETE", template), &named, None).await;
     asking.ask(("DELETE", template), &format!("{path}?colour=red"), None).await;
     // Once more, with a message that was changed and one that was deleted.

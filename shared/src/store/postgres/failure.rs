@@ -67,10 +67,16 @@ pub(super) fn refusal(error: &StoreError) -> Option<String> {
     }
 }
 
-/// An error of the data: classes 22 (data exception) and 23 (integrity constraint violation).
+/// Codes of the data's errors beside classes 22 and 23: a program limit (an index entry that is too
+/// long), and what a trigger raises.
+const OF_DATA: [&str; 2] = ["54000", "P0001"];
+
+/// An error of the data: classes 22 (data exception) and 23 (integrity constraint violation), and
+/// [`OF_DATA`].
 fn refused(refusal: &DbError) -> StoreError {
     let code = refusal.code().code();
-    if !code.starts_with("22") && !code.starts_with("23") {
+    let is_of_data = code.starts_with("22") || code.starts_with("23") || OF_DATA.contains(&code);
+    if !is_of_data {
         return trouble(refusal).into();
     }
     let mut detail = refusal.message().to_owned();
