@@ -3,7 +3,6 @@
 
 use bytes::Bytes;
 use serde::Serialize;
-use serde_json::{Map, Value};
 use shared::contract::envelope::{EntryKind, Envelope};
 use shared::contract::id::{MessageId, RoomId, UserId};
 use shared::contract::message::{Message, Metadata};
@@ -89,20 +88,38 @@ impl NewMetadata {
     }
 }
 
+/// The mark of an answer that was cut off, behind what else there is.
+const MARKED: &str = r#""aborted":true}"#;
+
 /// The metadata with the mark of an answer that was cut off; they may pass their limit by it.
 pub(crate) fn marked(metadata: &Metadata) -> Metadata {
-    let mut object = object(metadata);
-    object.insert(ABORTED.to_owned(), Value::Bool(true));
-    Metadata::from_stored(&Value::Object(object).to_string())
+    let metadata = unmarked(metadata);
+    let rest = metadata.as_str().strip_suffix('}').unwrap_or_default();
+    let comma = if metadata.entries().is_empty() { "" } else { "," };
+    Metadata::from_stored(&format!("{rest}{comma}{MARKED}"))
+}
+
+/// The metadata without the mark; the rest as it came.
+pub(crate) fn unmarked(metadata: &Metadata) -> Metadata {
+    if let Some(rest) = metadata.as_str().strip_suffix(MARKED) {
+        let rest = Metadata::from_stored(&format!("{}}}", rest.strip_suffix(',').unwrap_or(rest)));
+        if !rest.entries().contains_key(ABORTED) {
+            return rest;
+        }
+    }
+    let mut entries = metadata.entries();
+    match entries.remove(ABORTED) {
+        Some(_) => {
+            let text = serde_json::to_string(&entries).expect("texts and JSON values are JSON");
+            Metadata::from_stored(&text)
+        }
+        None => metadata.clone(),
+    }
 }
 
 /// Whether the answer was cut off.
 pub(crate) fn is_marked(metadata: &Metadata) -> bool {
-    object(metadata).get(ABORTED) == Some(&Value::Bool(true))
-}
-
-fn object(metadata: &Metadata) -> Map<String, Value> {
-    serde_json::from_str(metadata.as_str()).unwrap_or_default()
+    metadata.entries().remove(ABORTED).is_some_and(|mark| mark.get() == "true")
 }
 
 /// How far a change is.
@@ -264,4 +281,28 @@ pub(crate) async fn settled(node: &Node, outcome: oneshot::Receiver<Outcome>) ->
 
 fn not_found() -> Refusal {
     Refusal::new(RefusalCode::NotFound, "no such message in this room").field("id")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_mark_comes_and_goes_and_the_rest_stays() {
+        for text in [
+            "{}",
+            "{ }",
+            r#"{"model":"small"}"#,
+            r#"{ "n" : 12345678901234567890123, "x":1e-400,"n":2 }"#,
+        ] {
+            let plain = Metadata::from_stored(text);
+            let with_mark = marked(&plain);
+            assert!(is_marked(&with_mark) && !is_marked(&plain));
+            assert_eq!(marked(&with_mark), with_mark);
+            assert_eq!(unmarked(&with_mark), plain);
+            assert_eq!(unmarked(&plain), plain);
+        }
+        let first = Metadata::from_stored(r#"{"aborted":true,"n":1.50}"#);
+        assert_eq!(unmarked(&first).as_str(), r#"{"n":1.50}"#);
+    }
 }

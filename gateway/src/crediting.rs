@@ -41,7 +41,7 @@ pub(crate) fn track(
     let id = id.unwrap_or_else(|| posting::new_id(now_ms));
     validation::id("id", &id, now_ms)?;
     let amount = validation::amount("amount", amount)?;
-    validation::metadata("metadata", metadata.clone())?;
+    validation::attached("metadata", &metadata)?;
     let digest = posting::digest(&[user.as_str(), &amount.to_string(), kind.as_str()]);
     let entry = CreditEntry { amount: kind.signed(amount), kind, message_id, metadata };
     let envelope = Envelope {
@@ -83,7 +83,7 @@ pub(crate) fn may_charge(identity: &Identity) -> Result<(), Refusal> {
 pub(crate) fn charge(sender: &UserId, cost: Cost) -> Result<Charge, Refusal> {
     let Cost { amount, user_id, metadata } = cost;
     let amount = validation::amount("credits.amount", amount)?;
-    validation::metadata("credits.metadata", metadata.clone())?;
+    validation::attached("credits.metadata", &metadata)?;
     Ok(Charge { user: user_id.unwrap_or_else(|| sender.clone()), amount, metadata })
 }
 

@@ -27,25 +27,32 @@ const OWN_KEYS: &str = "roomcast.";
 
 /// What an application attaches to a message. The mark of an answer that was cut off is the
 /// server's to set.
-pub(crate) fn message_metadata(object: Attached) -> Result<Metadata, Refusal> {
-    if object.contains_key(ABORTED) {
+pub(crate) fn message_metadata(metadata: Metadata) -> Result<Metadata, Refusal> {
+    check("metadata", &metadata)?;
+    if metadata.entries().contains_key(ABORTED) {
         return Err(servers_own("metadata", ABORTED));
     }
-    metadata("metadata", object)
+    Ok(metadata)
+}
+
+/// What an application attaches to a movement of credits.
+pub(crate) fn attached(field: &str, object: &Attached) -> Result<(), Refusal> {
+    let text = serde_json::to_string(object).expect("an object of JSON values is JSON");
+    check(field, &Metadata::from_stored(&text))
+}
+
+fn check(field: &str, metadata: &Metadata) -> Result<(), Refusal> {
+    metadata.check().map_err(|error| refusal_of(field, error))?;
+    match metadata.entries().keys().find(|key| key.starts_with(OWN_KEYS)) {
+        Some(key) => Err(servers_own(field, key)),
+        None => Ok(()),
+    }
 }
 
 fn servers_own(field: &str, key: &str) -> Refusal {
     let text = "this key is the server's own; leave it out";
     let key: String = key.chars().take(KEY_CHARS_SHOWN).collect();
     Refusal::new(RefusalCode::InvalidField, text).field(format!("{field}.{key}"))
-}
-
-/// An object that an application attaches.
-pub(crate) fn metadata(field: &str, object: Attached) -> Result<Metadata, Refusal> {
-    if let Some(key) = object.keys().find(|key| key.starts_with(OWN_KEYS)) {
-        return Err(servers_own(field, key));
-    }
-    Metadata::check(object).map_err(|error| refusal_of(field, error))
 }
 
 /// An id from the future would be young for ever, and escape the lookup of late duplicates.
@@ -100,6 +107,8 @@ fn refusal_of(field: &str, error: TextError) -> Refusal {
             let refusal = Refusal::new(RefusalCode::TooLarge, text).field(field);
             refusal.limit(METADATA_LEVELS_MAX)
         }
-        TextError::Nul => Refusal::new(RefusalCode::InvalidField, text).field(field),
+        TextError::Nul | TextError::Surrogate => {
+            Refusal::new(RefusalCode::InvalidField, text).field(field)
+        }
     }
 }

@@ -4,6 +4,7 @@ pub mod signal;
 pub mod protocol;
 pub mod envelope;
 pub mod message;
+pub mod metadata;
 pub mod credit;
 pub mod refusal;
 pub mod keys;

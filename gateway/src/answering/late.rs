@@ -1,8 +1,7 @@
 //! The end of an answer that is closed already: an edit of what was cut off.
 
-use serde_json::{Map, Value};
 use shared::contract::id::{MessageId, RoomId, UserId};
-use shared::contract::message::{Message, Metadata};
+use shared::contract::message::Message;
 use shared::contract::refusal::{Refusal, RefusalCode};
 use shared::store::Identity;
 use uuid::Uuid;
@@ -14,23 +13,9 @@ use crate::node::Node;
 use crate::posting;
 use crate::streams::{AnswerKey, Beginning, Closed};
 use crate::submitting::{self, Author};
-use crate::validation::ABORTED;
 
 /// The name space of the ids of these edits; chosen once.
 const EDIT: Uuid = Uuid::from_u128(0x7c55_0e1d_92ab_5d3e_a6f4_524f_4f4d_4341);
-
-/// The metadata without the mark.
-fn unmarked(metadata: &Metadata) -> Metadata {
-    let mut object = object(metadata);
-    match object.remove(ABORTED) {
-        Some(_) => Metadata::from_stored(&Value::Object(object).to_string()),
-        None => metadata.clone(),
-    }
-}
-
-fn object(metadata: &Metadata) -> Map<String, Value> {
-    serde_json::from_str(metadata.as_str()).unwrap_or_default()
-}
 
 /// Of an answer that was ended before, or of which nothing is remembered: what stands is answered
 /// as it stands, and edited if it was cut off.
@@ -66,7 +51,7 @@ pub(super) async fn edit(
 ) -> Outcome {
     let Ending { key: AnswerKey { room, id }, user, content, metadata, cost } = ending;
     let content = content.unwrap_or(closed.text);
-    let metadata = unmarked(&metadata.unwrap_or(closed.beginning.metadata));
+    let metadata = changing::unmarked(&metadata.unwrap_or(closed.beginning.metadata));
     let change_id = change_id(&room, &user, &id);
     let what = What::Edit { content, metadata: NewMetadata::Unmarked(metadata) };
     let change = Change { room, author: Some(user), id, change_id, what };
@@ -77,18 +62,4 @@ pub(super) async fn edit(
 fn change_id(room: &RoomId, user: &UserId, id: &MessageId) -> MessageId {
     // Ids have no white space, so that the spaces make the text unambiguous.
     MessageId::from_uuid(Uuid::new_v5(&EDIT, format!("{room} {user} {id}").as_bytes()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_mark_comes_and_goes_and_the_rest_stays() {
-        let plain = Metadata::from_stored(r#"{"model":"small"}"#);
-        let marked = changing::marked(&plain);
-        assert!(changing::is_marked(&marked) && !changing::is_marked(&plain));
-        assert_eq!(object(&unmarked(&marked)), object(&plain));
-        assert_eq!(unmarked(&plain), plain);
-    }
 }

@@ -17,6 +17,13 @@ pub const METADATA_BYTES_MAX: usize = 16 * 1024;
 /// Deepest nesting of objects and arrays in metadata, the outer object counted.
 pub const METADATA_LEVELS_MAX: usize = 16;
 
+/// Furthest exponent of a number in metadata that is a number in the database too: a little beyond
+/// what programs calculate with.
+pub const NUMBER_EXPONENT_MAX: i32 = 400;
+
+/// Longest number in metadata that is a number in the database too, in bytes.
+pub const NUMBER_BYTES_MAX: usize = 1000;
+
 /// Largest movement of credits in one entry.
 pub const CREDITS_MAX: u64 = 1_000_000_000_000;
 

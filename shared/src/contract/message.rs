@@ -1,14 +1,13 @@
 //! A message: the same object live, in replay, in history and over HTTP.
 
-use std::fmt;
-
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
-use serde_json::value::RawValue;
+use serde::{Deserialize, Serialize};
 
 use super::id::{MessageId, RoomId, UserId};
-use super::limits::{CONTENT_BYTES_MAX, METADATA_BYTES_MAX, METADATA_LEVELS_MAX};
+use super::limits::CONTENT_BYTES_MAX;
 use super::position::Position;
 use super::timestamp::Timestamp;
+
+pub use super::metadata::{Metadata, TextError};
 
 /// Who speaks: not who sent it, which is always the authenticated user.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -84,25 +83,6 @@ pub struct Message {
     pub position: Option<Position>,
 }
 
-/// A text field that may not be kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum TextError {
-    /// Over the limit.
-    #[error("{bytes} bytes are more than the limit of {limit}")]
-    TooLong {
-        /// What it has.
-        bytes: usize,
-        /// What it may have.
-        limit: usize,
-    },
-    /// U+0000, which Postgres cannot store.
-    #[error("the character U+0000 cannot be stored")]
-    Nul,
-    /// Objects within objects.
-    #[error("nested deeper than {METADATA_LEVELS_MAX} levels")]
-    TooDeep,
-}
-
 /// Checks a message's text: at most [`CONTENT_BYTES_MAX`], no U+0000.
 ///
 /// # Errors
@@ -117,117 +97,9 @@ pub fn check_content(content: &str) -> Result<(), TextError> {
     Ok(())
 }
 
-/// A JSON object of bounded size and depth, kept as the text it travels as.
-#[derive(Clone)]
-pub struct Metadata(Box<RawValue>);
-
-impl Metadata {
-    /// Checks what a client sent: at most [`METADATA_BYTES_MAX`] of compact JSON,
-    /// [`METADATA_LEVELS_MAX`] levels, no U+0000 in any key or text.
-    ///
-    /// # Errors
-    /// Says which limit it breaks.
-    pub fn check(map: serde_json::Map<String, serde_json::Value>) -> Result<Metadata, TextError> {
-        let value = serde_json::Value::Object(map);
-        check_value(&value, 1)?;
-        let text = value.to_string();
-        if text.len() > METADATA_BYTES_MAX {
-            return Err(TextError::TooLong { bytes: text.len(), limit: METADATA_BYTES_MAX });
-        }
-        Ok(Metadata(RawValue::from_string(text).expect("serde_json wrote it")))
-    }
-
-    /// What the database kept; anything but an object counts as empty.
-    #[must_use]
-    pub fn from_stored(text: &str) -> Metadata {
-        if !text.trim_start().starts_with('{') {
-            return Metadata::default();
-        }
-        RawValue::from_string(text.to_owned()).map_or_else(|_| Metadata::default(), Metadata)
-    }
-
-    /// Its JSON.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        self.0.get()
-    }
-}
-
-fn check_value(value: &serde_json::Value, level: usize) -> Result<(), TextError> {
-    use serde_json::Value;
-    if level > METADATA_LEVELS_MAX && (value.is_array() || value.is_object()) {
-        return Err(TextError::TooDeep);
-    }
-    match value {
-        Value::Null | Value::Bool(_) | Value::Number(_) => Ok(()),
-        Value::String(text) if text.contains('\0') => Err(TextError::Nul),
-        Value::String(_) => Ok(()),
-        Value::Array(items) => items.iter().try_for_each(|item| check_value(item, level + 1)),
-        Value::Object(map) => map.iter().try_for_each(|(key, item)| {
-            if key.contains('\0') { Err(TextError::Nul) } else { check_value(item, level + 1) }
-        }),
-    }
-}
-
-impl Default for Metadata {
-    fn default() -> Metadata {
-        Metadata(RawValue::from_string("{}".into()).expect("an empty object is JSON"))
-    }
-}
-
-impl PartialEq for Metadata {
-    fn eq(&self, other: &Metadata) -> bool {
-        self.as_str() == other.as_str()
-    }
-}
-
-impl fmt::Debug for Metadata {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl Serialize for Metadata {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.0.serialize(serializer)
-    }
-}
-
-impl<'de> Deserialize<'de> for Metadata {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Metadata, D::Error> {
-        let raw = Box::<RawValue>::deserialize(deserializer)?;
-        if raw.get().starts_with('{') {
-            Ok(Metadata(raw))
-        } else {
-            Err(de::Error::custom("metadata is an object"))
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn metadata(text: &str) -> Result<Metadata, TextError> {
-        Metadata::check(serde_json::from_str(text).unwrap())
-    }
-
-    #[test]
-    fn metadata_is_limited_in_depth_and_size_and_characters() {
-        assert_eq!(
-            metadata(r#"{"b":1, "a":[true,null]}"#).unwrap().as_str(),
-            r#"{"a":[true,null],"b":1}"#
-        );
-        let deep = |levels: usize| {
-            format!("{{\"a\":{}{}}}", "[".repeat(levels - 1), "]".repeat(levels - 1))
-        };
-        assert!(metadata(&deep(METADATA_LEVELS_MAX)).is_ok());
-        assert_eq!(metadata(&deep(METADATA_LEVELS_MAX + 1)), Err(TextError::TooDeep));
-        assert_eq!(metadata(r#"{"a":"\u0000"}"#), Err(TextError::Nul));
-        assert_eq!(metadata(r#"{"\u0000":1}"#), Err(TextError::Nul));
-        let long = format!("{{\"a\":\"{}\"}}", "x".repeat(METADATA_BYTES_MAX));
-        assert!(matches!(metadata(&long), Err(TextError::TooLong { .. })));
-    }
 
     #[test]
     fn content_is_limited_in_bytes() {

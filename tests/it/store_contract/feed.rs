@@ -33,7 +33,9 @@ pub(super) fn identity(room_: &str, user_: &str, id_: &str) -> Identity {
 }
 
 pub(super) fn metadata(text: &str) -> Metadata {
-    Metadata::check(serde_json::from_str(text).unwrap()).unwrap()
+    let metadata: Metadata = serde_json::from_str(text).unwrap();
+    metadata.check().unwrap();
+    metadata
 }
 
 /// `room/user/id` at a position, with the id for its content.

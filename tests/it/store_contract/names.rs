@@ -21,14 +21,40 @@ pub(super) async fn a_message_comes_back_as_it_was_sent(store: Arc<dyn Store>) {
         message.room_id = room("team/42:général");
         message.kind = kind;
         message.content = "it's \"👩‍💻\"\n\\ \u{7f} %s $1 ?1".to_owned();
-        message.metadata = metadata(r#"{"a":{"b":[1.5,null,"ü\n\"'"]},"z":12345678901234567890}"#);
+        message.metadata = metadata(METADATA[usize::try_from(seq).unwrap() - 1]);
         message.created_at.0 += 123;
         sent.push(message);
     }
     let rows: Vec<Row> = sent.iter().cloned().map(Row::Message).collect();
     assert_eq!(counts(feed.commit(&rows).await), [3, 0, 0, 0]);
-    assert_eq!(values(&feed.all("team/42:général").await), values(&sent));
+    assert_eq!(feed.all("team/42:général").await, sent);
+    // An edit's are kept likewise, and one without any keeps those that stand.
+    let name = format!("team{}", 42);
+    let mut feed = Feed::begin(&store, &name).await;
+    feed.commit(&[Row::Message(message(&format!("{name}/ann/e"), Position::new(1, 1)))]).await;
+    for (seq, text) in (2..).zip(METADATA) {
+        let change = edit_metadata(
+            &format!("{name}/ann/e"),
+            &format!("c{seq}"),
+            Position::new(1, seq),
+            text,
+        );
+        feed.commit(&[change]).await;
+        assert_eq!(feed.all(&name).await[0].metadata.as_str(), text);
+    }
+    feed.commit(&[edit(&format!("{name}/ann/e"), "c9", Position::new(1, 9), "x")]).await;
+    assert_eq!(feed.all(&name).await[0].metadata.as_str(), METADATA[2]);
+    feed.commit(&[delete(&format!("{name}/ann/e"), "c10", Position::new(1, 10))]).await;
+    assert_eq!(feed.all(&name).await[0].metadata.as_str(), "{}");
 }
+
+/// What jsonb would change: numbers, keys in another order or twice, white space and escapes; and
+/// what it could not take.
+const METADATA: [&str; 3] = [
+    r#"{"z":{"b":[1.5,null,"ü\n\"'\/"]},"a":12345678901234567890123,"a":1e-400}"#,
+    "{ \"wide\" : [1e308, -0.0, 1.50, 1E+2],\n\t\"\\u00e9\": \"\\ud83d\\ude00\" }",
+    r#"{"far":1e999,"farther":-1E-999999999999,"e":1e131071}"#,
+];
 
 pub(super) async fn a_taken_id_is_stored_under_another_and_read_under_its_own(
     store: Arc<dyn Store>,

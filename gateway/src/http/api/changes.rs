@@ -5,7 +5,8 @@ use std::sync::Arc;
 use hyper::StatusCode;
 use serde::Deserialize;
 use shared::contract::id::{MessageId, RoomId, UserId};
-use shared::contract::protocol::{Attached, ChangeReply};
+use shared::contract::message::Metadata;
+use shared::contract::protocol::ChangeReply;
 use shared::contract::refusal::{Refusal, RefusalCode};
 
 use super::super::Answer;
@@ -22,7 +23,7 @@ use crate::{posting, validation};
 struct Edit {
     content: String,
     #[serde(default)]
-    metadata: Option<Attached>,
+    metadata: Option<Metadata>,
     #[serde(default)]
     change_id: Option<MessageId>,
     /// In whose name; the backend's own where it is absent.

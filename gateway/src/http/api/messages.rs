@@ -8,8 +8,8 @@ use serde_json::value::RawValue;
 use shared::contract::credit::{CreditKind, event_id};
 use shared::contract::id::{MessageId, RoomId, UserId};
 use shared::contract::limits::API_BATCH_MAX;
-use shared::contract::message::MessageType;
-use shared::contract::protocol::{Attached, Cost, SendReply};
+use shared::contract::message::{MessageType, Metadata};
+use shared::contract::protocol::{Cost, SendReply};
 use shared::contract::refusal::{Refusal, RefusalCode};
 
 use super::super::Answer;
@@ -34,7 +34,7 @@ struct Publish {
     #[serde(default, rename = "type")]
     kind: MessageType,
     #[serde(default)]
-    metadata: Attached,
+    metadata: Metadata,
     #[serde(default)]
     credits: Option<Cost>,
 }

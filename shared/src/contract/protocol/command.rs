@@ -11,7 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use super::event::PresenceStatus;
 use crate::contract::credit::CreditKind;
 use crate::contract::id::{MessageId, RoomId, UserId};
-use crate::contract::message::MessageType;
+use crate::contract::message::{MessageType, Metadata};
 use crate::contract::position::Position;
 
 /// An object of an application's own.
@@ -238,7 +238,7 @@ pub struct MessageSend {
     pub kind: MessageType,
     /// Attached by the application; at most 16 KiB and 16 levels.
     #[serde(default)]
-    pub metadata: Attached,
+    pub metadata: Metadata,
     /// What it costs, for trusted roles.
     #[serde(default)]
     pub credits: Option<Cost>,
@@ -309,7 +309,7 @@ pub struct MessageEdit {
     pub content: String,
     /// The new metadata; those that stand are kept where it is absent.
     #[serde(default)]
-    pub metadata: Option<Attached>,
+    pub metadata: Option<Metadata>,
 }
 
 /// Data of `message:delete`.
@@ -342,7 +342,7 @@ pub struct StreamStart {
     pub kind: Option<MessageType>,
     /// Attached by the application; limits as in `message:send`.
     #[serde(default)]
-    pub metadata: Attached,
+    pub metadata: Metadata,
 }
 
 /// Data of `message:stream:append`.
@@ -372,7 +372,7 @@ pub struct StreamEnd {
     pub content: Option<String>,
     /// In place of those of the start.
     #[serde(default)]
-    pub metadata: Option<Attached>,
+    pub metadata: Option<Metadata>,
     /// What it costs, for trusted roles.
     #[serde(default)]
     pub credits: Option<Cost>,

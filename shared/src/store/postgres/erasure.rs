@@ -34,8 +34,8 @@ const ROOMS_OF_USER: &str =
 
 const ERASE: &str = "
     UPDATE team_chat_messages
-    SET content = '', metadata = '{}', deleted_at = clock_timestamp(),
-        updated_at = clock_timestamp()
+    SET content = '', metadata = '{}', metadata_text = NULL, metadata_hash = NULL,
+        deleted_at = clock_timestamp(), updated_at = clock_timestamp()
     WHERE id = ANY($1)";
 
 const LETTERS_OF_USER: &str =

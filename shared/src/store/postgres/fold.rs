@@ -2,7 +2,8 @@
 //!
 //! Everything is decided here, from what stood when the shard was locked; the database is then
 //! told the outcome in two statements. Should another shard that wants the same id have written in
-//! between, the row takes a random one; should another program have, the transaction is tried again.
+//! between, the row takes a random one; should another program have, the transaction is tried
+//! again.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;

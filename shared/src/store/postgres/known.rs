@@ -132,8 +132,8 @@ impl Known {
         own.or_else(|| self.named(room, id).find(|row| !row.sender_known))
     }
 
-    /// The row that a change is about: its author's, or where it names none, the changer's own, else
-    /// the first.
+    /// The row that a change is about: its author's, or where it names none, the changer's own,
+    /// else the first.
     pub(super) fn changed_row(&mut self, change: &MessageChange) -> Option<&mut Standing> {
         let MessageChange { room, user, author, id, .. } = change;
         let meant = match author {

@@ -15,7 +15,9 @@ macro_rules! select_messages {
     ($where:literal) => {
         concat!(
             "SELECT coalesce(client_id, id), user_id, coalesce(content, ''), coalesce(message_type::text, ''), \
-                 coalesce(metadata::text, ''), created_at, edited_at, deleted_at, epoch, seq, \
+                 CASE WHEN metadata_hash = jsonb_hash_extended(metadata, 0) THEN metadata_text \
+                      ELSE coalesce(metadata::text, '') END, \
+                 created_at, edited_at, deleted_at, epoch, seq, \
                  changed_epoch, changed_seq, change_id, credits \
              FROM team_chat_messages WHERE team_chat_id = $1 AND ",
             $where

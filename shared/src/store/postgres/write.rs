@@ -1,5 +1,6 @@
 //! The outcome of a batch as statements: a column of each is one array.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 
 use tokio_postgres::Client;
@@ -12,6 +13,7 @@ use super::link::{Parameter, Statement, pipeline};
 use super::stored::scalar;
 use super::value::{Moment, Place, count, number};
 use crate::contract::id::MessageId;
+use crate::contract::message::Metadata;
 use crate::contract::timestamp::Timestamp;
 use crate::store::naming::place_is_taken;
 use crate::store::{Committed, StoreError};
@@ -23,17 +25,20 @@ const INSERT: &str = "
     WITH written AS (
         INSERT INTO team_chat_messages (id, team_chat_id, user_id, content, message_type, metadata,
             created_at, updated_at, accessed_at, send_time, epoch, seq, changed_epoch, changed_seq,
-            change_id, edited_at, deleted_at, credits, client_id)
+            change_id, edited_at, deleted_at, credits, client_id, metadata_text,
+            metadata_hash)
         SELECT id, room, author, content, kind, metadata::jsonb, created_at, updated_at,
             created_at, send_time, epoch, seq, changed_epoch, changed_seq, change_id, edited_at,
-            deleted_at, credits, client_id
+            deleted_at, credits, client_id, metadata_text,
+            CASE WHEN metadata_text IS NOT NULL
+                THEN jsonb_hash_extended(metadata::jsonb, 0) END
         FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[],
             $7::timestamptz[], $8::timestamptz[], $9::timestamptz[], $10::bigint[], $11::bigint[],
             $12::bigint[], $13::bigint[], $14::text[], $15::timestamptz[], $16::timestamptz[],
-            $17::bigint[], $18::text[])
+            $17::bigint[], $18::text[], $19::text[])
             AS new(id, room, author, content, kind, metadata, created_at, updated_at, send_time,
                 epoch, seq, changed_epoch, changed_seq, change_id, edited_at, deleted_at, credits,
-                client_id)
+                client_id, metadata_text)
         ON CONFLICT DO NOTHING
         RETURNING id
     )
@@ -43,14 +48,19 @@ const UPDATE: &str = "
     WITH written AS (
         UPDATE team_chat_messages AS m
         SET content = new.content, metadata = coalesce(new.metadata::jsonb, m.metadata),
+            metadata_text = CASE WHEN new.metadata IS NULL THEN m.metadata_text
+                ELSE new.metadata_text END,
+            metadata_hash = CASE WHEN new.metadata IS NULL THEN m.metadata_hash
+                WHEN new.metadata_text IS NOT NULL
+                THEN jsonb_hash_extended(new.metadata::jsonb, 0) END,
             edited_at = coalesce(new.edited_at, m.edited_at),
             deleted_at = coalesce(m.deleted_at, new.deleted_at), updated_at = new.updated_at,
             changed_epoch = new.changed_epoch, changed_seq = new.changed_seq,
             change_id = new.change_id
         FROM unnest($1::text[], $2::text[], $3::text[], $4::timestamptz[], $5::timestamptz[],
-            $6::timestamptz[], $7::bigint[], $8::bigint[], $9::text[])
+            $6::timestamptz[], $7::bigint[], $8::bigint[], $9::text[], $10::text[])
             AS new(id, content, metadata, edited_at, deleted_at, updated_at, changed_epoch,
-                changed_seq, change_id)
+                changed_seq, change_id, metadata_text)
         WHERE m.id = new.id AND (coalesce(m.changed_epoch, 0), coalesce(m.changed_seq, 0))
             < (new.changed_epoch, new.changed_seq)
             -- Erased since it was looked at: nothing brings it back.
@@ -188,6 +198,11 @@ async fn write_once(
 
 type Moments = Vec<Option<Moment>>;
 
+/// The text of metadata, where jsonb could change it.
+fn kept(metadata: &Metadata) -> Option<&str> {
+    Some(metadata.as_str()).filter(|text| *text != "{}")
+}
+
 fn optional(moment: Option<Timestamp>) -> Result<Option<Moment>, StoreError> {
     moment.map(Moment::of).transpose()
 }
@@ -200,7 +215,8 @@ struct Inserts<'a> {
     users: Vec<&'a str>,
     contents: Vec<&'a str>,
     kinds: Vec<&'a str>,
-    metadata: Vec<&'a str>,
+    metadata: Vec<Cow<'a, str>>,
+    metadata_texts: Vec<Option<&'a str>>,
     created_at: Vec<Moment>,
     updated_at: Vec<Moment>,
     send_time: Moments,
@@ -231,7 +247,8 @@ impl<'a> Inserts<'a> {
         self.users.push(row.identity.user.as_str());
         self.contents.push(row.content);
         self.kinds.push(row.kind.as_str());
-        self.metadata.push(row.metadata.as_str());
+        self.metadata.push(row.metadata.for_decimals());
+        self.metadata_texts.push(kept(&row.metadata));
         self.created_at.push(Moment::of(row.created_at)?);
         self.updated_at.push(Moment::of(row.updated_at)?);
         self.send_time.push(optional(row.send_time)?);
@@ -267,6 +284,7 @@ impl<'a> Inserts<'a> {
             (&self.deleted_at, Type::TIMESTAMPTZ_ARRAY),
             (&self.credits, Type::INT8_ARRAY),
             (&self.client_ids, Type::TEXT_ARRAY),
+            (&self.metadata_texts, Type::TEXT_ARRAY),
         ]
     }
 }
@@ -276,7 +294,8 @@ impl<'a> Inserts<'a> {
 struct Updates<'a> {
     ids: Vec<&'a str>,
     contents: Vec<&'a str>,
-    metadata: Vec<Option<&'a str>>,
+    metadata: Vec<Option<Cow<'a, str>>>,
+    metadata_texts: Vec<Option<&'a str>>,
     edited_at: Moments,
     deleted_at: Moments,
     updated_at: Vec<Moment>,
@@ -298,7 +317,9 @@ impl<'a> Updates<'a> {
         let changed = Place::exactly(update.changed)?;
         self.ids.push(row_id);
         self.contents.push(update.content);
-        self.metadata.push(update.metadata.as_ref().map(|metadata| metadata.as_str()));
+        let metadata = update.metadata.as_deref();
+        self.metadata.push(metadata.map(Metadata::for_decimals));
+        self.metadata_texts.push(metadata.and_then(kept));
         self.edited_at.push(optional(update.edited_at)?);
         self.deleted_at.push(optional(update.deleted_at)?);
         self.updated_at.push(Moment::of(update.updated_at)?);
@@ -319,6 +340,7 @@ impl<'a> Updates<'a> {
             (&self.changed_epochs, Type::INT8_ARRAY),
             (&self.changed_seqs, Type::INT8_ARRAY),
             (&self.change_ids, Type::TEXT_ARRAY),
+            (&self.metadata_texts, Type::TEXT_ARRAY),
         ]
     }
 }

@@ -123,8 +123,8 @@ pub(super) fn standing(
     Ok(standing.collect::<Result<_, _>>()?)
 }
 
-/// Of rows of one id, the one of this sender. A message whose tombstone came first is found there by
-/// whoever sent it.
+/// Of rows of one id, the one of this sender. A message whose tombstone came first is found there
+/// by whoever sent it.
 pub(super) fn own<'a>(standing: &'a [Standing], user: &UserId) -> Option<&'a Standing> {
     let own = standing.iter().find(|row| row.sender_known && row.user == user.as_str());
     own.or_else(|| standing.iter().find(|row| !row.sender_known))
