@@ -10,12 +10,14 @@ use futures_util::{StreamExt, stream};
 use shared::contract::credit::CreditEntry;
 use shared::contract::envelope::{EntryKind, Envelope};
 use shared::contract::id::{MessageId, UserId};
+use shared::contract::limits::SPENDING_SETTLE_MS;
 use shared::contract::message::MessageType;
 use shared::contract::protocol::{Cost, Credits, CreditsTrack, EventName};
 use shared::contract::refusal::{Refusal, RefusalCode};
 use shared::contract::timestamp::Timestamp;
-use shared::log::Append;
+use shared::log::{Append, Pending};
 use tokio::sync::{Notify, oneshot};
+use tokio::time::Instant;
 use tracing::warn;
 
 use crate::auth::Identity;
@@ -23,6 +25,7 @@ use crate::broker::appender::Outcome;
 use crate::codec;
 use crate::node::Node;
 use crate::posting::{self, Charge, away};
+use crate::spending::{NoTurn, Turn};
 use crate::validation;
 
 /// Balances that are read at a time.
@@ -31,11 +34,20 @@ const READ_TOGETHER: usize = 8;
 /// Pause after a balance could not be read.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Puts a movement in line; its id, and what will come of it.
-pub(crate) fn track(
-    node: &Node,
-    data: CreditsTrack,
-) -> Result<(MessageId, oneshot::Receiver<Outcome>), Refusal> {
+/// Looks again this often whether what was used has come into the database.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
+
+/// A movement that was put in line.
+#[derive(Debug)]
+pub(crate) struct Tracked {
+    pub(crate) id: MessageId,
+    user: UserId,
+    amount: i64,
+    outcome: oneshot::Receiver<Outcome>,
+}
+
+/// Puts a movement in line.
+pub(crate) fn track(node: &Node, data: CreditsTrack) -> Result<Tracked, Refusal> {
     let now_ms = node.clock.now_ms();
     let CreditsTrack { user_id: user, amount, kind, id, message_id, metadata } = data;
     let id = id.unwrap_or_else(|| posting::new_id(now_ms));
@@ -43,27 +55,36 @@ pub(crate) fn track(
     let amount = validation::amount("amount", amount)?;
     validation::attached("metadata", &metadata)?;
     let digest = posting::digest(&[user.as_str(), &amount.to_string(), kind.as_str()]);
-    let entry = CreditEntry { amount: kind.signed(amount), kind, message_id, metadata };
+    let amount = kind.signed(amount);
+    let entry = CreditEntry { amount, kind, room_id: None, message_id, metadata };
     let envelope = Envelope {
         kind: EntryKind::Usage,
         // A movement on its own belongs to no room, and has a shard all the same.
         room: user.ledger_room(),
-        user,
+        user: user.clone(),
         id: id.clone(),
         change_id: None,
         accepted_at: Timestamp(now_ms),
         body: Bytes::from(codec::json(&entry)),
     };
     let append = Append { envelope, digest, cost: None, author: None };
-    Ok((id, node.appender.append(append)?))
+    Ok(Tracked { id, user, amount, outcome: node.appender.append(append)? })
 }
 
 /// What became of a movement that was put in line: whether it was counted before.
-pub(crate) async fn settled(
-    node: &Node,
-    outcome: oneshot::Receiver<Outcome>,
-) -> Result<bool, Refusal> {
-    let place = posting::answered(outcome).await?;
+pub(crate) async fn settled(node: &Node, tracked: Tracked) -> Result<bool, Refusal> {
+    let Tracked { id, user, amount, outcome } = tracked;
+    let place = match posting::answered(outcome).await {
+        // It was a dead letter, and may have been driven again since.
+        Err(refusal) if refusal.code == RefusalCode::Rejected => {
+            let found = node.store.find_movements(&[(id, user, amount)]).await;
+            return match found.is_ok_and(|found| found == [true]) {
+                true => Ok(true),
+                false => Err(refusal),
+            };
+        }
+        answered => answered?,
+    };
     if !place.duplicate {
         node.metrics.credits_in_total.inc();
     }
@@ -101,20 +122,32 @@ pub(crate) async fn unsynced(node: &Node, user: &UserId) -> Result<i64, Refusal>
     Ok(moved.saturating_neg())
 }
 
-/// Which of the movements are in the ledger, in the order asked. Nothing else makes them synced.
-pub(crate) async fn synced(node: &Node, ids: &[MessageId]) -> Result<Vec<bool>, Refusal> {
-    node.store.find_credits(ids).await.map_err(|_| away())
+/// Which of the user's movements are in the ledger, in the order asked. Nothing else makes them
+/// synced.
+pub(crate) async fn synced(
+    node: &Node,
+    user: &UserId,
+    ids: &[MessageId],
+) -> Result<Vec<bool>, Refusal> {
+    node.store.find_credits(user, ids).await.map_err(|_| away())
 }
 
-/// Refuses a message of an assistant whose cost is not covered, where a budget is kept.
+/// Refuses a message of an assistant whose cost is not covered, where a budget is kept. What is
+/// given back is to be kept until the message is in the log, or is not: until then nobody else
+/// spends of the same credits.
 pub(crate) async fn afford_message(
     node: &Node,
     kind: MessageType,
     cost: Option<&Charge>,
-) -> Result<(), Refusal> {
+) -> Result<Option<Turn>, Refusal> {
     match cost {
-        Some(cost) if kind == MessageType::Assistant => afford(node, &cost.user, cost.amount).await,
-        Some(_) | None => Ok(()),
+        Some(cost) if node.settings.credits_budget && kind == MessageType::Assistant => {
+            let turn = node.spending.turn(&cost.user).await.map_err(|NoTurn| away())?;
+            afford(node, &cost.user, cost.amount).await?;
+            // Else somebody may have come to believe that this node is gone.
+            if turn.is_fresh() { Ok(Some(turn)) } else { Err(away()) }
+        }
+        Some(_) | None => Ok(None),
     }
 }
 
@@ -123,12 +156,23 @@ pub(crate) async fn afford(node: &Node, user: &UserId, amount: u64) -> Result<()
     if !node.settings.credits_budget {
         return Ok(());
     }
-    let Credits { balance, unsynced, .. } = balance(node, user).await?;
-    let left = balance.saturating_sub(unsynced);
-    if i64::try_from(amount).is_ok_and(|amount| amount <= left) {
-        return Ok(());
+    let amount = i64::try_from(amount).unwrap_or(i64::MAX);
+    let patience = Instant::now() + Duration::from_millis(SPENDING_SETTLE_MS);
+    loop {
+        // In this order what was used is counted once or twice, and never not at all; and what was
+        // bought counts when the database has it.
+        let Pending { used, gained } = node.log.pending(user).await.map_err(|_| away())?;
+        let balance = node.store.balance(user).await.map_err(|_| away())?;
+        if amount <= balance.saturating_sub(used) {
+            return Ok(());
+        }
+        let at_best = balance.saturating_add(gained);
+        if amount > at_best || (used, gained) == (0, 0) || Instant::now() >= patience {
+            let text = "the credits do not cover it";
+            return Err(Refusal::new(RefusalCode::InsufficientCredits, text));
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
     }
-    Err(Refusal::new(RefusalCode::InsufficientCredits, "the credits do not cover it"))
 }
 
 /// Users whose balances have moved and who are to be told.

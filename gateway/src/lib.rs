@@ -23,6 +23,7 @@ mod node;
 mod receipts;
 mod connections;
 mod roster;
+mod spending;
 mod rate_limit;
 mod hub;
 pub mod presence;

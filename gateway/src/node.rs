@@ -21,6 +21,7 @@ use crate::metrics::Metrics;
 use crate::rate_limit::RateLimiter;
 use crate::receipts::Receipts;
 use crate::roster::Roster;
+use crate::spending::Spending;
 use crate::streams::desk::Desk;
 use crate::unproven::Unproven;
 
@@ -54,6 +55,8 @@ pub(crate) struct Node {
     pub(crate) exchanges: TaskTracker,
     /// Who is in how many rooms.
     pub(crate) roster: Arc<Roster>,
+    /// Whose turn it is to spend somebody's credits.
+    pub(crate) spending: Spending,
     /// Who asks too often.
     pub(crate) limiter: Arc<RateLimiter>,
     /// Its rooms.

@@ -91,8 +91,8 @@ pub(crate) fn usage(
 ) -> Envelope {
     let Charge { user, amount, metadata } = charge;
     let kind = CreditKind::Usage;
-    let entry =
-        CreditEntry { amount: kind.signed(amount), kind, message_id: Some(id.clone()), metadata };
+    let (amount, room_id, message_id) = (kind.signed(amount), Some(room.clone()), Some(id.clone()));
+    let entry = CreditEntry { amount, kind, room_id, message_id, metadata };
     Envelope {
         kind: EntryKind::Usage,
         room: room.clone(),

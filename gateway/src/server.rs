@@ -48,6 +48,8 @@ use crate::rate_limit::{self, RateLimiter, Rules};
 use crate::receipts::Receipts;
 use crate::relay;
 use crate::roster::Roster;
+use crate::spending::Spending;
+use crate::spending::redis::RedisTurns;
 use crate::streams::desk::Desk;
 use crate::unproven::Unproven;
 
@@ -295,6 +297,7 @@ fn node(
         empty: Notify::new(),
         unsure: Notify::new(),
     });
+    let spending = Spending::new(counts.as_ref().map(turns));
     let limiter = limiter(&settings, (&clock, &metrics), Arc::clone(broker), counts.take());
     Ok(Node {
         desk: Arc::new(Desk::new(Arc::clone(shelf), Arc::clone(broker), Arc::clone(&metrics))),
@@ -310,6 +313,7 @@ fn node(
         connections: Connections::new(settings.connections_max),
         exchanges: TaskTracker::new(),
         roster: Arc::new(Roster::default()),
+        spending,
         limiter: Arc::new(limiter),
         leaving: CancellationToken::new(),
         settings,
@@ -331,6 +335,11 @@ fn limiter(
 ) -> RateLimiter {
     let (clock, metrics) = (clock.clone(), Arc::clone(metrics));
     RateLimiter::new(Rules::new(settings), rate_limit::Parts { clock, metrics, broker, fleet })
+}
+
+/// Whose turn it is among the nodes is known where their counts are.
+fn turns(counts: &RedisCounts) -> RedisTurns {
+    RedisTurns::new(counts.connection().clone())
 }
 
 fn authenticator(settings: &Settings) -> Result<Authenticator, StartError> {

@@ -22,6 +22,7 @@ use crate::crediting;
 use crate::node::Node;
 use crate::posting::{self, Charge, Draft};
 use crate::rate_limit::Counted;
+use crate::spending::Turn;
 
 /// Who wants it.
 #[derive(Debug)]
@@ -114,12 +115,19 @@ pub(crate) struct InLine {
     counted: Counted,
     looked_up: Counted,
     is_change: bool,
+    /// Until it is settled nobody else spends of the credits that it costs.
+    turn: Option<Box<Turn>>,
 }
 
 impl Submitted {
+    /// Whether others wait until it is settled.
+    pub(crate) fn has_a_turn(&self) -> bool {
+        matches!(self, Submitted::InLine(InLine { turn: Some(_), .. }))
+    }
+
     /// What became of it in the end.
     pub(crate) async fn settled(self, node: &Node) -> Outcome {
-        let InLine { outcome, counted, looked_up, is_change } = match self {
+        let InLine { outcome, counted, looked_up, is_change, turn } = match self {
             Submitted::InLine(line) => line,
             Submitted::Stands(place) => return Ok(place),
         };
@@ -127,6 +135,7 @@ impl Submitted {
             true => changing::settled(node, outcome).await,
             false => posting::settled(node, outcome).await,
         };
+        drop(turn);
         let unused = if posting::is_nothing_new(&outcome) { counted } else { looked_up };
         node.limiter.give_back(unused);
         outcome
@@ -140,8 +149,8 @@ pub(crate) async fn message(
     draft: Draft,
 ) -> Result<Submitted, Refusal> {
     let looked_up = author.look_up(node).await?;
-    let counted = match admit(node, author, &draft).await {
-        Ok(counted) => counted,
+    let (counted, turn) = match admit(node, author, &draft).await {
+        Ok(admitted) => admitted,
         Err(refusal) => {
             let Draft { room, id, user, .. } = draft;
             let key = MessageKey { room, user, id };
@@ -151,7 +160,7 @@ pub(crate) async fn message(
     match posting::post(node, draft) {
         Ok(outcome) => {
             let is_change = false;
-            Ok(Submitted::InLine(InLine { outcome, counted, looked_up, is_change }))
+            Ok(Submitted::InLine(InLine { outcome, counted, looked_up, is_change, turn }))
         }
         Err(refusal) => {
             node.limiter.give_back(counted);
@@ -161,10 +170,14 @@ pub(crate) async fn message(
 }
 
 /// Whether a fresh message may be said now; it is counted then.
-async fn admit(node: &Node, author: &Author<'_>, draft: &Draft) -> Result<Counted, Refusal> {
+async fn admit(
+    node: &Node,
+    author: &Author<'_>,
+    draft: &Draft,
+) -> Result<(Counted, Option<Box<Turn>>), Refusal> {
     author.may_say(draft.kind, draft.cost.as_ref())?;
-    crediting::afford_message(node, draft.kind, draft.cost.as_ref()).await?;
-    author.count(node).await
+    let turn = crediting::afford_message(node, draft.kind, draft.cost.as_ref()).await?;
+    Ok((author.count(node).await?, turn.map(Box::new)))
 }
 
 /// Where a message stands that may not be said now.
@@ -194,7 +207,8 @@ pub(crate) async fn change(
     };
     match changing::change(node, &author.asker(), wanted, cost, allowed).await {
         Ok(Progress::Waiting(outcome)) => {
-            Ok(Submitted::InLine(InLine { outcome, counted, looked_up, is_change: true }))
+            let line = InLine { outcome, counted, looked_up, is_change: true, turn: None };
+            Ok(Submitted::InLine(line))
         }
         Ok(Progress::Made(place)) => {
             node.limiter.give_back(counted);

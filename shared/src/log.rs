@@ -126,6 +126,8 @@ pub struct RememberedId {
     pub user: UserId,
     /// The change's id, or else the message's.
     pub key: MessageId,
+    /// It is a movement of credits, whose ids are none of messages.
+    pub is_movement: bool,
 }
 
 /// How far a shard is in the database.
@@ -169,6 +171,28 @@ pub struct Movement {
     pub user: UserId,
     /// Added to the balance.
     pub amount: i64,
+    /// Where the database refused it for good: under which id it is remembered, and what whoever
+    /// offers it again is told.
+    pub refused: Option<(MessageId, Refusal)>,
+}
+
+/// What a user's credits have moved that is not in the database yet, or not known to be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pending {
+    /// Credits used.
+    pub used: i64,
+    /// Credits bought or given back.
+    pub gained: i64,
+}
+
+impl Pending {
+    /// Adds what was moved in one shard.
+    pub(crate) fn add(self, moved: i64) -> Pending {
+        Pending {
+            used: self.used.saturating_add(moved.min(0).saturating_neg()),
+            gained: self.gained.saturating_add(moved.max(0)),
+        }
+    }
 }
 
 /// An epoch as the log was armed with it.
@@ -329,9 +353,16 @@ pub trait Log: Send + Sync + 'static {
     /// How far users have read a room, as far as the log remembers it.
     async fn receipts(&self, room: &RoomId) -> Result<Vec<ReadMark>, LogError>;
 
+    /// What a user's credits have moved, shard by shard, that is not in the database yet, or was
+    /// not a moment ago: a log learns of a commit after it.
+    async fn pending(&self, user: &UserId) -> Result<Pending, LogError>;
+
     /// What a user's credits have moved, over all shards, that is not in the database yet; below 0
     /// for what was used.
-    async fn unsynced(&self, user: &UserId) -> Result<i64, LogError>;
+    async fn unsynced(&self, user: &UserId) -> Result<i64, LogError> {
+        let Pending { used, gained } = self.pending(user).await?;
+        Ok(gained.saturating_sub(used))
+    }
 
     /// Up to where the shard's log is in the database, as far as the log remembers it.
     async fn synced(&self, shard: Shard) -> Result<LogId, LogError>;

@@ -171,10 +171,7 @@ impl Entries {
                 key: envelope.key().clone(),
                 id: envelope.id.clone(),
                 position: entry.position?,
-                error: Refusal::new(
-                    RefusalCode::Rejected,
-                    format!("the database refused it: {}", letter.code),
-                ),
+                error: refusal(letter),
             })
         });
         let stored = self.rows.iter().map(|(_, envelope, _)| envelope);
@@ -195,14 +192,19 @@ impl Entries {
 
     /// What moved credits, dead letters too: they are not on their way any more.
     fn movements(&self) -> Vec<Movement> {
-        let stored = self.rows.iter().map(|(entry, envelope, _)| (entry, envelope));
-        let dead =
-            self.dead.iter().filter_map(|(entry, envelope, _)| Some((entry, envelope.as_ref()?)));
-        let moved = stored.chain(dead).filter(|(_, envelope)| envelope.kind == EntryKind::Usage);
+        let stored = self.rows.iter().map(|(entry, envelope, _)| (entry, envelope, None));
+        let dead = self.dead.iter().filter_map(|(entry, envelope, letter)| {
+            Some((entry, envelope.as_ref()?, Some(refusal(letter))))
+        });
+        let moved = stored.chain(dead).filter(|(_, envelope, _)| envelope.kind == EntryKind::Usage);
         moved
-            .filter_map(|(entry, envelope)| {
+            .filter_map(|(entry, envelope, refusal)| {
                 let body: CreditEntry = serde_json::from_slice(&envelope.body).ok()?;
-                Some(Movement { id: entry.id, user: envelope.user.clone(), amount: body.amount })
+                let (id, user) = (entry.id, envelope.user.clone());
+                // What a message cost is remembered with the message.
+                let own = refusal.filter(|_| body.room_id.is_none());
+                let refused = own.map(|refusal| (envelope.id.clone(), refusal));
+                Some(Movement { id, user, amount: body.amount, refused })
             })
             .collect()
     }
@@ -295,7 +297,15 @@ fn has_id(kind: EntryKind) -> bool {
 
 fn remembered(envelope: &Envelope) -> RememberedId {
     let Envelope { room, user, .. } = envelope;
-    RememberedId { room: room.clone(), user: user.clone(), key: envelope.key().clone() }
+    let is_movement = envelope.kind == EntryKind::Usage;
+    let key = envelope.key().clone();
+    RememberedId { room: room.clone(), user: user.clone(), key, is_movement }
+}
+
+/// What the sender of a dead letter is told.
+fn refusal(letter: &DeadLetter) -> Refusal {
+    let text = format!("the database refused it: {}", letter.code);
+    Refusal::new(RefusalCode::Rejected, text)
 }
 
 /// Tries each of them alone once more: where the fault was the database's and went away in the

@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use shared::contract::id::{Shard, UserId};
 use shared::contract::limits::{
-    BATCH_BYTES_MAX, BATCH_BYTES_MIN, BATCH_ENTRY_BYTES, BATCH_MS, DEAD_LETTERS_IN_A_ROW_MAX,
-    LOG_KEPT_LATE_MS,
+    BATCH_BYTES_MAX, BATCH_ENTRY_BYTES, BATCH_MS, DEAD_LETTERS_IN_A_ROW_MAX, LOG_KEPT_LATE_MS,
 };
 use shared::epoch::{self, EpochError};
 use shared::log::{LogEntry, LogError, LogId};

@@ -48,7 +48,7 @@ fn options() -> ClusterOptions {
 }
 
 /// Two gateways, two workers, ready.
-async fn cluster() -> Fleet {
+pub(crate) async fn cluster() -> Fleet {
     Fleet::cluster(options()).await.expect("a cluster")
 }
 

@@ -281,6 +281,67 @@ async fn with_a_budget_assistants_answer_only_what_is_covered() {
     assert_eq!(refused.code(), Some("insufficient_credits"));
 }
 
+/// Twenty answers of ten at once, through all of the nodes and in several rooms, against a balance
+/// of a hundred.
+pub(crate) async fn ten_of_twenty_pass(urls: &[String]) {
+    let mut helpers = Vec::new();
+    for (number, url) in urls.iter().cycle().take(4).enumerate() {
+        let proof = Proof::user(&format!("helper-{number}"));
+        let helper = Client::connect(url, &proof).await.unwrap();
+        helper.join(&format!("room-{number}"), None).await.unwrap();
+        helpers.push(helper);
+    }
+    let bought = json!({ "userId": "alice", "amount": 100, "kind": "purchase" });
+    track(&helpers[0], bought).await.unwrap();
+    let mut answers = Vec::new();
+    for number in 0..20 {
+        let (helper, room) = (&helpers[number % 4], format!("room-{}", number % 4));
+        let answer = json!({
+            "roomId": room, "id": unique_id(), "content": "42", "type": "assistant",
+            "credits": { "amount": 10, "userId": "alice" },
+        });
+        answers.push(helper.send_nowait("message:send", answer).await);
+    }
+    let mut outcomes: BTreeMap<String, usize> = BTreeMap::new();
+    for answer in answers {
+        let outcome = match answer.reply(SOON).await {
+            Ok(_) => "done".to_owned(),
+            Err(error) => error.code().unwrap_or("lost").to_owned(),
+        };
+        *outcomes.entry(outcome).or_default() += 1;
+    }
+    let wanted = [("done".to_owned(), 10), ("insufficient_credits".to_owned(), 10)];
+    assert_eq!(outcomes, BTreeMap::from(wanted));
+    let alice = Client::connect(&urls[0], &Proof::user("alice")).await.unwrap();
+    let empty = || async {
+        let credits = balance(&alice).await;
+        if credits == (0, 0) { Ok(()) } else { Err(format!("{credits:?}")) }
+    };
+    eventually(SOON, "everything is spent", empty).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_twenty_answers_at_once_as_many_pass_as_the_credits_cover() {
+    let options = GatewayOptions::default().with_env("ROOMCAST_CREDITS_BUDGET", "true");
+    let fleet = Fleet::embedded(options).await.unwrap();
+    ten_of_twenty_pass(&[fleet.gateway().ws_url()]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_movement_that_is_refused_is_told_as_often_as_it_is_offered() {
+    let fleet = gateway().await;
+    let refuse = "CREATE TRIGGER refuse BEFORE INSERT ON credits WHEN NEW.amount = -666
+                  BEGIN SELECT RAISE(ABORT, 'never so much'); END";
+    database(fleet.gateway()).execute_batch(refuse).unwrap();
+    let backend = client(fleet.gateway(), "backend").await;
+    let used = json!({ "userId": "alice", "amount": 666, "id": unique_id() });
+    for _ in 0..3 {
+        let refused = track(&backend, used.clone()).await.unwrap_err();
+        assert_eq!(refused.code(), Some("rejected"));
+    }
+    assert_eq!(balance(&client(fleet.gateway(), "alice").await).await, (0, 0));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn kills_on_the_way_count_every_usage_once() {
     const USAGES: usize = 20_000;

@@ -53,6 +53,8 @@ use self::bounds::{
 use self::epochs::claims_give_one_token_and_only_that_arms;
 use self::erasing::what_is_erased_is_forgotten_by_database_log_and_nodes;
 use self::worker::{
+    a_message_and_a_movement_of_one_id_are_two,
+    a_movement_that_the_database_refused_is_told_and_not_a_duplicate,
     dead_letters_of_an_untrimmed_batch_are_refused_by_the_next_owner,
     what_comes_to_nothing_is_counted,
 };
@@ -449,6 +451,8 @@ macro_rules! every_scenario {
             what_is_stored_leaves_the_log_and_is_remembered,
             what_the_database_refused_is_refused_when_it_is_offered_again,
             what_is_erased_is_forgotten_by_database_log_and_nodes,
+            a_message_and_a_movement_of_one_id_are_two,
+            a_movement_that_the_database_refused_is_told_and_not_a_duplicate,
             what_comes_to_nothing_is_counted,
             dead_letters_of_an_untrimmed_batch_are_refused_by_the_next_owner,
             what_is_persisted_does_not_fill_the_log,

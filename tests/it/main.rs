@@ -16,6 +16,7 @@ mod dead_letters;
 mod resume;
 mod retention;
 mod changes;
+mod metadata;
 mod receipts;
 mod removal;
 mod streams;

@@ -91,6 +91,7 @@ macro_rules! every_scenario {
                 probing_a_movement_moves_nothing,
                 balances_are_the_sums_whatever_comes_again,
                 what_a_message_cost_is_read_with_it,
+                a_messages_cost_counts_whoever_took_its_id,
             },
             members::{
                 a_member_is_what_was_last_said,

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use shared::contract::envelope::Envelope;
 use shared::contract::id::{RoomId, Shard};
 use shared::contract::protocol::Durability;
 use shared::contract::signal::Signal;
@@ -27,8 +26,7 @@ impl MemoryBroker {
     }
 
     fn answer(&self, entry: &Append, appended: Appended) -> Answer {
-        let Envelope { room, user, .. } = &entry.envelope;
-        match (appended, self.log.known(room, user, entry.envelope.key())) {
+        match (appended, self.log.remembered(&entry.envelope)) {
             (Appended::Conflict, _) => Answer::Conflict,
             (Appended::Placed(Placed { duplicate, .. }), Some(known)) => answer(known, duplicate),
             // Forgotten since: the log forgets only what the database has.

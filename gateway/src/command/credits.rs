@@ -39,7 +39,7 @@ fn whose(session: &Session, data: CreditsGet) -> Result<UserId, Refusal> {
 /// Puts a movement in line; its answer comes when the log has it, later commands need not wait.
 pub(super) async fn track(session: &Session, node: &Arc<Node>, reply: Reply, data: CreditsTrack) {
     let tracked = may_track(session, data.kind).and_then(|()| crediting::track(node, data));
-    let (id, outcome) = match tracked {
+    let tracked = match tracked {
         Ok(tracked) => tracked,
         Err(refusal) => return reply.refuse(None, &refusal),
     };
@@ -47,7 +47,8 @@ pub(super) async fn track(session: &Session, node: &Arc<Node>, reply: Reply, dat
     let permit = session.in_flight.clone().acquire_owned().await;
     let node = Arc::clone(node);
     tokio::spawn(async move {
-        match crediting::settled(&node, outcome).await {
+        let id = tracked.id.clone();
+        match crediting::settled(&node, tracked).await {
             Ok(duplicate) => reply.done(&TrackReply { id, duplicate }),
             Err(refusal) => reply.refuse(None, &refusal),
         }

@@ -43,6 +43,11 @@ impl RedisCounts {
         RedisCounts { connection, take, refuse }
     }
 
+    /// The way to Redis.
+    pub(crate) fn connection(&self) -> &RedisConnection {
+        &self.connection
+    }
+
     /// Takes at most `wanted` uses, of `limit` in a window.
     pub(super) async fn take(
         &self,

@@ -51,6 +51,9 @@ pub struct CreditEntry {
     pub amount: i64,
     /// Why.
     pub kind: CreditKind,
+    /// Where it is what a message cost: that message's room.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub room_id: Option<RoomId>,
     /// The message it belongs to, where there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message_id: Option<MessageId>,

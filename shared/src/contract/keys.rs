@@ -51,6 +51,13 @@ pub fn id(room: &RoomId, user: &UserId, id: &MessageId) -> String {
     format!("{{{}}}:id:{room} {user} {id}", room.shard())
 }
 
+/// A remembered movement of credits on its own: a name space beside that of messages, so that
+/// neither can be taken for the other.
+#[must_use]
+pub fn movement(shard: Shard, user: &UserId, id: &MessageId) -> String {
+    format!("{{{shard}}}:movement:{user} {id}")
+}
+
 /// How far each user has read a room.
 #[must_use]
 pub fn receipts(room: &RoomId) -> String {
@@ -74,6 +81,12 @@ pub fn synced(shard: Shard) -> String {
 #[must_use]
 pub fn rate(user: &UserId, allowance: &str) -> String {
     format!("roomcast:rate:{{{user}}}:{allowance}")
+}
+
+/// Held by the one node that spends a user's credits just now.
+#[must_use]
+pub fn spending(user: &UserId) -> String {
+    format!("roomcast:spending:{{{user}}}")
 }
 
 /// How often a user was refused in the present minute.

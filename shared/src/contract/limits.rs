@@ -361,6 +361,21 @@ pub const HYDRATIONS_MAX: usize = 4;
 /// Deliveries that may wait between the broker and the hub; beyond it rooms read what they missed.
 pub const DELIVERIES_MAX: usize = 16 * 1024;
 
+/// How long a node waits for its turn to spend a user's credits, in milliseconds.
+pub const SPENDING_WAIT_MS: u64 = 5000;
+
+/// How long a turn is fresh enough to spend in it, in milliseconds.
+pub const SPENDING_FRESH_MS: u64 = 5000;
+
+/// How long a turn of a node that is gone is respected, in milliseconds: longer than an append may
+/// take after the turn was fresh.
+pub const SPENDING_TURN_MS: u64 = 20_000;
+const _: () = assert!(SPENDING_FRESH_MS + APPEND_TIMEOUT_MS < SPENDING_TURN_MS);
+
+/// How long what was used is waited for before credits that may cover it are said not to, in
+/// milliseconds.
+pub const SPENDING_SETTLE_MS: u64 = 2000;
+
 /// Rows from which a batch whose every row fails stops its shard instead of filling dead letters.
 pub const DEAD_LETTERS_IN_A_ROW_MAX: usize = 10;
 
@@ -375,9 +390,6 @@ pub const LOG_KEPT_LATE_MS: u64 = 1_000;
 
 /// Bytes of one transaction of the worker; an entry counts for [`BATCH_ENTRY_BYTES`] besides.
 pub const BATCH_BYTES_MAX: usize = 2 * 1024 * 1024;
-
-/// Bytes to which a transaction of the worker shrinks at most where the database is slow.
-pub const BATCH_BYTES_MIN: usize = 64 * 1024;
 
 /// What an entry costs a transaction beside its bytes.
 pub const BATCH_ENTRY_BYTES: usize = 1024;
@@ -472,7 +484,7 @@ const _: () = assert!(STREAMS_PER_ROOM_MAX <= STREAMS_SILENT_MAX);
 const _: () =
     assert!(ENVELOPE_BYTES_MAX < LOG_READ_BYTES_MAX && LOG_READ_BYTES_MAX <= RING_BYTES_MAX);
 // The largest entry fits into the log and into a transaction of the worker.
-const _: () = assert!(2 * ENVELOPE_BYTES_MAX < LOG_BYTES_MAX && BATCH_BYTES_MIN < BATCH_BYTES_MAX);
+const _: () = assert!(2 * ENVELOPE_BYTES_MAX < LOG_BYTES_MAX);
 // An answer is closed before Redis forgets it.
 const _: () = assert!(2 * STREAM_TIMEOUT_MS_MAX < STREAM_KEPT_MS);
 // As long as an end may be offered again, it is known whether it was too late.

@@ -81,7 +81,7 @@ impl Metadata {
         self.0.get()
     }
 
-    /// What stands under its keys; of a key that stands twice, the last. Values are not looked into.
+    /// What stands under its keys; of one that stands twice, the last. Values are not looked into.
     #[must_use]
     pub fn entries(&self) -> BTreeMap<String, Box<RawValue>> {
         serde_json::from_str(self.as_str()).unwrap_or_default()

@@ -19,8 +19,9 @@ use uuid::Uuid;
 use self::shard::MemoryShard;
 use super::{
     Append, AppendStop, ArmedEpoch, Claim, Delivery, Hydration, Log, LogEntry, LogError, LogId,
-    RejectedEntry, RoomPage, Watermark,
+    Pending, RejectedEntry, RoomPage, Watermark,
 };
+use crate::contract::envelope::Envelope;
 use crate::contract::id::{MessageId, RoomId, Shard, UserId};
 use crate::contract::limits::{DELIVERIES_MAX, HYDRATION_AGE_MS_MAX, MEMORY_LOG_BYTES_MAX};
 use crate::contract::position::Position;
@@ -135,6 +136,12 @@ impl MemoryLog {
         let mut trimmed = self.shard(shard).trimmed.subscribe();
         // The sender lives as long as the log, so the wait ends only with the condition.
         let _ = trimmed.wait_for(|at| *at >= upto).await;
+    }
+
+    /// What is remembered of an entry, under its own name space.
+    #[must_use]
+    pub fn remembered(&self, envelope: &Envelope) -> Option<Known> {
+        self.shard(envelope.room.shard()).lock().remembered(envelope)
     }
 
     /// Where an entry stands and what became of it, as long as its id is remembered.
@@ -305,8 +312,9 @@ impl Log for MemoryLog {
         Ok(self.shard(room.shard()).lock().receipts(room))
     }
 
-    async fn unsynced(&self, user: &UserId) -> Result<i64, LogError> {
-        Ok(self.shards.iter().map(|cell| cell.lock().unsynced(user)).sum())
+    async fn pending(&self, user: &UserId) -> Result<Pending, LogError> {
+        let moved = self.shards.iter().map(|cell| cell.lock().unsynced(user));
+        Ok(moved.fold(Pending::default(), Pending::add))
     }
 
     async fn synced(&self, shard: Shard) -> Result<LogId, LogError> {

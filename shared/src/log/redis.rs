@@ -25,7 +25,7 @@ use self::answer::{Answer, MalformedAnswer};
 use self::connection::{Foreign, Nameless, RedisConnection};
 use super::{
     Append, AppendStop, ArmedEpoch, Claim, Hydration, Log, LogEntry, LogError, LogId, LogLoad,
-    RejectedEntry, RoomPage, Watermark,
+    Pending, RejectedEntry, RoomPage, Watermark,
 };
 use crate::contract::id::{RoomId, Shard, UserId};
 use crate::contract::keys;
@@ -371,6 +371,9 @@ impl Log for RedisLog {
         let channels = self.connection.channels()?;
         let told = Addressed { owner: channels.owner().to_owned(), told: watermark };
         let told = serde_json::to_vec(&told).map_err(CallError::from)?;
+        let refused = watermark.movements.iter();
+        let refused: Vec<_> =
+            refused.filter_map(|m| Some((&m.user, m.refused.as_ref()?))).collect();
         let mut call = self.scripts.trim.prepare_invoke();
         call.key(keys::epoch(*shard)).key(keys::log(*shard));
         call.key(keys::unsynced(*shard)).key(keys::synced(*shard)).key(keys::load(*shard));
@@ -380,7 +383,7 @@ impl Log for RedisLog {
         };
         call.arg(*epoch).arg(keep_from).arg("PUBLISH").arg(channels.watermark(*shard)).arg(told);
         call.arg(ROOM_MEMORY_MS).arg(ID_MEMORY_MS).arg(RING_ENTRIES);
-        call.arg(watermark.upto.to_string()).arg(rooms.len()).arg(rejected.len());
+        call.arg(watermark.upto.to_string()).arg(rooms.len()).arg(rejected.len() + refused.len());
         call.arg(watermark.load.entries).arg(watermark.load.bytes);
         call.arg(RING_BYTES_MAX).arg(REDIS_MEMORY_PERCENT);
         for (room, position) in rooms {
@@ -391,11 +394,18 @@ impl Log for RedisLog {
             call.key(keys::id(&rejected.room, &rejected.user, &rejected.key));
             call.arg(serde_json::to_vec(&rejected.error).map_err(CallError::from)?);
         }
+        for (user, (key, error)) in refused {
+            call.key(keys::movement(*shard, user, key));
+            call.arg(serde_json::to_vec(error).map_err(CallError::from)?);
+        }
         for movement in &watermark.movements {
             call.arg(movement.id.to_string()).arg(movement.user.as_str()).arg(movement.amount);
         }
         for id in ids {
-            call.key(keys::id(&id.room, &id.user, &id.key));
+            call.key(match id.is_movement {
+                true => keys::movement(*shard, &id.user, &id.key),
+                false => keys::id(&id.room, &id.user, &id.key),
+            });
         }
         fresh(self.call(&call).await?, *epoch).map(drop)
     }
@@ -450,13 +460,13 @@ impl Log for RedisLog {
         Ok(marks.collect::<Result<_, _>>()?)
     }
 
-    async fn unsynced(&self, user: &UserId) -> Result<i64, LogError> {
+    async fn pending(&self, user: &UserId) -> Result<Pending, LogError> {
         let mut pipe = redis::pipe();
         for shard in Shard::all() {
             pipe.cmd("HGET").arg(keys::unsynced(shard)).arg(user.as_str());
         }
         let held: Vec<Option<i64>> = self.connection.pipeline(&pipe).await?;
-        Ok(held.into_iter().flatten().sum())
+        Ok(held.into_iter().flatten().fold(Pending::default(), Pending::add))
     }
 
     async fn synced(&self, shard: Shard) -> Result<LogId, LogError> {

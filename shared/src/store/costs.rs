@@ -3,6 +3,8 @@
 //! A message's cost has an id that follows from the message's identity, so that each of the two can
 //! be found from the other, whoever pays.
 
+use std::borrow::Cow;
+
 use serde_json::{Map, Value};
 
 use super::{CreditRow, Reconciliation};
@@ -21,14 +23,27 @@ pub(super) const DIFFERENCES_MAX: usize = 1000;
 /// Rows that are compared at once.
 pub(super) const PAGE_ROWS: u32 = 1000;
 
+/// The id of a ledger's row. No id that anybody chooses has white space in it, so that nobody can
+/// take that of what a message cost.
+pub(super) fn row_id(row: &CreditRow) -> Cow<'_, str> {
+    match row.entry.room_id {
+        Some(_) => Cow::Owned(cost_id(&row.id)),
+        None => Cow::Borrowed(row.id.as_str()),
+    }
+}
+
+/// The id of the row of what a message cost.
+pub(super) fn cost_id(event: &MessageId) -> String {
+    format!("cost {event}")
+}
+
 /// The metadata of a ledger's row.
 pub(super) fn metadata(row: &CreditRow) -> String {
     let mut metadata: Map<String, Value> = row.entry.metadata.clone();
     metadata.insert(KIND.to_owned(), row.entry.kind.as_str().into());
     metadata.remove(ROOM);
-    // A movement on its own stands in a room named like its user, which is none.
-    if row.entry.message_id.is_some() && row.room.as_str() != row.user.as_str() {
-        metadata.insert(ROOM.to_owned(), row.room.as_str().into());
+    if let Some(room) = &row.entry.room_id {
+        metadata.insert(ROOM.to_owned(), room.as_str().into());
     }
     Value::Object(metadata).to_string()
 }
@@ -44,8 +59,8 @@ pub(super) struct Priced {
 
 impl Priced {
     /// The id of its row in the ledger.
-    pub(super) fn row_id(&self) -> MessageId {
-        event_id(&self.room, &self.sender, &self.id, CreditKind::Usage)
+    pub(super) fn row_id(&self) -> String {
+        cost_id(&event_id(&self.room, &self.sender, &self.id, CreditKind::Usage))
     }
 
     /// Compares it with what the ledger has under that id.
@@ -83,7 +98,7 @@ impl Cost {
         let names =
             (RoomId::parse(&self.room), UserId::parse(sender), MessageId::parse(&self.message));
         let (Ok(room), Ok(sender), Ok(id)) = names else { return false };
-        event_id(&room, &sender, &id, CreditKind::Usage).as_str() == self.row_id
+        cost_id(&event_id(&room, &sender, &id, CreditKind::Usage)) == self.row_id
     }
 }
 

@@ -41,8 +41,10 @@ pub trait Ledger: Send + Sync + 'static {
     /// What the user's rows add up to; 0 for whoever has none.
     async fn balance(&self, user: &UserId) -> Result<i64, StoreError>;
 
-    /// Which of the ids stand in the ledger, in the order asked.
-    async fn find_credits(&self, ids: &[MessageId]) -> Result<Vec<bool>, StoreError>;
+    /// Which of the ids stand in the ledger as movements of this user's, or as what a message cost
+    /// this user, in the order asked. One of which another version was put aside does not count.
+    async fn find_credits(&self, user: &UserId, ids: &[MessageId])
+    -> Result<Vec<bool>, StoreError>;
 
     /// Which of these movements stand in the ledger with this user and this amount, in the order
     /// asked. One that stands there otherwise is not found: it is for the ledger to put it aside.

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::process::Command;
 
-use fleet::Fleet;
-use harness::{Client, Proof, eventually};
+use fleet::{ClusterOptions, Fleet, GatewayOptions};
+use harness::{Client, Proof, eventually, unique_id};
 use serde_json::json;
 
 use super::{PATIENCE, cluster};
-use crate::credits::{balances, offer_all, usages};
+use crate::credits::{balances, offer_all, ten_of_twenty_pass, usages};
 use crate::scene::is_event;
 
 const USAGES: usize = 100_000;
@@ -35,12 +35,16 @@ async fn stored_balances(fleet: &Fleet) -> Result<BTreeMap<String, i64>, String>
     rows.into_iter().map(|row| read(row).ok_or("a row has an empty column".to_owned())).collect()
 }
 
-/// `sync-worker reconcile`: its exit code and what it said.
 fn reconcile(fleet: &Fleet) -> (Option<i32>, String) {
+    worker(fleet, &["reconcile"])
+}
+
+/// `sync-worker` with these words: its exit code and what it said.
+fn worker(fleet: &Fleet, words: &[&str]) -> (Option<i32>, String) {
     let own = std::env::current_exe().expect("this program");
     let programs = own.parent().and_then(|folder| folder.parent()).expect("it lies in a folder");
     let output = Command::new(programs.join("sync-worker"))
-        .arg("reconcile")
+        .args(words)
         .env_remove("REDIS_URL")
         .env("DATABASE_URL", fleet.database_url())
         .output()
@@ -102,4 +106,39 @@ async fn a_hundred_thousand_usages_count_once_each_through_kills() {
     assert!(own.log().iter().any(|incoming| is_event(incoming, "user:credits")));
     let (code, said) = reconcile(&fleet);
     assert_eq!(code, Some(0), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_twenty_answers_at_two_nodes_as_many_pass_as_the_credits_cover() {
+    let options = GatewayOptions::default().with_env("ROOMCAST_CREDITS_BUDGET", "true");
+    let options = ClusterOptions { gateway: options, ..super::options() };
+    let fleet = Fleet::cluster(options).await.expect("a cluster");
+    let urls: Vec<String> = fleet.gateways().iter().map(fleet::GatewayNode::ws_url).collect();
+    ten_of_twenty_pass(&urls).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_movement_that_was_a_dead_letter_counts_once_when_it_is_driven_again() {
+    let fleet = cluster().await;
+    let urls: Vec<String> = fleet.gateways().iter().map(fleet::GatewayNode::ws_url).collect();
+    query(&fleet, "ALTER TABLE credits ADD CONSTRAINT sane CHECK (amount <> -666)").await.unwrap();
+    let backend = Client::connect(&urls[0], &Proof::user("backend")).await.unwrap();
+    let other = Client::connect(&urls[1], &Proof::user("backend")).await.unwrap();
+    let used = json!({ "userId": "alice", "amount": 666, "id": unique_id() });
+    backend.command("credits:track", used.clone()).await.unwrap();
+    let refused = || async {
+        match other.command("credits:track", used.clone()).await {
+            Err(error) if error.code() == Some("rejected") => Ok(()),
+            outcome => Err(format!("{outcome:?}")),
+        }
+    };
+    eventually(PATIENCE, "it is refused", refused).await;
+    query(&fleet, "ALTER TABLE credits DROP CONSTRAINT sane").await.unwrap();
+    let (code, said) = worker(&fleet, &["dead-letters", "redrive", "all"]);
+    assert_eq!(code, Some(0), "{said}");
+    for node in [&backend, &other] {
+        let again = node.command("credits:track", used.clone()).await.unwrap();
+        assert_eq!(again["duplicate"], json!(true));
+    }
+    assert_eq!((counted(&fleet).await, stored_balances(&fleet).await.unwrap()["alice"]), (1, -666));
 }

@@ -161,8 +161,13 @@ impl Names {
             Amount::Huge => 600_000_000_000,
         };
         let kind = CreditKind::Purchase;
-        let movement =
-            CreditEntry { amount, kind, message_id: None, metadata: serde_json::Map::new() };
+        let movement = CreditEntry {
+            amount,
+            kind,
+            room_id: None,
+            message_id: None,
+            metadata: serde_json::Map::new(),
+        };
         let of = room(&self.users[user]);
         let content = format!("{amount}");
         let mut made = entry(&of, &self.users[user], &self.ids[id], &content);

@@ -11,6 +11,7 @@ pub(super) fn usage(user: &str, id: &str, amount: i64) -> Append {
     let entry = CreditEntry {
         amount,
         kind: CreditKind::Usage,
+        room_id: None,
         message_id: None,
         metadata: serde_json::Map::new(),
     };
@@ -113,4 +114,55 @@ pub(super) async fn dead_letters_of_an_untrimmed_batch_are_refused_by_the_next_o
     }
     assert_eq!(subject.store.dead_letters().await.unwrap().len(), 1);
     appending.await.unwrap().unwrap();
+}
+
+/// A room may be called like a user: messages there and that user's movements are two things.
+pub(super) async fn a_message_and_a_movement_of_one_id_are_two(subject: Subject) {
+    let ann = room("ann");
+    let (subject, epoch) = subject.at_work(ann.shard()).await;
+    subject.hydrate(epoch, &ann, Position::ZERO).await;
+    let said = |id: &str| entry(&ann, "ann", id, "taken");
+    let both = [said("c1"), usage("ann", "c1", -5), usage("ann", "c2", -7), said("c2")];
+    for duplicate in [false, true] {
+        let answers = subject.append(epoch, &both).await;
+        let duplicates: Vec<bool> = places(&answers).into_iter().map(|(_, is)| is).collect();
+        assert_eq!(duplicates, [duplicate; 4]);
+    }
+    let store = &subject.store;
+    let user = UserId::parse("ann").unwrap();
+    let counted = async || (store.balance(&user).await.unwrap() == -12).then_some(());
+    eventually(PATIENCE, "both movements count", counted).await;
+    let ids = ["c1", "c2"].map(|id| MessageId::parse(id).unwrap());
+    for id in ids {
+        let identity = Identity { room: ann.clone(), user: user.clone(), id };
+        let stands = async || store.find(std::slice::from_ref(&identity)).await.unwrap()[0];
+        eventually(PATIENCE, "both messages stand", stands).await;
+    }
+}
+
+pub(super) async fn a_movement_that_the_database_refused_is_told_and_not_a_duplicate(
+    mut subject: Subject,
+) {
+    let ann = room("ann");
+    // A balance holds the first, and then not one credit more.
+    let (first, second) = (usage("ann", "c1", i64::MAX), usage("ann", "c2", 1));
+    let (worked, epoch) = subject.at_work(ann.shard()).await;
+    subject = worked;
+    let user = UserId::parse("ann").unwrap();
+    subject.append(epoch, std::slice::from_ref(&first)).await;
+    let synced = async || (subject.log.unsynced(&user).await.unwrap() == 0).then_some(());
+    eventually(PATIENCE, "the first is in the ledger", &synced).await;
+    let both = [first, second];
+    let offered_again = async || match &subject.append(epoch, &both).await.done[..] {
+        [Answer::Placed(Place { duplicate: true, .. }), Answer::Rejected(refusal)] => {
+            assert_eq!(refusal.code, RefusalCode::Rejected);
+            Ok(())
+        }
+        other => Err(format!("{other:?}")),
+    };
+    eventually(PATIENCE, "the second is refused", &offered_again).await;
+    offered_again().await.unwrap();
+    assert_eq!(subject.store.balance(&user).await.unwrap(), i64::MAX);
+    assert_eq!(subject.store.dead_letters().await.unwrap().len(), 1);
+    eventually(PATIENCE, "nothing is on its way", &synced).await;
 }

@@ -17,7 +17,7 @@ pub(super) fn movement(id_: &str, who: &str, amount: i64) -> CreditRow {
         id: id(id_),
         user: user(who),
         room: room(who),
-        entry: CreditEntry { amount, kind, message_id: None, metadata },
+        entry: CreditEntry { amount, kind, room_id: None, message_id: None, metadata },
         at: LONG_AGO,
     }
 }
@@ -34,6 +34,7 @@ pub(super) fn priced(name: &str, position: Position, credits: u64, payer: &str) 
         entry: CreditEntry {
             amount: kind.signed(credits),
             kind,
+            room_id: Some(message.room_id.clone()),
             message_id,
             metadata: serde_json::Map::new(),
         },
@@ -86,9 +87,11 @@ pub(super) async fn a_movement_counts_once_however_often_it_comes(store: Arc<dyn
     let more = feed.commit(&rows(&[("c3", "ann", -30), ("c4", "ann", -70)])).await;
     assert_eq!((more.credited, more.balances), (1, vec![(user("ann"), 0)]));
     assert_eq!((balance(&store, "ann").await, balance(&store, "bob").await), (0, -5));
-    let found = store.find_credits(&["c9", "c1", "c4"].map(id)).await.unwrap();
+    let found = store.find_credits(&user("ann"), &["c9", "c1", "c4"].map(id)).await.unwrap();
     assert_eq!(found, [false, true, true]);
-    assert!(store.find_credits(&[]).await.unwrap().is_empty());
+    let bobs = store.find_credits(&user("bob"), &["c1", "c2"].map(id)).await.unwrap();
+    assert_eq!(bobs, [false, true], "nobody else's");
+    assert!(store.find_credits(&user("ann"), &[]).await.unwrap().is_empty());
 }
 
 pub(super) async fn an_id_with_another_amount_or_user_is_put_aside_once(store: Arc<dyn Store>) {
@@ -102,6 +105,10 @@ pub(super) async fn an_id_with_another_amount_or_user_is_put_aside_once(store: A
     let done = feed.commit(&others).await;
     assert_eq!((done.credited, done.quarantined), (0, 0));
     assert_eq!((balance(&store, "ann").await, balance(&store, "bob").await), (5, 0));
+    for who in ["ann", "bob"] {
+        let found = store.find_credits(&user(who), &[id("c1")]).await.unwrap();
+        assert_eq!(found, [false], "{who}'s is in quarantine");
+    }
     let found = store.reconcile().await.unwrap();
     assert_eq!((found.ledger_rows, found.differences.len()), (1, 3), "{found:?}");
 }
@@ -110,7 +117,7 @@ pub(super) async fn probing_a_movement_moves_nothing(store: Arc<dyn Store>) {
     let _feed = Feed::begin(&store, "a").await;
     store.probe(&rows(&[("c1", "ann", 5)])).await.unwrap();
     assert_eq!(balance(&store, "ann").await, 0);
-    assert_eq!(store.find_credits(&[id("c1")]).await.unwrap(), [false]);
+    assert_eq!(store.find_credits(&user("ann"), &[id("c1")]).await.unwrap(), [false]);
 }
 
 pub(super) async fn balances_are_the_sums_whatever_comes_again(store: Arc<dyn Store>) {
@@ -149,4 +156,24 @@ pub(super) async fn what_a_message_cost_is_read_with_it(store: Arc<dyn Store>) {
     let credits: Vec<_> = feed.all("a").await.iter().map(|message| message.credits).collect();
     assert_eq!(credits, [Some(12), None]);
     assert_eq!(balance(&store, "ann").await, -12);
+}
+
+pub(super) async fn a_messages_cost_counts_whoever_took_its_id(store: Arc<dyn Store>) {
+    let mut feed = Feed::begin(&store, "a").await;
+    let priced = priced("a/bot/m1", Position::new(1, 1), 12, "ann");
+    let Row::Credit(cost) = &priced[0] else { unreachable!("it comes first") };
+    let guessed = cost.id.as_str();
+    // Before it, in its batch, and after it.
+    feed.commit(&rows(&[(guessed, "eve", 1)])).await;
+    let mut all = rows(&[(guessed, "eve", 1)]);
+    all.extend(priced.clone());
+    let done = feed.commit(&all).await;
+    assert_eq!((done.inserted, done.credited, done.quarantined), (1, 1, 0));
+    let done = feed.commit(&priced).await;
+    assert_eq!((done.duplicates, done.credited, done.quarantined), (1, 0, 0));
+    assert_eq!((balance(&store, "ann").await, balance(&store, "eve").await), (-12, 1));
+    let found = store.find_credits(&user("ann"), &[id(guessed)]).await.unwrap();
+    assert_eq!(found, [true], "it is known by the id that is told");
+    let found = store.reconcile().await.unwrap();
+    assert_eq!((found.ledger_rows, found.differences), (2, Vec::<String>::new()));
 }

@@ -8,15 +8,13 @@ use serde_json::value::RawValue;
 use shared::contract::id::{MessageId, UserId};
 use shared::contract::protocol::{CreditsTrack, TrackReply};
 use shared::contract::refusal::Refusal;
-use tokio::sync::oneshot;
 
 use super::super::Answer;
 use super::json;
 use super::messages::within_batch;
 use super::problem::Problem;
 use super::request::{Asked, object};
-use crate::broker::appender::Outcome;
-use crate::crediting;
+use crate::crediting::{self, Tracked};
 use crate::node::Node;
 
 /// Whether a request brings one movement or several.
@@ -56,8 +54,9 @@ pub(super) async fn track(node: &Arc<Node>, asked: &Asked<'_>) -> Result<Answer,
         return track_batch(node, asked).await;
     }
     let data: CreditsTrack = asked.json()?;
-    let (id, outcome) = crediting::track(node, data)?;
-    let duplicate = crediting::settled(node, outcome).await?;
+    let tracked = crediting::track(node, data)?;
+    let id = tracked.id.clone();
+    let duplicate = crediting::settled(node, tracked).await?;
     let status = if duplicate { StatusCode::OK } else { StatusCode::CREATED };
     Ok(json(status, &TrackReply { id, duplicate }))
 }
@@ -76,25 +75,25 @@ async fn track_batch(node: &Node, asked: &Asked<'_>) -> Result<Answer, Problem> 
 /// A movement of a batch that is in line, or is not.
 struct Waiting {
     id: Option<MessageId>,
-    outcome: Result<oneshot::Receiver<Outcome>, Refusal>,
+    tracked: Result<Tracked, Refusal>,
 }
 
 impl Waiting {
     fn begin(node: &Node, item: &RawValue) -> Waiting {
         let data: CreditsTrack = match object(item.get().as_bytes()) {
             Ok(data) => data,
-            Err(refusal) => return Waiting { id: None, outcome: Err(refusal) },
+            Err(refusal) => return Waiting { id: None, tracked: Err(refusal) },
         };
         let id = data.id.clone();
         match crediting::track(node, data) {
-            Ok((id, outcome)) => Waiting { id: Some(id), outcome: Ok(outcome) },
-            Err(refusal) => Waiting { id, outcome: Err(refusal) },
+            Ok(tracked) => Waiting { id: Some(tracked.id.clone()), tracked: Ok(tracked) },
+            Err(refusal) => Waiting { id, tracked: Err(refusal) },
         }
     }
 
     async fn settled(self, node: &Node) -> TrackResult {
-        let counted = match self.outcome {
-            Ok(outcome) => crediting::settled(node, outcome).await,
+        let counted = match self.tracked {
+            Ok(tracked) => crediting::settled(node, tracked).await,
             Err(refusal) => Err(refusal),
         };
         match (self.id, counted) {
@@ -146,7 +145,7 @@ struct Synced {
 pub(super) async fn synced(node: &Arc<Node>, asked: &Asked<'_>) -> Result<Answer, Problem> {
     let AskSynced { user_id, ids } = asked.json()?;
     within_batch("ids", ids.len())?;
-    let stand = crediting::synced(node, &ids).await?;
+    let stand = crediting::synced(node, &user_id, &ids).await?;
     let (mut synced, mut unsynced) = (Vec::new(), Vec::new());
     for (id, stands) in ids.into_iter().zip(stand) {
         if stands { synced.push(id) } else { unsynced.push(id) }

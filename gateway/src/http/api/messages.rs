@@ -136,7 +136,12 @@ impl Naming {
 
 async fn submit(node: &Node, draft: Draft) -> Result<Submitted, Refusal> {
     let user = draft.user.clone();
-    submitting::message(node, &Author::Backend(&user), draft).await
+    let submitted = submitting::message(node, &Author::Backend(&user), draft).await?;
+    if !submitted.has_a_turn() {
+        return Ok(submitted);
+    }
+    // The next of a batch may spend of the same credits.
+    submitted.settled(node).await.map(Submitted::Stands)
 }
 
 /// A message of a batch that is in line, or stands, or is refused.

@@ -16,8 +16,8 @@ use crate::contract::position::Position;
 use crate::contract::refusal::Refusal;
 use crate::contract::signal::{ReadMark, RoomSignal, Signal};
 use crate::log::{
-    Append, AppendStop, ArmedEpoch, Claim, Delivery, LogEntry, LogError, LogId, LogLoad,
-    RejectedEntry, RingEntry, RoomPage, Watermark,
+    Append, AppendStop, ArmedEpoch, Claim, Delivery, LogEntry, LogError, LogId, LogLoad, RingEntry,
+    RoomPage, Watermark,
 };
 
 /// The place of an append.
@@ -42,8 +42,8 @@ pub enum Outcome {
     Rejected(Refusal),
 }
 
-/// Identity is (room, sender, id).
-type Key = (RoomId, UserId, MessageId);
+/// Identity is (room, sender, id); movements of credits have a name space of their own.
+type Key = (bool, RoomId, UserId, MessageId);
 
 /// An id that is remembered.
 #[derive(Clone, Debug)]
@@ -227,7 +227,12 @@ impl MemoryShard {
     }
 
     pub(super) fn known(&self, room: &RoomId, user: &UserId, key: &MessageId) -> Option<Known> {
-        self.ids.get(&(room.clone(), user.clone(), key.clone())).cloned()
+        self.ids.get(&(false, room.clone(), user.clone(), key.clone())).cloned()
+    }
+
+    /// What is remembered of an entry.
+    pub(super) fn remembered(&self, envelope: &Envelope) -> Option<Known> {
+        self.ids.get(&key_of(envelope)).cloned()
     }
 
     pub(super) fn read(&self, after: LogId, limit: usize) -> Vec<LogEntry> {
@@ -249,7 +254,10 @@ impl MemoryShard {
                 .rejected
                 .iter()
                 .find(|r| Some(r.position) == entry.position && r.room == envelope.room);
-            self.remember(&envelope, rejected, now_ms);
+            let mut movements = watermark.movements.iter();
+            let movement = movements.find(|m| m.id == entry.id).and_then(|m| m.refused.as_ref());
+            let refusal = rejected.map(|r| &r.error).or(movement.map(|(_, refusal)| refusal));
+            self.remember(&envelope, refusal, now_ms);
             if let Some(position) = entry.position {
                 let raw = if rejected.is_some() { void(envelope.clone()) } else { entry.raw };
                 let shown = RingEntry { position, raw };
@@ -275,11 +283,11 @@ impl MemoryShard {
         visible
     }
 
-    fn remember(&mut self, envelope: &Envelope, rejected: Option<&RejectedEntry>, now_ms: i64) {
+    fn remember(&mut self, envelope: &Envelope, refusal: Option<&Refusal>, now_ms: i64) {
         let key = key_of(envelope);
         if let Some(known) = self.ids.get_mut(&key) {
-            known.outcome = match rejected {
-                Some(rejected) => Outcome::Rejected(rejected.error.clone()),
+            known.outcome = match refusal {
+                Some(refusal) => Outcome::Rejected(refusal.clone()),
                 None => Outcome::Persisted,
             };
             self.ids_expiring.push_back((now_ms + ID_MEMORY_MS, key));
@@ -359,7 +367,8 @@ fn readable<'a, E: Clone + 'a>(
 }
 
 fn key_of(envelope: &Envelope) -> Key {
-    (envelope.room.clone(), envelope.user.clone(), envelope.key().clone())
+    let Envelope { kind, room, user, .. } = envelope;
+    (*kind == EntryKind::Usage, room.clone(), user.clone(), envelope.key().clone())
 }
 
 /// The mark of a receipt.

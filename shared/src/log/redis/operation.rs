@@ -35,7 +35,8 @@ pub(super) fn put(
     match envelope.kind {
         EntryKind::Receipt => return put_receipt(call, envelope, channels),
         EntryKind::Usage => {
-            call.key(keys::id(&envelope.room, &envelope.user, envelope.key()));
+            let Envelope { room, user, id, .. } = envelope;
+            call.key(keys::movement(room.shard(), user, id));
             call.arg("u").arg(digest).arg(encode(envelope));
             call.arg(envelope.user.as_str()).arg(amount(envelope)?);
         }

@@ -1,5 +1,7 @@
 //! What a batch writes beside messages: changes made, receipts, the ledger and what it adds up to.
 
+use std::borrow::Cow;
+
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
@@ -154,7 +156,7 @@ impl<'a> Marks<'a> {
 /// The columns of [`CREDIT`] and [`QUARANTINE`].
 #[derive(Default)]
 pub(super) struct Movements<'a> {
-    ids: Vec<&'a str>,
+    ids: Vec<Cow<'a, str>>,
     users: Vec<&'a str>,
     amounts: Vec<i64>,
     message_ids: Vec<Option<&'a str>>,
@@ -166,7 +168,7 @@ impl<'a> Movements<'a> {
     pub(super) fn of(fold: &Fold<'a>) -> Result<Movements<'a>, StoreError> {
         let mut columns = Movements::default();
         for &row in &fold.movements {
-            columns.ids.push(row.id.as_str());
+            columns.ids.push(costs::row_id(row));
             columns.users.push(row.user.as_str());
             columns.amounts.push(row.entry.amount);
             columns.message_ids.push(row.entry.message_id.as_ref().map(MessageId::as_str));

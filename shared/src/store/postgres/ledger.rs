@@ -13,14 +13,16 @@ use super::stored::{parsed, scalar};
 use super::value::{Moment, count};
 use crate::contract::envelope::{EntryKind, Envelope};
 use crate::contract::id::{MessageId, RoomId, UserId};
-use crate::store::costs::{Cost, DIFFERENCES_MAX, PAGE_ROWS, Priced, compare_costs};
+use crate::store::costs::{Cost, DIFFERENCES_MAX, PAGE_ROWS, Priced, compare_costs, cost_id};
 use crate::store::{Ledger, Reconciliation, StoreError};
 
 /// Several rows of one user are one balance.
 const BALANCE: &str =
     "SELECT coalesce(sum(balance), 0)::bigint FROM user_credits WHERE user_id = $1";
 
-const FIND: &str = "SELECT id FROM credits WHERE id = ANY($1)";
+const FIND: &str = "
+    SELECT id FROM credits AS c WHERE id = ANY($1) AND user_id = $2 AND NOT EXISTS (
+        SELECT FROM credit_conflicts AS aside WHERE aside.id = c.id AND aside.user_id = $2)";
 
 const FIND_EXACTLY: &str = "
     SELECT m.n FROM unnest($1::text[], $2::text[], $3::bigint[])
@@ -81,13 +83,19 @@ impl Ledger for PostgresStore {
         scalar(&answers[0])
     }
 
-    async fn find_credits(&self, ids: &[MessageId]) -> Result<Vec<bool>, StoreError> {
-        let asked: Vec<&str> = ids.iter().map(MessageId::as_str).collect();
-        let parameters: Vec<Parameter<'_>> = vec![(&asked, Type::TEXT_ARRAY)];
+    async fn find_credits(
+        &self,
+        user: &UserId,
+        ids: &[MessageId],
+    ) -> Result<Vec<bool>, StoreError> {
+        let rows: Vec<[String; 2]> =
+            ids.iter().map(|id| [id.as_str().to_owned(), cost_id(id)]).collect();
+        let (asked, user): (Vec<&String>, _) = (rows.iter().flatten().collect(), user.as_str());
+        let parameters: Vec<Parameter<'_>> = vec![(&asked, Type::TEXT_ARRAY), (&user, Type::TEXT)];
         let answers = self.link.read(&[Statement { sql: FIND, parameters }]).await?;
         let found = answers[0].iter().map(|row| row.try_get(0)).collect::<Result<_, _>>();
         let found: HashSet<&str> = found?;
-        Ok(asked.iter().map(|id| found.contains(id)).collect())
+        Ok(rows.iter().map(|of| of.iter().any(|id| found.contains(id.as_str()))).collect())
     }
 
     async fn find_movements(
@@ -168,7 +176,7 @@ async fn compare_messages(client: &Client, found: &mut Reconciliation) -> Result
         let Some(last) = rows.last() else { break };
         after = last.try_get(0)?;
         let messages = rows.iter().map(priced).collect::<Result<Vec<Priced>, _>>()?;
-        let ids: Vec<String> = messages.iter().map(|m| m.row_id().to_string()).collect();
+        let ids: Vec<String> = messages.iter().map(Priced::row_id).collect();
         let statement = Statement { sql: AMOUNTS, parameters: vec![(&ids, Type::TEXT_ARRAY)] };
         let answers = pipeline(client, &[statement]).await?;
         let amounts = answers[0].iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?)));

@@ -14,7 +14,8 @@ use crate::store::StoreError;
 macro_rules! select_messages {
     ($where:literal) => {
         concat!(
-            "SELECT coalesce(client_id, id), user_id, coalesce(content, ''), coalesce(message_type::text, ''), \
+            "SELECT coalesce(client_id, id), user_id, coalesce(content, ''), \
+                 coalesce(message_type::text, ''), \
                  CASE WHEN metadata_hash = jsonb_hash_extended(metadata, 0) THEN metadata_text \
                       ELSE coalesce(metadata::text, '') END, \
                  created_at, edited_at, deleted_at, epoch, seq, \

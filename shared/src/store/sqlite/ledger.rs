@@ -28,7 +28,7 @@ pub(super) fn add(
     row: &CreditRow,
     now_ms: i64,
 ) -> Result<Added, StoreError> {
-    let (id, user, amount) = (row.id.as_str(), row.user.as_str(), row.entry.amount);
+    let (id, user, amount) = (costs::row_id(row), row.user.as_str(), row.entry.amount);
     let message_id = row.entry.message_id.as_ref().map(MessageId::as_str);
     let metadata = costs::metadata(row);
     let added = connection
@@ -91,11 +91,22 @@ impl Ledger for SqliteStore {
         self.read(move |connection| balance(connection, &user)).await
     }
 
-    async fn find_credits(&self, ids: &[MessageId]) -> Result<Vec<bool>, StoreError> {
-        let ids = ids.to_vec();
+    async fn find_credits(
+        &self,
+        user: &UserId,
+        ids: &[MessageId],
+    ) -> Result<Vec<bool>, StoreError> {
+        let (user, ids) = (user.clone(), ids.to_vec());
         self.read(move |connection| {
-            let mut statement = connection.prepare_cached("SELECT 1 FROM credits WHERE id = ?1")?;
-            let found = ids.iter().map(|id| Ok(statement.exists([id.as_str()])?));
+            let mut statement = connection.prepare_cached(
+                "SELECT 1 FROM credits AS c
+                 WHERE id IN (?1, ?2) AND user_id = ?3 AND NOT EXISTS (
+                     SELECT 1 FROM credit_conflicts AS aside
+                     WHERE aside.id = c.id AND aside.user_id = ?3)",
+            )?;
+            let found = ids.iter().map(|id| {
+                Ok(statement.exists(params![id.as_str(), costs::cost_id(id), user.as_str()])?)
+            });
             found.collect()
         })
         .await
@@ -185,8 +196,7 @@ fn compare_messages(connection: &Connection, found: &mut Reconciliation) -> Resu
         let Some((last, _)) = rows.last() else { break };
         after.clone_from(last);
         for (_, message) in &rows {
-            let amount =
-                amount.query_row([message.row_id().as_str()], |row| row.get(0)).optional()?;
+            let amount = amount.query_row([message.row_id()], |row| row.get(0)).optional()?;
             if let Some(difference) = message.compare(amount) {
                 found.differ(difference);
             }
