@@ -1,7 +1,6 @@
 // A scripted AI answer for the demo: this tab plays the assistant's producer. What it says is canned;
 // how it says it is what a real producer does, a reconnect in the middle included.
 
-import { uuidv7 } from "./protocol.js";
 import { sleep, sleepUntil } from "./times.js";
 
 const WORD_MS = 45;
@@ -27,7 +26,7 @@ const wordsAt = (text, offset, count) =>
 
 /** Says an answer in a room, bit by bit; rejects with the refusal that ended it. */
 export async function answer(room, question) {
-  const [id, text] = [uuidv7(), answerTo(question)];
+  const [id, text] = [room.newId(), answerTo(question)];
   const credits = { amount: text.split(/\s+/).length };
   let offset = null; // unknown: `start` says it, at first and after whatever went wrong
   let said = 0; // what a server that forgot it is told again at once

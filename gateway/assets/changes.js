@@ -1,7 +1,7 @@
 // Edits and deletions of one's own messages: on offer until they are answered, under one `changeId`
 // however often, so that each is made once. They outlive a reconnect and a reload of the tab.
 
-import { uuidv7, words } from "./protocol.js";
+import { words } from "./protocol.js";
 import { load, save } from "./storage.js";
 import { now, sleepUntil } from "./times.js";
 
@@ -18,7 +18,7 @@ export class Changes {
   offer(change) {
     const isLeft = (older) => older.id !== change.id || older.sending;
     this.waiting = this.waiting.filter(isLeft);
-    this.waiting.push({ changeId: uuidv7(), ...change });
+    this.waiting.push({ changeId: this.room.newId(), ...change });
     this.changed();
     this.pump();
   }

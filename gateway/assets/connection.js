@@ -2,6 +2,8 @@
 
 import { Refusal } from "./protocol.js";
 
+export const SOCKET_URL = `${location.protocol.replace("http", "ws")}//${location.host}/ws`;
+
 const [BACKOFF_MIN_MS, BACKOFF_MAX_MS] = [500, 15_000];
 const WELCOME_TIMEOUT_MS = 10_000;
 const HEARTBEAT_REPLY_MS = 8_000;
@@ -9,27 +11,37 @@ const STEADY_MS = 10_000; // a connection that lived this long starts the backof
 
 /** One socket at a time to the gateway, and the decision when and whether to open the next. */
 export class Connection {
-  /** `on.phase(connection)`, `on.live()`, `on.event(name, data)`. */
-  constructor(url, on) {
-    Object.assign(this, { url, on, attempts: 0, refs: 0 });
+  /** `token` is null where the address says who is asking. `on.phase(connection)`, `on.live()`,
+   *  `on.event(name, data)`. */
+  constructor(url, token, on) {
+    Object.assign(this, { url, token, on, attempts: 0, refs: 0 });
     this.phase = "connecting"; // live | reconnecting (at `retryAt`) | refused (for `reason`)
     this.session = 0; // welcomes so far; what is done once per connection counts by it
     this.waiting = new Map(); // ref → {resolve, reject}
+    this.aheadMs = 0; // by how much this computer's clock is ahead of the server's
   }
+  setServerTime(time) { this.aheadMs = Date.now() - (Date.parse(time) || Date.now()); }
+  /** What time it is at the server, in Unix milliseconds. */
+  serverNowMs() { return Math.round(Date.now() - this.aheadMs); }
   enter(phase, details) { this.on.phase(Object.assign(this, { phase }, details)); }
   open() {
     clearTimeout(this.timer);
     this.enter("connecting", { leaveAfterMs: null });
     this.socket = new WebSocket(this.url, "roomcast.v1");
+    if (this.token) this.socket.onopen = () => this.say("auth", { token: this.token });
     this.socket.onmessage = (frame) => this.receive(frame.data);
     this.socket.onclose = (close) => this.closed(close.code, close.reason);
     this.timer = setTimeout(() => this.dead(), WELCOME_TIMEOUT_MS);
   }
+  say(event, data) {
+    const ref = ++this.refs;
+    this.socket.send(JSON.stringify({ event, ref, data }));
+    return ref;
+  }
   /** A command and its one answer; rejects with a `Refusal`. */
   request(event, data) {
     if (this.phase !== "live") return Promise.reject(new Refusal({ code: "disconnected" }));
-    const ref = ++this.refs;
-    this.socket.send(JSON.stringify({ event, ref, data }));
+    const ref = this.say(event, data);
     return new Promise((resolve, reject) => this.waiting.set(ref, { resolve, reject }));
   }
   receive(text) {
@@ -41,6 +53,7 @@ export class Connection {
       else resolve?.(data);
     } else if (event === "welcome") {
       clearTimeout(this.timer);
+      this.setServerTime(data.serverTime);
       this.beats = setInterval(() => this.beat(), data.heartbeatMs ?? 25_000);
       this.enter("live", { liveSince: Date.now(), session: this.session + 1 });
       this.on.live();

@@ -19,10 +19,11 @@ export const keyOf = ({ userId, id }) => `${userId} ${id}`;
 export const show = (position) => (position ? `${position.epoch}:${position.seq}` : "–");
 export const words = (code) => code.replaceAll("_", " ");
 
-/** Time-ordered (RFC 9562); chosen by the sender, so that a message offered twice is still one. */
-export function uuidv7() {
+/** Time-ordered (RFC 9562); chosen by the sender, so that a message offered twice is still one.
+ *  `nowMs` is the server's time: this computer's clock may be wrong. */
+export function uuidv7(nowMs) {
   const bytes = crypto.getRandomValues(new Uint8Array(16));
-  for (let i = 5, ms = Date.now(); i >= 0; i--, ms = Math.floor(ms / 256)) bytes[i] = ms % 256;
+  for (let i = 5, ms = nowMs; i >= 0; i--, ms = Math.floor(ms / 256)) bytes[i] = ms % 256;
   bytes[6] = (bytes[6] & 0x0f) | 0x70;
   bytes[8] = (bytes[8] & 0x3f) | 0x80;
   const hex = Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
@@ -36,9 +37,9 @@ export function asId(text) {
 
 /** A command that was not done. `disconnected` means unknown, not failed: ask again, same id. */
 export class Refusal extends Error {
-  constructor({ code = "internal", message, retryAfterMs, field, limit }) {
+  constructor({ code = "internal", message, retryAfterMs, field, limit, serverTime }) {
     super(message || words(code));
-    Object.assign(this, { code, field, limit });
+    Object.assign(this, { code, field, limit, serverTime });
     const delayMs = (retryAfterMs ?? (RETRIED.includes(code) ? 2000 : NaN)) + Math.random() * 250;
     this.retryAt = Date.now() + delayMs || null; // null if a person has to decide
   }

@@ -239,7 +239,8 @@ export class Room {
   offer({ refused, ...entry }) {
     Object.assign(this.upsert({ ...entry, userId: this.chat.user }), { offered: true, refused });
   }
-  say(content, id = uuidv7()) {
+  newId() { return uuidv7(this.chat.connection.serverNowMs()); }
+  say(content, id = this.newId()) {
     this.scrolledUp = false;
     this.reading.eraseLine();
     this.offer({ id, content, createdAt: now() });
@@ -249,7 +250,7 @@ export class Room {
   }
   retry(message) { // by hand
     this.discard(message);
-    this.say(message.content, NEEDS_NEW_ID.includes(message.refused.code) ? uuidv7() : message.id);
+    this.say(message.content, NEEDS_NEW_ID.includes(message.refused.code) ? this.newId() : message.id);
   }
   discard(message) {
     this.known.delete(keyOf(message));
@@ -282,6 +283,11 @@ export class Room {
       const message = this.own(id);
       if (!message || refusal.code === "disconnected") return;
       if (refusal.code === "not_joined") return this.join();
+      if (refusal.serverTime) { // the id was made by this computer's clock, before the server told
+        this.chat.connection.setServerTime(refusal.serverTime);
+        this.discard(message);
+        return this.say(content);
+      }
       if (!refusal.retryAt) return this.refuse(message, refusal);
       Object.assign(message, { retryAt: refusal.retryAt, retryWhy: words(refusal.code) });
       this.chat.changed();

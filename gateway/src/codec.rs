@@ -203,6 +203,7 @@ pub(crate) fn refusal(reference: Option<u64>, room: Option<&RoomId>, refusal: &R
                 field: refusal.field.as_deref(),
                 limit: refusal.limit,
                 retry_after_ms: refusal.retry_after_ms,
+                server_time: refusal.server_time,
             },
         ),
     }
@@ -219,6 +220,7 @@ pub(crate) fn notice(room: &RoomId, notice: RoomNotice, message: &str) -> Frame 
             field: None,
             limit: None,
             retry_after_ms: None,
+            server_time: None,
         },
     )
 }

@@ -16,6 +16,7 @@ use shared::contract::limits::{UNPROVEN_FRAME_BYTES_MAX, UNPROVEN_FRAMES_MAX};
 use shared::contract::protocol::WelcomeLimits;
 use shared::contract::protocol::{Command, EventName, Reconnect, SUBPROTOCOL, Welcome};
 use shared::contract::refusal::{CloseReason, Refusal, RefusalCode};
+use shared::contract::timestamp::Timestamp;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tracing::{Instrument, debug, debug_span};
@@ -228,6 +229,7 @@ fn welcome(node: &Node, handle: &Handle, identity: &Identity) -> Frame {
         user_id: identity.user.clone(),
         heartbeat_ms: settings.heartbeat_interval_ms.0,
         limits,
+        server_time: Timestamp(node.clock.now_ms()),
     };
     codec::event(EventName::Welcome, &welcome)
 }

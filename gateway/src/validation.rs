@@ -62,7 +62,7 @@ pub(crate) fn id(field: &str, id: &MessageId, now_ms: i64) -> Result<(), Refusal
     }
     let now = Timestamp(now_ms);
     let text = format!("the id's time is more than 5 minutes ahead of the server's, {now}");
-    Err(Refusal::new(RefusalCode::BadId, text).field(field))
+    Err(Refusal::new(RefusalCode::BadId, text).field(field).server_time(now))
 }
 
 /// An amount of credits.

@@ -63,6 +63,8 @@ pub struct Refused {
     pub field: Option<String>,
     /// The limit that was passed.
     pub limit: Option<Value>,
+    /// What time it is at the server, where a clock is at fault.
+    pub server_time: Option<String>,
 }
 
 impl Refused {

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use gateway::config::Settings;
 use gateway::server::Server;
+use harness::client::ClientError;
 use harness::rows::read_sqlite;
 use harness::wire::{Accepted, Page};
 use harness::{Client, Position, Proof, unique_id};
@@ -58,6 +59,12 @@ impl Running {
     }
 
     /// A `UUIDv7` of a moment so many milliseconds from now, by the server's clock.
+    /// To the minute.
+    fn assert_is_now(&self, time: &str) {
+        let told_ms = shared::contract::timestamp::Timestamp::parse(time).unwrap().0;
+        assert!((told_ms - self.clock.now_ms()).abs() < 60_000, "{time}");
+    }
+
     fn id_at(&self, offset_ms: i64) -> String {
         let at_ms = u64::try_from(self.clock.now_ms() + offset_ms).unwrap();
         let nanos = u32::try_from(at_ms % 1000).unwrap() * 1_000_000;
@@ -209,6 +216,10 @@ async fn an_id_from_the_future_is_refused_and_one_just_ahead_is_never_forgotten(
     let alice = running.member("alice", &["r"]).await;
     let far = alice.send("r", &running.id_at(5 * 60_000 + 2000), "too early").await.unwrap_err();
     assert_eq!(far.code(), Some("bad_id"));
+    let ClientError::Refused(far) = far else { unreachable!("it has a code") };
+    running.assert_is_now(&far.server_time.unwrap());
+    // A client whose clock is wrong learns the time before it makes its first id.
+    running.assert_is_now(alice.welcome()["serverTime"].as_str().unwrap());
 
     let ahead = running.id_at(5 * 60_000 - 1000);
     let place = alice.send("r", &ahead, "a little early").await.unwrap().position;

@@ -192,6 +192,7 @@ fn read_room_error(data: &Value) {
         field: refusal.field.as_deref(),
         limit: refusal.limit,
         retry_after_ms: refusal.retry_after_ms,
+        server_time: refusal.server_time,
     };
     assert_eq!(&to_value(&written).expect("it is JSON"), data);
 }

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::timestamp::Timestamp;
+
 /// What a refused command is answered with; the connection lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -62,13 +64,23 @@ pub struct Refusal {
     /// When to try again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after_ms: Option<u64>,
+    /// The server's time, where a clock is at fault.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server_time: Option<Timestamp>,
 }
 
 impl Refusal {
     /// A refusal that says no more than its code and text.
     #[must_use]
     pub fn new(code: RefusalCode, message: impl Into<String>) -> Refusal {
-        Refusal { code, message: message.into(), field: None, limit: None, retry_after_ms: None }
+        Refusal {
+            code,
+            message: message.into(),
+            field: None,
+            limit: None,
+            retry_after_ms: None,
+            server_time: None,
+        }
     }
 
     /// The same, naming the field.
@@ -89,6 +101,13 @@ impl Refusal {
     #[must_use]
     pub fn retry_after_ms(mut self, ms: u64) -> Refusal {
         self.retry_after_ms = Some(ms);
+        self
+    }
+
+    /// The same, saying what time it is here.
+    #[must_use]
+    pub fn server_time(mut self, now: Timestamp) -> Refusal {
+        self.server_time = Some(now);
         self
     }
 }

@@ -46,7 +46,7 @@ fn record_of(user: &str, rows: &[Row]) -> Record {
 
 fn refused() -> Refused {
     let (code, message) = ("rejected".to_owned(), String::new());
-    Refused { code, message, retry_after_ms: None, field: None, limit: None }
+    Refused { code, message, retry_after_ms: None, field: None, limit: None, server_time: None }
 }
 
 fn view(records: &mut [Record]) -> &mut View {

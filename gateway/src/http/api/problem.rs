@@ -6,6 +6,7 @@ use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER, W
 use hyper::{Response, StatusCode};
 use serde::Serialize;
 use shared::contract::refusal::{Refusal, RefusalCode};
+use shared::contract::timestamp::Timestamp;
 
 use super::super::Answer;
 use crate::codec;
@@ -36,6 +37,8 @@ struct Document<'a> {
     limit: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     retry_after_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    server_time: Option<Timestamp>,
 }
 
 impl From<Refusal> for Problem {
@@ -83,7 +86,7 @@ impl Problem {
 
     /// The answer.
     pub(super) fn answer(&self) -> Answer {
-        let Refusal { code, message, field, limit, retry_after_ms } = &self.refusal;
+        let Refusal { code, message, field, limit, retry_after_ms, server_time } = &self.refusal;
         let document = Document {
             r#type: format!("urn:roomcast:problem:{}", name(*code)),
             title: title(*code),
@@ -93,6 +96,7 @@ impl Problem {
             field: field.as_deref(),
             limit: *limit,
             retry_after_ms: *retry_after_ms,
+            server_time: *server_time,
         };
         let mut answer = Response::new(Full::new(Bytes::from(codec::json(&document))));
         *answer.status_mut() = self.status;

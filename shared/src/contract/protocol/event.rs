@@ -84,6 +84,8 @@ pub struct Welcome {
     pub heartbeat_ms: u64,
     /// What will be refused.
     pub limits: WelcomeLimits,
+    /// What time it is here: ids are made by it, so that a client whose clock is wrong can send.
+    pub server_time: Timestamp,
 }
 
 /// The limits of a connection.
@@ -166,6 +168,9 @@ pub struct RoomError<'a> {
     /// When to try again.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_after_ms: Option<u64>,
+    /// The server's time, where a clock is at fault.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server_time: Option<Timestamp>,
 }
 
 /// Data of `reconnect`.
