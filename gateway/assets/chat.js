@@ -3,13 +3,13 @@
 
 import { Activity } from "./activity.js";
 import { answer } from "./assistant.js";
-import { Connection } from "./connection.js";
+import { Connection, SOCKET_URL } from "./connection.js";
 import { Room } from "./room.js";
 import { load, save } from "./storage.js";
 import { now } from "./times.js";
 
 export class Chat {
-  constructor(user, firstRoom, changed) {
+  constructor({ user, token }, firstRoom, changed) {
     Object.assign(this, { user, changed });
     this.blockedUntil = 0; // by the server, for having been too fast too often
     this.credits = null; // {balance, unsynced}, once the server has told
@@ -18,8 +18,8 @@ export class Chat {
     this.active = this.rooms.get(firstRoom);
     this.saveRooms();
     this.activity = new Activity(this);
-    const url = `${location.protocol.replace("http", "ws")}//${location.host}/ws`;
-    this.connection = new Connection(`${url}?user=${encodeURIComponent(user)}`, {
+    const url = token ? SOCKET_URL : `${SOCKET_URL}?user=${encodeURIComponent(user)}`;
+    this.connection = new Connection(url, token, {
       phase: ({ phase }) => {
         if (phase !== "live") this.rooms.forEach((room) => room.away());
         this.changed();

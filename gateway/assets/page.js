@@ -4,6 +4,7 @@
 //   connection                      one socket: refs to promises, when and whether to come back
 //   room, reading, changes, company what is true of a room: its messages, how far one has read, what
 //                                   is on offer; who is here, who types
+//   sign_in                         who is asking, where the server wants a token
 //   chat, activity, assistant       the rooms of one user; what is told of the person; the scripted demo
 //   elements, messages, people      what is shown of a room
 //   page                            everything around it; reads Chat, changes nothing there by itself
@@ -14,21 +15,24 @@ import { $, copyOf, reconcile, setAvatar, setText } from "./elements.js";
 import { MessageList } from "./messages.js";
 import { People, renderTyping } from "./people.js";
 import { asId, show } from "./protocol.js";
+import { forgetToken, signIn, tokenOf } from "./sign_in.js";
 import { left } from "./times.js";
 
 const ASK = "/ask ";
 const AGO_MS = 30_000; // how often "active 4 min ago" is looked at again
 
 const addressOf = (user, room) =>
-  `${location.pathname}?${new URLSearchParams({ user, ...(room && { room }) })}`;
+  `${location.pathname}?${new URLSearchParams({ ...(user && { user }), ...(room && { room }) })}`;
 
 /** Everything around the messages: the rooms, the connection's state, the composer. */
 class Page {
-  constructor(user, firstRoom) {
+  constructor(identity, firstRoom) {
+    const { user } = identity;
     $("app").hidden = false;
     setAvatar($("me-avatar"), user);
     setText($("me-name"), user);
-    this.chat = new Chat(user, firstRoom, () => this.schedule());
+    this.hasToken = Boolean(identity.token);
+    this.chat = new Chat(identity, firstRoom, () => this.schedule());
     this.list = new MessageList();
     this.people = new People();
     this.typist = new Typist();
@@ -81,6 +85,7 @@ class Page {
     renderTyping(room);
     if (room === this.shown) return;
     this.shown = room;
+    if (this.hasToken) return history.replaceState(null, "", addressOf(null, room?.id));
     const other = this.chat.user === "alice" ? "bob" : "alice";
     history.replaceState(null, "", addressOf(this.chat.user, room?.id));
     $("open-other").href = addressOf(other, room?.id);
@@ -152,7 +157,10 @@ class Page {
   noticeOf(room, { phase, code, reason }) {
     if (phase === "refused") {
       const why = code === 4429 ? "you were too fast for too long; come back in some minutes" : reason;
-      const reload = () => location.reload();
+      const reload = () => {
+        if (code === 4401) forgetToken();
+        location.reload();
+      };
       return { text: `The server ended this connection: ${why}.`, action: "Try again", act: reload };
     }
     const { blockedUntil } = this.chat;
@@ -230,13 +238,41 @@ function stateOf({ user, connection, rooms, credits, activity }) {
     { user, phase, welcomes, status, credits, rooms: Object.fromEntries(states) });
 }
 
-const query = new URLSearchParams(location.search);
-const [user, firstRoom] = [asId(query.get("user")), asId(query.get("room")) ?? "lobby"];
-if (user) {
-  const page = new Page(user, firstRoom);
+/** Shows the room, and to a test what it needs to see. */
+function enter(identity, room) {
+  $("welcome").hidden = true;
+  const page = new Page(identity, room);
   Object.defineProperty(window, "roomcast", { get: () => stateOf(page.chat) });
-} else { // what this is, and ways in
-  for (const name of ["alice", "bob"]) $(`open-${name}`).href = addressOf(name, firstRoom);
-  $("name-room").value = firstRoom;
-  $("welcome").hidden = false;
 }
+
+/** What this is, and ways in. */
+function welcome(room, problem = "") {
+  const asksForToken = document.body.dataset.signIn === "token";
+  for (const name of ["alice", "bob"]) $(`open-${name}`).href = addressOf(name, room);
+  $("name-room").value = room;
+  $("ways-in").hidden = $("name-form").hidden = asksForToken;
+  $("token-form").hidden = !asksForToken;
+  setText($("token-problem"), problem);
+  $("token-form").onsubmit = (event) => {
+    event.preventDefault();
+    enterWith($("token").value.trim(), room);
+  };
+  $("welcome").hidden = false;
+  if (asksForToken) $("token").focus();
+}
+
+async function enterWith(token, room) {
+  try {
+    enter({ user: await signIn(token), token }, room);
+  } catch (error) {
+    welcome(room, error.message);
+  }
+}
+
+const query = new URLSearchParams(location.search);
+const { token, room: tokenRoom } = tokenOf();
+const room = asId(query.get("room")) ?? asId(tokenRoom) ?? "lobby";
+const user = asId(query.get("user"));
+if (token) enterWith(token, room);
+else if (user && document.body.dataset.signIn !== "token") enter({ user }, room);
+else welcome(room);

@@ -135,7 +135,7 @@ async fn route(request: Request<Incoming>, visitor: &Visitor, node: &Arc<Node>) 
     match request.uri().path() {
         "/ws" => upgrade::answer(request, visitor, node).await,
         path if is_api(path) => api::answer(request, node).await,
-        path => assets::answer(request.method(), path),
+        path => assets::answer(request.method(), path, !node.settings.is_dev()),
     }
 }
 

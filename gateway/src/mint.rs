@@ -1,6 +1,9 @@
 //! Tokens for trying things out and for backends without a library for them: `gateway token`.
 
+use std::net::{Ipv4Addr, SocketAddr};
+
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
 use shared::contract::id::{IdError, UserId};
 use shared::contract::limits::{JWT_SECRET_BYTES_MIN, TOKEN_BYTES_MAX};
@@ -17,7 +20,7 @@ const TTL_S_MAX: i64 = 366 * 24 * 60 * 60;
 
 /// What `gateway token` takes.
 pub const USAGE: &str = "token --user ID [--room PATTERN]... [--role member|moderator|assistant|\
-                         service] [--ttl SECONDS]";
+                         service] [--ttl SECONDS] [--open]";
 
 /// Why no token is minted.
 #[derive(Debug, thiserror::Error)]
@@ -77,6 +80,7 @@ struct Wanted {
     rooms: Vec<String>,
     role: Option<Role>,
     ttl_s: Option<i64>,
+    open: bool,
 }
 
 /// Mints a token with the configured secret, for the configured issuer and audience. `words` are
@@ -105,7 +109,24 @@ pub fn token(settings: &Settings, now_ms: i64, words: &[&str]) -> Result<String,
     };
     let key = EncodingKey::from_secret(secret.expose().as_bytes());
     let token = encode(&Header::new(Algorithm::HS256), &claims, &key)?;
-    if token.len() > TOKEN_BYTES_MAX { Err(MintError::TooLong) } else { Ok(token) }
+    if token.len() > TOKEN_BYTES_MAX {
+        return Err(MintError::TooLong);
+    }
+    Ok(if wanted.open { page_address(settings, &token, &wanted.rooms) } else { token })
+}
+
+/// The page on this machine, with the token and the first room that is no pattern in its fragment,
+/// which a browser sends to nobody.
+fn page_address(settings: &Settings, token: &str, rooms: &[String]) -> String {
+    let mut host = settings.address();
+    if host.is_unspecified() {
+        host = Ipv4Addr::LOCALHOST.into();
+    }
+    let page = SocketAddr::new(host, settings.port);
+    let room = rooms.iter().find(|room| !room.contains('*'));
+    let room = room.map(|room| utf8_percent_encode(room, NON_ALPHANUMERIC));
+    let room = room.map(|room| format!("&room={room}")).unwrap_or_default();
+    format!("http://{page}/#token={token}{room}")
 }
 
 impl Wanted {
@@ -113,6 +134,10 @@ impl Wanted {
         let mut wanted = Wanted::default();
         let mut words = words.iter();
         while let Some(word) = words.next() {
+            if *word == "--open" {
+                wanted.open = true;
+                continue;
+            }
             let (name, given) = match word.split_once('=') {
                 Some((name, value)) => (name, Some(value)),
                 None => (*word, None),
@@ -169,6 +194,7 @@ mod tests {
             rooms: vec!["team-*".into(), "b".into()],
             role: Some(Role::Assistant),
             ttl_s: Some(60),
+            open: false,
         };
         assert_eq!(wanted.unwrap(), expected);
         let table: [(&[&str], &str); 8] = [

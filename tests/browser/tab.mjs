@@ -57,8 +57,10 @@ export class Tab {
 
   close() { return this.page.close(); }
 
+  /** Nothing where the page shows no room. */
   state() {
     return this.page.evaluate((room) => {
+      if (!window.roomcast) return {};
       const { phase, welcomes, rooms } = window.roomcast;
       return { phase, welcomes, room: rooms[room]?.phase };
     }, this.room);

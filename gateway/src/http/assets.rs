@@ -33,6 +33,7 @@ const FILES: &[(&str, &str, &str)] = files! {
     "protocol.js": SCRIPT,
     "reading.js": SCRIPT,
     "room.js": SCRIPT,
+    "sign_in.js": SCRIPT,
     "storage.js": SCRIPT,
     "times.js": SCRIPT,
 };
@@ -40,10 +41,11 @@ const FILES: &[(&str, &str, &str)] = files! {
 /// Nothing from elsewhere, nothing inline: what a member says can never run.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
                       img-src 'self' data:; connect-src 'self' ws: wss:; base-uri 'none'; \
-                      form-action 'none'; frame-ancestors 'none'";
+                      form-action 'self'; frame-ancestors 'none'";
 
-/// Answers for one of the page's files.
-pub(super) fn answer(method: &Method, path: &str) -> Answer {
+/// Answers for one of the page's files. `asks_for_token`: nobody may name themselves here, so the
+/// page asks for a token.
+pub(super) fn answer(method: &Method, path: &str, asks_for_token: bool) -> Answer {
     let name = if path == "/" { Some("index.html") } else { path.strip_prefix("/assets/") };
     let file = FILES.iter().find(|(file, ..)| Some(*file) == name);
     let Some(&(_, content_type, body)) = file else {
@@ -54,7 +56,12 @@ pub(super) fn answer(method: &Method, path: &str) -> Answer {
         refusal.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
         return refusal;
     }
-    let mut answer = typed(StatusCode::OK, content_type, Bytes::from_static(body.as_bytes()));
+    let body = if asks_for_token && content_type == HTML {
+        Bytes::from(body.replacen("<body>", "<body data-sign-in=\"token\">", 1))
+    } else {
+        Bytes::from_static(body.as_bytes())
+    };
+    let mut answer = typed(StatusCode::OK, content_type, body);
     let headers = answer.headers_mut();
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     let policy = HeaderName::from_static("content-security-policy");
@@ -98,7 +105,7 @@ mod tests {
 
     #[test]
     fn the_page_is_at_the_root_and_only_to_be_read() {
-        let answered = |method: Method, path: &str| answer(&method, path).status();
+        let answered = |method: Method, path: &str| answer(&method, path, false).status();
         assert_eq!(answered(Method::GET, "/"), StatusCode::OK);
         assert_eq!(answered(Method::HEAD, "/assets/page.js"), StatusCode::OK);
         assert_eq!(answered(Method::POST, "/"), StatusCode::METHOD_NOT_ALLOWED);

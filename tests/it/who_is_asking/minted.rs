@@ -42,6 +42,17 @@ async fn a_minted_token_opens_a_connection_to_a_gateway_with_the_same_settings()
 }
 
 #[tokio::test]
+async fn the_address_to_open_has_the_token_where_no_server_sees_it() {
+    let words = ["token", "--user", "ann", "--room", "team-*", "--room", "a/b", "--open"];
+    let minted = gateway(Some(MINTING), &words).await;
+    assert!(minted.status.success(), "{minted:?}");
+    let address = String::from_utf8(minted.stdout).unwrap();
+    let (page, fragment) = address.trim_end().split_once('#').unwrap();
+    assert_eq!(page, "http://127.0.0.1:3001/");
+    assert!(fragment.starts_with("token=ey") && fragment.ends_with("&room=a%2Fb"), "{fragment}");
+}
+
+#[tokio::test]
 async fn what_is_missing_is_said_and_ends_with_64() {
     /// The secret, what is asked, and what is said.
     type Case = (Option<&'static str>, &'static [&'static str], &'static str);
