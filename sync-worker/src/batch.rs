@@ -308,8 +308,14 @@ fn refusal(letter: &DeadLetter) -> Refusal {
     Refusal::new(RefusalCode::Rejected, text)
 }
 
-/// Tries each of them alone once more: where the fault was the database's and went away in the
-/// middle of the search, what was tried before that is as good as what was tried after it.
+/// The database refused rows alone, and then took one of them.
+#[derive(Debug, thiserror::Error)]
+#[error("the database refused a row alone and takes it now: the fault is not the row's")]
+struct Recovered;
+
+/// Tries each of them alone once more. Where the fault was the database's and went away in the
+/// middle of the search, what was tried before that is as good as what was tried after it: nothing
+/// is given up, and the batch is tried again.
 async fn still_refused(
     bad: Vec<(usize, StoreError)>,
     rows: &[Row],
@@ -318,7 +324,7 @@ async fn still_refused(
     let mut still = Vec::with_capacity(bad.len());
     for (place, _) in bad {
         match store.probe(std::slice::from_ref(&rows[place])).await {
-            Ok(()) => {}
+            Ok(()) => return Err(StoreError::Unavailable(Box::new(Recovered))),
             Err(error @ StoreError::Data { .. }) => still.push((place, error)),
             Err(error @ (StoreError::Fenced { .. } | StoreError::Unavailable(_))) => {
                 return Err(error);
