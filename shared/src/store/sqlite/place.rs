@@ -103,7 +103,7 @@ pub(super) struct Standing {
 /// What is known as `?2` in the room `?1`, the first to stand first.
 pub(super) const STANDING: &str =
     "SELECT id, user_id, send_time IS NOT NULL, epoch, seq FROM team_chat_messages
-     WHERE team_chat_id = ?1 AND client_id = ?2 ORDER BY epoch, seq";
+     WHERE team_chat_id = ?1 AND client_id = ?2 ORDER BY +epoch, +seq";
 
 /// The rows of the room that clients know under `id`.
 pub(super) fn standing(
