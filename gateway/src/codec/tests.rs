@@ -113,11 +113,24 @@ fn what_is_no_command_is_refused_by_name() {
 #[test]
 fn metadata_too_deep_to_be_read_are_too_large() {
     let deep = "[".repeat(10_000) + &"]".repeat(10_000);
-    let data = format!("{{\"roomId\":\"a\",\"content\":\"\",\"metadata\":{{\"b\":{deep}}}}}");
-    let text = format!("{{\"event\":\"message:send\",\"ref\":1,\"data\":{data}}}");
-    let (reference, refusal) = refused(&text);
-    assert_eq!((reference, refusal.code), (Some(1), RefusalCode::TooLarge));
-    assert_eq!(refusal.field.as_deref(), Some("metadata"));
+    let send = |rest: &str| {
+        let data = format!("{{\"roomId\":\"a\",\"content\":\"\",{rest}}}");
+        format!("{{\"event\":\"message:send\",\"ref\":1,\"data\":{data}}}")
+    };
+    // A message's are taken as text, and looked through when they are checked.
+    let text = send(&format!("\"metadata\":{{\"b\":{deep}}}"));
+    let Ok(Command::MessageSend(data)) = read(text.as_bytes()).command else {
+        panic!("{text:.80}")
+    };
+    let checked = crate::validation::message_metadata(data.metadata).unwrap_err();
+    // Those of credits are read, which serde_json gives up.
+    let cost = send(&format!("\"credits\":{{\"amount\":1,\"metadata\":{{\"b\":{deep}}}}}"));
+    let (reference, read) = refused(&cost);
+    assert_eq!(reference, Some(1));
+    for refusal in [checked, read] {
+        assert_eq!(refusal.code, RefusalCode::TooLarge);
+        assert_eq!(refusal.field.as_deref(), Some("metadata"));
+    }
 }
 
 #[test]
