@@ -8,6 +8,7 @@ mod faults;
 mod full_redis;
 mod full_speed;
 mod joins;
+mod large_rooms;
 mod logging;
 mod neighbours;
 mod outage;

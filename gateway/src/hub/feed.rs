@@ -13,7 +13,7 @@ use shared::log::RingEntry;
 
 use super::logged::Logged;
 use super::recent;
-use super::sources::{SourceError, Sources, TRIES_MAX, may_follow};
+use super::sources::{Rows, RowsOf, SourceError, Sources, TRIES_MAX, may_follow};
 use crate::codec;
 
 /// A page of changes, oldest first.
@@ -67,19 +67,24 @@ impl Sources {
         }
         let limit = limit as usize;
         let rows = u32::try_from(limit + 1).unwrap_or(u32::MAX);
-        let mut changed = self.store.changes(room, after, Position::MAX, rows).await?;
+        let rows = self.rows(room, RowsOf::Changes(after), rows).await?;
+        let Rows { messages: mut changed, cut } = rows;
         if !may_follow(epoch, &changed) {
             return Ok(None);
         }
         let mut entries = waiting.iter().filter(|entry| entry.position > after);
-        while changed.len() <= limit
+        // Behind rows that were cut there are others, before anything that waits.
+        while !cut
+            && changed.len() <= limit
             && let Some(entry) = entries.next()
         {
             self.fold(room, &mut changed, &Logged::from_entry(entry)?.1, &waiting).await?;
         }
         changed.retain(|message| place(message) > after);
         changed.sort_by_key(place);
-        Ok(Some(page(&changed, limit, after)))
+        let mut page = page(&changed, limit, after);
+        page.more |= cut;
+        Ok(Some(page))
     }
 
     /// Puts an entry that the database may not have into what it has.

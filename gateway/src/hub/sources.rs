@@ -6,6 +6,7 @@
 
 mod refilling;
 mod paging;
+mod rows;
 mod books;
 mod flights;
 
@@ -33,6 +34,7 @@ use crate::broker::epochs::Epochs;
 pub(crate) use self::books::Books;
 pub(crate) use self::paging::Messages;
 pub(crate) use self::refilling::Refill;
+pub(crate) use self::rows::{Rows, RowsOf};
 
 /// Entries of a ring read in one call.
 const RING_PAGE: usize = 500;
@@ -289,14 +291,13 @@ impl Sources {
             return Ok(Some(Page { entries: folded, complete, epoch }));
         }
         // Not only below the ring: a message that moved into it is met there.
-        let rows = self.store.changes(room, after, Position::MAX, limit).await?;
-        if !may_follow(epoch, &rows) {
+        let Rows { messages, cut: full } = self.rows(room, RowsOf::Changes(after), limit).await?;
+        if !may_follow(epoch, &messages) {
             return Ok(None);
         }
-        let rows: Vec<Logged> = rows.iter().filter_map(Logged::from_message).collect();
+        let rows: Vec<Logged> = messages.iter().filter_map(Logged::from_message).collect();
         // Where one of the two was cut off, the other may not go beyond it.
         let cut = |entries: &[Logged], cut: bool| entries.last().filter(|_| cut).map(|e| e.at);
-        let full = rows.len() >= limit as usize;
         let end = [cut(&rows, full), cut(&ring, page.more)].into_iter().flatten().min();
         let mut entries = merge(rows, ring);
         entries.retain(|entry| end.is_none_or(|end| entry.at <= end));

@@ -204,6 +204,9 @@ pub const ENVELOPE_BYTES_MAX: usize = 6 * CONTENT_BYTES_MAX + 2 * METADATA_BYTES
 /// message is always in it, however large.
 pub const PAGE_BYTES_MAX: usize = 1024 * 1024;
 
+/// Bytes of the database's rows at which a reading for one page ends.
+pub const ROWS_BYTES_MAX: usize = 2 * PAGE_BYTES_MAX;
+
 /// Messages of a page where the client names no limit.
 pub const PAGE_ROWS_DEFAULT: u32 = 50;
 

@@ -5,7 +5,7 @@ use shared::contract::message::Message;
 use shared::contract::position::Position;
 use tracing::debug;
 
-use super::{Part, SourceError, Sources, TRIES_MAX, logged, may_follow};
+use super::{Part, Rows, RowsOf, SourceError, Sources, TRIES_MAX, logged, may_follow};
 use crate::hub::logged::{Logged, fold};
 use crate::hub::standing::Standing;
 
@@ -31,12 +31,12 @@ impl Sources {
             // What the database does not have yet was read before it is asked, so that nothing
             // can fall between.
             let (epoch, waiting) = self.unpersisted(room).await?;
-            let rows = self.store.before(room, before, limit + 1).await?;
-            if may_follow(epoch, &rows) {
-                let mut messages = standing(&rows, &waiting, |position| position < before);
+            let rows = self.rows(room, RowsOf::Before(before), limit + 1).await?;
+            if may_follow(epoch, &rows.messages) {
+                let mut messages = standing(&rows.messages, &waiting, |place| place < before);
                 let surplus = messages.len().saturating_sub(limit as usize);
                 messages.drain(..surplus);
-                return Ok(Messages { messages, more: surplus > 0, epoch });
+                return Ok(Messages { messages, more: surplus > 0 || rows.cut, epoch });
             }
         }
         Err(SourceError::Unsettled)
@@ -51,10 +51,12 @@ impl Sources {
     ) -> Result<Messages, SourceError> {
         for _ in 0..TRIES_MAX {
             let (epoch, waiting) = self.unpersisted(room).await?;
-            let rows = self.store.after(room, after, limit + 1).await?;
+            let Rows { messages: rows, cut } =
+                self.rows(room, RowsOf::After(after), limit + 1).await?;
             if may_follow(epoch, &rows) {
-                let mut messages = standing(&rows, &waiting, |position| position > after);
-                let more = messages.len() > limit as usize;
+                // Behind rows that were cut there are others, before anything that waits.
+                let mut messages = standing(&rows, &waiting, |place| place > after && !cut);
+                let more = messages.len() > limit as usize || cut;
                 messages.truncate(limit as usize);
                 return Ok(Messages { messages, more, epoch });
             }

@@ -5,7 +5,7 @@ use shared::contract::limits::{PAGE_ROWS_MAX, RECENT_ENTRIES_MAX};
 use shared::contract::message::Message;
 use shared::contract::position::Position;
 
-use super::{SourceError, Sources, TRIES_MAX, Tail, logged, may_follow, merge};
+use super::{Rows, RowsOf, SourceError, Sources, TRIES_MAX, Tail, logged, may_follow, merge};
 use crate::hub::logged::{Cursor, Logged, fold};
 use crate::hub::recent::Recent;
 
@@ -41,9 +41,10 @@ impl Sources {
             if wanted == 0 {
                 return assemble(tail, (dense, dense), Vec::new());
             }
-            let mut rows = self.store.latest_changes(room, dense, wanted).await?;
+            let latest = self.rows(room, RowsOf::LatestChanges(dense), wanted).await?;
+            let Rows { messages: mut rows, cut } = latest;
             // Below the first row there may be others.
-            let first = rows.first().filter(|_| rows.len() == wanted as usize);
+            let first = rows.first().filter(|_| cut);
             let begin = first.and_then(Logged::from_message).map_or(Position::ZERO, |row| row.at);
             rows.extend(self.moved(room, &tail, &rows).await?);
             // What changed while the database was read is in the ring now, or the reading is void:
