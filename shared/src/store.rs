@@ -231,8 +231,8 @@ pub struct Identity {
 ///
 /// A message is (room, sender, the id that its sender chose); a unique index keeps it once. The id
 /// of its row is unique in the whole table: the one that was chosen where that is free, else a
-/// random one, which nobody could have chosen before. Reading gives a message back under its sender's id.
-/// Rows of another program are known by their row's id.
+/// random one, which nobody could have chosen before. Reading gives a message back under its
+/// sender's id. Rows of another program are known by their row's id.
 #[async_trait]
 pub trait Store: Erasure + Ledger + Members + Receipts + Send + Sync + 'static {
     /// Mints an epoch for `token`: the highest of the shard plus one, and at least `at_least`; or

@@ -86,16 +86,8 @@ async fn memory() -> Subject {
     let log = Arc::new(log);
     let store = Arc::new(SqliteStore::open(folder.path(), clock.clone()).unwrap());
     let broker = Arc::new(MemoryBroker::new(Arc::clone(&log)));
-    Subject {
-        log,
-        broker,
-        store,
-        deliveries,
-        clock,
-        worker: None,
-        metrics: None,
-        kept: Box::new(folder),
-    }
+    let kept = Box::new(folder);
+    Subject { log, broker, store, deliveries, clock, worker: None, metrics: None, kept }
 }
 
 async fn redis() -> Subject {

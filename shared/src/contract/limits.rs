@@ -375,8 +375,7 @@ pub const SPENDING_FRESH_MS: u64 = 5000;
 pub const SPENDING_TURN_MS: u64 = 20_000;
 const _: () = assert!(SPENDING_FRESH_MS + APPEND_TIMEOUT_MS < SPENDING_TURN_MS);
 
-/// How long what was used is waited for before credits that may cover it are said not to, in
-/// milliseconds.
+/// How long it is waited for whether credits that may cover a cost do, in milliseconds.
 pub const SPENDING_SETTLE_MS: u64 = 2000;
 
 /// Rows from which a batch whose every row fails stops its shard instead of filling dead letters.

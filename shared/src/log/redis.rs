@@ -218,7 +218,7 @@ impl RedisLog {
             _ => return Err(MalformedAnswer.into()),
         };
         let done: Result<Vec<Appended>, MalformedAnswer> =
-            answer.rest().map(|fields| appended(&fields?)).collect();
+            answer.rest().map(|fields| operation::appended(&fields?)).collect();
         Ok((done?, stop))
     }
 
@@ -238,22 +238,6 @@ fn first_kept(upto: LogId) -> String {
 
 fn refused(json: &[u8]) -> Result<Refusal, MalformedAnswer> {
     serde_json::from_slice(json).map_err(|_| MalformedAnswer)
-}
-
-fn appended(fields: &Answer) -> Result<Appended, MalformedAnswer> {
-    if fields.status()? == "refused" {
-        return Ok(Appended::Rejected(refused(fields.text(1)?.as_bytes())?));
-    }
-    if fields.text(3)? == "0" {
-        return Ok(Appended::Conflict);
-    }
-    let position = Position::new(fields.number(0)?, fields.number(1)?);
-    let persisted = Position::new(fields.number(4)?, fields.number(5)?);
-    Ok(Appended::Placed {
-        position,
-        duplicate: fields.text(2)? == "1",
-        persisted: position <= persisted,
-    })
 }
 
 /// The answer, unless it is that the epoch is another.

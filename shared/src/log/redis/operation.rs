@@ -2,7 +2,8 @@
 
 use redis::ScriptInvocation;
 
-use super::answer::MalformedAnswer;
+use super::Appended;
+use super::answer::{Answer, MalformedAnswer};
 use crate::contract::credit::CreditEntry;
 use crate::contract::envelope::{EntryKind, Envelope};
 use crate::contract::id::{MessageId, RoomId, UserId};
@@ -88,6 +89,23 @@ pub(super) fn read_mark(user: &str, value: &str) -> Result<ReadMark, MalformedAn
         position,
         message_id: MessageId::parse(next()?).ok(),
         read_at,
+    })
+}
+
+/// What became of an entry.
+pub(super) fn appended(fields: &Answer) -> Result<Appended, MalformedAnswer> {
+    if fields.status()? == "refused" {
+        return Ok(Appended::Rejected(super::refused(fields.text(1)?.as_bytes())?));
+    }
+    if fields.text(3)? == "0" {
+        return Ok(Appended::Conflict);
+    }
+    let position = Position::new(fields.number(0)?, fields.number(1)?);
+    let persisted = Position::new(fields.number(4)?, fields.number(5)?);
+    Ok(Appended::Placed {
+        position,
+        duplicate: fields.text(2)? == "1",
+        persisted: position <= persisted,
     })
 }
 
