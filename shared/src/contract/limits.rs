@@ -174,8 +174,7 @@ pub const VAULT_ENTRIES_MAX: usize = 100_000;
 /// How long a revocation is remembered, in milliseconds: longer than any token's life.
 pub const REVOCATION_MEMORY_MS: i64 = 3650 * 24 * 60 * 60 * 1000;
 
-/// How often revocations are read anew where no signal says that there are new ones, in
-/// milliseconds.
+/// How often revocations are read anew where no signal says so, in milliseconds.
 pub const REVOCATIONS_INTERVAL_MS: u64 = 30_000;
 
 /// Pause before revocations that could not be read are asked for again, in milliseconds.
@@ -354,8 +353,7 @@ pub const REFUSAL_MEMORY_MS: i64 = ROOM_MEMORY_MS;
 /// How long a room's head and ring stay after all of it was persisted, in milliseconds.
 pub const ROOM_MEMORY_MS: i64 = 20 * 60 * 1000;
 
-/// Oldest answer of the database that may set the head of a room the log does not know, in
-/// milliseconds.
+/// Oldest answer of the database that may set a head that the log does not know, in milliseconds.
 pub const HYDRATION_AGE_MS_MAX: i64 = 30_000;
 
 /// Rooms of a node whose heads are looked up in the database at a time, to be read.
@@ -370,8 +368,7 @@ pub const SPENDING_WAIT_MS: u64 = 5000;
 /// How long a turn is fresh enough to spend in it, in milliseconds.
 pub const SPENDING_FRESH_MS: u64 = 5000;
 
-/// How long a turn of a node that is gone is respected, in milliseconds: longer than an append may
-/// take after the turn was fresh.
+/// How long a turn of a node that is gone is respected, in milliseconds.
 pub const SPENDING_TURN_MS: u64 = 20_000;
 const _: () = assert!(SPENDING_FRESH_MS + APPEND_TIMEOUT_MS < SPENDING_TURN_MS);
 
