@@ -22,6 +22,8 @@ use crate::store::{Change, Committed, CreditRow, Identity, MessageChange, Row, S
 #[derive(Debug)]
 pub(super) struct NewRow<'a> {
     pub(super) identity: Identity,
+    /// Not the tombstone of a message that never came.
+    pub(super) is_message: bool,
     pub(super) content: &'a str,
     pub(super) kind: MessageType,
     pub(super) metadata: Cow<'a, Metadata>,
@@ -119,6 +121,7 @@ impl<'a> Fold<'a> {
                 user: message.user_id.clone(),
                 id: message.id.clone(),
             },
+            is_message: true,
             content: &message.content,
             kind: message.kind,
             metadata: Cow::Borrowed(&message.metadata),
@@ -158,7 +161,7 @@ impl<'a> Fold<'a> {
     /// Gives a row, whose id another shard took a moment ago, a random one.
     pub(super) fn rename(&mut self, row_id: &str) -> Option<String> {
         let row = self.inserts.remove(row_id)?;
-        if row.identity.id.as_str() == row_id && row.send_time.is_some() {
+        if row.is_message {
             self.done.inserted -= 1;
             self.done.renamed += 1;
         }
@@ -220,6 +223,7 @@ impl<'a> Fold<'a> {
                 user: change.author.as_ref().unwrap_or(&change.user).clone(),
                 id: change.id.clone(),
             },
+            is_message: false,
             content: "",
             kind: MessageType::default(),
             metadata: Cow::Owned(Metadata::default()),

@@ -12,7 +12,7 @@ use shared::store::{Lease, Row, Store, StoreError};
 use tokio_postgres::Client;
 use uuid::Uuid;
 
-use super::super::feed::{Feed, counts, edit, identity, message, room};
+use super::super::feed::{Feed, counts, delete, edit, identity, message, room};
 use super::{connect, fresh_database, shell};
 
 async fn open() -> (Arc<PostgresStore>, Client, Fleet) {
@@ -198,6 +198,33 @@ async fn a_row_taken_while_a_batch_waits_for_it_costs_the_batch_nothing() {
         let name = identity("a", "ann", &taken);
         assert!(all.find(&[name]).await.unwrap()[0].is_some());
     }
+}
+
+#[tokio::test]
+async fn a_tombstone_whose_id_is_taken_while_its_batch_waits_is_left_under_another() {
+    let (store, shell, _guard) = open().await;
+    let all = Arc::clone(&store) as Arc<dyn Store>;
+    let mut feed = Feed::begin(&all, "a").await;
+    let blocked = async || -> bool {
+        let question = "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)";
+        shell.query_one(question, &[]).await.unwrap().get(0)
+    };
+    let insert =
+        "INSERT INTO team_chat_messages (id, team_chat_id, user_id) VALUES ($1, 'b', 'ann')";
+    // Of a message whose sender the delete names, and of one whose sender it does not.
+    for (seq, name) in [(1, "a/mod/m1/eve"), (2, "a/mod/m2")] {
+        shell.batch_execute("BEGIN").await.unwrap();
+        shell.execute(insert, &[&format!("m{seq}")]).await.unwrap();
+        let batch = feed.batch(&[delete(name, &format!("d{seq}"), Position::new(1, seq))]);
+        let mut waiting = feed.clone();
+        let committing = tokio::spawn(async move { waiting.try_commit(&batch).await });
+        harness::eventually(Duration::from_secs(30), "the batch waits", &blocked).await;
+        shell.batch_execute("COMMIT").await.unwrap();
+        assert_eq!(counts(committing.await.unwrap().unwrap()), [0, 0, 0, 1]);
+        feed.cursor = all.cursor(feed.shard).await.unwrap().upto;
+    }
+    let eves = [identity("a", "eve", "m1"), identity("a", "eve", "m2")];
+    assert!(all.find(&eves).await.unwrap().iter().all(Option::is_some));
 }
 
 #[tokio::test]
