@@ -5,13 +5,14 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use fleet::{ClusterOptions, Fleet, GatewayNode};
 use harness::wire::Since;
 use harness::{Position, eventually, unique_id};
 use serde::Deserialize;
 use serde_json::json;
+use tokio::time::Instant;
 
 use super::{PATIENCE, stored};
 use crate::scene::client;

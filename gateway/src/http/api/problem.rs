@@ -15,7 +15,7 @@ use crate::codec;
 #[derive(Debug)]
 pub(super) struct Problem {
     status: StatusCode,
-    refusal: Refusal,
+    refusal: Box<Refusal>,
     /// The methods that the route has, where another was asked for.
     allow: Option<String>,
     /// The request was not read to its end, so that the connection is of no use any more.
@@ -43,7 +43,8 @@ struct Document<'a> {
 
 impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Problem {
-        Problem { status: status(refusal.code), refusal, allow: None, unread: false }
+        let status = status(refusal.code);
+        Problem { status, refusal: Box::new(refusal), allow: None, unread: false }
     }
 }
 
@@ -86,7 +87,7 @@ impl Problem {
 
     /// The answer.
     pub(super) fn answer(&self) -> Answer {
-        let Refusal { code, message, field, limit, retry_after_ms, server_time } = &self.refusal;
+        let Refusal { code, message, field, limit, retry_after_ms, server_time } = &*self.refusal;
         let document = Document {
             r#type: format!("urn:roomcast:problem:{}", name(*code)),
             title: title(*code),
