@@ -147,8 +147,8 @@ async fn talk(gateway: &GatewayNode, alice: &Client, bob: &Client) {
 
 fn insert(database: &Connection, id: &str) {
     let insert = "INSERT INTO team_chat_messages (id, client_id, team_chat_id, user_id, content,
-        message_type, metadata, created_at, updated_at, accessed_at, send_time, epoch, seq, changed_epoch,
-        changed_seq)
+        message_type, metadata, created_at, updated_at, accessed_at, send_time, epoch, seq,
+        changed_epoch, changed_seq)
         VALUES (?1, ?1, 'r', 'alice', 'found there', 'user', '{}', 1, 1, 1, 1, 0, 1, 0, 1)";
     database.execute(insert, [id]).unwrap();
 }
