@@ -26,6 +26,7 @@ use shared::contract::protocol::Since;
 use shared::contract::refusal::{Refusal, RefusalCode};
 use shared::contract::signal::{ReadMark, Signal};
 use shared::log::{Delivery, RingEntry, Watermark};
+use shared::process::byte_budget::ByteBudget;
 use tokio::sync::Notify;
 use tracing::{debug, error, warn};
 
@@ -40,6 +41,10 @@ use crate::metrics::Metrics;
 use crate::presence::desk::Desk;
 use crate::streams::Shelf;
 
+/// What rooms that synchronise keep together of what is published meanwhile, in bytes. Not of what
+/// rooms remember: that does not drain by itself, and no room would become live.
+pub(crate) const SYNCING_BYTES_MAX: usize = 64 * 1024 * 1024;
+
 /// How long a join waits to be told by the database what its user has not read.
 const READING_PATIENCE: Duration = Duration::from_millis(500);
 
@@ -47,6 +52,8 @@ const READING_PATIENCE: Duration = Duration::from_millis(500);
 pub(crate) struct Parts {
     pub(crate) broker: Arc<dyn Broker>,
     pub(crate) sources: Sources,
+    /// What rooms that synchronise may keep together of what is published meanwhile.
+    pub(crate) syncing: Arc<ByteBudget>,
     pub(crate) shelf: Arc<dyn Shelf>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) desk: Arc<Desk>,

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use shared::log::Log;
+use shared::process::byte_budget::ByteBudget;
 use shared::process::clock::Clock;
 use shared::store::Store;
 use tokio_util::sync::CancellationToken;
@@ -24,6 +25,10 @@ use crate::roster::Roster;
 use crate::spending::Spending;
 use crate::streams::desk::Desk;
 use crate::unproven::Unproven;
+
+/// Bytes of bodies that a node reads and works on at a time; beyond it whoever asks is told
+/// `backpressure`.
+pub(crate) const BODIES_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// One node.
 pub(crate) struct Node {
@@ -51,6 +56,8 @@ pub(crate) struct Node {
     pub(crate) origins: AllowedOrigins,
     /// Its sockets.
     pub(crate) connections: Connections,
+    /// Bodies of requests that are being read or done.
+    pub(crate) bodies: Arc<ByteBudget>,
     /// Its other TCP connections, those that speak HTTP.
     pub(crate) exchanges: TaskTracker,
     /// Who is in how many rooms.

@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use shared::contract::signal::{NodeSignal, Signal};
 use shared::log::Delivery;
-use tokio::sync::mpsc;
+use shared::log::deliveries::DeliveryReceiver;
 
 use crate::crediting::Moved;
 use crate::node::Node;
 use crate::proof;
 
 /// Hands on what the broker delivers, until the broker is gone.
-pub(crate) async fn run(node: Arc<Node>, deliveries: mpsc::Receiver<Delivery>) {
+pub(crate) async fn run(node: Arc<Node>, deliveries: DeliveryReceiver) {
     let moved = Moved::default();
     tokio::select! {
         () = deliver(&node, deliveries, &moved) => {}
@@ -20,7 +20,7 @@ pub(crate) async fn run(node: Arc<Node>, deliveries: mpsc::Receiver<Delivery>) {
     }
 }
 
-async fn deliver(node: &Arc<Node>, mut deliveries: mpsc::Receiver<Delivery>, moved: &Moved) {
+async fn deliver(node: &Arc<Node>, mut deliveries: DeliveryReceiver, moved: &Moved) {
     while let Some(delivery) = deliveries.recv().await {
         match &delivery {
             Delivery::Watermark(watermark) => {

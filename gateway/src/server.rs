@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use shared::log::redis::connection::Health;
+use shared::process::byte_budget::ByteBudget;
 use shared::process::clock::Clock;
 use shared::process::operator::{self, Operator};
 use shared::process::readiness::{Condition, Readiness};
@@ -37,10 +38,10 @@ use crate::config::Settings;
 use crate::connections::Connections;
 use crate::handshake::AllowedOrigins;
 use crate::http;
-use crate::hub::sources::{SourceFlights, Sources};
+use crate::hub::sources::Sources;
 use crate::hub::{self, Hub};
 use crate::metrics::Metrics;
-use crate::node::Node;
+use crate::node::{BODIES_BYTES_MAX, Node};
 use crate::presence;
 use crate::proof;
 use crate::rate_limit::redis::RedisCounts;
@@ -281,15 +282,11 @@ fn node(
         clock.clone(),
         Arc::clone(&metrics),
     );
-    let sources = Sources {
-        log: Arc::clone(log),
-        store: Arc::clone(store),
-        epochs,
-        flights: SourceFlights::default(),
-    };
+    let sources = Sources::new(Arc::clone(log), Arc::clone(store), epochs);
     let hub = Hub::new(hub::Parts {
         broker: Arc::clone(broker),
         sources,
+        syncing: ByteBudget::new(hub::SYNCING_BYTES_MAX),
         shelf: Arc::clone(shelf),
         metrics: Arc::clone(&metrics),
         desk: Arc::new(present),
@@ -311,6 +308,7 @@ fn node(
         origins,
         clock,
         connections: Connections::new(settings.connections_max),
+        bodies: ByteBudget::new(BODIES_BYTES_MAX),
         exchanges: TaskTracker::new(),
         roster: Arc::new(Roster::default()),
         spending,

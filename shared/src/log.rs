@@ -5,6 +5,7 @@
 
 pub mod memory;
 pub mod redis;
+pub mod deliveries;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -13,9 +14,10 @@ use uuid::Uuid;
 
 use crate::contract::envelope::Envelope;
 use crate::contract::id::{MessageId, RoomId, Shard, UserId};
+use crate::contract::limits::ID_BYTES_MAX;
 use crate::contract::position::Position;
 use crate::contract::refusal::Refusal;
-use crate::contract::signal::{ReadMark, Signal};
+use crate::contract::signal::{ReadMark, RoomSignal, Signal};
 use crate::contract::timestamp::Timestamp;
 
 /// The place of an entry in its shard's log: `<epoch>-<n>`, no clock involved.
@@ -226,6 +228,24 @@ pub enum Delivery {
     Signal(Signal),
     /// Deliveries were lost; every room reads what it missed.
     Gap,
+}
+
+impl Delivery {
+    /// About how many bytes it takes: ids are taken to be of their greatest length.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let beside = match self {
+            Delivery::Entry(entry) => entry.raw.len(),
+            Delivery::Watermark(Watermark { rooms, rejected, balances, .. }) => {
+                (rooms.len() + rejected.len() + balances.len()) * 4 * ID_BYTES_MAX
+            }
+            Delivery::Signal(Signal::Room { what: RoomSignal::Stream(part), .. }) => {
+                part.delta.len()
+            }
+            Delivery::Signal(_) | Delivery::Gap => 0,
+        };
+        size_of::<Delivery>() + 4 * ID_BYTES_MAX + beside
+    }
 }
 
 /// An entry to append.

@@ -9,6 +9,7 @@ pub mod readiness;
 pub mod drain;
 pub mod telemetry;
 pub mod backoff;
+pub mod byte_budget;
 pub mod settings;
 pub mod clock;
 pub mod error_chain;

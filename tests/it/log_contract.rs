@@ -28,6 +28,7 @@ use shared::contract::message::{Message, MessageType, Metadata};
 use shared::contract::position::Position;
 use shared::contract::timestamp::Timestamp;
 use shared::epoch::establish;
+use shared::log::deliveries::DeliveryReceiver;
 use shared::log::memory::MemoryLog;
 use shared::log::redis::RedisLog;
 use shared::log::redis::connection::RedisConnection;
@@ -42,7 +43,6 @@ use shared::store::sqlite::SqliteStore;
 use shared::store::{Identity, Store};
 use sync_worker::metrics::Metrics;
 use sync_worker::worker as sync;
-use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -67,7 +67,7 @@ struct Subject {
     log: Arc<dyn Log>,
     broker: Arc<dyn Broker>,
     store: Arc<dyn Store>,
-    deliveries: mpsc::Receiver<Delivery>,
+    deliveries: DeliveryReceiver,
     clock: Clock,
     /// Ends the worker; without one nothing is stored.
     worker: Option<CancellationToken>,

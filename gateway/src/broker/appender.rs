@@ -30,6 +30,7 @@ use shared::contract::timestamp::Timestamp;
 use shared::epoch::EpochError;
 use shared::log::{Append, AppendStop, Hydration, Log, LogError, Watermark};
 use shared::process::backoff::Backoff;
+use shared::process::byte_budget::{ByteBudget, ByteShare};
 use shared::process::clock::Clock;
 use shared::process::tasks::Tasks;
 use shared::store::{Epoch, Identity, Store, StoreError};
@@ -42,7 +43,7 @@ pub(crate) use self::lookup::heads;
 use self::held::Held;
 use self::outage::Outage;
 use super::epochs::Epochs;
-use super::retained::{Retained, Retention};
+use super::retained::{self, ACCEPTED_BYTES_MAX, Retained, Retention};
 use super::{Answer, Broker, BrokerError, Place};
 use crate::metrics::Metrics;
 
@@ -73,6 +74,8 @@ pub(crate) struct Parts {
 #[derive(Debug)]
 pub(crate) struct Appender {
     shards: Vec<ShardWay>,
+    /// Of what waits and what is retained.
+    accepted: Arc<ByteBudget>,
 }
 
 #[derive(Debug)]
@@ -92,6 +95,8 @@ struct Job {
     answer: Option<oneshot::Sender<Outcome>>,
     /// The epoch under which the message of an edit was found.
     cleared: u64,
+    /// What it costs to keep.
+    share: ByteShare,
 }
 
 impl Appender {
@@ -111,7 +116,8 @@ impl Appender {
             parts.tasks.spawn("appender", task.run(jobs));
             ShardWay { jobs: sender, retention }
         };
-        Appender { shards: Shard::all().map(start).collect() }
+        let accepted = ByteBudget::new(ACCEPTED_BYTES_MAX);
+        Appender { shards: Shard::all().map(start).collect(), accepted }
     }
 
     /// Puts an entry in line; its answer comes later, in the order of the entries of a shard.
@@ -122,7 +128,8 @@ impl Appender {
         if way.retention.is_full() {
             return Err(full());
         }
-        let job = Job { append, began: Instant::now(), answer: Some(answer), cleared: 0 };
+        let share = self.accepted.take(retained::bytes(&append)).ok_or_else(full)?;
+        let job = Job { append, began: Instant::now(), answer: Some(answer), cleared: 0, share };
         match way.jobs.try_send(job) {
             Ok(()) => Ok(outcome),
             Err(mpsc::error::TrySendError::Full(_)) => Err(full()),
@@ -282,8 +289,8 @@ impl ShardAppender {
             return Ok(());
         }
         let answers = self.parts.broker.append(self.shard, epoch.number, &entries).await?;
-        for (job, done) in jobs.drain(..answers.done.len()).zip(answers.done) {
-            self.retain(&job, &done, epoch.number);
+        for (mut job, done) in jobs.drain(..answers.done.len()).zip(answers.done) {
+            self.retain(&mut job, &done, epoch.number);
             self.answer(job, outcome(done));
         }
         match answers.stop {
@@ -315,7 +322,13 @@ impl ShardAppender {
         info!(shard = %self.shard, entries = lost.len(), epoch, "offering again");
         self.parts.metrics.offered_again_total.inc_by(lost.len() as u64);
         let began = Instant::now();
-        let again = lost.into_iter().map(|append| Job { append, began, answer: None, cleared: 0 });
+        let again = lost.into_iter().map(|Retained { append, share, .. }| Job {
+            append,
+            began,
+            answer: None,
+            cleared: 0,
+            share,
+        });
         jobs.splice(0..0, again);
     }
 
@@ -371,10 +384,10 @@ impl ShardAppender {
         !epoch.quiet && self.parts.clock.now_ms() < epoch.minted_at.0 + ID_MEMORY_MS
     }
 
-    fn retain(&self, job: &Job, done: &Answer, epoch: u64) {
+    fn retain(&self, job: &mut Job, done: &Answer, epoch: u64) {
         if let Answer::Placed(Place { position, persisted: false, .. }) = done {
-            let append = job.append.clone();
-            self.retention.keep(Retained { append, position: *position, epoch });
+            let (append, share) = (job.append.clone(), job.share.take());
+            self.retention.keep(Retained { append, position: *position, epoch, share });
         }
     }
 

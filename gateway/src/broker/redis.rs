@@ -11,11 +11,11 @@ use shared::contract::id::{RoomId, Shard};
 use shared::contract::keys::Channels;
 use shared::contract::protocol::Durability;
 use shared::contract::signal::{Addressed, Signal};
+use shared::log::deliveries::DeliveryReceiver;
 use shared::log::redis::{Appended, Known, RedisLog};
-use shared::log::{Append, Delivery, LogError};
+use shared::log::{Append, LogError};
 use shared::process::tasks::Tasks;
 use shared::store::Identity;
-use tokio::sync::mpsc;
 
 use self::subscriber::Subscriber;
 use super::{Answer, Answers, Broker, BrokerError, Place};
@@ -37,7 +37,7 @@ impl RedisBroker {
         node: &str,
         hearing: Arc<Hearing>,
         (tasks, foreign): (&Tasks, IntCounter),
-    ) -> (RedisBroker, mpsc::Receiver<Delivery>) {
+    ) -> (RedisBroker, DeliveryReceiver) {
         let (subscriber, deliveries) =
             Subscriber::start(log.connection().clone(), node, hearing, (tasks, foreign));
         (RedisBroker { log, subscriber }, deliveries)

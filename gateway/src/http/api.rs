@@ -64,7 +64,9 @@ async fn respond(request: Request<Incoming>, node: &Arc<Node>) -> Result<Answer,
     if open {
         return Ok(typed(StatusCode::OK, "application/json", DESCRIPTION));
     }
-    let body = request::body(body).await?;
+    // Held until the answer is made: what a request asks for is kept meanwhile.
+    let mut share = node.bodies.share();
+    let body = request::body(body, &mut share).await?;
     let query = head.uri.query().unwrap_or_default();
     let asked = Asked { segments, query, headers: &head.headers, body };
     perform(operation, node, &asked).await

@@ -6,14 +6,14 @@
 //! state in which the room was at its end.
 
 use bytes::Bytes;
-use shared::contract::id::RoomId;
+use shared::contract::id::{MessageId, RoomId, UserId};
+use shared::contract::limits::ROWS_BYTES_MAX;
 use shared::contract::message::Message;
 use shared::contract::position::Position;
-use shared::log::RingEntry;
 
 use super::logged::Logged;
 use super::recent;
-use super::sources::{Rows, RowsOf, SourceError, Sources, TRIES_MAX, may_follow};
+use super::sources::{Rows, RowsOf, SourceError, Sources, TRIES_MAX, Waiting, may_follow};
 use crate::codec;
 
 /// A page of changes, oldest first.
@@ -27,6 +27,48 @@ pub(crate) struct Feed {
     pub(crate) more: bool,
 }
 
+/// What has changed, while it is put together.
+#[derive(Debug, Default)]
+struct Draft {
+    changed: Vec<Message>,
+    bytes: usize,
+    /// Whose message stands nowhere yet that was read, and up to where their changes count: told on
+    /// an earlier page, and not in the database either.
+    missing: Vec<(MessageId, UserId)>,
+    end: Position,
+}
+
+impl Draft {
+    fn is_full(&self, limit: usize) -> bool {
+        self.changed.len() + self.missing.len() > limit || self.bytes > ROWS_BYTES_MAX
+    }
+
+    fn add(&mut self, message: Message) {
+        self.bytes += message.content.len() + message.metadata.as_str().len();
+        self.changed.push(message);
+    }
+
+    /// Puts an entry that the database may not have into what it has; `false` where it is a change
+    /// of a message that is not here.
+    fn fold(&mut self, entry: &Logged) -> bool {
+        if !entry.is_change_alone() {
+            let known = self.changed.iter().any(|message| message.position == Some(entry.at));
+            if let Some(message) = entry.read_message().filter(|_| !known) {
+                self.add(message);
+            }
+            return true;
+        }
+        let Some(message) = meant(&mut self.changed, entry) else { return false };
+        if place(message) < entry.at
+            && let Some(folded) = entry.folded(message)
+        {
+            self.bytes += folded.content.len();
+            *message = folded;
+        }
+        true
+    }
+}
+
 impl Sources {
     /// At most `limit` changes after a place; `None` if the room has not come that far.
     pub(crate) async fn feed(
@@ -35,87 +77,106 @@ impl Sources {
         after: Position,
         limit: u32,
     ) -> Result<Option<Feed>, SourceError> {
+        let _turn = self.turn().await?;
         for _ in 0..TRIES_MAX {
-            let (epoch, head, persisted) = self.head(room).await?;
-            if after > head {
-                return Ok(None);
-            }
-            if let Some(feed) = self.try_feed(room, after, limit, (epoch, head, persisted)).await? {
-                return Ok(Some(feed));
+            match self.try_feed(room, after, limit).await {
+                Err(SourceError::Passed) => {}
+                read => return read,
             }
         }
         Err(SourceError::Unsettled)
     }
 
-    /// `None` when the ring's epoch passed before the database was read.
     async fn try_feed(
         &self,
         room: &RoomId,
         after: Position,
         limit: u32,
-        (epoch, head, persisted): (u64, Position, Position),
     ) -> Result<Option<Feed>, SourceError> {
         // What the database does not have yet is read before it is asked, so that nothing can fall
         // between.
-        let mut waiting = Vec::new();
-        if persisted < head {
-            let tail = self.tail(room, persisted).await?;
-            if tail.epoch != epoch {
-                return Ok(None);
-            }
-            waiting = tail.entries;
+        let waiting = self.waiting(room, after).await?;
+        if after > waiting.head {
+            return Ok(None);
         }
         let limit = limit as usize;
         let rows = u32::try_from(limit + 1).unwrap_or(u32::MAX);
-        let rows = self.rows(room, RowsOf::Changes(after), rows).await?;
-        let Rows { messages: mut changed, cut } = rows;
-        if !may_follow(epoch, &changed) {
-            return Ok(None);
+        let Rows { messages, cut } = self.rows(room, RowsOf::Changes(after), rows).await?;
+        if !may_follow(waiting.epoch, &messages) {
+            return Err(SourceError::Passed);
         }
-        let mut entries = waiting.iter().filter(|entry| entry.position > after);
+        let mut draft = Draft::default();
+        messages.into_iter().for_each(|message| draft.add(message));
         // Behind rows that were cut there are others, before anything that waits.
-        while !cut
-            && changed.len() <= limit
-            && let Some(entry) = entries.next()
-        {
-            self.fold(room, &mut changed, &Logged::from_entry(entry)?.1, &waiting).await?;
+        let mut more = cut || draft.is_full(limit);
+        if !more {
+            more = self.fold_waiting(room, limit, (&waiting, &mut draft)).await?;
         }
+        let Draft { mut changed, .. } = draft;
         changed.retain(|message| place(message) > after);
         changed.sort_by_key(place);
         let mut page = page(&changed, limit, after);
-        page.more |= cut;
+        page.more |= more;
         Ok(Some(page))
     }
 
-    /// Puts an entry that the database may not have into what it has.
+    /// Folds what waits into a draft until it is full; says whether there is more.
+    async fn fold_waiting(
+        &self,
+        room: &RoomId,
+        limit: usize,
+        (waiting, draft): (&Waiting, &mut Draft),
+    ) -> Result<bool, SourceError> {
+        let mut rest = waiting.rest();
+        let mut part = waiting.kept.clone();
+        let mut full = false;
+        loop {
+            for entry in &part {
+                full = draft.is_full(limit);
+                if full {
+                    break;
+                }
+                self.fold(room, entry, draft).await?;
+                draft.end = entry.at;
+            }
+            match self.more(room, &mut rest).await?.filter(|_| !full) {
+                Some(next) => part = next,
+                None => break,
+            }
+        }
+        if !draft.missing.is_empty() {
+            let (missing, end) = (std::mem::take(&mut draft.missing), draft.end);
+            let is_missing = |entry: &Logged| {
+                let (id, user) = entry.subject();
+                entry.at <= end && missing.iter().any(|(of, by)| of == id && by == user)
+            };
+            self.each(room, &waiting.whole(), |entry| {
+                if is_missing(entry) {
+                    draft.fold(entry);
+                }
+            })
+            .await?;
+        }
+        Ok(full)
+    }
+
     async fn fold(
         &self,
         room: &RoomId,
-        changed: &mut Vec<Message>,
         entry: &Logged,
-        waiting: &[RingEntry],
+        draft: &mut Draft,
     ) -> Result<(), SourceError> {
-        if !entry.is_change_alone() {
-            let known = changed.iter().any(|message| message.position == Some(entry.at));
-            changed.extend(entry.read_message().filter(|_| !known));
+        let (id, user) = entry.subject();
+        let is_missing = draft.missing.iter().any(|(of, by)| of == id && by == user);
+        if is_missing || draft.fold(entry) {
             return Ok(());
         }
-        if meant(changed, entry).is_none() {
-            let (id, user) = entry.subject();
-            match self.store.message(room, user, id).await? {
-                Some(message) => changed.push(message),
-                // Told on an earlier page, and not in the database yet either.
-                None => changed.extend(waiting.iter().filter_map(|entry| {
-                    let message = Logged::from_entry(entry).ok()?.1.read_message()?;
-                    (message.id == *id && message.user_id == *user).then_some(message)
-                })),
+        match self.store.message(room, user, id).await? {
+            Some(message) => {
+                draft.add(message);
+                draft.fold(entry);
             }
-        }
-        if let Some(message) = meant(changed, entry)
-            && place(message) < entry.at
-            && let Some(folded) = entry.folded(message)
-        {
-            *message = folded;
+            None => draft.missing.push((id.clone(), user.clone())),
         }
         Ok(())
     }

@@ -12,6 +12,7 @@ use shared::contract::id::{MessageId, UserId};
 use shared::contract::limits::{PAGE_BYTES_MAX, RECENT_BYTES_MAX, RECENT_ENTRIES_MAX};
 use shared::contract::message::Message;
 use shared::contract::position::Position;
+use shared::process::byte_budget::{ByteBudget, ByteShare};
 
 use super::logged::{Cursor, Logged};
 use super::standing::Standing;
@@ -19,18 +20,29 @@ use super::standing::Standing;
 /// What a page's frame may add to its messages.
 const PAGE_OVERHEAD_BYTES: usize = 4096;
 
+/// Bytes of all rooms' memories of a node.
+const ROOMS_BYTES_MAX: usize = 256 * 1024 * 1024;
+
+/// What a room may remember even where all of them remember too much.
+const RECENT_BYTES_LEAST: usize = 64 * 1024;
+
+/// What the rooms of a node share.
+pub(crate) fn budget() -> Arc<ByteBudget> {
+    ByteBudget::new(ROOMS_BYTES_MAX)
+}
+
 /// Everything of a room above its floor, in order.
 #[derive(Debug)]
 pub(crate) struct Recent {
     floor: Cursor,
     entries: VecDeque<Arc<Logged>>,
-    bytes: usize,
+    bytes: ByteShare,
 }
 
 impl Recent {
     /// Nothing yet; what comes next stands above `floor`.
-    pub(crate) fn new(floor: Cursor) -> Recent {
-        Recent { floor, entries: VecDeque::new(), bytes: 0 }
+    pub(crate) fn new(floor: Cursor, budget: &Arc<ByteBudget>) -> Recent {
+        Recent { floor, entries: VecDeque::new(), bytes: budget.share() }
     }
 
     /// What the next entry is to those who read on from here: a change of a message that is
@@ -45,22 +57,30 @@ impl Recent {
     }
 
     /// Remembers the next entry, folded, in place of the earlier state of its message, and forgets
-    /// the oldest where that is too much.
+    /// the oldest where that is too much, for the room or for all rooms together.
     pub(crate) fn push(&mut self, entry: Arc<Logged>) {
         let is_state = entry.is_shown() && !entry.is_change_alone();
         let place = entry.overtakes(self.entries.iter().map(|entry| &**entry));
+        let mut bytes = self.bytes.bytes() + entry.bytes();
         if let Some(place) = place.filter(|_| is_state) {
             let overtaken = Arc::new(self.entries[place].overtaken());
-            self.bytes -= self.entries[place].bytes() - overtaken.bytes();
+            bytes -= self.entries[place].bytes() - overtaken.bytes();
             self.entries[place] = overtaken;
         }
-        self.bytes += entry.bytes();
         self.entries.push_back(entry);
-        while self.entries.len() > RECENT_ENTRIES_MAX || self.bytes > RECENT_BYTES_MAX {
+        self.bytes.set(bytes);
+        while self.is_too_much() {
             let Some(oldest) = self.entries.pop_front() else { return };
-            self.bytes -= oldest.bytes();
+            self.bytes.set(self.bytes.bytes() - oldest.bytes());
             self.floor = oldest.cursor();
         }
+    }
+
+    fn is_too_much(&self) -> bool {
+        let bytes = self.bytes.bytes();
+        self.entries.len() > RECENT_ENTRIES_MAX
+            || bytes > RECENT_BYTES_MAX
+            || (bytes > RECENT_BYTES_LEAST && self.bytes.is_exceeded())
     }
 
     /// Everything above this is here.

@@ -30,6 +30,7 @@ use shared::contract::limits::SYNC_BUFFER_ENTRIES_MAX;
 use shared::contract::message::Message;
 use shared::contract::position::Position;
 use shared::contract::protocol::Receipt;
+use shared::process::byte_budget::ByteShare;
 use tokio::sync::Notify;
 
 use self::company::Company;
@@ -90,9 +91,18 @@ enum Phase {
     /// What is published meanwhile waits here.
     Syncing {
         buffer: Vec<Arc<Logged>>,
+        /// Of the buffer.
+        bytes: ByteShare,
         overflow: bool,
     },
     Live,
+}
+
+impl Phase {
+    fn syncing(parts: &Parts) -> Phase {
+        let bytes = parts.syncing.share();
+        Phase::Syncing { buffer: Vec::new(), bytes, overflow: false }
+    }
 }
 
 impl State {
@@ -184,11 +194,11 @@ impl Room {
     /// A room that is about to read where it stands.
     pub(super) fn new(id: RoomId, parts: Arc<Parts>) -> Arc<Room> {
         let state = State {
-            phase: Phase::Syncing { buffer: Vec::new(), overflow: false },
+            phase: Phase::syncing(&parts),
             settled: false,
             failing: false,
             retired: false,
-            recent: Recent::new(Cursor::ZERO),
+            recent: Recent::new(Cursor::ZERO, &parts.sources.memory),
             head: Position::ZERO,
             epoch: 0,
             last: Cursor::ZERO,
@@ -256,8 +266,9 @@ impl Room {
     pub(super) fn deliver(self: &Arc<Self>, entry: Logged) {
         let mut state = self.lock();
         let entry = Arc::new(entry);
-        if let Phase::Syncing { buffer, overflow } = &mut state.phase {
-            if buffer.len() < SYNC_BUFFER_ENTRIES_MAX {
+        if let Phase::Syncing { buffer, overflow, bytes } = &mut state.phase {
+            // What does not fit is read again, and so is all that came after it.
+            if !*overflow && buffer.len() < SYNC_BUFFER_ENTRIES_MAX && bytes.grow(entry.bytes()) {
                 buffer.push(entry);
             } else {
                 *overflow = true;
@@ -281,7 +292,7 @@ impl Room {
     }
 
     fn begin_sync(self: &Arc<Self>, state: &mut State) {
-        state.phase = Phase::Syncing { buffer: Vec::new(), overflow: false };
+        state.phase = Phase::syncing(&self.parts);
         tokio::spawn(synchronise::run(Arc::clone(self)));
     }
 
@@ -333,7 +344,7 @@ impl Room {
     pub(super) fn begin_reading(&self) -> Option<Position> {
         let mut state = self.lock();
         // What was published before is in what will be read.
-        state.phase = Phase::Syncing { buffer: Vec::new(), overflow: false };
+        state.phase = Phase::syncing(&self.parts);
         state.settled.then_some(state.head)
     }
 
@@ -382,7 +393,7 @@ impl Room {
     /// Drains what was published meanwhile; `false` when some of it is missing.
     fn go_live(self: &Arc<Self>, state: &mut State, persisted: Position) -> bool {
         let live = std::mem::replace(&mut state.phase, Phase::Live);
-        let Phase::Syncing { buffer, overflow } = live else { return true };
+        let Phase::Syncing { buffer, overflow, .. } = live else { return true };
         let mut dense = !overflow;
         for entry in buffer {
             if dense && entry.at > state.head {
@@ -399,7 +410,7 @@ impl Room {
                 self.parts.empty.notify_one();
             }
         } else {
-            state.phase = Phase::Syncing { buffer: Vec::new(), overflow: false };
+            state.phase = Phase::syncing(&self.parts);
         }
         let heard = if dense { std::mem::take(&mut state.persisted_since) } else { persisted };
         self.persist(state, persisted.max(heard));

@@ -7,27 +7,31 @@
 mod refilling;
 mod paging;
 mod rows;
+mod waiting;
 mod books;
 mod flights;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use shared::contract::envelope::EnvelopeError;
 use shared::contract::id::RoomId;
 use shared::contract::limits::{
-    HYDRATIONS_MAX, RECENT_ENTRIES_MAX, REFUSAL_MEMORY_MS, RESUME_ENTRIES_MAX,
+    HYDRATIONS_MAX, RECENT_BYTES_MAX, RECENT_ENTRIES_MAX, REFUSAL_MEMORY_MS, RESUME_ENTRIES_MAX,
 };
 use shared::contract::message::Message;
 use shared::contract::position::Position;
 use shared::contract::timestamp::Timestamp;
 use shared::epoch::EpochError;
 use shared::log::{Hydration, Log, LogError, RingEntry, RoomPage};
+use shared::process::byte_budget::ByteBudget;
 use shared::store::{Store, StoreError};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use self::flights::Flights;
 use super::logged::{Cursor, Logged, fold};
+use super::recent;
 use crate::broker::appender::heads;
 use crate::broker::epochs::Epochs;
 
@@ -35,9 +39,16 @@ pub(crate) use self::books::Books;
 pub(crate) use self::paging::Messages;
 pub(crate) use self::refilling::Refill;
 pub(crate) use self::rows::{Rows, RowsOf};
+pub(crate) use self::waiting::Waiting;
 
 /// Entries of a ring read in one call.
 const RING_PAGE: usize = 500;
+
+/// Pages that are read at a time.
+const READINGS_MAX: usize = 16;
+
+/// How long a page waits for its turn to be read.
+const READING_WAIT: Duration = Duration::from_secs(2);
 
 /// Tries to read a room whose epoch or head is being settled.
 pub(super) const TRIES_MAX: usize = 5;
@@ -55,6 +66,11 @@ pub(crate) enum SourceError {
     Entry(#[from] EnvelopeError),
     #[error("the room's head is being settled")]
     Unsettled,
+    /// What was read before does not stand beside what was read then: to be read anew.
+    #[error("the room moved on while it was read")]
+    Passed,
+    #[error("too much is being read")]
+    Busy,
 }
 
 /// Which part of a ring.
@@ -104,16 +120,20 @@ pub(crate) struct Sources {
     pub(crate) log: Arc<dyn Log>,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) epochs: Arc<Epochs>,
-    pub(crate) flights: SourceFlights,
+    flights: SourceFlights,
+    /// What rooms may remember together.
+    pub(crate) memory: Arc<ByteBudget>,
 }
 
 /// What is read once for all who ask for it together.
 #[derive(Debug)]
-pub(crate) struct SourceFlights {
+struct SourceFlights {
     resumable: Flights<(RoomId, Cursor), Option<u64>>,
     after: Flights<(RoomId, Position, Position, u32), Arc<Page>>,
     /// Under a new epoch every room asks for its head at once.
     hydrations: Semaphore,
+    /// Pages that are read at a time from ring and database, each of them some MiB at most.
+    readings: Semaphore,
 }
 
 impl Default for SourceFlights {
@@ -122,6 +142,7 @@ impl Default for SourceFlights {
             resumable: Flights::default(),
             after: Flights::default(),
             hydrations: Semaphore::new(HYDRATIONS_MAX),
+            readings: Semaphore::new(READINGS_MAX),
         }
     }
 }
@@ -133,6 +154,10 @@ impl std::fmt::Debug for Sources {
 }
 
 impl Sources {
+    pub(crate) fn new(log: Arc<dyn Log>, store: Arc<dyn Store>, epochs: Arc<Epochs>) -> Sources {
+        Sources { log, store, epochs, flights: SourceFlights::default(), memory: recent::budget() }
+    }
+
     /// A part of the ring, and the epoch in which it was read; tells the log the database's head
     /// where it does not know the room.
     async fn ring(
@@ -168,6 +193,13 @@ impl Sources {
         Err(SourceError::Unsettled)
     }
 
+    /// Waits for its turn to read a page, while which it holds what this gives.
+    pub(crate) async fn turn(&self) -> Result<SemaphorePermit<'_>, SourceError> {
+        let turn = tokio::time::timeout(READING_WAIT, self.flights.readings.acquire()).await;
+        // The semaphore is never closed.
+        turn.ok().and_then(Result::ok).ok_or(SourceError::Busy)
+    }
+
     /// Where the log has the room in which epoch, and what of it is persisted.
     pub(crate) async fn head(
         &self,
@@ -177,7 +209,8 @@ impl Sources {
         Ok((epoch, page.head, page.persisted))
     }
 
-    /// The whole ring above `after`.
+    /// The whole ring above `after`; nothing of it, which goes on from nowhere, where it is more
+    /// than a room remembers.
     pub(crate) async fn tail(&self, room: &RoomId, after: Position) -> Result<Tail, SourceError> {
         let (head, persisted, dense_from) = (after, after, None);
         let mut tail = Tail { head, epoch: 0, persisted, dense_from, entries: Vec::new() };
@@ -196,6 +229,11 @@ impl Sources {
             tail.dense_from = page.dense_from;
             let more = page.more;
             tail.entries.extend(page.entries);
+            let bytes: usize = tail.entries.iter().map(|entry| entry.raw.len()).sum();
+            if more && bytes > RECENT_BYTES_MAX {
+                tail.entries.clear();
+                return Ok(tail);
+            }
             match tail.entries.last() {
                 Some(last) if more && last.position < page.head => from = last.position,
                 Some(_) | None => return Ok(tail),

@@ -12,7 +12,7 @@ struct Running {
     limiter: Arc<RateLimiter>,
     clock: Clock,
     /// What the limiter tells other nodes comes out here too.
-    _deliveries: tokio::sync::mpsc::Receiver<shared::log::Delivery>,
+    _deliveries: shared::log::deliveries::DeliveryReceiver,
 }
 
 impl Running {

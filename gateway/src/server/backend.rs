@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
+use shared::log::Log;
+use shared::log::deliveries::DeliveryReceiver;
 use shared::log::redis::connection::Health;
-use shared::log::{Delivery, Log};
 use shared::store::Store;
 use sync_worker::stats::Stats;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -29,7 +30,7 @@ pub(super) struct Backend {
     pub(super) shelf: Arc<dyn Shelf>,
     pub(super) presence: Arc<dyn Presence>,
     /// What the broker delivers.
-    pub(super) deliveries: mpsc::Receiver<Delivery>,
+    pub(super) deliveries: DeliveryReceiver,
     /// What is to run as long as the process does, once it has said what it is.
     pub(super) attendants: Vec<(&'static str, BoxFuture<'static, ()>)>,
     /// Only in the embedded mode.

@@ -359,9 +359,6 @@ pub const HYDRATION_AGE_MS_MAX: i64 = 30_000;
 /// Rooms of a node whose heads are looked up in the database at a time, to be read.
 pub const HYDRATIONS_MAX: usize = 4;
 
-/// Deliveries that may wait between the broker and the hub; beyond it rooms read what they missed.
-pub const DELIVERIES_MAX: usize = 16 * 1024;
-
 /// How long a node waits for its turn to spend a user's credits, in milliseconds.
 pub const SPENDING_WAIT_MS: u64 = 5000;
 

@@ -8,22 +8,23 @@
 mod shard;
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, watch};
 use uuid::Uuid;
 
 use self::shard::MemoryShard;
+use super::deliveries::{self, Deliveries, DeliveryReceiver};
 use super::{
     Append, AppendStop, ArmedEpoch, Claim, Delivery, Hydration, Log, LogEntry, LogError, LogId,
     Pending, RejectedEntry, RoomPage, Watermark,
 };
 use crate::contract::envelope::Envelope;
 use crate::contract::id::{MessageId, RoomId, Shard, UserId};
-use crate::contract::limits::{DELIVERIES_MAX, HYDRATION_AGE_MS_MAX, MEMORY_LOG_BYTES_MAX};
+use crate::contract::limits::{HYDRATION_AGE_MS_MAX, MEMORY_LOG_BYTES_MAX};
 use crate::contract::position::Position;
 use crate::contract::signal::{NodeSignal, ReadMark, Signal};
 use crate::process::clock::Clock;
@@ -52,8 +53,7 @@ pub struct MemoryLog {
     bytes: AtomicUsize,
     appended: Notify,
     subscribed: Mutex<HashSet<RoomId>>,
-    deliveries: mpsc::Sender<Delivery>,
-    lost: AtomicBool,
+    deliveries: Deliveries,
 }
 
 #[derive(Debug)]
@@ -75,8 +75,8 @@ impl MemoryLog {
     /// An empty log whose shards hold at most `entries_max` entries each, and where its
     /// deliveries come out.
     #[must_use]
-    pub fn new(clock: Clock, entries_max: usize) -> (MemoryLog, mpsc::Receiver<Delivery>) {
-        let (deliveries, receiver) = mpsc::channel(DELIVERIES_MAX);
+    pub fn new(clock: Clock, entries_max: usize) -> (MemoryLog, DeliveryReceiver) {
+        let (deliveries, receiver) = deliveries::channel();
         let cell = |_| ShardCell {
             state: Mutex::new(MemoryShard::default()),
             trimmed: watch::Sender::new(LogId::ZERO),
@@ -89,7 +89,6 @@ impl MemoryLog {
             appended: Notify::new(),
             subscribed: Mutex::new(HashSet::new()),
             deliveries,
-            lost: AtomicBool::new(false),
         };
         (log, receiver)
     }
@@ -179,20 +178,7 @@ impl MemoryLog {
             Signal::Nodes(_) => true,
         };
         if heard {
-            self.deliver(Delivery::Signal(signal.clone()));
-        }
-    }
-
-    /// Hands over a delivery without waiting; what does not fit is made up for by a gap.
-    fn deliver(&self, delivery: Delivery) {
-        if self.lost.load(Ordering::Acquire) {
-            if self.deliveries.try_send(Delivery::Gap).is_err() {
-                return;
-            }
-            self.lost.store(false, Ordering::Release);
-        }
-        if self.deliveries.try_send(delivery).is_err() {
-            self.lost.store(true, Ordering::Release);
+            self.deliveries.put(Delivery::Signal(signal.clone()));
         }
     }
 }
@@ -259,10 +245,10 @@ impl Log for MemoryLog {
             let subscribed = self.subscribed();
             for (room, delivery) in visible {
                 if subscribed.contains(&room) {
-                    self.deliver(delivery);
+                    self.deliveries.put(delivery);
                 }
             }
-            self.deliver(Delivery::Watermark(watermark.clone()));
+            self.deliveries.put(Delivery::Watermark(watermark.clone()));
         }
         cell.trimmed.send_if_modified(|at| {
             let newer = watermark.upto > *at;

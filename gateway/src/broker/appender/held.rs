@@ -100,6 +100,7 @@ mod tests {
     use shared::contract::id::{MessageId, RoomId, UserId};
     use shared::contract::timestamp::Timestamp;
     use shared::log::Append;
+    use shared::process::byte_budget::ByteBudget;
     use tokio::sync::oneshot;
     use uuid::Uuid;
 
@@ -118,7 +119,8 @@ mod tests {
         };
         let author = UserId::parse("ann").ok();
         let append = Append { envelope, digest: Uuid::nil(), cost: None, author };
-        Job { append, began: Instant::now(), answer, cleared: 0 }
+        let share = ByteBudget::new(0).share();
+        Job { append, began: Instant::now(), answer, cleared: 0, share }
     }
 
     fn metrics() -> Metrics {

@@ -17,9 +17,10 @@ use serde::de::DeserializeOwned;
 use shared::attend::Hearing;
 use shared::contract::id::Shard;
 use shared::contract::keys::{Channels, Purpose};
-use shared::contract::limits::{DEAF_MS_MAX, DELIVERIES_MAX};
+use shared::contract::limits::DEAF_MS_MAX;
 use shared::contract::position::Position;
 use shared::contract::signal::Addressed;
+use shared::log::deliveries::{self, Deliveries, DeliveryReceiver};
 use shared::log::redis::connection::RedisConnection;
 use shared::log::{Delivery, RingEntry};
 use shared::process::backoff::Backoff;
@@ -69,11 +70,10 @@ impl Subscriber {
         node: &str,
         hearing: Arc<Hearing>,
         (tasks, foreign): (&Tasks, IntCounter),
-    ) -> (Subscriber, mpsc::Receiver<Delivery>) {
+    ) -> (Subscriber, DeliveryReceiver) {
         let (requests, waiting) = mpsc::channel(REQUESTS_MAX);
-        let (deliveries, receiver) = mpsc::channel(DELIVERIES_MAX);
-        let (lost, open) = (AtomicBool::new(false), AtomicBool::default());
-        let inbox = Arc::new(Inbox { deliveries, lost, open, foreign });
+        let (deliveries, receiver) = deliveries::channel();
+        let inbox = Arc::new(Inbox { deliveries, open: AtomicBool::default(), foreign });
         let (node, wanted, own) = (node.to_owned(), HashSet::new(), Arc::clone(&inbox));
         let task = Task { connection, waiting, inbox: own, wanted, node, hearing };
         tasks.spawn("subscriber", task.run());
@@ -104,9 +104,7 @@ impl Subscriber {
 /// Where deliveries go, over all connections.
 #[derive(Debug)]
 struct Inbox {
-    deliveries: mpsc::Sender<Delivery>,
-    /// Something did not fit; a gap has to be told.
-    lost: AtomicBool,
+    deliveries: Deliveries,
     /// A connection listens.
     open: AtomicBool,
     /// What came in and was another deployment's.
@@ -114,12 +112,6 @@ struct Inbox {
 }
 
 impl Inbox {
-    fn put(&self, delivery: Delivery) {
-        if !self.tell_gap() || self.deliveries.try_send(delivery).is_err() {
-            self.lost.store(true, Ordering::Release);
-        }
-    }
-
     /// Takes what is published, where it is this deployment's.
     fn message(&self, channels: &Channels, channel: &str, payload: Vec<u8>) -> Option<u64> {
         match channels.purpose(channel) {
@@ -128,7 +120,7 @@ impl Inbox {
             }
             Some(Purpose::Watermark(_)) => {
                 if let Some(watermark) = self.addressed(channels, &payload) {
-                    self.put(Delivery::Watermark(watermark));
+                    self.deliveries.put(Delivery::Watermark(watermark));
                 }
             }
             Some(Purpose::Nodes) => self.signal(channels, &payload),
@@ -136,7 +128,7 @@ impl Inbox {
                 self.signal(channels, &payload);
             }
             Some(Purpose::Room(_)) => match entry(payload) {
-                Some(entry) => self.put(Delivery::Entry(entry)),
+                Some(entry) => self.deliveries.put(Delivery::Entry(entry)),
                 None => warn!("publication has no position"),
             },
             None => self.foreign.inc(),
@@ -146,7 +138,7 @@ impl Inbox {
 
     fn signal(&self, channels: &Channels, payload: &[u8]) {
         if let Some(signal) = self.addressed(channels, payload) {
-            self.put(Delivery::Signal(signal));
+            self.deliveries.put(Delivery::Signal(signal));
         }
     }
 
@@ -163,17 +155,6 @@ impl Inbox {
                 None
             }
         }
-    }
-
-    /// Tells of a gap if there is one; says whether there is none left to tell.
-    fn tell_gap(&self) -> bool {
-        if self.lost.swap(false, Ordering::AcqRel)
-            && self.deliveries.try_send(Delivery::Gap).is_err()
-        {
-            self.lost.store(true, Ordering::Release);
-            return false;
-        }
-        true
     }
 }
 
@@ -344,8 +325,8 @@ impl Task {
         let client = self.connection.client();
         let mut connection = client.get_multiplexed_async_connection_with_config(&config).await?;
         subscribe(&mut connection, &line, &wanted).await?;
-        self.inbox.lost.store(true, Ordering::Release);
-        self.inbox.tell_gap();
+        self.inbox.deliveries.lose();
+        self.inbox.deliveries.tell_gap();
         Ok((connection, line))
     }
 
@@ -373,7 +354,7 @@ impl Task {
                 }
                 _ = probes.tick() => {
                     // What did not fit may be told now.
-                    self.inbox.tell_gap();
+                    self.inbox.deliveries.tell_gap();
                     let back = line.probed.load(Ordering::Acquire);
                     if back > heard || sent == 0 {
                         (heard, heard_at) = (back, Instant::now());

@@ -14,11 +14,15 @@ use shared::contract::limits::{
 };
 use shared::contract::position::Position;
 use shared::contract::refusal::{Refusal, RefusalCode};
+use shared::process::byte_budget::ByteShare;
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::problem::Problem;
 use crate::{codec, validation};
+
+/// When to ask again, in milliseconds.
+const RETRY_AFTER_MS: u64 = 1000;
 
 /// The name space of ids made of an `Idempotency-Key`; chosen once.
 const IDEMPOTENCY: Uuid = Uuid::from_u128(0x5d0c_46f1_8a7b_5e29_a3c4_524f_4f4d_4361);
@@ -187,9 +191,10 @@ pub(super) fn object<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
     codec::parse(text)
 }
 
-/// Reads the body to its end, within its limits of size and time. What is too large is read on for
-/// a while and forgotten, so that a client that is still writing comes to read the answer.
-pub(super) async fn body(mut body: Incoming) -> Result<Bytes, Problem> {
+/// Reads the body to its end, within its limits of size and time, and of what all bodies of the
+/// process may take, of which it takes its `share`. What is too large is read on for a while and
+/// forgotten, so that a client that is still writing comes to read the answer.
+pub(super) async fn body(mut body: Incoming, share: &mut ByteShare) -> Result<Bytes, Problem> {
     let deadline = Instant::now() + Duration::from_millis(API_BODY_TIMEOUT_MS);
     let mut read = BytesMut::new();
     let mut surplus = 0;
@@ -206,6 +211,9 @@ pub(super) async fn body(mut body: Incoming) -> Result<Bytes, Problem> {
             Err(_) => return Err(too_large().unread()),
         };
         if surplus == 0 && read.len() + data.len() <= API_BODY_BYTES_MAX {
+            if !share.grow(data.len()) {
+                return Err(busy().unread());
+            }
             read.extend_from_slice(&data);
         } else {
             read = BytesMut::new();
@@ -215,6 +223,11 @@ pub(super) async fn body(mut body: Incoming) -> Result<Bytes, Problem> {
             return Err(too_large().unread());
         }
     }
+}
+
+fn busy() -> Problem {
+    let text = "too much is being asked of this node at a time";
+    Refusal::new(RefusalCode::Backpressure, text).retry_after_ms(RETRY_AFTER_MS).into()
 }
 
 fn too_large() -> Problem {

@@ -27,7 +27,7 @@ fn cursor(seq: u64, key: &str) -> Cursor {
 
 #[test]
 fn the_oldest_are_forgotten_and_the_floor_follows() {
-    let mut recent = Recent::new(Cursor::ZERO);
+    let mut recent = Recent::new(Cursor::ZERO, &budget());
     for seq in 1..=RECENT_ENTRIES_MAX as u64 + 10 {
         recent.push(entry(seq, "x"));
     }
@@ -46,12 +46,27 @@ fn the_oldest_are_forgotten_and_the_floor_follows() {
 
 #[test]
 fn memory_is_bounded_in_bytes_too() {
-    let mut recent = Recent::new(Cursor::ZERO);
+    let mut recent = Recent::new(Cursor::ZERO, &budget());
     for seq in 1..=40 {
         recent.push(entry(seq, &"x".repeat(RECENT_BYTES_MAX / 20)));
     }
     assert!(recent.floor() >= Position::new(1, 20));
-    assert!(recent.bytes <= RECENT_BYTES_MAX);
+    assert!(recent.bytes.bytes() <= RECENT_BYTES_MAX);
+}
+
+#[test]
+fn where_all_rooms_remember_too_much_one_that_goes_on_gives_way() {
+    let budget = ByteBudget::new(4 * RECENT_BYTES_LEAST);
+    let text = "x".repeat(RECENT_BYTES_LEAST / 10);
+    let mut rooms: Vec<Recent> = (0..8).map(|_| Recent::new(Cursor::ZERO, &budget)).collect();
+    for seq in 1..=100 {
+        rooms.iter_mut().for_each(|recent| recent.push(entry(seq, &text)));
+    }
+    assert!(budget.used() <= 8 * RECENT_BYTES_LEAST, "what is left is what each may have");
+    assert!(rooms.iter().all(|recent| recent.floor() > Position::new(1, 80)));
+    assert!(rooms.iter().all(|recent| recent.latest(5).len() == 5));
+    drop(rooms);
+    assert_eq!(budget.used(), 0);
 }
 
 #[test]
@@ -99,7 +114,7 @@ fn by(changer: &str, seq: u64, kind: EntryKind, user: &str, content: &str) -> Ar
 }
 
 fn memory(entries: &[Arc<Logged>]) -> Recent {
-    let mut recent = Recent::new(Cursor::ZERO);
+    let mut recent = Recent::new(Cursor::ZERO, &budget());
     for entry in entries {
         let entry = recent.fold(Arc::clone(entry));
         recent.push(entry);
@@ -152,7 +167,7 @@ fn a_message_is_remembered_once_in_its_last_state() {
     assert_eq!(ended.after(Position::new(1, 2)).filter(|entry| entry.is_shown()).count(), 0);
     // The bytes of what was overtaken are given back.
     let bytes: usize = ended.entries.iter().map(|entry| entry.bytes()).sum();
-    assert_eq!(ended.bytes, bytes);
+    assert_eq!(ended.bytes.bytes(), bytes);
     ended.push(about(4, EntryKind::Delete, "nobody", ""));
     assert_eq!(ended.unread(&UserId::parse("bob").unwrap(), Position::ZERO), 0);
 }
@@ -181,7 +196,7 @@ fn of_several_senders_messages_of_one_id_a_change_means_its_authors() {
 fn what_was_read_elsewhere_is_brought_to_the_state_that_is_known_here() {
     let read = about(1, EntryKind::Message, "ann", "first").read_message().unwrap();
     let mut standing = vec![Standing::from_message(&read).unwrap()];
-    let mut recent = Recent::new(cursor(2, "floor"));
+    let mut recent = Recent::new(cursor(2, "floor"), &budget());
     recent.push(about(3, EntryKind::Edit, "ann", "second"));
     recent.push(about(4, EntryKind::Delete, "ann", ""));
     recent.renew(&mut standing);

@@ -175,7 +175,7 @@ impl Room {
             // What is being read may have been read before.
             *overflow = true;
         }
-        state.recent = Recent::new(state.last.clone());
+        state.recent = Recent::new(state.last.clone(), &self.parts.sources.memory);
         state.erasures += 1;
         let members: Vec<(MemberId, Member)> = state.members.drain().collect();
         for (id, member) in members {

@@ -1,12 +1,14 @@
 //! Pages of messages by their own places, each in its present state.
 
 use shared::contract::id::{MessageId, RoomId, UserId};
+use shared::contract::limits::ROWS_BYTES_MAX;
 use shared::contract::message::Message;
 use shared::contract::position::Position;
 use tracing::debug;
 
-use super::{Part, Rows, RowsOf, SourceError, Sources, TRIES_MAX, logged, may_follow};
-use crate::hub::logged::{Logged, fold};
+use super::waiting::Waiting;
+use super::{Rows, RowsOf, SourceError, Sources, TRIES_MAX, may_follow};
+use crate::hub::logged::Logged;
 use crate::hub::standing::Standing;
 
 /// A page of messages, oldest first.
@@ -19,6 +21,66 @@ pub(crate) struct Messages {
     pub(crate) epoch: u64,
 }
 
+/// From which end of what is there a page takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Last,
+    First,
+}
+
+/// A page while it is put together: what it will not show is dropped at once.
+#[derive(Debug)]
+struct Draft {
+    messages: Vec<Standing>,
+    more: bool,
+    limit: usize,
+    end: End,
+}
+
+impl Draft {
+    fn new(rows: &Rows, limit: u32, end: End) -> Draft {
+        let messages = rows.messages.iter().filter_map(Standing::from_message).collect();
+        let mut draft = Draft { messages, more: rows.cut, limit: limit as usize, end };
+        draft.shorten();
+        draft
+    }
+
+    /// An entry that the database may not have; a message of it is wanted only where it is `asked`
+    /// for. One that the database has is its, with the changes that it does not have yet.
+    fn take(&mut self, entry: &Logged, asked: bool) {
+        // Behind what was cut off there are others, before anything that waits.
+        let wanted = asked && (self.end == End::Last || !self.more);
+        let stands = self.messages.binary_search_by_key(&entry.at, |message| message.at);
+        if wanted
+            && let Err(place) = stands
+            && let Some(message) = entry.read_message()
+            && let Some(message) = Standing::from_message(&message)
+        {
+            self.messages.insert(place, message);
+            self.shorten();
+        }
+        Standing::change(&mut self.messages, entry);
+    }
+
+    fn shorten(&mut self) {
+        let mut bytes = self.bytes();
+        while self.messages.len() > self.limit
+            || (bytes > ROWS_BYTES_MAX && self.messages.len() > 1)
+        {
+            let gone = match self.end {
+                End::Last => self.messages.remove(0),
+                End::First => self.messages.remove(self.messages.len() - 1),
+            };
+            bytes -= gone.json.len();
+            self.more = true;
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        self.messages.iter().map(|message| message.json.len()).sum()
+    }
+}
+
 impl Sources {
     /// The last `limit` messages below a position.
     pub(crate) async fn messages_before(
@@ -27,19 +89,8 @@ impl Sources {
         before: Position,
         limit: u32,
     ) -> Result<Messages, SourceError> {
-        for _ in 0..TRIES_MAX {
-            // What the database does not have yet was read before it is asked, so that nothing
-            // can fall between.
-            let (epoch, waiting) = self.unpersisted(room).await?;
-            let rows = self.rows(room, RowsOf::Before(before), limit + 1).await?;
-            if may_follow(epoch, &rows.messages) {
-                let mut messages = standing(&rows.messages, &waiting, |place| place < before);
-                let surplus = messages.len().saturating_sub(limit as usize);
-                messages.drain(..surplus);
-                return Ok(Messages { messages, more: surplus > 0 || rows.cut, epoch });
-            }
-        }
-        Err(SourceError::Unsettled)
+        let asked = |place| place < before;
+        self.page(room, RowsOf::Before(before), (limit, End::Last), asked).await
     }
 
     /// The first `limit` messages above a position.
@@ -49,19 +100,46 @@ impl Sources {
         after: Position,
         limit: u32,
     ) -> Result<Messages, SourceError> {
+        let asked = |place| place > after;
+        self.page(room, RowsOf::After(after), (limit, End::First), asked).await
+    }
+
+    async fn page(
+        &self,
+        room: &RoomId,
+        of: RowsOf,
+        (limit, end): (u32, End),
+        asked: impl Fn(Position) -> bool,
+    ) -> Result<Messages, SourceError> {
+        let _turn = self.turn().await?;
         for _ in 0..TRIES_MAX {
-            let (epoch, waiting) = self.unpersisted(room).await?;
-            let Rows { messages: rows, cut } =
-                self.rows(room, RowsOf::After(after), limit + 1).await?;
-            if may_follow(epoch, &rows) {
-                // Behind rows that were cut there are others, before anything that waits.
-                let mut messages = standing(&rows, &waiting, |place| place > after && !cut);
-                let more = messages.len() > limit as usize || cut;
-                messages.truncate(limit as usize);
-                return Ok(Messages { messages, more, epoch });
+            match self.try_page(room, of, (limit, end), &asked).await {
+                Err(SourceError::Passed) => {}
+                read => return read,
             }
         }
         Err(SourceError::Unsettled)
+    }
+
+    async fn try_page(
+        &self,
+        room: &RoomId,
+        of: RowsOf,
+        (limit, end): (u32, End),
+        asked: impl Fn(Position) -> bool,
+    ) -> Result<Messages, SourceError> {
+        // A change of what stands above a place stands above it too.
+        let from = if let RowsOf::After(after) = of { after } else { Position::ZERO };
+        let waiting = self.waiting(room, from).await?;
+        let epoch = waiting.epoch;
+        let rows = self.rows(room, of, limit + 1).await?;
+        if !may_follow(epoch, &rows.messages) {
+            return Err(SourceError::Passed);
+        }
+        let mut draft = Draft::new(&rows, limit, end);
+        self.each(room, &waiting, |entry| draft.take(entry, asked(entry.at))).await?;
+        let Draft { messages, more, .. } = draft;
+        Ok(Messages { messages, more, epoch })
     }
 
     /// A message in its present state: of several of one id this one's own, else the first.
@@ -71,63 +149,74 @@ impl Sources {
         user: &UserId,
         id: &MessageId,
     ) -> Result<Option<Message>, SourceError> {
-        let (_, waiting) = self.unpersisted(room).await?;
-        let folded = fold(waiting.clone());
-        let mut found = None;
-        for entry in &folded {
-            match entry.is_message(id, user) {
-                Some(true) => return Ok(entry.read_message()),
-                Some(false) if found.is_none() => found = entry.read_message(),
-                Some(false) | None => {}
+        for _ in 0..TRIES_MAX {
+            match self.try_message(room, user, id).await {
+                Err(SourceError::Passed) => {}
+                read => return read,
             }
         }
+        Err(SourceError::Unsettled)
+    }
+
+    async fn try_message(
+        &self,
+        room: &RoomId,
+        user: &UserId,
+        id: &MessageId,
+    ) -> Result<Option<Message>, SourceError> {
+        let waiting = self.waiting(room, Position::ZERO).await?;
+        // This one's own before the first of another's.
+        let (mut own, mut other, mut changes) = (Vec::new(), Vec::new(), false);
+        let mut find = |entry: &Logged| {
+            let found = entry.read_message().as_ref().and_then(Standing::from_message);
+            match entry.is_message(id, user) {
+                Some(true) => own.extend(found.filter(|_| own.is_empty())),
+                Some(false) => other.extend(found.filter(|_| other.is_empty())),
+                None => changes |= entry.is_about(id),
+            }
+            Standing::change(&mut own, entry);
+            Standing::change(&mut other, entry);
+        };
+        self.each(room, &waiting, |entry| {
+            if entry.is_about(id) {
+                find(entry)
+            }
+        })
+        .await?;
+        if let Some(own) = own.first() {
+            return Ok(own.read());
+        }
+        let other = other.first().and_then(Standing::read);
         let stored = match self.store.message(room, user, id).await {
-            Ok(stored) => stored,
+            Ok(Some(stored)) => stored,
+            Ok(None) => return Ok(other),
             // Another's message that was found need not wait for the database.
-            Err(error) if found.is_some() => {
+            Err(error) if other.is_some() => {
                 debug!(room.id = %room, error = ?error, "message is not looked up further");
-                None
+                return Ok(other);
             }
             Err(error) => return Err(error.into()),
         };
-        let Some(stored) = stored else { return Ok(found) };
         let mut standing: Vec<Standing> = Standing::from_message(&stored).into_iter().collect();
-        for entry in &waiting {
-            Standing::change(&mut standing, entry);
+        if changes {
+            self.each(room, &waiting, |entry| Standing::change(&mut standing, entry)).await?;
         }
-        let message = standing.first().and_then(|standing| standing.read());
+        let message = standing.first().and_then(Standing::read);
         Ok(message.or(Some(stored)))
     }
 
-    /// What the database is not known to have, and in which epoch that was read.
-    async fn unpersisted(&self, room: &RoomId) -> Result<(u64, Vec<Logged>), SourceError> {
-        let (epoch, page) = self.ring(room, Part::After(Position::MAX), 0).await?;
-        if page.persisted >= page.head {
-            return Ok((epoch, Vec::new()));
+    /// Shows each entry that waits, in order.
+    pub(crate) async fn each(
+        &self,
+        room: &RoomId,
+        waiting: &Waiting,
+        mut show: impl FnMut(&Logged),
+    ) -> Result<(), SourceError> {
+        waiting.kept.iter().for_each(&mut show);
+        let mut rest = waiting.rest();
+        while let Some(entries) = self.more(room, &mut rest).await? {
+            entries.iter().for_each(&mut show);
         }
-        let tail = self.tail(room, page.persisted).await?;
-        Ok((tail.epoch, logged(&tail.entries)?))
+        Ok(())
     }
-}
-
-/// The messages of both by their own position, in the state that both together tell; one that the
-/// database has is its, with the changes that it does not have yet.
-fn standing(
-    rows: &[Message],
-    waiting: &[Logged],
-    wanted: impl Fn(Position) -> bool,
-) -> Vec<Standing> {
-    let mut messages: Vec<Standing> = rows.iter().filter_map(Standing::from_message).collect();
-    for entry in waiting.iter().filter(|entry| wanted(entry.at)) {
-        let stands = messages.binary_search_by_key(&entry.at, |message| message.at);
-        if let (Err(place), Some(message)) = (stands, entry.read_message())
-            && let Some(message) = Standing::from_message(&message)
-        {
-            messages.insert(place, message);
-        }
-    }
-    for entry in waiting {
-        Standing::change(&mut messages, entry);
-    }
-    messages
 }

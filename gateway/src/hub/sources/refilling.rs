@@ -35,11 +35,11 @@ impl Sources {
             {
                 // As much as a room remembers: what is before it is read when somebody asks.
                 let begin = first.position;
-                return assemble(tail, (begin, begin), Vec::new());
+                return self.assemble(tail, (begin, begin), Vec::new());
             }
             let wanted = wanted(&tail, dense);
             if wanted == 0 {
-                return assemble(tail, (dense, dense), Vec::new());
+                return self.assemble(tail, (dense, dense), Vec::new());
             }
             let latest = self.rows(room, RowsOf::LatestChanges(dense), wanted).await?;
             let Rows { messages: mut rows, cut } = latest;
@@ -55,7 +55,7 @@ impl Sources {
                 tail.head = more.head;
                 tail.persisted = more.persisted;
                 tail.entries.extend(more.entries);
-                return assemble(tail, (begin, dense), rows);
+                return self.assemble(tail, (begin, dense), rows);
             }
         }
         Err(SourceError::Unsettled)
@@ -94,36 +94,39 @@ fn wanted(tail: &Tail, dense: Position) -> u32 {
     u32::try_from(wanted).unwrap_or(PAGE_ROWS_MAX)
 }
 
-/// Both as one memory, where from `begin` on nothing is missing.
-fn assemble(
-    tail: Tail,
-    (begin, dense): (Position, Position),
-    rows: Vec<Message>,
-) -> Result<Refill, SourceError> {
-    let rows: Vec<Logged> = rows.iter().filter_map(Logged::from_message).collect();
-    let subject = |row: &Logged| (row.subject().0.clone(), row.subject().1.clone());
-    let older: Vec<(MessageId, UserId)> =
-        rows.iter().filter(|row| row.at < begin).map(subject).collect();
-    let mut entries = merge(rows, logged(&tail.entries)?);
-    entries.retain(|entry| entry.at >= begin);
-    let mut entries = fold(entries);
-    let mut floor = Cursor::ZERO;
-    let astray = |entry: &Logged| {
-        entry.is_change_alone() && entry.at >= dense && !older.contains(&subject(entry))
-    };
-    if begin < dense && entries.iter().any(astray) {
-        // Its message is in the database, who knows where: the memory begins with the ring.
-        entries.retain(|entry| entry.at >= dense);
-        floor = Cursor { position: Position::new(dense.epoch, 0), key: None };
-    } else if begin > Position::ZERO && !entries.is_empty() {
-        floor = entries.remove(0).cursor();
+impl Sources {
+    /// Both as one memory, where from `begin` on nothing is missing.
+    fn assemble(
+        &self,
+        tail: Tail,
+        (begin, dense): (Position, Position),
+        rows: Vec<Message>,
+    ) -> Result<Refill, SourceError> {
+        let rows: Vec<Logged> = rows.iter().filter_map(Logged::from_message).collect();
+        let subject = |row: &Logged| (row.subject().0.clone(), row.subject().1.clone());
+        let older: Vec<(MessageId, UserId)> =
+            rows.iter().filter(|row| row.at < begin).map(subject).collect();
+        let mut entries = merge(rows, logged(&tail.entries)?);
+        entries.retain(|entry| entry.at >= begin);
+        let mut entries = fold(entries);
+        let mut floor = Cursor::ZERO;
+        let astray = |entry: &Logged| {
+            entry.is_change_alone() && entry.at >= dense && !older.contains(&subject(entry))
+        };
+        if begin < dense && entries.iter().any(astray) {
+            // Its message is in the database, who knows where: the memory begins with the ring.
+            entries.retain(|entry| entry.at >= dense);
+            floor = Cursor { position: Position::new(dense.epoch, 0), key: None };
+        } else if begin > Position::ZERO && !entries.is_empty() {
+            floor = entries.remove(0).cursor();
+        }
+        let shown = entries.iter().rev().find(|entry| entry.is_shown());
+        let last = shown.map_or_else(|| floor.clone(), Logged::cursor);
+        let mut recent = Recent::new(floor, &self.memory);
+        for entry in entries {
+            recent.push(entry.into());
+        }
+        let Tail { head, epoch, persisted, .. } = tail;
+        Ok(Refill { recent, last, head, epoch, persisted })
     }
-    let shown = entries.iter().rev().find(|entry| entry.is_shown());
-    let last = shown.map_or_else(|| floor.clone(), Logged::cursor);
-    let mut recent = Recent::new(floor);
-    for entry in entries {
-        recent.push(entry.into());
-    }
-    let Tail { head, epoch, persisted, .. } = tail;
-    Ok(Refill { recent, last, head, epoch, persisted })
 }

@@ -1,8 +1,8 @@
 use std::sync::Arc;
 
 use shared::log::Delivery;
+use shared::log::deliveries::DeliveryReceiver;
 use shared::log::memory::MemoryLog;
-use tokio::sync::mpsc;
 
 use super::*;
 use crate::broker::memory::MemoryBroker;
@@ -11,7 +11,7 @@ use crate::presence::memory::MemoryPresence;
 struct Scene {
     desk: Arc<Desk>,
     presence: Arc<MemoryPresence>,
-    deliveries: mpsc::Receiver<Delivery>,
+    deliveries: DeliveryReceiver,
     room: RoomId,
     ann: UserId,
 }

@@ -1,9 +1,9 @@
 use shared::contract::id::{MessageId, RoomId, UserId};
 use shared::contract::message::{MessageType, Metadata};
 use shared::log::Delivery;
+use shared::log::deliveries::DeliveryReceiver;
 use shared::log::memory::MemoryLog;
 use shared::process::clock::Clock;
-use tokio::sync::mpsc;
 
 use super::*;
 use crate::broker::memory::MemoryBroker;
@@ -14,7 +14,7 @@ const SILENCE: Duration = Duration::from_secs(30);
 struct Scene {
     desk: Arc<Desk>,
     shelf: Arc<MemoryShelf>,
-    deliveries: mpsc::Receiver<Delivery>,
+    deliveries: DeliveryReceiver,
     key: AnswerKey,
     beginning: Beginning,
 }

@@ -10,6 +10,7 @@ use shared::contract::message::{Message, MessageType, Metadata};
 use shared::contract::position::Position;
 use shared::contract::timestamp::Timestamp;
 use shared::log::memory::MemoryLog;
+use shared::process::byte_budget::ByteBudget;
 use shared::process::clock::Clock;
 use shared::process::readiness::Readiness;
 use shared::process::tasks::Tasks;
@@ -21,10 +22,10 @@ use crate::broker::epochs::Epochs;
 use crate::broker::herald::Herald;
 use crate::broker::memory::MemoryBroker;
 use crate::frame::Frame;
-use crate::hub::Parts;
 use crate::hub::logged::Logged;
 use crate::hub::room::{Joiner, Membership, Reading};
-use crate::hub::sources::{Messages, SourceFlights, Sources};
+use crate::hub::sources::{Messages, Sources};
+use crate::hub::{Parts, SYNCING_BYTES_MAX};
 use crate::metrics::Metrics;
 use crate::presence::desk::Desk;
 use crate::presence::memory::MemoryPresence;
@@ -45,16 +46,13 @@ fn room(folder: &std::path::Path) -> Arc<Room> {
     let metrics = Arc::new(Metrics::register(&prometheus::Registry::new()));
     let presence = Arc::new(MemoryPresence::default());
     let desk = Desk::new(presence, broker.clone(), clock, Arc::clone(&metrics));
-    let sources = Sources {
-        epochs: Arc::new(Epochs::new(log.clone(), store.clone())),
-        log,
-        store,
-        flights: SourceFlights::default(),
-    };
+    let epochs = Arc::new(Epochs::new(log.clone(), store.clone()));
+    let sources = Sources::new(log, store, epochs);
     let parts = Parts {
         herald: Herald::start(broker.clone(), &Tasks::new(&Readiness::new())),
         broker,
         sources,
+        syncing: ByteBudget::new(SYNCING_BYTES_MAX),
         shelf: Arc::new(MemoryShelf::default()),
         metrics,
         desk: Arc::new(desk),
