@@ -7,6 +7,7 @@ export const SOCKET_URL = `${location.protocol.replace("http", "ws")}//${locatio
 const [BACKOFF_MIN_MS, BACKOFF_MAX_MS] = [500, 15_000];
 const WELCOME_TIMEOUT_MS = 10_000;
 const HEARTBEAT_REPLY_MS = 8_000;
+const UNANSWERED_MS = 4_000; // after so long without a word, whoever asked something is told
 const STEADY_MS = 10_000; // a connection that lived this long starts the backoff anew
 
 /** One socket at a time to the gateway, and the decision when and whether to open the next. */
@@ -17,7 +18,8 @@ export class Connection {
     Object.assign(this, { url, token, on, attempts: 0, refs: 0 });
     this.phase = "connecting"; // live | reconnecting (at `retryAt`) | refused (for `reason`)
     this.session = 0; // welcomes so far; what is done once per connection counts by it
-    this.waiting = new Map(); // ref → {resolve, reject}
+    this.waiting = new Map(); // ref → {resolve, reject, askedAt}
+    this.silent = false; // something was asked, and the server says nothing at all
     this.aheadMs = 0; // by how much this computer's clock is ahead of the server's
   }
   setServerTime(time) { this.aheadMs = Date.now() - (Date.parse(time) || Date.now()); }
@@ -42,9 +44,24 @@ export class Connection {
   request(event, data) {
     if (this.phase !== "live") return Promise.reject(new Refusal({ code: "disconnected" }));
     const ref = this.say(event, data);
-    return new Promise((resolve, reject) => this.waiting.set(ref, { resolve, reject }));
+    this.patience ??= setTimeout(() => this.unanswered(), UNANSWERED_MS);
+    const askedAt = Date.now();
+    return new Promise((resolve, reject) => this.waiting.set(ref, { resolve, reject, askedAt }));
+  }
+  /** A server that has stopped keeps its sockets: whoever waits is told long before it is given up. */
+  unanswered() {
+    this.patience = null;
+    const [oldest] = this.waiting.values(); // refs ascend
+    if (this.phase !== "live" || !oldest) return;
+    const leftMs = oldest.askedAt + UNANSWERED_MS - Date.now();
+    this.patience = setTimeout(() => this.unanswered(), leftMs > 0 ? leftMs : UNANSWERED_MS);
+    if (leftMs > 0 || this.silent || this.heardAt > oldest.askedAt) return;
+    this.enter("live", { silent: true });
+    this.beat();
   }
   receive(text) {
+    this.heardAt = Date.now();
+    if (this.silent) this.enter(this.phase, { silent: false });
     const { event, ref, data = {}, error } = JSON.parse(text);
     if (event === "reply") {
       const { resolve, reject } = this.waiting.get(ref) ?? {};
@@ -77,6 +94,8 @@ export class Connection {
     this.socket.onmessage = this.socket.onclose = this.socket = null;
     clearTimeout(this.timer);
     clearInterval(this.beats);
+    this.patience = clearTimeout(this.patience);
+    this.silent = false;
     if (this.phase === "live" && Date.now() - this.liveSince > STEADY_MS) this.attempts = 0;
     if (code >= 4400 && code <= 4499) {
       this.enter("refused", { code, reason: reason || `code ${code}` });

@@ -137,10 +137,10 @@ class Page {
     $("text").disabled = $("send").disabled =
       !room || [connection.phase, room.phase].includes("refused");
   }
-  renderStatus({ phase, retryAt }) {
+  renderStatus({ phase, retryAt, silent }) {
     const waits = phase === "reconnecting";
-    $("status").dataset.phase = phase;
-    setText($("status-text"), phase);
+    $("status").dataset.phase = silent ? "silent" : phase;
+    setText($("status-text"), silent ? "no answer" : phase);
     setText($("status-wait"), waits ? `in ${left(retryAt)}` : "");
     $("status-now").hidden = !waits;
   }
