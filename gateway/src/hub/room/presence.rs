@@ -232,7 +232,13 @@ impl Board {
                 (false, _) => vec![News::List],
             };
         }
-        changed.iter().filter_map(|user| self.change(room, user, seen(user))).collect()
+        // All first: each is told how many there are when all of it is true, in whatever order, and
+        // whoever came knows of itself without being told.
+        let settled: Vec<_> =
+            changed.iter().filter_map(|user| Some((user, self.settle(user)?))).collect();
+        let told = settled.into_iter();
+        told.map(|(user, (before, person))| self.change(room, user, (before, person), seen(user)))
+            .collect()
     }
 
     /// From here on members know how somebody is; gives what they believed, and what is so.
@@ -248,8 +254,14 @@ impl Board {
         Some((before, Person { standings: Vec::new(), told, last_active_at }))
     }
 
-    fn change(&mut self, room: &RoomId, user: &UserId, seen: Option<MessageId>) -> Option<News> {
-        let (before, Person { told, last_active_at, .. }) = self.settle(user)?;
+    fn change(
+        &self,
+        room: &RoomId,
+        user: &UserId,
+        (before, person): (Option<PresenceStatus>, Person),
+        seen: Option<MessageId>,
+    ) -> News {
+        let Person { told, last_active_at, .. } = person;
         let change = PresenceChanged {
             user_id: Some(user.clone()),
             status: Some(match told {
@@ -262,10 +274,10 @@ impl Board {
             last_seen_message_id: seen,
             ..self.count(room)
         };
-        Some(match before {
+        match before {
             None => News::Arrival(user.clone(), change),
             Some(_) => News::Change(change),
-        })
+        }
     }
 
     fn count(&self, room: &RoomId) -> PresenceChanged {

@@ -222,3 +222,19 @@ fn too_many_people_are_counted_once_a_second_and_listed_again_when_they_are_clea
     scene.apply("user-60", THERE, None);
     assert_eq!(scene.told(250), ["user-60 Offline of 449"]);
 }
+
+#[test]
+fn whoever_comes_with_another_ends_with_the_right_count_in_whatever_order_they_are_told() {
+    for _ in 0..64 {
+        let mut scene = Scene::new();
+        scene.apply("ann", HERE, Some(ACTIVE));
+        scene.apply("bob", THERE, Some(ACTIVE));
+        scene.now += Duration::from_millis(PRESENCE_GATHER_MS);
+        for news in scene.board.news(&scene.room, |_| None, scene.now) {
+            match news {
+                News::Arrival(_, change) => assert_eq!(change.presence_count, 2, "{change:?}"),
+                News::Change(_) | News::Count(_) | News::List => panic!("{news:?}"),
+            }
+        }
+    }
+}
