@@ -225,10 +225,13 @@ export class Room {
     message.refused = refusal && { code: refusal.code, reason: refusal.message };
     this.saveOffered();
   }
-  /** The database refused a message for good, after it had been accepted. */
-  rejected({ id, error }) {
-    const message = this.own(id);
-    if (message) this.refuse(message, { code: "rejected", message: error?.message });
+  /** The database refused a message for good, after it had been accepted: another's goes away. */
+  rejected({ id, userId, changeId, error }) {
+    if (changeId) return; // its message stands as it was, and a reset follows
+    const message = this.known.get(keyOf({ userId, id }));
+    if (!message) return;
+    if (userId !== this.chat.user) this.discard(message);
+    else if (error || !message.refused) this.refuse(message, { code: "rejected", message: error?.message });
   }
   offered() {
     const entry = ({ id, content, createdAt, refused }) => ({ id, content, createdAt, refused });

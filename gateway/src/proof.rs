@@ -16,6 +16,7 @@ use shared::contract::signal::{NodeSignal, Signal};
 use shared::contract::timestamp::Timestamp;
 use shared::process::readiness::Condition;
 use shared::store::{Revocation, RevokedSubject};
+use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use crate::auth::{Grant, Identity, Kept, Kind, Proof, VaultError};
@@ -136,17 +137,29 @@ async fn issue(
 
 /// Takes a session token back; connections that it opened are closed.
 pub(crate) async fn end_session(node: &Node, text: &str) -> Result<(), Refusal> {
-    match Proof::parse(Kind::Session, text) {
-        Some(proof) => revoke(node, RevokedSubject::Token(proof.id())).await,
-        None => Ok(()),
-    }
+    let Some(proof) = Proof::parse(Kind::Session, text) else { return Ok(()) };
+    let now_ms = node.clock.now_ms();
+    // Afterwards nobody needs to remember it. Where Redis does not say until when it holds, or may
+    // know it again once it is set back, it is for as long as any session can.
+    let kept = node.vault.look(&proof, now_ms).await.ok().flatten();
+    let until = kept.map_or(Timestamp(now_ms + SESSION_MS_MAX), |kept| kept.expires_at);
+    revoke_until(node, RevokedSubject::Token(proof.id()), until).await
 }
 
 /// From now on what was issued before is refused, on every node, and connections that stand on it
 /// are closed.
 pub(crate) async fn revoke(node: &Node, subject: RevokedSubject) -> Result<(), Refusal> {
-    let now_ms = node.clock.now_ms();
-    let (at, until) = (Timestamp(now_ms), Timestamp(now_ms + REVOCATION_MEMORY_MS));
+    // Nothing says for how long a token holds that was given out elsewhere.
+    let until = Timestamp(node.clock.now_ms() + REVOCATION_MEMORY_MS);
+    revoke_until(node, subject, until).await
+}
+
+async fn revoke_until(
+    node: &Node,
+    subject: RevokedSubject,
+    until: Timestamp,
+) -> Result<(), Refusal> {
+    let at = Timestamp(node.clock.now_ms());
     let revocation = Revocation { subject, at, until };
     if let Err(error) = node.store.revoke(&revocation).await {
         warn!(error = ?error, "revocation cannot be stored");
@@ -185,14 +198,32 @@ fn cut_revoked(node: &Node) {
     node.connections.close_where(CloseReason::Unauthenticated, revoked);
 }
 
-/// Reads revocations at the start, when somebody says that there are new ones, and every 30 s.
-/// `readable` is met from the first reading on: before it no token lets anybody in.
+/// How often all revocations are read, and how far back those that are new: a commit takes a while,
+/// and no node's clock is off by more.
+const REVOCATIONS_WHOLE: Duration = Duration::from_secs(60 * 60);
+const REVOCATIONS_OVERLAP_MS: i64 = 5 * 60 * 1000;
+
+/// Reads revocations at the start and every hour, and those that are new when somebody says that
+/// there are some, and every 30 s. `readable` is met from the first reading on: before it no token
+/// lets anybody in.
 pub(crate) async fn watch_revocations(node: Arc<Node>, readable: Condition) {
     let mut failing = false;
+    let mut read: Option<(Instant, Timestamp)> = None;
     loop {
-        let pause_ms = match node.store.revocations().await {
+        let began = Timestamp(node.clock.now_ms());
+        let whole = read.filter(|(at, _)| at.elapsed() < REVOCATIONS_WHOLE);
+        let since = whole.map_or(Timestamp(0), |(_, since)| since);
+        let pause_ms = match node.store.revocations_since(since).await {
             Ok(revocations) => {
-                node.revocations.replace(revocations);
+                let new = Timestamp(began.0 - REVOCATIONS_OVERLAP_MS);
+                if let Some((at, _)) = whole {
+                    node.revocations.extend(revocations);
+                    read = Some((at, new));
+                } else {
+                    // Those that may be forgotten are so, too.
+                    node.revocations.replace(revocations);
+                    read = Some((Instant::now(), new));
+                }
                 cut_revoked(&node);
                 readable.ready();
                 failing = false;

@@ -47,5 +47,8 @@ fn heed(node: &Arc<Node>, signal: &NodeSignal) {
         NodeSignal::Revoked => node.revocations.wake(),
         NodeSignal::Reaped { incarnation } => node.hub.reaped(*incarnation),
         NodeSignal::Erased { room } => node.hub.erased(room),
+        NodeSignal::Hosted { room, users, incarnation, at } => {
+            node.hub.overruled(room, users, (*incarnation, *at));
+        }
     }
 }

@@ -7,6 +7,7 @@
 
 mod verdict;
 mod hearing;
+mod timing;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -17,11 +18,13 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 pub use self::hearing::Hearing;
+pub use self::timing::Timing;
 use self::verdict::{Gate, Observed, Trouble, others_work};
 use crate::contract::keys::VERSION;
 use crate::contract::limits::TROUBLE_MS_MAX;
 use crate::log::redis::connection::RedisConnection;
 use crate::process::backoff::Backoff;
+use crate::process::clock::Clock;
 use crate::process::error_chain::error_chain;
 use crate::process::readiness::Condition;
 use crate::store::StoreError;
@@ -33,6 +36,7 @@ const PAUSE_MAX: Duration = Duration::from_secs(2);
 const PAUSE_AT_START: Duration = Duration::from_millis(50);
 /// How often something is written to Redis.
 const REDIS_INTERVAL: Duration = Duration::from_secs(1);
+const REDIS_INTERVAL_IN_TROUBLE: Duration = Duration::from_millis(250);
 /// How often something is written to the database, and how often while it or Redis is in trouble.
 const BEAT_INTERVAL: Duration = Duration::from_secs(5);
 const BEAT_INTERVAL_IN_TROUBLE: Duration = Duration::from_secs(1);
@@ -131,6 +135,8 @@ struct Known {
     redis_ok: Option<Instant>,
     in_trouble: bool,
     others_work: bool,
+    /// By how much the database's time is ahead of this machine's.
+    database_ahead: Option<i64>,
 }
 
 impl Servers {
@@ -215,7 +221,8 @@ impl Servers {
             let others = heard.as_ref().ok().and_then(|heard| heard.others_redis_ok);
             self.known().others_work = others_work(redis_ok, others);
             match heard {
-                Ok(Heard { deployment, forbidden, .. }) => {
+                Ok(Heard { deployment, forbidden, now_ms, .. }) => {
+                    self.known().database_ahead = Some(Clock::behind(now_ms));
                     if let Err(unfit) = self.check(&deployment) {
                         return unfit;
                     }
@@ -244,14 +251,20 @@ impl Servers {
     }
 
     /// Takes Redis for this deployment, looks at its settings, and tells `ready` whether it does
-    /// its work, and where this process listens, whether it is heard. Returns only when this
-    /// process must not work with it.
-    pub async fn watch_redis(&self, ready: Condition, hearing: Option<&Hearing>) -> Unfit {
+    /// its work, and where this process listens, whether it is heard; keeps the clock by Redis's.
+    /// Returns only when this process must not work with it.
+    pub async fn watch_redis(
+        &self,
+        ready: Condition,
+        mut timing: Timing,
+        hearing: Option<&Hearing>,
+    ) -> Unfit {
+        self.redis.health().watch();
         let (mut complaint, mut gate) = (Complaint::default(), Gate::default());
         let mut trouble: Option<(Trouble, Instant)> = None;
         loop {
             let began = Instant::now();
-            match self.look_at_redis().await {
+            match self.look_at_redis(&mut timing).await {
                 Ok(Some(unfit)) => return unfit,
                 Ok(None) => {
                     complaint.over("redis");
@@ -273,13 +286,24 @@ impl Servers {
                 };
                 gate.apply(observed.verdict(), &ready);
             }
-            let pause = if gate.was_met() { REDIS_INTERVAL } else { PAUSE_AT_START };
+            let pause = match (gate.was_met(), trouble.is_some()) {
+                (false, _) => PAUSE_AT_START,
+                // Nobody else asks it then.
+                (true, true) => REDIS_INTERVAL_IN_TROUBLE,
+                (true, false) => REDIS_INTERVAL,
+            };
             tokio::time::sleep(pause).await;
         }
     }
 
     /// Whether Redis does its work; what makes it unfit, if it does.
-    async fn look_at_redis(&self) -> Result<Option<Unfit>, RedisError> {
+    async fn look_at_redis(&self, timing: &mut Timing) -> Result<Option<Unfit>, RedisError> {
+        // What time it is can be asked before it is known whose Redis this is.
+        let asked = Instant::now();
+        let redis_ms = self.redis.time_ms().await?;
+        let half = i64::try_from(asked.elapsed().as_millis() / 2).unwrap_or_default();
+        let database_ahead = self.known().database_ahead;
+        timing.told(redis_ms.saturating_add(half), database_ahead);
         // Where CONFIG is forbidden, the operator's word has to do.
         if let Some(policy) = self.redis.eviction_policy().await?
             && policy != "noeviction"

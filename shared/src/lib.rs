@@ -5,6 +5,7 @@
 
 pub mod attend;
 pub mod erase;
+pub mod adding;
 pub mod epoch;
 pub mod store;
 pub mod log;

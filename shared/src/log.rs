@@ -109,10 +109,13 @@ pub struct RejectedEntry {
     pub room: RoomId,
     /// Who sent it and is to be told.
     pub user: UserId,
-    /// Under which the log remembers it.
+    /// Under which the log remembers it: a change's own id, else the message's.
     pub key: MessageId,
     /// The message it is about.
     pub id: MessageId,
+    /// It was an edit or a delete, and the message stands.
+    #[serde(default)]
+    pub is_change: bool,
     /// Its place.
     pub position: Position,
     /// What the sender is told.
@@ -130,6 +133,8 @@ pub struct RememberedId {
     pub key: MessageId,
     /// It is a movement of credits, whose ids are none of messages.
     pub is_movement: bool,
+    /// It is the refusal of what stood there, and is remembered by that place.
+    pub refusal_of: Option<Position>,
 }
 
 /// How far a shard is in the database.
@@ -262,6 +267,36 @@ pub struct Append {
     pub author: Option<UserId>,
 }
 
+/// What an append found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Appended {
+    /// It stands, or stood already.
+    Placed {
+        /// In the room's order; of what has no place there, in the log.
+        position: Position,
+        /// It stood already.
+        duplicate: bool,
+        /// It is in the database.
+        persisted: bool,
+    },
+    /// Its id stands with other content.
+    Conflict,
+    /// The database has refused it for good.
+    Rejected(Refusal),
+}
+
+/// What an append goes past.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Past {
+    /// Nothing: what anybody sends.
+    Nothing,
+    /// The caps of the log and of its memory: what the worker adds of its own, which frees more
+    /// than it takes.
+    Caps,
+    /// The caps, and what is remembered of the id where the database refused it.
+    Refusals,
+}
+
 /// Why a batch of appends ended before its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AppendStop {
@@ -335,8 +370,24 @@ pub trait Log: Send + Sync + 'static {
     /// [`Void`](crate::contract::envelope::EntryKind::Void).
     async fn trim(&self, watermark: &Watermark) -> Result<(), LogError>;
 
+    /// Appends what comes from the worker or the database and from no client, in order until the
+    /// first stop; what is before it is done. A log whose entries nobody sees before they are
+    /// stored has nothing to take back and takes nothing.
+    async fn put(
+        &self,
+        shard: Shard,
+        epoch: u64,
+        entries: &[Append],
+        past: Past,
+    ) -> Result<(Vec<Appended>, Option<AppendStop>), LogError>;
+
     /// Forgets a shard's log up to here, all of which is persisted.
     async fn forget(&self, shard: Shard, epoch: u64, upto: LogId) -> Result<(), LogError>;
+
+    /// Whether it is known that the log does not answer, so that nobody need wait for it.
+    fn is_away(&self) -> bool {
+        false
+    }
 
     /// Whether the log has so little memory left that nothing should be kept that need not be.
     async fn is_short(&self) -> Result<bool, LogError>;
@@ -369,6 +420,12 @@ pub trait Log: Send + Sync + 'static {
     /// covers and is named here is not in the database. Asked for after it, so that it is named. In
     /// a log that dies with its process nobody is told `persisted` by the place, and it is empty.
     async fn refused(&self, room: &RoomId) -> Result<Vec<RejectedEntry>, LogError>;
+
+    /// Which of these rooms the log knows a head of, in whatever epoch.
+    async fn knows(&self, rooms: &[RoomId]) -> Result<Vec<bool>, LogError>;
+
+    /// Forgets that the database has refused what stood here in a room: it is driven again.
+    async fn lift(&self, room: &RoomId, refused: Position) -> Result<(), LogError>;
 
     /// How far users have read a room, as far as the log remembers it.
     async fn receipts(&self, room: &RoomId) -> Result<Vec<ReadMark>, LogError>;

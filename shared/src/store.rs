@@ -11,6 +11,7 @@ mod erasure;
 mod ledger;
 mod members;
 mod receipts;
+mod additions;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -24,6 +25,7 @@ use crate::contract::signal::ReadMark;
 use crate::contract::timestamp::Timestamp;
 use crate::log::{LogId, RejectedEntry};
 
+pub use self::additions::{Additions, PlacedRefusal, Unplaced};
 pub use self::erasure::{Erased, ErasedStep, Erasure};
 pub use self::ledger::{CreditRow, Ledger, Reconciliation};
 pub use self::members::{Member, MemberRole, Members, Revocation, RevokedSubject};
@@ -153,6 +155,9 @@ pub struct Batch {
     pub dead: Vec<DeadLetter>,
     /// The last position of each room in it, dead letters counted.
     pub heads: Vec<(RoomId, Position)>,
+    /// Where rooms say that an earlier entry was refused: the room, the refused entry's place, and
+    /// that of the saying.
+    pub refusals: Vec<(RoomId, Position, Position)>,
 }
 
 /// What a batch really did.
@@ -179,18 +184,20 @@ pub struct Committed {
     pub balances: Vec<(UserId, i64)>,
 }
 
-/// What is told of a message or a change that the database refused with a code. Of a change the
-/// message's id stands for its own, which only the raw entry has.
+/// What the sender is told of what the database refused with a code.
+#[must_use]
+pub fn refused_with(code: &str) -> Refusal {
+    Refusal::new(RefusalCode::Rejected, format!("the database refused it: {code}"))
+}
+
+/// What is told of a message, or of a change of this id, that the database refused with a code.
 pub(crate) fn refusal_of(
-    room: RoomId,
-    user: UserId,
-    id: MessageId,
+    (room, user, id, change_id): (RoomId, UserId, MessageId, Option<MessageId>),
     position: Position,
     code: &str,
 ) -> RejectedEntry {
-    let text = format!("the database refused it: {code}");
-    let error = Refusal::new(RefusalCode::Rejected, text);
-    RejectedEntry { room, user, key: id.clone(), id, position, error }
+    let (is_change, key) = (change_id.is_some(), change_id.unwrap_or_else(|| id.clone()));
+    RejectedEntry { room, user, key, id, is_change, position, error: refused_with(code) }
 }
 
 /// Why the database did not do it. Nothing of the call was done; only a call that writes and ends
@@ -234,7 +241,7 @@ pub struct Identity {
 /// random one, which nobody could have chosen before. Reading gives a message back under its
 /// sender's id. Rows of another program are known by their row's id.
 #[async_trait]
-pub trait Store: Erasure + Ledger + Members + Receipts + Send + Sync + 'static {
+pub trait Store: Additions + Erasure + Ledger + Members + Receipts + Send + Sync + 'static {
     /// Mints an epoch for `token`: the highest of the shard plus one, and at least `at_least`; or
     /// the one that was minted for this token before.
     async fn mint(&self, shard: Shard, token: Uuid, at_least: u64) -> Result<Epoch, StoreError>;
@@ -296,8 +303,8 @@ pub trait Store: Erasure + Ledger + Members + Receipts + Send + Sync + 'static {
         id: &MessageId,
     ) -> Result<Option<Message>, StoreError>;
 
-    /// Whether some entry stood at `position`: a message there, or a message's last change; where
-    /// `key` is given, with that message id or change id.
+    /// Whether some entry stood at `position`: a message there, a message's last change, what was
+    /// refused, or where the room says so; where `key` is given, with that message id or change id.
     async fn stood(
         &self,
         room: &RoomId,

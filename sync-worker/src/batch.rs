@@ -7,12 +7,17 @@ use shared::contract::envelope::{EntryKind, Envelope};
 use shared::contract::id::{RoomId, Shard, UserId};
 use shared::contract::message::{Message, Metadata};
 use shared::contract::position::Position;
-use shared::contract::refusal::{Refusal, RefusalCode};
-use shared::log::{LogEntry, LogId, LogLoad, Movement, RejectedEntry, RememberedId, Watermark};
+use shared::contract::timestamp::Timestamp;
+use shared::log::{
+    Append, LogEntry, LogId, LogLoad, Movement, RejectedEntry, RememberedId, Watermark,
+};
 use shared::process::error_chain::error_chain;
 use shared::store::{
     Batch, Change, CreditRow, Cursor, DeadLetter, Lease, MessageChange, Row, Store, StoreError,
+    refused_with,
 };
+
+use crate::refusing;
 
 /// The entries of one batch, decoded.
 #[derive(Debug)]
@@ -22,6 +27,8 @@ pub(crate) struct Entries {
     rows: Vec<(LogEntry, Envelope, Row)>,
     /// The ids of those that only take a place.
     places: Vec<RememberedId>,
+    /// Where rooms say that something was refused: the room, what, and where it says so.
+    refusals: Vec<(RoomId, Position, Position)>,
     /// Those that are given up.
     dead: Vec<(LogEntry, Option<Envelope>, DeadLetter)>,
     /// How far each room gets, epoch by epoch: a position speaks for its own epoch only.
@@ -75,6 +82,7 @@ impl Entries {
             shard,
             rows: Vec::with_capacity(entries.len()),
             places: Vec::new(),
+            refusals: Vec::new(),
             dead: Vec::new(),
             reached: BTreeMap::new(),
             upto,
@@ -104,7 +112,12 @@ impl Entries {
         }
         match row(&entry, &envelope) {
             Ok(Some(row)) => self.rows.push((entry, envelope, row)),
-            Ok(None) => self.places.push(remembered(&envelope)),
+            Ok(None) => {
+                let remembered = remembered(&envelope);
+                let refused = remembered.refusal_of.zip(entry.position);
+                self.refusals.extend(refused.map(|(of, at)| (envelope.room.clone(), of, at)));
+                self.places.push(remembered);
+            }
             Err(error) => {
                 let letter = dead_letter(&entry, Some(&envelope), "undecodable", &error);
                 self.dead.push((entry, Some(envelope), letter));
@@ -135,6 +148,11 @@ impl Entries {
         self.dead.len()
     }
 
+    /// What the rooms are to say of what was refused.
+    pub(crate) fn refusals(&self, now: Timestamp) -> Vec<Append> {
+        self.dead.iter().filter_map(|(_, _, letter)| refusing::refusal(letter, now)).collect()
+    }
+
     /// The transaction.
     pub(crate) fn batch(&self, cursor: Cursor, lease: Option<&Lease>) -> Batch {
         Batch {
@@ -146,6 +164,7 @@ impl Entries {
             rows: self.rows.iter().map(|(_, _, row)| row.clone()).collect(),
             dead: self.dead.iter().map(|(_, _, letter)| letter.clone()).collect(),
             heads: self.heads(),
+            refusals: self.refusals.clone(),
         }
     }
 
@@ -170,8 +189,9 @@ impl Entries {
                 user: envelope.user.clone(),
                 key: envelope.key().clone(),
                 id: envelope.id.clone(),
+                is_change: envelope.change_id.is_some(),
                 position: entry.position?,
-                error: refusal(letter),
+                error: refused_with(&letter.code),
             })
         });
         let stored = self.rows.iter().map(|(_, envelope, _)| envelope);
@@ -184,17 +204,27 @@ impl Entries {
             rejected: rejected.collect(),
             forget,
             balances,
-            ids: stored.chain(self.places.iter().cloned()).collect(),
+            ids: stored.chain(self.places.iter().cloned()).chain(self.unreadable()).collect(),
             load: self.load,
             movements: self.movements(),
         }
+    }
+
+    /// Ids of dead letters that move nothing: nobody would let go of them otherwise.
+    fn unreadable(&self) -> impl Iterator<Item = RememberedId> {
+        let dead = self.dead.iter().filter_map(|(_, envelope, _)| envelope.as_ref());
+        let moves = |envelope: &&Envelope| {
+            envelope.kind == EntryKind::Usage
+                && serde_json::from_slice::<CreditEntry>(&envelope.body).is_err()
+        };
+        dead.filter(moves).map(remembered)
     }
 
     /// What moved credits, dead letters too: they are not on their way any more.
     fn movements(&self) -> Vec<Movement> {
         let stored = self.rows.iter().map(|(entry, envelope, _)| (entry, envelope, None));
         let dead = self.dead.iter().filter_map(|(entry, envelope, letter)| {
-            Some((entry, envelope.as_ref()?, Some(refusal(letter))))
+            Some((entry, envelope.as_ref()?, Some(refused_with(&letter.code))))
         });
         let moved = stored.chain(dead).filter(|(_, envelope, _)| envelope.kind == EntryKind::Usage);
         moved
@@ -298,14 +328,9 @@ fn has_id(kind: EntryKind) -> bool {
 fn remembered(envelope: &Envelope) -> RememberedId {
     let Envelope { room, user, .. } = envelope;
     let is_movement = envelope.kind == EntryKind::Usage;
+    let refusal_of = refusing::refused(envelope);
     let key = envelope.key().clone();
-    RememberedId { room: room.clone(), user: user.clone(), key, is_movement }
-}
-
-/// What the sender of a dead letter is told.
-fn refusal(letter: &DeadLetter) -> Refusal {
-    let text = format!("the database refused it: {}", letter.code);
-    Refusal::new(RefusalCode::Rejected, text)
+    RememberedId { room: room.clone(), user: user.clone(), key, is_movement, refusal_of }
 }
 
 /// The database refused rows alone, and then took one of them.
@@ -373,7 +398,7 @@ pub(crate) fn row(entry: &LogEntry, envelope: &Envelope) -> Result<Option<Row>, 
             entry: serde_json::from_slice(&envelope.body)?,
             at: envelope.accepted_at,
         }))),
-        EntryKind::Void | EntryKind::Removal => Ok(None),
+        EntryKind::Void | EntryKind::Removal | EntryKind::Refusal => Ok(None),
     }
 }
 

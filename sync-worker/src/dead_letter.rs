@@ -2,18 +2,25 @@
 
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
+use std::time::Duration;
 
 use shared::contract::envelope::{Envelope, EnvelopeError};
 use shared::log::{LogEntry, LogLoad};
 use shared::process::error_chain::error_chain;
 use shared::process::settings::Secret;
-use shared::store::postgres::{self, NumberedLetter, PostgresStore, Redriven, UrlError};
+use shared::store::postgres::{
+    self, DrivenAgain, NumberedLetter, PostgresStore, Redriven, UrlError,
+};
 use shared::store::{DeadLetter, Row, StoreError};
+use tokio::time::Instant;
 
 use crate::batch::row;
 
 /// Letters that are read at once; each holds its whole entry.
 const PAGE: u32 = 100;
+/// How long the words wait for a worker to drive a letter, and how often they look.
+const WORKER_PATIENCE: Duration = Duration::from_secs(30);
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// Characters of an error in the list.
 const ERROR_CHARS: usize = 60;
 /// Something could not be driven, or read.
@@ -58,6 +65,11 @@ pub enum LetterError {
         /// What it said.
         detail: String,
     },
+    /// No worker has done it yet.
+    #[error(
+        "dead letter {0} is to be driven again and waits for a worker, which does it when one runs"
+    )]
+    Waiting(u64),
     /// The database could not be asked.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -180,8 +192,17 @@ async fn redrive_all(store: &PostgresStore) -> Result<u8, LetterError> {
         let page = store.numbered_dead_letters(after, PAGE).await?;
         let Some(last) = page.last() else { break };
         after = last.number;
+        // All of a page are on their way together.
+        let mut begun = Vec::with_capacity(page.len());
         for letter in &page {
-            match redrive(store, letter).await {
+            begun.push(begin(store, letter).await);
+        }
+        for (letter, begun) in page.iter().zip(begun) {
+            let done = match begun {
+                Ok(begun) => outcome(store, letter, begun).await,
+                Err(error) => Err(error),
+            };
+            match done {
                 Ok(text) => {
                     driven += 1;
                     say(&text)?;
@@ -198,20 +219,70 @@ async fn redrive_all(store: &PostgresStore) -> Result<u8, LetterError> {
 }
 
 async fn redrive(store: &PostgresStore, numbered: &NumberedLetter) -> Result<String, LetterError> {
+    let begun = begin(store, numbered).await?;
+    outcome(store, numbered, begun).await
+}
+
+/// Whether a letter is done with, or a worker has to do it.
+#[derive(Clone, Copy)]
+enum Begun {
+    Done(Redriven),
+    /// It takes a place in its room again, where those who are there see it.
+    InTheLog,
+}
+
+async fn begin(store: &PostgresStore, numbered: &NumberedLetter) -> Result<Begun, LetterError> {
     let number = numbered.number;
-    match store.redrive(number, &row_of(numbered)?).await {
-        Ok(Redriven::Stored) => Ok(format!("dead letter {number} is stored")),
-        Ok(Redriven::Stood) => Ok(format!("dead letter {number} had nothing left to store")),
-        Ok(Redriven::Quarantined) => Ok(format!(
+    let row = row_of(numbered)?;
+    let refused = |error| match error {
+        StoreError::Data { code, detail } => LetterError::Refused { number, code, detail },
+        error @ (StoreError::Fenced { .. } | StoreError::Unavailable(_)) => error.into(),
+    };
+    if matches!(row, Row::Message(_) | Row::Change(_)) {
+        let would = store.consider(number, &row).await.map_err(refused)?;
+        if would == Redriven::Stored {
+            let is_there = store.want_driven(number).await?;
+            return Ok(if is_there { Begun::InTheLog } else { Begun::Done(Redriven::Gone) });
+        }
+        if would != Redriven::Stood {
+            return Ok(Begun::Done(would));
+        }
+    }
+    Ok(Begun::Done(store.redrive(number, &row).await.map_err(refused)?))
+}
+
+async fn outcome(
+    store: &PostgresStore,
+    numbered: &NumberedLetter,
+    begun: Begun,
+) -> Result<String, LetterError> {
+    let number = numbered.number;
+    match begun {
+        Begun::Done(Redriven::Stored) => Ok(format!("dead letter {number} is stored")),
+        Begun::Done(Redriven::Stood) => {
+            Ok(format!("dead letter {number} had nothing left to store"))
+        }
+        Begun::Done(Redriven::Quarantined) => Ok(format!(
             "dead letter {number} is in quarantine: the ledger has its id with another user or \
              amount"
         )),
-        Ok(Redriven::Orphaned) => Err(LetterError::Orphaned(number)),
-        Ok(Redriven::Gone) => Err(LetterError::Nothing(number)),
-        Err(StoreError::Data { code, detail }) => {
-            Err(LetterError::Refused { number, code, detail })
+        Begun::Done(Redriven::Orphaned) => Err(LetterError::Orphaned(number)),
+        Begun::Done(Redriven::Gone) => Err(LetterError::Nothing(number)),
+        Begun::InTheLog => {
+            let began = Instant::now();
+            while began.elapsed() < WORKER_PATIENCE {
+                match store.driven_again(numbered).await? {
+                    Some(DrivenAgain::Stored) => {
+                        return Ok(format!("dead letter {number} is stored"));
+                    }
+                    Some(DrivenAgain::Refused { code, detail }) => {
+                        return Err(LetterError::Refused { number, code, detail });
+                    }
+                    None => tokio::time::sleep(LOOK_AGAIN).await,
+                }
+            }
+            Err(LetterError::Waiting(number))
         }
-        Err(error @ (StoreError::Fenced { .. } | StoreError::Unavailable(_))) => Err(error.into()),
     }
 }
 

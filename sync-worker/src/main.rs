@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use shared::attend::{self, Unfit};
+use shared::attend::{self, Timing, Unfit};
 use shared::log::redis::RedisLog;
 use shared::log::redis::connection::{Health, RedisConnection};
 use shared::process::clock::Clock;
@@ -112,9 +112,9 @@ async fn run(settings: &Settings) -> Result<ExitCode, Box<dyn Error>> {
     let Servers { redis, store } = Servers::of(settings, &clock)?;
     let (registry, readiness) = (prometheus::Registry::new(), Readiness::new());
     let tasks = Tasks::new(&readiness);
-    let (database_ready, redis_ready) =
-        (readiness.condition("database"), readiness.condition("redis"));
-    let sync_ready = readiness.condition("sync");
+    let [database_ready, redis_ready, sync_ready, clock_ready] =
+        ["database", "redis", "sync", "clock"].map(|name| readiness.condition(name));
+    let timing = Timing::new(clock.clone(), clock_ready);
     let owner = Uuid::new_v4().to_string();
     let servers = attend::Servers::new(Arc::clone(&store), redis.clone(), owner.clone(), false);
     let stats = Arc::new(Stats::default());
@@ -143,7 +143,7 @@ async fn run(settings: &Settings) -> Result<ExitCode, Box<dyn Error>> {
     tasks.spawn("operator", operator.serve(CancellationToken::new()));
 
     let mut signal = pin!(signal);
-    let mut redis = pin!(servers.watch_redis(redis_ready, None));
+    let mut redis = pin!(servers.watch_redis(redis_ready, timing, None));
     // The work begins when the tables are there.
     let unfit = tokio::select! {
         _ = &mut signal => {

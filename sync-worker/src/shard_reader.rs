@@ -4,12 +4,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use shared::adding::{self, AddError};
+use shared::contract::envelope::Envelope;
 use shared::contract::id::{Shard, UserId};
 use shared::contract::limits::{
     BATCH_BYTES_MAX, BATCH_ENTRY_BYTES, BATCH_MS, DEAD_LETTERS_IN_A_ROW_MAX, LOG_KEPT_LATE_MS,
 };
+use shared::contract::timestamp::Timestamp;
 use shared::epoch::{self, EpochError};
-use shared::log::{LogEntry, LogError, LogId};
+use shared::log::{Append, LogEntry, LogError, LogId, Past};
 use shared::process::backoff::Backoff;
 use shared::process::error_chain::error_chain;
 use shared::store::{Committed, Cursor, Store, StoreError};
@@ -19,6 +22,11 @@ use tracing::{error, warn};
 use crate::batch::Entries;
 use crate::kept::Kept;
 use crate::parts::Parts;
+use crate::refusing;
+
+/// Refusals that are told when a shard is taken; more than any gap between a commit and its telling
+/// leaves.
+const UNTOLD_ROWS: u32 = 1000;
 
 /// Why a step did not come through; every one of them is tried again.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +37,10 @@ enum StepError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Epoch(#[from] EpochError),
+    #[error("entry {0} was written by a later version, which has to store it")]
+    Later(LogId),
+    #[error("what was refused cannot be told")]
+    Add(#[from] AddError),
     #[error("all {rows} rows of a batch were refused; shard {shard} waits for someone to look")]
     AllRefused { shard: Shard, rows: usize },
 }
@@ -115,7 +127,11 @@ impl ShardReader {
             StepError::AllRefused { .. } => {
                 error!(shard = %self.shard, error, "shard stopped");
             }
-            StepError::Log(_) | StepError::Store(_) | StepError::Epoch(_) => {
+            StepError::Log(_)
+            | StepError::Store(_)
+            | StepError::Epoch(_)
+            | StepError::Later(_)
+            | StepError::Add(_) => {
                 warn!(shard = %self.shard, error, "batch will be tried again");
             }
         }
@@ -133,6 +149,12 @@ impl ShardReader {
         let limit = parts.settings.batch_entries;
         let mut read = parts.log.read(self.shard, cursor.epoch, cursor.upto, limit).await?;
         let whole = read.len();
+        if let Some(later) = read.iter().position(|entry| Envelope::is_later(&entry.raw)) {
+            if later == 0 {
+                return Err(StepError::Later(read[0].id));
+            }
+            read.truncate(later);
+        }
         let beyond = read.split_off(affordable(&read, self.batch_bytes).min(whole));
         let (began, full) = (Instant::now(), read.len() < whole || whole == limit);
         let Some(all) = Entries::decode(self.shard, read.clone()) else { return Ok(false) };
@@ -144,9 +166,11 @@ impl ShardReader {
                 // not is looked for, among more.
                 self.batch_bytes = match failure {
                     StepError::AllRefused { .. } => BATCH_BYTES_MAX,
-                    StepError::Log(_) | StepError::Store(_) | StepError::Epoch(_) => {
-                        half(cost(&read))
-                    }
+                    StepError::Log(_)
+                    | StepError::Store(_)
+                    | StepError::Epoch(_)
+                    | StepError::Later(_)
+                    | StepError::Add(_) => half(cost(&read)),
                 };
                 return Err(failure);
             }
@@ -154,6 +178,9 @@ impl ShardReader {
         self.adapt(began.elapsed());
         self.count(&entries, &committed, began);
         self.cursor = Some(Cursor { upto: entries.upto(), epoch: cursor.epoch });
+        // Before the watermark, which says that the rooms are in the database beyond it; should it
+        // fail, the next reading of the cursor makes up for it.
+        self.tell_refused(&entries.refusals(Timestamp(self.parts.clock.now_ms()))).await?;
         // Should this fail: the cursor is read anew, and what is behind `told` is told again; by
         // the next owner, should this one go.
         self.trim(&entries, read.len() as u64, cursor.epoch, committed.balances).await?;
@@ -170,8 +197,19 @@ impl ShardReader {
         }
     }
 
+    /// Has rooms say what was refused, each once as long as the log remembers it. Nobody sees what
+    /// is not stored yet where the log dies with its process.
+    async fn tell_refused(&self, refusals: &[Append]) -> Result<(), StepError> {
+        let Parts { log, store, lease, .. } = &*self.parts;
+        if lease.is_some() && !refusals.is_empty() {
+            adding::add(self.shard, refusals, Past::Caps, (&**log, &**store)).await?;
+        }
+        Ok(())
+    }
+
     async fn load(&mut self) -> Result<Cursor, StepError> {
-        let Parts { log, store, .. } = &*self.parts;
+        let parts = Arc::clone(&self.parts);
+        let Parts { log, store, .. } = &*parts;
         let stored = store.cursor(self.shard).await?;
         let epoch = epoch::establish(self.shard, stored.epoch, &**log, &**store).await?;
         let cursor = Cursor { upto: stored.upto, epoch: epoch.number };
@@ -180,9 +218,36 @@ impl ShardReader {
             self.kept = Kept::default();
             self.told = Cursor { upto: LogId::ZERO, epoch: cursor.epoch };
         }
+        if parts.lease.is_some() {
+            let now = Timestamp(parts.clock.now_ms());
+            let untold = parts.store.untold(self.shard, UNTOLD_ROWS).await?;
+            let untold: Vec<Append> =
+                untold.iter().filter_map(|letter| refusing::refusal(letter, now)).collect();
+            self.tell_refused(&untold).await?;
+        }
         self.trim_what_is_stored(cursor).await?;
+        self.look_for_a_gap(cursor).await?;
         self.cursor = Some(cursor);
         Ok(cursor)
+    }
+
+    /// A database that was set back by more than the log keeps lacks what lies between, and nobody
+    /// has it any more: the shard goes on, and somebody has to look.
+    async fn look_for_a_gap(&self, cursor: Cursor) -> Result<(), StepError> {
+        let Parts { log, .. } = &*self.parts;
+        let told = log.synced(self.shard).await?;
+        if told <= cursor.upto {
+            return Ok(());
+        }
+        let first = log.read(self.shard, cursor.epoch, cursor.upto, 1).await?;
+        let next = LogId { n: cursor.upto.n + 1, ..cursor.upto };
+        if first.first().is_none_or(|first| first.id != next && first.id.n > 0) {
+            let (lost_after, lost_upto) = (cursor.upto.to_string(), told.to_string());
+            let text = "the database lacks what it had, and the log has forgotten it";
+            error!(shard = %self.shard, lost_after, lost_upto, "{text}");
+            self.parts.stats.failed(self.shard, format!("{text}: {lost_after} to {lost_upto}"));
+        }
+        Ok(())
     }
 
     /// Whoever had the shard before may have gone between its commit and its trim.

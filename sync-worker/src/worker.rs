@@ -13,8 +13,8 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use crate::expiry;
 use crate::shard_reader::ShardReader;
+use crate::{additions, expiry};
 
 pub use crate::lag::Lag;
 pub use crate::parts::{Parts, Settings};
@@ -33,6 +33,10 @@ pub async fn run(parts: Parts, stop: CancellationToken) {
     let first = Arc::clone(&readers.first);
     let expiring =
         parts.tasks.spawn("expiry", expiry::run(Arc::clone(&parts), first, stop.clone()));
+    let adding = parts.tasks.spawn(
+        "additions",
+        additions::run(Arc::clone(&parts), Arc::clone(&readers.first), stop.clone()),
+    );
     let mut measure = tokio::time::interval(LAG_INTERVAL);
     measure.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut renew = tokio::time::interval(renewal(&parts));
@@ -64,6 +68,7 @@ pub async fn run(parts: Parts, stop: CancellationToken) {
     readers.end().await;
     // It ends at once; a panic in it was reported when it happened.
     let _ = expiring.await;
+    let _ = adding.await;
     parts.lag.tell(&parts.metrics, parts.clock.now_ms());
 }
 

@@ -277,13 +277,22 @@ impl State {
                 Err(error) => record.fault(format!("{event} is malformed: {error}: {data}")),
             },
             ("message:rejected", Some(name)) => {
-                let (id, error) = (data["id"].as_str(), Refused::deserialize(&data["error"]));
-                let (Some(id), Ok(error)) = (id, error) else {
+                // The reason is for the sender alone.
+                let error = match data.get("error") {
+                    Some(error) => Refused::deserialize(error).ok(),
+                    None => Some(Refused::unexplained()),
+                };
+                let (Some(id), Some(error)) = (data["id"].as_str(), error) else {
                     record.fault(format!("{event} is malformed: {data}"));
                     return;
                 };
+                if data.get("changeId").is_some() {
+                    return;
+                }
                 record.rejected.insert((name.to_owned(), id.to_owned()), error);
-                outbox.rejected(record, id);
+                if data["userId"] == record.user.as_str() {
+                    outbox.rejected(record, id);
+                }
             }
             ("room:error", name) => {
                 let code = data["code"].as_str().unwrap_or_default();

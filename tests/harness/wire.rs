@@ -68,6 +68,18 @@ pub struct Refused {
 }
 
 impl Refused {
+    /// What somebody is told whose business the reason is not.
+    pub(crate) fn unexplained() -> Refused {
+        Refused {
+            code: "rejected".to_owned(),
+            message: String::new(),
+            retry_after_ms: None,
+            field: None,
+            limit: None,
+            server_time: None,
+        }
+    }
+
     /// Waits until the moment from which the server said it may help to try again, for at most
     /// `most`. For whoever asks before that, asking is what makes it worse, so that there is no
     /// condition to be looked at meanwhile.

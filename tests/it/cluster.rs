@@ -1,6 +1,7 @@
 //! Several gateways and workers over a real Redis and a real Postgres, and what is done to them.
 
 mod changes;
+mod clocks;
 mod degraded;
 mod duplicates;
 mod erasing;
@@ -8,6 +9,7 @@ mod faults;
 mod full_redis;
 mod full_speed;
 mod joins;
+mod known_away;
 mod large_rooms;
 mod logging;
 mod neighbours;
@@ -15,6 +17,7 @@ mod outage;
 mod pooled;
 mod presence;
 mod receipts;
+mod refused;
 mod removal;
 mod schedules;
 mod set_back;

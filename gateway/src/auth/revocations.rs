@@ -66,6 +66,11 @@ impl Revocations {
         *self.lock() = Some(known);
     }
 
+    /// What the database has got since it was last read, and more of what it had.
+    pub(crate) fn extend(&self, revocations: Vec<Revocation>) {
+        revocations.into_iter().for_each(|revocation| self.add(revocation));
+    }
+
     /// One more, which the database has just taken. Before the first reading, that will find it.
     pub(crate) fn add(&self, revocation: Revocation) {
         if let Some(known) = self.lock().as_mut() {

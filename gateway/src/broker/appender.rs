@@ -51,6 +51,9 @@ use crate::metrics::Metrics;
 const PAUSE: Duration = Duration::from_millis(20);
 const PAUSE_MAX: Duration = Duration::from_millis(500);
 
+/// How long somebody waits for an answer while it is known that the log gives none.
+const PATIENCE_WHEN_AWAY: Duration = Duration::from_millis(300);
+
 /// How often a shard that retains something looks whether the log still holds its epoch, and
 /// whether a watermark was missed.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
@@ -245,10 +248,11 @@ impl ShardAppender {
     async fn settle(&mut self, more: &mut mpsc::Receiver<Job>, mut jobs: Vec<Job>) {
         loop {
             let deadline = Instant::now() + Duration::from_millis(APPEND_TIMEOUT_MS);
+            let patience = self.patience();
             let deadline = jobs
                 .iter()
                 .find(|job| job.answer.is_some())
-                .map_or(deadline, |job| job.began + Duration::from_millis(APPEND_TIMEOUT_MS));
+                .map_or(deadline, |job| job.began + patience);
             let tried = tokio::time::timeout_at(deadline, self.attempt(&mut jobs)).await;
             match tried.unwrap_or(Err(TryError::Timeout)) {
                 Ok(()) => self.pauses.reset(),
@@ -257,7 +261,7 @@ impl ShardAppender {
                     tokio::time::sleep(self.pauses.next_delay()).await;
                 }
             }
-            expire(&mut jobs);
+            expire(&mut jobs, self.patience());
             self.held.expire(&self.parts.metrics);
             if jobs.is_empty() {
                 return;
@@ -269,6 +273,12 @@ impl ShardAppender {
                 jobs.push(job);
             }
         }
+    }
+
+    /// How long somebody waits for an answer.
+    fn patience(&self) -> Duration {
+        let away = self.parts.log.is_away();
+        if away { PATIENCE_WHEN_AWAY } else { Duration::from_millis(APPEND_TIMEOUT_MS) }
     }
 
     /// One try; answers what it can and takes it out of `jobs`.
@@ -467,8 +477,7 @@ impl ShardAppender {
 }
 
 /// Answers those that have waited too long; what nobody waits for stays.
-fn expire(jobs: &mut Vec<Job>) {
-    let oldest = Duration::from_millis(APPEND_TIMEOUT_MS);
+fn expire(jobs: &mut Vec<Job>, oldest: Duration) {
     let expired = |job: &mut Job| job.answer.is_some() && job.began.elapsed() >= oldest;
     for job in jobs.extract_if(.., expired) {
         if let Some(answer) = job.answer {

@@ -12,8 +12,8 @@ use shared::contract::keys::Channels;
 use shared::contract::protocol::Durability;
 use shared::contract::signal::{Addressed, Signal};
 use shared::log::deliveries::DeliveryReceiver;
-use shared::log::redis::{Appended, Known, RedisLog};
-use shared::log::{Append, LogError};
+use shared::log::redis::{Known, RedisLog};
+use shared::log::{Append, Appended, LogError, Past};
 use shared::process::tasks::Tasks;
 use shared::store::Identity;
 
@@ -68,7 +68,7 @@ impl Broker for RedisBroker {
         epoch: u64,
         entries: &[Append],
     ) -> Result<Answers, BrokerError> {
-        let (done, stop) = self.log.append(shard, epoch, entries).await?;
+        let (done, stop) = self.log.append(shard, epoch, entries, Past::Nothing).await?;
         let answer = |appended| match appended {
             Appended::Conflict => Answer::Conflict,
             Appended::Rejected(refusal) => Answer::Rejected(refusal),

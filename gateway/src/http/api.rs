@@ -85,7 +85,7 @@ async fn perform(
         Operation::History => reading::history(node, asked).await,
         Operation::Stream => reading::stream(node, asked).await,
         Operation::Presence => people::presence(node, asked).await,
-        Operation::UpdatePresence => people::update_presence(node, asked),
+        Operation::UpdatePresence => people::update_presence(node, asked).await,
         Operation::Members => people::members(node, asked).await,
         Operation::AddMember => people::add_member(node, asked).await,
         Operation::RemoveMember => people::remove_member(node, asked).await,

@@ -7,6 +7,8 @@ use shared::contract::id::{RoomId, UserId};
 use shared::contract::limits::{COMPARE_INTERVAL_MS, LEASE_LOOK_MS, PRESENCE_GATHER_MS};
 use shared::contract::protocol::{PresenceList, PresenceStatus};
 use shared::contract::refusal::Refusal;
+use shared::contract::timestamp::Timestamp;
+use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 use tracing::{debug, warn};
 use uuid::Uuid;
@@ -43,6 +45,7 @@ impl Hub {
     async fn tend(&self) {
         let mut ticks = tokio::time::interval(Duration::from_millis(LEASE_LOOK_MS));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut reaping: Option<JoinHandle<()>> = None;
         loop {
             ticks.tick().await;
             let tidings = self.parts.desk.tend().await;
@@ -52,8 +55,15 @@ impl Hub {
             if tidings.settled {
                 self.parts.unsure.notify_one();
             }
-            for dead in tidings.to_reap {
-                self.parts.desk.reap(dead).await;
+            // Beside the renewals: a node that had many people takes longer than a lease holds.
+            // What is left for a later look, that look finds.
+            if !tidings.to_reap.is_empty() && reaping.as_ref().is_none_or(JoinHandle::is_finished) {
+                let desk = Arc::clone(&self.parts.desk);
+                reaping = Some(tokio::spawn(async move {
+                    for dead in tidings.to_reap {
+                        desk.reap(dead).await;
+                    }
+                }));
             }
         }
     }
@@ -110,7 +120,7 @@ impl Hub {
     ///
     /// # Errors
     /// `backpressure` when the node has too many of them.
-    pub(crate) fn host(
+    pub(crate) async fn host(
         &self,
         room: &RoomId,
         guests: &[(UserId, Option<PresenceStatus>)],
@@ -121,7 +131,18 @@ impl Hub {
                 room.refresh(user);
             }
         }
+        // Whatever node it was that the backend spoke to last: its word counts.
+        let users = guests.iter().map(|(user, _)| user.clone()).collect();
+        self.parts.desk.tell_hosted(room, users).await;
         hosted
+    }
+
+    /// The backend has said to another node how people are in a room.
+    pub(crate) fn overruled(&self, room: &RoomId, users: &[UserId], said: (Uuid, Timestamp)) {
+        let ended = self.parts.desk.overruled(room, users, said);
+        if let Some(room) = self.known(room) {
+            ended.iter().for_each(|user| room.refresh(user));
+        }
     }
 
     /// Who is in a room, whether this node has members of it or not.

@@ -63,6 +63,9 @@ async fn read(room: &Room, lagging: &Lagging) -> Result<Option<(Arc<Page>, u64)>
         }
     }
     let page = sources.after(&room.id, cursor.position, *base, CATCH_UP_ROWS).await?;
+    if page.entries.iter().any(|entry| entry.ends_what_was()) {
+        return Ok(None);
+    }
     let epoch = epoch.min(page.epoch);
     Ok(Some((page, epoch)))
 }

@@ -5,11 +5,15 @@
 //! entries, and is folded into it here. A page may end before the last of them: it is then the
 //! state in which the room was at its end.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
+use serde::Serialize;
 use shared::contract::id::{MessageId, RoomId, UserId};
 use shared::contract::limits::ROWS_BYTES_MAX;
 use shared::contract::message::Message;
 use shared::contract::position::Position;
+use shared::log::RejectedEntry;
 
 use super::logged::Logged;
 use super::recent;
@@ -36,6 +40,8 @@ struct Draft {
     /// an earlier page, and not in the database either.
     missing: Vec<(MessageId, UserId)>,
     end: Position,
+    /// What was refused, by where the room says so.
+    refused: BTreeMap<Position, RejectedEntry>,
 }
 
 impl Draft {
@@ -51,6 +57,11 @@ impl Draft {
     /// Puts an entry that the database may not have into what it has; `false` where it is a change
     /// of a message that is not here.
     fn fold(&mut self, entry: &Logged) -> bool {
+        if let Some(refused) = entry.refused() {
+            self.changed.retain(|message| message.position != Some(refused.position));
+            self.refused.insert(entry.at, refused.clone());
+            return true;
+        }
         if !entry.is_change_alone() {
             let known = self.changed.iter().any(|message| message.position == Some(entry.at));
             if let Some(message) = entry.read_message().filter(|_| !known) {
@@ -107,17 +118,43 @@ impl Sources {
         }
         let mut draft = Draft::default();
         messages.into_iter().for_each(|message| draft.add(message));
+        let told = self.store.refusals(room, after, rows).await?;
+        draft.refused = told.into_iter().map(|told| (told.at, told.refused)).collect();
         // Behind rows that were cut there are others, before anything that waits.
         let mut more = cut || draft.is_full(limit);
         if !more {
             more = self.fold_waiting(room, limit, (&waiting, &mut draft)).await?;
         }
-        let Draft { mut changed, .. } = draft;
+        let Draft { mut changed, refused, .. } = draft;
         changed.retain(|message| place(message) > after);
         changed.sort_by_key(place);
-        let mut page = page(&changed, limit, after);
+        let end = changed.last().filter(|_| more).map(place);
+        let mut told = BTreeMap::new();
+        for (at, what) in refused {
+            if at > after && end.is_none_or(|end| at <= end) {
+                told.insert(at, self.taken_back(room, &what, at).await?);
+            }
+        }
+        let mut page = page(&changed, told, limit, after);
         page.more |= more;
         Ok(Some(page))
+    }
+
+    /// What a follower is told of a refusal: that a message is gone, or how one stands whose change
+    /// was refused.
+    async fn taken_back(
+        &self,
+        room: &RoomId,
+        refused: &RejectedEntry,
+        at: Position,
+    ) -> Result<Bytes, SourceError> {
+        if refused.is_change
+            && let Some(message) = self.store.message(room, &refused.user, &refused.id).await?
+        {
+            let message = Message { changed_position: Some(at), ..message };
+            return Ok(Bytes::from(codec::json(&message)));
+        }
+        Ok(taken_back(refused, at))
     }
 
     /// Folds what waits into a draft until it is full; says whether there is more.
@@ -182,12 +219,39 @@ impl Sources {
     }
 }
 
-fn page(changed: &[Message], limit: usize, after: Position) -> Feed {
-    let mut messages: Vec<Bytes> =
-        changed.iter().take(limit).map(|message| Bytes::from(codec::json(message))).collect();
+fn page(
+    changed: &[Message],
+    refused: BTreeMap<Position, Bytes>,
+    limit: usize,
+    after: Position,
+) -> Feed {
+    let of = |message: &Message| (place(message), Bytes::from(codec::json(message)));
+    // One more than the page tells that there is more.
+    let mut items = refused;
+    items.extend(changed.iter().take(limit + 1).map(of));
+    let mut messages: Vec<Bytes> = items.values().take(limit).cloned().collect();
     messages.truncate(recent::fitting(messages.iter()));
-    let next = messages.len().checked_sub(1).map_or(after, |last| place(&changed[last]));
-    Feed { next, more: messages.len() < changed.len(), messages }
+    let next = items.keys().take(messages.len()).last().copied().unwrap_or(after);
+    Feed { next, more: messages.len() < items.len(), messages }
+}
+
+/// What was refused, as a follower is told.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct TakenBack<'a> {
+    room_id: &'a RoomId,
+    id: &'a MessageId,
+    user_id: &'a UserId,
+    rejected: bool,
+    position: Position,
+    changed_position: Position,
+}
+
+fn taken_back(refused: &RejectedEntry, at: Position) -> Bytes {
+    let RejectedEntry { room: room_id, user: user_id, id, position, .. } = refused;
+    let (rejected, position, changed_position) = (true, *position, at);
+    let told = TakenBack { room_id, id, user_id, rejected, position, changed_position };
+    Bytes::from(codec::json(&told))
 }
 
 /// Where a message stands in the order of changes.

@@ -13,7 +13,7 @@ use tracing::debug;
 use super::logged::Cursor;
 use super::room::{Joined, Joiner, Membership, Miss, Reading, Room};
 use super::sources::SourceError;
-use super::{Hub, READING_PATIENCE, Resumption};
+use super::{Hub, Parts, READING_PATIENCE, Resumption};
 
 /// Tries of a join whose room's memory moves on under it.
 const JOIN_TRIES_MAX: usize = 8;
@@ -25,7 +25,7 @@ const AHEAD_PAUSE: Duration = Duration::from_millis(20);
 const AHEAD_PAUSES_MAX: usize = 25;
 
 /// How long a join waits for the first reading of its room, where that fails.
-const SETTLE_PATIENCE: Duration = Duration::from_secs(2);
+const SETTLE_PATIENCE: Duration = Duration::from_millis(500);
 
 /// How long a join waits for its room to be where the log is, before the database is asked whether
 /// somebody was removed meanwhile.
@@ -55,7 +55,9 @@ impl Hub {
         while tries < JOIN_TRIES_MAX {
             let room = self.room(id);
             while tokio::time::timeout(SETTLE_PATIENCE, room.settled()).await.is_err() {
-                if room.is_failing() {
+                // One that cannot be subscribed fails as well, though it is not known yet.
+                let Parts { broker, sources, .. } = &*self.parts;
+                if room.is_failing() || !broker.hears() || sources.log.is_away() {
                     return Err(SourceError::Unsettled.into());
                 }
             }
@@ -149,6 +151,9 @@ impl Hub {
                 Some(epoch) => {
                     let from = cursor.position;
                     let page = sources.after(&room.id, from, from, joiner.limit).await?;
+                    if page.entries.iter().any(|entry| entry.ends_what_was()) {
+                        return self.join_latest(room, joiner, Resumption::Reset, reply).await;
+                    }
                     let read = Some((&*page, epoch.min(page.epoch)));
                     Ok(room.join_after(joiner.clone(), cursor, read, recovered))
                 }

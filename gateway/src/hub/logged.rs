@@ -1,13 +1,14 @@
 //! An entry of a room as clients see it, encoded once.
 
 use bytes::Bytes;
-use shared::contract::envelope::{EntryKind, Envelope, EnvelopeError, Removal};
+use shared::contract::envelope::{EntryKind, Envelope, EnvelopeError, Removal, Retraction};
 use shared::contract::id::{MessageId, RoomId, UserId};
 use shared::contract::message::{Message, Metadata};
 use shared::contract::position::Position;
-use shared::contract::protocol::{EventName, Since};
+use shared::contract::protocol::{EventName, Rejected, Since};
 use shared::contract::timestamp::Timestamp;
-use shared::log::RingEntry;
+use shared::log::{RejectedEntry, RingEntry};
+use shared::store::PlacedRefusal;
 
 use crate::codec;
 use crate::frame::Frame;
@@ -48,6 +49,8 @@ enum What {
     Delete,
     /// Somebody is in the room no more.
     Removal(UserId),
+    /// What stood at a place was refused for good.
+    Refusal(Box<RejectedEntry>),
     /// A place and nothing else: left empty, or overtaken by a later state of its message.
     Place,
 }
@@ -132,6 +135,14 @@ impl Logged {
                     removal.map_or(What::Place, |Removal { removed }| What::Removal(removed));
                 (what, None, None)
             }
+            EntryKind::Refusal => match retracted(&envelope) {
+                Some(refused) => {
+                    // A change is taken back by reading the room anew.
+                    let told = (!refused.is_change).then(|| taken_back(&refused));
+                    (What::Refusal(Box::new(refused)), None, told)
+                }
+                None => (What::Place, None, None),
+            },
             EntryKind::Void | EntryKind::Receipt | EntryKind::Usage => (What::Place, None, None),
         };
         let (at, origin) = (entry.position, entry.position);
@@ -144,10 +155,46 @@ impl Logged {
             | EntryKind::Removal
             | EntryKind::Void
             | EntryKind::Receipt
-            | EntryKind::Usage => envelope.user,
+            | EntryKind::Usage
+            | EntryKind::Refusal => envelope.user,
         };
         let Envelope { room, id, change_id, .. } = envelope;
         Ok((room, Logged { at, id, user, change_id, origin, what, fresh, change }))
+    }
+
+    /// What the database says was refused, and where the room says so.
+    pub(crate) fn from_refusal(placed: &PlacedRefusal) -> Logged {
+        let PlacedRefusal { refused, at } = placed;
+        Logged {
+            at: *at,
+            id: refused.id.clone(),
+            user: refused.user.clone(),
+            change_id: refused.is_change.then(|| refused.key.clone()),
+            origin: *at,
+            what: What::Refusal(Box::new(refused.clone())),
+            fresh: None,
+            change: (!refused.is_change).then(|| taken_back(refused)),
+        }
+    }
+
+    /// What was refused, where this is that the room says so.
+    pub(crate) fn refused(&self) -> Option<&RejectedEntry> {
+        match &self.what {
+            What::Refusal(refused) => Some(refused),
+            What::Message { .. } | What::Edit | What::Delete | What::Removal(_) | What::Place => {
+                None
+            }
+        }
+    }
+
+    /// Whether a change was refused, so that nobody who has anything of before can go on.
+    pub(crate) fn ends_what_was(&self) -> bool {
+        self.refused().is_some_and(|refused| refused.is_change)
+    }
+
+    /// Under which id it was sent: a change's own, or the message's.
+    pub(crate) fn key(&self) -> &MessageId {
+        self.change_id.as_ref().unwrap_or(&self.id)
     }
 
     /// What the database has; `None` for a row without a place.
@@ -212,7 +259,9 @@ impl Logged {
     pub(crate) fn removed(&self) -> Option<&UserId> {
         match &self.what {
             What::Removal(removed) => Some(removed),
-            What::Message { .. } | What::Edit | What::Delete | What::Place => None,
+            What::Message { .. } | What::Edit | What::Delete | What::Refusal(_) | What::Place => {
+                None
+            }
         }
     }
 
@@ -248,8 +297,7 @@ impl Logged {
 
     /// The cursor of a reader who got it.
     pub(crate) fn cursor(&self) -> Cursor {
-        let key = self.change_id.as_ref().unwrap_or(&self.id);
-        Cursor { position: self.at, key: Some(key.clone()) }
+        Cursor { position: self.at, key: Some(self.key().clone()) }
     }
 
     /// Whether a cursor that stands here is one that this entry left.
@@ -298,7 +346,11 @@ impl Logged {
         let event = match self.what {
             What::Edit if message.deleted_at.is_none() => EventName::MessageUpdate,
             What::Delete => EventName::MessageDelete,
-            What::Edit | What::Message { .. } | What::Removal(_) | What::Place => return None,
+            What::Edit
+            | What::Message { .. }
+            | What::Removal(_)
+            | What::Refusal(_)
+            | What::Place => return None,
         };
         let body = codec::data_of(self.change.as_ref()?, event);
         let body: ChangeBody = serde_json::from_slice(&body).ok()?;
@@ -321,6 +373,40 @@ impl Logged {
     pub(crate) fn overtaken(&self) -> Logged {
         Logged { what: What::Place, fresh: None, change: None, ..self.clone() }
     }
+}
+
+/// Leaves out what is said further on to have been refused: nobody is shown it any more. A change
+/// is made undone with it, so that its message stands as it was.
+pub(crate) fn leave_out_refused(entries: &mut [Logged]) {
+    let refused: Vec<Position> =
+        entries.iter().filter_map(Logged::refused).map(|refused| refused.position).collect();
+    for entry in entries {
+        if refused.contains(&entry.at) {
+            *entry = entry.overtaken();
+        }
+    }
+}
+
+/// What is refused, by the entry that says so.
+fn retracted(envelope: &Envelope) -> Option<RejectedEntry> {
+    let Retraction { refused, error } = serde_json::from_slice(&envelope.body).ok()?;
+    Some(RejectedEntry {
+        room: envelope.room.clone(),
+        user: envelope.user.clone(),
+        key: envelope.key().clone(),
+        id: envelope.id.clone(),
+        is_change: envelope.change_id.is_some(),
+        position: refused,
+        error,
+    })
+}
+
+/// As those are told who may have been shown it.
+fn taken_back(refused: &RejectedEntry) -> Frame {
+    let RejectedEntry { room, user, id, .. } = refused;
+    let (room_id, id, user_id) = (room.clone(), id.clone(), user.clone());
+    let told = Rejected { room_id, id, user_id, change_id: None, error: None };
+    codec::event(EventName::MessageRejected, &told)
 }
 
 /// Folds a page in order: each message once, in the last state that the page knows, at the place of

@@ -59,6 +59,9 @@ impl Recent {
     /// Remembers the next entry, folded, in place of the earlier state of its message, and forgets
     /// the oldest where that is too much, for the room or for all rooms together.
     pub(crate) fn push(&mut self, entry: Arc<Logged>) {
+        if let Some(refused) = entry.refused() {
+            self.take_back(refused.position);
+        }
         let is_state = entry.is_shown() && !entry.is_change_alone();
         let place = entry.overtakes(self.entries.iter().map(|entry| &**entry));
         let mut bytes = self.bytes.bytes() + entry.bytes();
@@ -83,6 +86,24 @@ impl Recent {
             || (bytes > RECENT_BYTES_LEAST && self.bytes.is_exceeded())
     }
 
+    /// Leaves out a message that was refused, whatever state it is in.
+    fn take_back(&mut self, refused: Position) {
+        for place in 0..self.entries.len() {
+            let entry = &self.entries[place];
+            if entry.is_shown() && (entry.at == refused || entry.origin() == refused) {
+                let overtaken = Arc::new(entry.overtaken());
+                let bytes = self.bytes.bytes() - (entry.bytes() - overtaken.bytes());
+                self.bytes.set(bytes);
+                self.entries[place] = overtaken;
+            }
+        }
+    }
+
+    /// Whether what lies above a position cannot be told to somebody who has what lies below.
+    pub(crate) fn breaks_after(&self, position: Position) -> bool {
+        self.after(position).any(|entry| entry.ends_what_was())
+    }
+
     /// Everything above this is here.
     pub(crate) fn floor(&self) -> Position {
         self.floor.position
@@ -90,7 +111,7 @@ impl Recent {
 
     /// Whether the cursor's entry is here, so that a reader who got it can go on from here.
     pub(crate) fn knows(&self, cursor: &Cursor) -> bool {
-        if cursor.position < self.floor.position {
+        if cursor.position < self.floor.position || self.breaks_after(cursor.position) {
             return false;
         }
         if cursor.at_beginning() {

@@ -14,6 +14,7 @@ mod reading;
 mod company;
 mod lagging;
 mod removing;
+mod lifetime;
 mod refusing;
 mod presence;
 mod receipts;
@@ -217,34 +218,6 @@ impl Room {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until the room has been live once.
-    pub(super) async fn settled(&self) {
-        loop {
-            let settled = self.settled.notified();
-            tokio::pin!(settled);
-            settled.as_mut().enable();
-            if self.lock().settled {
-                return;
-            }
-            settled.await;
-        }
-    }
-
-    /// Whether the room has been live once.
-    pub(super) fn is_settled(&self) -> bool {
-        self.lock().settled
-    }
-
-    /// Whether what it reads from does not answer at the moment.
-    pub(super) fn is_failing(&self) -> bool {
-        self.lock().failing
-    }
-
-    /// A try to read it has failed, or has not.
-    pub(super) fn tried(&self, failed: bool) {
-        self.lock().failing = failed;
-    }
-
     /// Whether it has everything that was published, as far as this node can tell.
     pub(super) fn is_current(&self) -> bool {
         matches!(self.lock().phase, Phase::Live) && self.parts.broker.hears()
@@ -300,10 +273,21 @@ impl Room {
     fn emit(self: &Arc<Self>, state: &mut State, entry: &Arc<Logged>) {
         let before = state.last.clone();
         let entry = state.recent.fold(Arc::clone(entry));
+        let refused = entry.refused().cloned();
+        if let Some(refused) = &refused {
+            // Its sender, with the reason; the others below.
+            self.refuse(state, std::slice::from_ref(refused));
+        } else {
+            // What was refused stands after all: it was driven again.
+            state.refusals.lift(entry.subject().1, entry.key());
+        }
         if let Some(frame) = entry.next_frame() {
             let mut delivered = 0;
             for (id, member) in &mut state.members {
                 if member.lagging.is_some() {
+                    continue;
+                }
+                if refused.as_ref().is_some_and(|refused| refused.user == member.user) {
                     continue;
                 }
                 if member.queue.offer(frame) {
@@ -325,7 +309,12 @@ impl Room {
         if let Some(removed) = entry.removed() {
             self.expel(state, removed, entry.at);
         }
+        let is_over = entry.ends_what_was();
         state.recent.push(entry);
+        if is_over {
+            // What the change had changed is sound, and nobody here knows it any more.
+            self.begin_anew(state);
+        }
     }
 
     /// From here on the member catches up by its cursor.
@@ -348,14 +337,18 @@ impl Room {
         state.settled.then_some(state.head)
     }
 
-    /// What the ring had above the head, densely; `false` when there was more than fits.
+    /// What the ring had above the head, densely, as of when messages had been erased so often;
+    /// `false` when there was more than fits, or more was erased.
     pub(super) fn finish(
         self: &Arc<Self>,
         entries: Vec<Logged>,
-        epoch: u64,
+        (epoch, erasures): (u64, u64),
         persisted: Position,
     ) -> bool {
         let mut state = self.lock();
+        if state.erasures != erasures {
+            return false;
+        }
         state.epoch = epoch;
         for entry in entries {
             self.emit(&mut state, &Arc::new(entry));
@@ -365,8 +358,12 @@ impl Room {
 
     /// The room's memory, read anew, because the head could not simply go on: each member has to
     /// show that its cursor stands in this order.
-    pub(super) fn refill(self: &Arc<Self>, refill: Refill) -> bool {
+    pub(super) fn refill(self: &Arc<Self>, refill: Refill, erasures: u64) -> bool {
         let mut state = self.lock();
+        // What was erased since it was read must not be remembered until it is read again.
+        if state.erasures != erasures {
+            return false;
+        }
         let last = state.last.clone();
         // Nothing of it is told entry by entry; what it says of people counts all the same.
         for entry in refill.recent.after(state.head) {
@@ -474,17 +471,5 @@ impl Room {
         if state.members.is_empty() {
             self.parts.empty.notify_one();
         }
-    }
-
-    /// Whether it was taken out of use.
-    pub(super) fn is_retired(&self) -> bool {
-        self.lock().retired
-    }
-
-    /// Takes the room out of use if nobody is in it.
-    pub(super) fn retire_if_empty(&self) -> bool {
-        let mut state = self.lock();
-        state.retired = state.members.is_empty() && state.settled;
-        state.retired
     }
 }

@@ -30,7 +30,7 @@ use shared::store::{Store, StoreError};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use self::flights::Flights;
-use super::logged::{Cursor, Logged, fold};
+use super::logged::{Cursor, Logged, fold, leave_out_refused};
 use super::recent;
 use crate::broker::appender::heads;
 use crate::broker::epochs::Epochs;
@@ -111,6 +111,8 @@ pub(crate) struct Page {
     /// Nothing lies behind it yet, and who has read it and everything before it has every message
     /// up to its end. Otherwise some may have moved ahead.
     pub(crate) complete: bool,
+    /// The room's head when the log was read, up to which it says what there was.
+    pub(crate) head: Position,
     /// In which it was read: a room that was read in a later one may have lost what is in it.
     pub(crate) epoch: u64,
 }
@@ -318,7 +320,7 @@ impl Sources {
         limit: u32,
     ) -> Result<Option<Page>, SourceError> {
         let (epoch, page) = self.ring(room, Part::After(after), limit as usize).await?;
-        let ring = logged(&page.entries)?;
+        let (ring, head) = (logged(&page.entries)?, page.head);
         let is_dense =
             page.dense_from.is_some_and(|from| from <= after.next() && from.epoch == after.epoch);
         // Dense from here on, the database has nothing that the ring has not; unless the reader
@@ -326,7 +328,7 @@ impl Sources {
         let complete = !page.more;
         let folded = fold(ring.clone());
         if is_dense && (base >= after || !folded.iter().any(Logged::is_change_alone)) {
-            return Ok(Some(Page { entries: folded, complete, epoch }));
+            return Ok(Some(Page { entries: folded, complete, head, epoch }));
         }
         // Not only below the ring: a message that moved into it is met there.
         let Rows { messages, cut: full } = self.rows(room, RowsOf::Changes(after), limit).await?;
@@ -334,14 +336,17 @@ impl Sources {
             return Ok(None);
         }
         let rows: Vec<Logged> = messages.iter().filter_map(Logged::from_message).collect();
-        // Where one of the two was cut off, the other may not go beyond it.
+        let refusals = self.store.refusals(room, after, limit).await?;
+        let refusals: Vec<Logged> = refusals.iter().map(Logged::from_refusal).collect();
+        // Where one of them was cut off, the others may not go beyond it.
         let cut = |entries: &[Logged], cut: bool| entries.last().filter(|_| cut).map(|e| e.at);
-        let end = [cut(&rows, full), cut(&ring, page.more)].into_iter().flatten().min();
-        let mut entries = merge(rows, ring);
+        let told = cut(&refusals, refusals.len() >= limit as usize);
+        let end = [cut(&rows, full), cut(&ring, page.more), told].into_iter().flatten().min();
+        let mut entries = merge([rows, refusals].concat(), ring);
         entries.retain(|entry| end.is_none_or(|end| entry.at <= end));
         let complete = end.is_none() && entries.len() <= limit as usize;
         entries.truncate(limit as usize);
-        Ok(Some(Page { entries: fold(entries), complete, epoch }))
+        Ok(Some(Page { entries: fold(entries), complete, head, epoch }))
     }
 }
 
@@ -361,8 +366,12 @@ fn is_cut(from: Position, page: &RoomPage) -> bool {
         .is_some_and(|first| first.position.epoch == from.epoch && first.position != from.next())
 }
 
-fn logged(entries: &[RingEntry]) -> Result<Vec<Logged>, SourceError> {
-    entries.iter().map(|entry| Ok(Logged::from_entry(entry)?.1)).collect()
+/// Ring entries, without what those further on say was refused.
+pub(super) fn logged(entries: &[RingEntry]) -> Result<Vec<Logged>, SourceError> {
+    let entries = entries.iter().map(|entry| Ok(Logged::from_entry(entry)?.1));
+    let mut entries: Vec<Logged> = entries.collect::<Result<_, SourceError>>()?;
+    leave_out_refused(&mut entries);
+    Ok(entries)
 }
 
 /// Both in one order. Where a place is in both, the database's is the present state.

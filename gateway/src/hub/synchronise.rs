@@ -8,7 +8,7 @@ use shared::process::backoff::Backoff;
 use tracing::warn;
 
 use super::attendance;
-use super::logged::Logged;
+use super::logged::{Logged, leave_out_refused};
 use super::room::Room;
 use super::sources::SourceError;
 use crate::broker::BrokerError;
@@ -17,9 +17,14 @@ use crate::presence::PresenceError;
 const PAUSE: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(2);
 
+/// How long a subscription may take to be confirmed; asking again is harmless.
+const SUBSCRIBE_PATIENCE: Duration = Duration::from_secs(5);
+
 /// Why an attempt did not come through.
 #[derive(Debug, thiserror::Error)]
 enum SyncError {
+    #[error("the subscription is not confirmed")]
+    Unheard,
     #[error(transparent)]
     Broker(#[from] BrokerError),
     #[error(transparent)]
@@ -28,10 +33,11 @@ enum SyncError {
     Source(#[from] SourceError),
 }
 
-/// Reads until the room is live; never gives up.
+/// Reads until the room is live or was taken out of use; never gives up.
 pub(super) async fn run(room: Arc<Room>) {
     let mut pauses = Backoff::new(PAUSE, PAUSE_MAX);
-    loop {
+    // Nobody waits for one that was taken out of use.
+    while !room.is_retired() {
         let tried = attempt(&room).await;
         room.tried(tried.is_err());
         match tried {
@@ -48,9 +54,15 @@ pub(super) async fn run(room: Arc<Room>) {
 
 /// Subscribe, confirmed; then read; then go on with what was published meanwhile.
 async fn attempt(room: &Arc<Room>) -> Result<bool, SyncError> {
-    room.parts.broker.subscribe(&room.id).await?;
+    let confirmed = room.parts.broker.subscribe(&room.id);
+    match tokio::time::timeout(SUBSCRIBE_PATIENCE, confirmed).await {
+        Ok(confirmed) => confirmed?,
+        Err(_) => return Err(SyncError::Unheard),
+    }
     attendance::read(room, room.is_settled()).await?;
     room.read_streams().await;
+    // What is read from here on may hold what is erased meanwhile.
+    let erasures = room.erasures();
     let sources = &room.parts.sources;
     if let Some(head) = room.begin_reading() {
         let tail = sources.tail(&room.id, head).await?;
@@ -65,9 +77,10 @@ async fn attempt(room: &Arc<Room>) -> Result<bool, SyncError> {
                 .iter()
                 .map(|entry| Logged::from_entry(entry).map(|(_, logged)| logged))
                 .collect();
-            let entries = entries.map_err(SourceError::from)?;
+            let mut entries = entries.map_err(SourceError::from)?;
+            leave_out_refused(&mut entries);
             learn_refused(room, tail.persisted).await?;
-            let live = room.finish(entries, tail.epoch, tail.persisted);
+            let live = room.finish(entries, (tail.epoch, erasures), tail.persisted);
             if live && !is_other_epoch {
                 tokio::spawn(read_books(Arc::clone(room)));
             }
@@ -79,7 +92,7 @@ async fn attempt(room: &Arc<Room>) -> Result<bool, SyncError> {
     // known who was removed.
     room.take_books(sources.books(&room.id).await?);
     learn_refused(room, refill.persisted).await?;
-    Ok(room.refill(refill))
+    Ok(room.refill(refill, erasures))
 }
 
 /// Before the members are told that the database has the room up to `persisted`: who of them sent

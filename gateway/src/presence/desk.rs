@@ -168,6 +168,33 @@ impl Desk {
         Err(Refusal::new(RefusalCode::Backpressure, text).retry_after_ms(1000))
     }
 
+    /// Tells the other nodes of whom the backend has just said something here. Where that is lost,
+    /// what it said to them before ends with its time.
+    pub(crate) async fn tell_hosted(&self, room: &RoomId, users: Vec<UserId>) {
+        let (incarnation, at) = (self.lock().watch.incarnation(), self.now());
+        let signal = NodeSignal::Hosted { room: room.clone(), users, incarnation, at };
+        if let Err(error) = self.broker.signal(&Signal::Nodes(signal)).await {
+            warn!(room.id = %room, error = ?error, "others are not told who is said to be there");
+        }
+    }
+
+    /// The backend has said something to another node of these people; gives those of whom it had
+    /// said something here before.
+    pub(crate) fn overruled(
+        &self,
+        room: &RoomId,
+        users: &[UserId],
+        (incarnation, at): (Uuid, Timestamp),
+    ) -> Vec<UserId> {
+        if self.lock().watch.is_own(incarnation) {
+            return Vec::new();
+        }
+        let ended = |people: &mut People| {
+            users.iter().filter(|user| people.unhost((room, user), at)).cloned().collect()
+        };
+        self.with_people(ended)
+    }
+
     /// How somebody is there through this node.
     pub(crate) fn standing(&self, room: &RoomId, user: &UserId) -> Option<Standing> {
         self.lock().people.standing((room, user))

@@ -48,6 +48,8 @@ struct Here {
     tabs: HashMap<Tab, PresenceStatus>,
     /// As the application's backend says, and until when.
     guest: Option<(PresenceStatus, Instant)>,
+    /// When it said so.
+    guest_said_at: Timestamp,
     /// Until when they are still there without a connection.
     lingers: Option<Instant>,
     /// The last of what they were, for as long as they linger.
@@ -70,6 +72,7 @@ impl Here {
         Here {
             tabs: HashMap::new(),
             guest: None,
+            guest_said_at: Timestamp(0),
             lingers: None,
             status: PresenceStatus::Active,
             last_active_at: Timestamp(0),
@@ -180,9 +183,23 @@ impl People {
         self.change((room, user), |here| {
             here.guest = status.map(|status| (status, now + Duration::from_millis(GUEST_MS)));
             if status.is_some() {
+                here.guest_said_at = at;
                 here.active(at);
             }
         });
+        true
+    }
+
+    /// The backend has said at that time, to another node, how somebody is; says if it had said
+    /// something else here before.
+    pub(super) fn unhost(&mut self, who: Who<'_>, at: Timestamp) -> bool {
+        let known = self.rooms.get(who.0).and_then(|people| people.get(who.1));
+        let before = |here: &Here| here.guest.is_some() && here.guest_said_at < at;
+        if !known.is_some_and(before) {
+            return false;
+        }
+        self.guests -= 1;
+        self.change(who, |here| here.guest = None);
         true
     }
 

@@ -15,6 +15,9 @@ use uuid::Uuid;
 
 use super::{Change, Entry, Leases, Presence, PresenceError, Renewal};
 
+/// How long the rooms of a run are kept without a renewal: longer than any cleaning up takes.
+const ROOMS_MEMORY_MS: u64 = 60 * 60 * 1000;
+
 /// Over the connection that everything else uses.
 #[derive(Debug)]
 pub struct RedisPresence {
@@ -60,6 +63,14 @@ impl RedisPresence {
             return Ok(());
         }
         self.connection.pipeline(pipe).await
+    }
+
+    /// What leads to the people of a run lasts as long as the run: one that says something after it
+    /// was cleaned up has nobody who would do it again.
+    async fn keep(&self, incarnation: Uuid) -> Result<(), RedisError> {
+        let mut pipe = redis::pipe();
+        pipe.cmd("PEXPIRE").arg(keys::rooms_of(incarnation)).arg(ROOMS_MEMORY_MS).ignore();
+        self.send(&pipe).await
     }
 
     /// Whether its lease has lapsed at this moment. One that is not known was taken out before.
@@ -110,7 +121,11 @@ impl Presence for RedisPresence {
         };
         let mut call = self.renew.key(keys::LEASES);
         call.arg(incarnation.to_string()).arg(ms).arg(has_to_stand);
-        Ok(self.connection.script(&call).await?)
+        let holds: bool = self.connection.script(&call).await?;
+        if holds {
+            self.keep(incarnation).await?;
+        }
+        Ok(holds)
     }
 
     async fn leases(&self) -> Result<Leases, PresenceError> {
@@ -134,12 +149,14 @@ impl Presence for RedisPresence {
     async fn announce(&self, incarnation: Uuid, changes: &[Change]) -> Result<(), PresenceError> {
         let mut pipe = redis::pipe();
         let rooms = keys::rooms_of(incarnation);
+        let mut announced = false;
         for Change { room, user, standing, last } in changes {
             let (key, field) = (keys::presence(room), field(user, incarnation));
             if let Some(standing) = standing {
                 let json = serde_json::to_string(standing).map_err(|e| PresenceError(e.into()))?;
                 // The way to it first: what nothing leads to would never be cleaned up.
                 pipe.cmd("SADD").arg(&rooms).arg(room.as_str()).ignore();
+                announced = true;
                 pipe.cmd("HSET").arg(key).arg(field).arg(json).ignore();
             } else {
                 pipe.cmd("HDEL").arg(key).arg(field).ignore();
@@ -147,6 +164,9 @@ impl Presence for RedisPresence {
                     pipe.cmd("SREM").arg(&rooms).arg(room.as_str()).ignore();
                 }
             }
+        }
+        if announced {
+            pipe.cmd("PEXPIRE").arg(&rooms).arg(ROOMS_MEMORY_MS).ignore();
         }
         Ok(self.send(&pipe).await?)
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use futures_util::FutureExt;
-use shared::attend::{Hearing, Servers, Unfit};
+use shared::attend::{Hearing, Servers, Timing, Unfit};
 use shared::log::redis::RedisLog;
 use shared::log::redis::connection::RedisConnection;
 use shared::process::clock::Clock;
@@ -55,7 +55,8 @@ pub(super) fn start(
     let (tell, fatal) = oneshot::channel();
     let conditions = (readiness.condition("redis"), readiness.condition("database"));
     let servers = Servers::new(Arc::clone(&store), connection.clone(), node.to_string(), true);
-    let attended = attend(servers, conditions, hearing, tell);
+    let timing = Timing::new(clock.clone(), readiness.condition("clock"));
+    let attended = attend(servers, conditions, (hearing, timing), tell);
     Ok(Backend {
         log: Arc::new(log),
         store,
@@ -75,7 +76,7 @@ pub(super) fn start(
 async fn attend(
     servers: Servers,
     (redis, database): (Condition, Condition),
-    hearing: Arc<Hearing>,
+    (hearing, timing): (Arc<Hearing>, Timing),
     tell: oneshot::Sender<StartError>,
 ) {
     let database = async {
@@ -86,7 +87,7 @@ async fn attend(
     };
     let (setting, unfit): (&str, Unfit) = tokio::select! {
         unfit = database => ("DATABASE_URL", unfit),
-        unfit = servers.watch_redis(redis, Some(&hearing)) => ("REDIS_URL", unfit),
+        unfit = servers.watch_redis(redis, timing, Some(&hearing)) => ("REDIS_URL", unfit),
     };
     // The process may be leaving already.
     let _ = tell.send(StartError::Setting { setting, source: Box::new(unfit) });

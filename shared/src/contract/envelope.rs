@@ -11,6 +11,7 @@ use bytes::Bytes;
 use super::id::{IdError, MessageId, RoomId, UserId};
 use super::limits::ENVELOPE_BYTES_MAX;
 use super::position::Position;
+use super::refusal::Refusal;
 use super::timestamp::Timestamp;
 
 /// The version this code writes, and the only one it reads.
@@ -36,6 +37,9 @@ pub enum EntryKind {
     /// `user`'s credits moved; has no place in a room's order. On its own, without a message, its
     /// room is named like the user, which is where its shard comes from.
     Usage,
+    /// The database refused an earlier entry of `user`'s for good: whoever was shown it takes it
+    /// away. The body is a [`Retraction`].
+    Refusal,
 }
 
 impl EntryKind {
@@ -47,7 +51,8 @@ impl EntryKind {
             | EntryKind::Edit
             | EntryKind::Delete
             | EntryKind::Void
-            | EntryKind::Removal => true,
+            | EntryKind::Removal
+            | EntryKind::Refusal => true,
             EntryKind::Receipt | EntryKind::Usage => false,
         }
     }
@@ -61,6 +66,7 @@ impl EntryKind {
             EntryKind::Removal => 5,
             EntryKind::Receipt => 6,
             EntryKind::Usage => 7,
+            EntryKind::Refusal => 8,
         }
     }
 
@@ -73,6 +79,7 @@ impl EntryKind {
             5 => Some(EntryKind::Removal),
             6 => Some(EntryKind::Receipt),
             7 => Some(EntryKind::Usage),
+            8 => Some(EntryKind::Refusal),
             _ => None,
         }
     }
@@ -103,6 +110,17 @@ pub struct Envelope {
 pub struct Removal {
     /// Who is in the room no more.
     pub removed: UserId,
+}
+
+/// The body of a [`EntryKind::Refusal`], whose envelope has the room, sender and ids of
+/// what was refused.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Retraction {
+    /// The place of what was refused.
+    pub refused: Position,
+    /// What its sender is told.
+    pub error: Refusal,
 }
 
 /// An [`Envelope`] and the place that the log gave it.
@@ -165,6 +183,17 @@ impl Envelope {
         match raw {
             [VERSION, kind, ..] => EntryKind::from_number(*kind),
             _ => None,
+        }
+    }
+
+    /// Whether a later version of this software wrote it, which during an update may run already:
+    /// it is to be left to that version.
+    #[must_use]
+    pub fn is_later(raw: &[u8]) -> bool {
+        match raw {
+            [VERSION, kind, ..] => *kind > EntryKind::Refusal.number(),
+            [version, ..] => *version > VERSION,
+            [] => false,
         }
     }
 

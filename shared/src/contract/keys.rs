@@ -8,6 +8,7 @@
 use uuid::Uuid;
 
 use super::id::{MessageId, RoomId, Shard, UserId};
+use super::position::Position;
 
 /// `(epoch, run id of the Redis that holds it, token)` of a shard.
 #[must_use]
@@ -49,6 +50,13 @@ pub fn refused(room: &RoomId) -> String {
 #[must_use]
 pub fn id(room: &RoomId, user: &UserId, id: &MessageId) -> String {
     format!("{{{}}}:id:{room} {user} {id}", room.shard())
+}
+
+/// That the refusal of the entry at a place is in the log already: a name space of its own, or the
+/// id of somebody's message could keep the refusal from being told.
+#[must_use]
+pub fn refusal(room: &RoomId, refused: Position) -> String {
+    format!("{{{}}}:refusal:{room} {refused}", room.shard())
 }
 
 /// A remembered movement of credits on its own: a name space beside that of messages, so that
@@ -283,6 +291,7 @@ mod tests {
             head(&room),
             ring(&room),
             refused(&room),
+            refusal(&room, Position::new(1, 2)),
             id(&room, &user, &message),
             streams(&room),
             stream_text(&room, &message),

@@ -125,6 +125,18 @@ pub enum NodeSignal {
         /// Which room.
         room: RoomId,
     },
+    /// The backend has said to one node how people are in a room: what it said of them to any other
+    /// node before that counts no more.
+    Hosted {
+        /// Which room.
+        room: RoomId,
+        /// Of whom.
+        users: Vec<UserId>,
+        /// To which run of a node.
+        incarnation: Uuid,
+        /// When.
+        at: Timestamp,
+    },
     /// The lease of this run of a node has lapsed and was reaped.
     Reaped {
         /// Which run.

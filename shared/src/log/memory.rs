@@ -20,7 +20,7 @@ use self::shard::MemoryShard;
 use super::deliveries::{self, Deliveries, DeliveryReceiver};
 use super::{
     Append, AppendStop, ArmedEpoch, Claim, Delivery, Hydration, Log, LogEntry, LogError, LogId,
-    Pending, RejectedEntry, RoomPage, Watermark,
+    Past, Pending, RejectedEntry, RoomPage, Watermark,
 };
 use crate::contract::envelope::Envelope;
 use crate::contract::id::{MessageId, RoomId, Shard, UserId};
@@ -255,6 +255,24 @@ impl Log for MemoryLog {
             *at = watermark.upto.max(*at);
             newer
         });
+        Ok(())
+    }
+
+    async fn put(
+        &self,
+        _shard: Shard,
+        _epoch: u64,
+        _entries: &[Append],
+        _past: Past,
+    ) -> Result<(Vec<super::Appended>, Option<AppendStop>), LogError> {
+        Ok((Vec::new(), None))
+    }
+
+    async fn knows(&self, rooms: &[RoomId]) -> Result<Vec<bool>, LogError> {
+        Ok(vec![false; rooms.len()])
+    }
+
+    async fn lift(&self, _room: &RoomId, _refused: Position) -> Result<(), LogError> {
         Ok(())
     }
 

@@ -15,7 +15,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use redis::{RedisError, Script, ScriptInvocation, Value};
 use uuid::Uuid;
 
@@ -24,8 +23,8 @@ pub use self::known::Known;
 use self::answer::{Answer, MalformedAnswer};
 use self::connection::{Foreign, Nameless, RedisConnection};
 use super::{
-    Append, AppendStop, ArmedEpoch, Claim, Hydration, Log, LogEntry, LogError, LogId, LogLoad,
-    Pending, RejectedEntry, RoomPage, Watermark,
+    Append, AppendStop, Appended, ArmedEpoch, Claim, Hydration, Log, LogEntry, LogError, LogId,
+    LogLoad, Past, Pending, RejectedEntry, RoomPage, Watermark,
 };
 use crate::contract::id::{RoomId, Shard, UserId};
 use crate::contract::keys;
@@ -48,24 +47,6 @@ const OUT_OF_MEMORY: &str = "OOM";
 
 /// How long [`Log::wait`] waits at most, so that its caller can look after other things.
 const WAIT: Duration = Duration::from_secs(1);
-
-/// What an append found.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Appended {
-    /// It stands, or stood already.
-    Placed {
-        /// In the room's order; of what has no place there, in the log.
-        position: Position,
-        /// It stood already.
-        duplicate: bool,
-        /// It is in the database.
-        persisted: bool,
-    },
-    /// Its id stands with other content.
-    Conflict,
-    /// The database has refused it for good.
-    Rejected(Refusal),
-}
 
 /// The log in Redis.
 #[derive(Clone)]
@@ -184,6 +165,7 @@ impl RedisLog {
         shard: Shard,
         epoch: u64,
         entries: &[Append],
+        past: Past,
     ) -> Result<(Vec<Appended>, Option<AppendStop>), LogError> {
         let channels = self.connection.channels()?;
         let placed = entries.iter().filter(|entry| entry.envelope.kind.is_placed());
@@ -192,14 +174,20 @@ impl RedisLog {
         rooms.dedup();
         let mut call = self.scripts.append.prepare_invoke();
         call.key(keys::epoch(shard)).key(keys::log(shard)).key(keys::unsynced(shard));
-        call.key(keys::load(shard)).arg(epoch).arg(self.entries_max).arg(LOG_BYTES_MAX);
-        call.arg(REDIS_MEMORY_PERCENT).arg("PUBLISH").arg(RECEIPT_MEMORY_MS);
+        call.key(keys::load(shard)).key(keys::synced(shard)).arg(epoch);
+        match past {
+            Past::Nothing => {
+                call.arg(self.entries_max).arg(LOG_BYTES_MAX).arg(REDIS_MEMORY_PERCENT)
+            }
+            Past::Caps | Past::Refusals => call.arg("").arg("").arg(""),
+        };
+        call.arg("PUBLISH").arg(RECEIPT_MEMORY_MS);
         call.arg(rooms.len());
         for room in &rooms {
             call.key(keys::head(room)).key(keys::ring(room)).arg(channels.room(room));
         }
         for entry in entries {
-            operation::put(&mut call, entry, &rooms, channels)?;
+            operation::put(&mut call, entry, &rooms, channels, past)?;
         }
         let answered: Result<Value, RedisError> = self.connection.script(&call).await;
         let answer = match answered {
@@ -220,14 +208,6 @@ impl RedisLog {
         let done: Result<Vec<Appended>, MalformedAnswer> =
             answer.rest().map(|fields| operation::appended(&fields?)).collect();
         Ok((done?, stop))
-    }
-
-    /// What this Redis's clock says, in Unix milliseconds.
-    async fn time_ms(&self) -> Result<i64, LogError> {
-        let mut pipe = redis::pipe();
-        pipe.cmd("TIME");
-        let ((seconds, micros),): ((i64, i64),) = self.connection.pipeline(&pipe).await?;
-        Ok(seconds * 1000 + micros / 1000)
     }
 }
 
@@ -386,18 +366,33 @@ impl Log for RedisLog {
             call.arg(movement.id.to_string()).arg(movement.user.as_str()).arg(movement.amount);
         }
         for id in ids {
-            call.key(match id.is_movement {
-                true => keys::movement(*shard, &id.user, &id.key),
-                false => keys::id(&id.room, &id.user, &id.key),
+            call.key(match id.refusal_of {
+                Some(refused) => keys::refusal(&id.room, refused),
+                None if id.is_movement => keys::movement(*shard, &id.user, &id.key),
+                None => keys::id(&id.room, &id.user, &id.key),
             });
         }
         fresh(self.call(&call).await?, *epoch).map(drop)
+    }
+
+    async fn put(
+        &self,
+        shard: Shard,
+        epoch: u64,
+        entries: &[Append],
+        past: Past,
+    ) -> Result<(Vec<Appended>, Option<AppendStop>), LogError> {
+        self.append(shard, epoch, entries, past).await
     }
 
     async fn forget(&self, shard: Shard, epoch: u64, upto: LogId) -> Result<(), LogError> {
         let mut call = self.scripts.forget.prepare_invoke();
         call.key(keys::epoch(shard)).key(keys::log(shard)).arg(epoch).arg(first_kept(upto));
         fresh(self.call(&call).await?, epoch).map(drop)
+    }
+
+    fn is_away(&self) -> bool {
+        self.connection.health().is_away()
     }
 
     async fn is_short(&self) -> Result<bool, LogError> {
@@ -429,11 +424,15 @@ impl Log for RedisLog {
     }
 
     async fn refused(&self, room: &RoomId) -> Result<Vec<RejectedEntry>, LogError> {
-        let mut pipe = redis::pipe();
-        pipe.cmd("ZRANGE").arg(keys::refused(room)).arg(0).arg(-1);
-        let (listed,): (Vec<Bytes>,) = self.connection.pipeline(&pipe).await?;
-        let read = |json: &Bytes| serde_json::from_slice(json).map_err(|_| MalformedAnswer);
-        Ok(listed.iter().map(read).collect::<Result<_, _>>()?)
+        self.refused_lately(room).await
+    }
+
+    async fn knows(&self, rooms: &[RoomId]) -> Result<Vec<bool>, LogError> {
+        self.known_rooms(rooms).await
+    }
+
+    async fn lift(&self, room: &RoomId, refused: Position) -> Result<(), LogError> {
+        self.lift_refusal(room, refused).await
     }
 
     async fn receipts(&self, room: &RoomId) -> Result<Vec<ReadMark>, LogError> {
@@ -474,7 +473,7 @@ impl Log for RedisLog {
     }
 
     async fn now_ms(&self) -> Result<i64, LogError> {
-        self.time_ms().await
+        Ok(self.connection.time_ms().await?)
     }
 
     async fn hydrate(&self, epoch: u64, hydration: &Hydration) -> Result<(), LogError> {

@@ -103,5 +103,10 @@ pub trait Members: Send + Sync + 'static {
     async fn revoke(&self, revocation: &Revocation) -> Result<(), StoreError>;
 
     /// Every revocation that is not to be forgotten yet.
-    async fn revocations(&self) -> Result<Vec<Revocation>, StoreError>;
+    async fn revocations(&self) -> Result<Vec<Revocation>, StoreError> {
+        self.revocations_since(Timestamp(0)).await
+    }
+
+    /// Those that are not to be forgotten yet and were made at `since` or later.
+    async fn revocations_since(&self, since: Timestamp) -> Result<Vec<Revocation>, StoreError>;
 }

@@ -15,7 +15,9 @@ mod write;
 mod beside;
 mod fold;
 mod query;
+mod additions;
 mod dead_letters;
+mod closing;
 mod made;
 mod known;
 mod ledger;
@@ -38,6 +40,7 @@ use async_trait::async_trait;
 use uuid::Uuid;
 
 use self::link::Link;
+pub use self::redrive::DrivenAgain;
 pub use self::url::UrlError;
 use super::{Batch, Committed, Cursor, DeadLetter, Epoch, Identity, Lease, Row, Store, StoreError};
 use crate::contract::id::{MessageId, RoomId, Shard, UserId};
@@ -142,6 +145,8 @@ pub struct Heard {
     pub deployment: Deployment,
     /// Tables that may not be read and written.
     pub forbidden: Option<String>,
+    /// What time it is there, in Unix milliseconds.
+    pub now_ms: i64,
 }
 
 /// A deployment's names.

@@ -18,6 +18,7 @@ mod members;
 mod receipts;
 mod erasure;
 mod query;
+mod additions;
 mod place;
 mod stored;
 mod shards;

@@ -136,7 +136,7 @@ async fn an_old_room_goes_on_and_what_breaks_a_key_is_driven_again_once_the_key_
     assert_eq!(dead_letters(&fleet, &["redrive"]).0, Some(64));
     let (epoch, seq) = (place.epoch, place.seq);
     let at = format!("SELECT id FROM team_chat_messages WHERE epoch = {epoch} AND seq = {seq}");
-    assert_eq!(sql(&fleet, &at).await, [[Some(strange.clone())]]);
+    assert_eq!(sql(&fleet, &at).await, Vec::<Vec<_>>::new(), "it has another place");
     let once = format!("SELECT count(*) FROM team_chat_messages WHERE id = '{strange}'");
     assert_eq!(sql(&fleet, &once).await, [[Some("1".to_owned())]]);
 }

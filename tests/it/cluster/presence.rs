@@ -1,5 +1,7 @@
 //! Who is there, over three gateways, and what is done to them.
 
+mod counts;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 

@@ -93,6 +93,7 @@ pub(super) async fn dead_letters_of_an_untrimmed_batch_are_refused_by_the_next_o
         rows: vec![row(0), row(2)],
         dead: vec![letter],
         heads: vec![(lobby.clone(), Position::new(epoch, 3))],
+        refusals: Vec::new(),
     };
     subject.store.commit(&batch).await.unwrap();
     let cursor = Cursor { upto: entries[2].id, epoch };

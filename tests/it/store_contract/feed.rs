@@ -143,6 +143,7 @@ impl Feed {
             rows: rows.to_vec(),
             dead: Vec::new(),
             heads: heads.into_iter().collect(),
+            refusals: Vec::new(),
         }
     }
 

@@ -48,7 +48,10 @@ enum SaidStatus {
 }
 
 /// `POST /rooms/{room}/presence`
-pub(super) fn update_presence(node: &Arc<Node>, asked: &Asked<'_>) -> Result<Answer, Problem> {
+pub(super) async fn update_presence(
+    node: &Arc<Node>,
+    asked: &Asked<'_>,
+) -> Result<Answer, Problem> {
     let room = asked.room()?;
     let UpdatePresence { updates } = asked.json()?;
     within_batch("updates", updates.len())?;
@@ -60,7 +63,7 @@ pub(super) fn update_presence(node: &Arc<Node>, asked: &Asked<'_>) -> Result<Ans
             SaidStatus::Offline => (user_id, None),
         })
         .collect();
-    node.hub.host(&room, &guests)?;
+    node.hub.host(&room, &guests).await?;
     Ok(json(StatusCode::OK, &Done {}))
 }
 

@@ -57,7 +57,7 @@ impl Room {
         let complete = page.is_none_or(|page| page.complete && entries.len() == read.len());
         // Up to here the client has every message when it has read these.
         let base = if complete { read_to } else { cursor.position };
-        let in_memory = base >= floor;
+        let in_memory = base >= floor && !state.recent.breaks_after(read_to);
         if page.is_none() && !in_memory {
             return Err(Miss::Memory);
         }

@@ -74,7 +74,7 @@ impl Room {
         // Above its floor the memory has every message; what moved ahead, it has there.
         let in_memory =
             lagging.base >= recent.floor() && (lagging.verified || recent.knows(&lagging.cursor));
-        if !in_memory {
+        if !in_memory || recent.breaks_after(lagging.cursor.position) {
             return Step::Read { lagging, floor: recent.floor() };
         }
         lagging.verified = true;
@@ -108,7 +108,8 @@ impl Room {
 
     /// Hands over what was read, as of an epoch, for a lagging member that stood at `from`, as far
     /// as the room has come itself. Nothing above it means that the memory, which began at `floor`
-    /// before the reading, goes on from there.
+    /// before it was asked for, goes on from there: as far as the page speaks for, which somebody
+    /// else may have asked for earlier.
     pub(in crate::hub) fn hand_over(
         &self,
         id: MemberId,
@@ -141,8 +142,9 @@ impl Room {
             }
             given += 1;
         }
-        if page.entries.is_empty() && lagging.cursor.position < floor {
-            lagging.cursor.position = floor;
+        let passed = floor.min(page.head);
+        if page.entries.is_empty() && lagging.cursor.position < passed {
+            lagging.cursor.position = passed;
             given += 1;
         }
         if page.complete && given >= page.entries.len() {
@@ -175,12 +177,18 @@ impl Room {
             // What is being read may have been read before.
             *overflow = true;
         }
-        state.recent = Recent::new(state.last.clone(), &self.parts.sources.memory);
         state.erasures += 1;
+        self.begin_anew(&mut state);
+    }
+
+    /// The room forgets what it remembers, and every member reads it anew.
+    pub(super) fn begin_anew(self: &Arc<Self>, state: &mut State) {
+        state.recent =
+            Recent::new(Cursor { position: state.head, key: None }, &self.parts.sources.memory);
         let members: Vec<(MemberId, Member)> = state.members.drain().collect();
         for (id, member) in members {
             self.send_away(&member);
-            self.part(&mut state, id, &member.user, Parting::Dropped);
+            self.part(state, id, &member.user, Parting::Dropped);
         }
         self.parts.empty.notify_one();
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use shared::contract::id::UserId;
+use shared::contract::id::{MessageId, UserId};
 use shared::contract::limits::{REFUSAL_MEMORY_MS, REFUSALS_REMEMBERED_MAX};
 use shared::contract::position::Position;
 use shared::contract::protocol::{EventName, Persisted, Rejected};
@@ -35,6 +35,13 @@ impl Refusals {
             self.entries.pop_first();
         }
         true
+    }
+
+    /// Forgets what its sender sent again and was taken.
+    pub(super) fn lift(&mut self, user: &UserId, key: &MessageId) {
+        if !self.entries.is_empty() {
+            self.entries.retain(|_, (_, entry)| entry.user != *user || entry.key != *key);
+        }
     }
 
     /// Those of one sender, by place.
@@ -78,7 +85,10 @@ impl Room {
 
     /// The database refused these entries for good; their senders are told, each once.
     pub(in crate::hub) fn refused(self: &Arc<Self>, refused: &[RejectedEntry]) {
-        let mut state = self.lock();
+        self.refuse(&mut self.lock(), refused);
+    }
+
+    pub(super) fn refuse(&self, state: &mut State, refused: &[RejectedEntry]) {
         for entry in refused {
             if !state.refusals.add(entry) {
                 continue;
@@ -93,8 +103,11 @@ impl Room {
 
 /// As the sender is told.
 pub(super) fn rejected_frame(entry: &RejectedEntry) -> Frame {
-    let RejectedEntry { room: room_id, user: user_id, id, error, .. } = entry.clone();
-    codec::event(EventName::MessageRejected, &Rejected { room_id, id, user_id, error })
+    let RejectedEntry { room: room_id, user: user_id, id, key, is_change, error, .. } =
+        entry.clone();
+    let change_id = is_change.then_some(key);
+    let told = Rejected { room_id, id, user_id, change_id, error: Some(error) };
+    codec::event(EventName::MessageRejected, &told)
 }
 
 /// Up to where somebody may be told that the room is persisted who has not heard yet what of theirs

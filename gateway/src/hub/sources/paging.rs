@@ -48,6 +48,9 @@ impl Draft {
     /// An entry that the database may not have; a message of it is wanted only where it is `asked`
     /// for. One that the database has is its, with the changes that it does not have yet.
     fn take(&mut self, entry: &Logged, asked: bool) {
+        if let Some(refused) = entry.refused() {
+            self.messages.retain(|message| message.at != refused.position);
+        }
         // Behind what was cut off there are others, before anything that waits.
         let wanted = asked && (self.end == End::Last || !self.more);
         let stands = self.messages.binary_search_by_key(&entry.at, |message| message.at);

@@ -4,6 +4,7 @@ use shared::contract::id::{MessageId, RoomId, UserId};
 use shared::contract::limits::{PAGE_ROWS_MAX, RECENT_ENTRIES_MAX};
 use shared::contract::message::Message;
 use shared::contract::position::Position;
+use shared::store::PlacedRefusal;
 
 use super::{Rows, RowsOf, SourceError, Sources, TRIES_MAX, Tail, logged, may_follow, merge};
 use crate::hub::logged::{Cursor, Logged, fold};
@@ -35,11 +36,11 @@ impl Sources {
             {
                 // As much as a room remembers: what is before it is read when somebody asks.
                 let begin = first.position;
-                return self.assemble(tail, (begin, begin), Vec::new());
+                return self.assemble(tail, (begin, begin), (Vec::new(), Vec::new()));
             }
             let wanted = wanted(&tail, dense);
             if wanted == 0 {
-                return self.assemble(tail, (dense, dense), Vec::new());
+                return self.assemble(tail, (dense, dense), (Vec::new(), Vec::new()));
             }
             let latest = self.rows(room, RowsOf::LatestChanges(dense), wanted).await?;
             let Rows { messages: mut rows, cut } = latest;
@@ -55,7 +56,14 @@ impl Sources {
                 tail.head = more.head;
                 tail.persisted = more.persisted;
                 tail.entries.extend(more.entries);
-                return self.assemble(tail, (begin, dense), rows);
+                let after = Position { seq: begin.seq.saturating_sub(1), ..begin };
+                let most = u32::try_from(RECENT_ENTRIES_MAX).unwrap_or(u32::MAX);
+                let refusals = self.store.refusals(room, after, most).await?;
+                if refusals.len() < most as usize {
+                    return self.assemble(tail, (begin, dense), (rows, refusals));
+                }
+                // So many were refused that the memory is better begun with the ring.
+                return self.assemble(tail, (dense, dense), (Vec::new(), Vec::new()));
             }
         }
         Err(SourceError::Unsettled)
@@ -100,13 +108,14 @@ impl Sources {
         &self,
         tail: Tail,
         (begin, dense): (Position, Position),
-        rows: Vec<Message>,
+        (rows, refusals): (Vec<Message>, Vec<PlacedRefusal>),
     ) -> Result<Refill, SourceError> {
         let rows: Vec<Logged> = rows.iter().filter_map(Logged::from_message).collect();
         let subject = |row: &Logged| (row.subject().0.clone(), row.subject().1.clone());
         let older: Vec<(MessageId, UserId)> =
             rows.iter().filter(|row| row.at < begin).map(subject).collect();
-        let mut entries = merge(rows, logged(&tail.entries)?);
+        let refusals = refusals.iter().map(Logged::from_refusal).collect();
+        let mut entries = merge([rows, refusals].concat(), logged(&tail.entries)?);
         entries.retain(|entry| entry.at >= begin);
         let mut entries = fold(entries);
         let mut floor = Cursor::ZERO;

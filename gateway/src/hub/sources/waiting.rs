@@ -10,7 +10,7 @@ use shared::contract::position::Position;
 use shared::log::{RingEntry, RoomPage};
 
 use super::{Part, RING_PAGE, SourceError, Sources, logged};
-use crate::hub::logged::Logged;
+use crate::hub::logged::{Logged, leave_out_refused};
 
 /// Bytes at which the first part ends.
 const KEPT_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -70,6 +70,7 @@ impl Sources {
             bytes += entries.iter().map(|entry| entry.raw.len()).sum::<usize>();
             waiting.kept.extend(logged(&entries)?);
         }
+        leave_out_refused(&mut waiting.kept);
         Ok(waiting)
     }
 

@@ -117,3 +117,11 @@ fn the_kind_is_read_from_the_first_two_bytes() {
         assert_eq!(Envelope::kind_of(none), None);
     }
 }
+
+#[test]
+fn what_a_later_version_wrote_is_told_from_rubbish() {
+    assert!(Envelope::is_later(&[VERSION + 1, 1]) && Envelope::is_later(&[VERSION, 9]));
+    for raw in [&[][..], &[0], &[VERSION], &[VERSION, 0], &[VERSION, 1], &[VERSION, 8]] {
+        assert!(!Envelope::is_later(raw), "{raw:?}");
+    }
+}

@@ -124,8 +124,12 @@ pub struct Rejected {
     pub id: MessageId,
     /// Who sent what was refused.
     pub user_id: UserId,
-    /// Why.
-    pub error: Refusal,
+    /// The change, where an edit or a delete was refused and the message stands.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub change_id: Option<MessageId>,
+    /// Why; told to the connections of its sender alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<Refusal>,
 }
 
 /// What `room:error` says: a refusal without a `ref`, or something that happened to a room.

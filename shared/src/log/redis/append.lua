@@ -1,10 +1,11 @@
 -- Appends a shard's waiting entries in order, until the first that cannot be done.
--- KEYS: epoch, log, unsynced credits, load, then head and ring of each room, then one for each
--- entry: its id, or for a receipt the room's receipts.
+-- KEYS: epoch, log, unsynced credits, load, synced, then head and ring of each room, then one for
+-- each entry: its id, or for a receipt the room's receipts.
 -- ARGV: epoch, entries and bytes that the log may hold which are not persisted, percent of maxmemory
--- that may be used, PUBLISH or SPUBLISH, ms that receipts are kept, count of rooms, the channel of
+-- that may be used (all three empty: no cap), PUBLISH or SPUBLISH, ms that receipts are kept, count of rooms, the channel of
 -- each room, then for each entry one of
 --   'm', room (from 1), digest, envelope                         an entry with a place in its room
+--   'd', room, digest, envelope                 the same, though the database has refused its id
 --   'c', room, digest, envelope, its cost's envelope, user, amount       one that costs something
 --   'u', digest, envelope, user, amount                          a movement of credits on its own
 --   'r', user, epoch, seq, message or '', read at, envelope, channel, signal             a receipt
@@ -15,10 +16,15 @@ if is_stale() then return {'stale'} end
 local epoch, rooms = ARGV[1], tonumber(ARGV[7])
 local entries_max, bytes_max = tonumber(ARGV[2]), tonumber(ARGV[3])
 local heads = {}
-local arity = {m = 4, c = 7, u = 5, r = 9}
+-- Receipts of a room that are kept here whether the database has them or not.
+local RECEIPTS_MAX = 4000
+local arity = {m = 4, d = 4, c = 7, u = 5, r = 9}
 -- Up to here the log was cut when the epoch began: what is remembered of it, the database knows.
 local cut_epoch, cut_n = string.match(redis.call('HGET', KEYS[1], 'cut') or '0-0', '^(%d+)%-(%d+)$')
 cut_epoch, cut_n = tonumber(cut_epoch), tonumber(cut_n)
+
+-- What takes no cap is executed however full Redis is, because the first write takes no memory.
+if not entries_max then redis.call('HDEL', KEYS[4], '') end
 
 -- What was ever appended to the log, and how much of it is persisted. The log keeps some of that for
 -- a while; a log that is empty, or was cut, has less waiting than they say.
@@ -29,13 +35,14 @@ local waiting_bytes = waiting_entries > 0 and math.max(0, load[2] - load[4]) or 
 local short, grown, last = nil, false, nil
 
 local function is_full()
+  if not entries_max then return false end
   if short == nil then short = is_short(tonumber(ARGV[4])) end
   return short or waiting_entries >= entries_max or waiting_bytes >= bytes_max
 end
 
 local function head_of(room)
   if heads[room] ~= nil then return heads[room] end
-  local held = redis.call('HMGET', KEYS[3 + 2 * room], 'epoch', 'seq', 'pepoch', 'pseq', 'expiring',
+  local held = redis.call('HMGET', KEYS[4 + 2 * room], 'epoch', 'seq', 'pepoch', 'pseq', 'expiring',
     'compared', 'cepoch', 'cseq', 'bytes')
   -- A head of an older epoch counts for nothing before it was compared with the database's.
   if not held[1] or held[6] ~= epoch then
@@ -49,7 +56,7 @@ local function head_of(room)
   }
   -- Everything that could be refused is found out before the first write: the ring would refuse
   -- an entry that is not above its top.
-  local top = redis.call('XREVRANGE', KEYS[4 + 2 * room], '+', '-', 'COUNT', 1)[1]
+  local top = redis.call('XREVRANGE', KEYS[5 + 2 * room], '+', '-', 'COUNT', 1)[1]
   if top then
     local seq = tonumber(string.match(top[1], '%-(%d+)$'))
     if seq > head.seq then head.seq = seq end
@@ -83,7 +90,9 @@ local function known_answer(known, digest, pepoch, pseq)
   local refused = string.match(known, '^refused (.*)$')
   if refused then return {'refused', refused} end
   local e, s, d = string.match(known, '^(%d+) (%d+) (.*)$')
-  return {e, s, '1', d == digest and '1' or '0', text(pepoch), text(pseq)}
+  -- What the worker added is known by its id alone.
+  local same = d == '' or d == digest
+  return {e, s, '1', same and '1' or '0', text(pepoch), text(pseq)}
 end
 
 -- Whether what is remembered of an id stands at or below a place that the database answers for.
@@ -99,6 +108,7 @@ local function place(at, id)
   local head = head_of(room)
   if not head then return nil, 'unhydrated' end
   local known = redis.call('GET', id)
+  if known and ARGV[at] == 'd' and string.find(known, '^refused ') then known = false end
   if known and not is_passed(known, head.cepoch, head.cseq) then
     return known_answer(known, digest, head.pepoch, head.pseq)
   end
@@ -114,9 +124,9 @@ local function place(at, id)
   log(position, envelope)
   head.bytes = head.bytes + #envelope
   local bytes = text(head.bytes)
-  redis.call('XADD', KEYS[4 + 2 * room], position, 'v', envelope, 'b', bytes)
+  redis.call('XADD', KEYS[5 + 2 * room], position, 'v', envelope, 'b', bytes)
   -- The head is written before the publication: who hears of an entry finds it.
-  redis.call('HSET', KEYS[3 + 2 * room], 'epoch', epoch, 'seq', seq, 'bytes', bytes)
+  redis.call('HSET', KEYS[4 + 2 * room], 'epoch', epoch, 'seq', seq, 'bytes', bytes)
   redis.pcall(ARGV[5], ARGV[7 + room], position .. ' ' .. envelope)
   return {epoch, seq, '0', '1', text(head.pepoch), text(head.pseq)}
 end
@@ -132,6 +142,19 @@ local function movement(at, id)
   local n = string.match(logged, '%-(%d+)$')
   redis.call('SET', id, epoch .. ' ' .. n .. ' ' .. digest)
   return {epoch, n, '0', '1', '0', '0'}
+end
+
+-- Lets go of some receipts that the database has, where there are very many.
+local function forget_some(receipts)
+  if redis.call('HLEN', receipts) <= RECEIPTS_MAX then return end
+  local held = redis.call('HRANDFIELD', receipts, 16, 'WITHVALUES')
+  local se, sn = string.match(redis.call('GET', KEYS[5]) or '0-0', '^(%d+)%-(%d+)$')
+  for at = 1, #held, 2 do
+    local le, ln = string.match(held[at + 1], '^%d+ %d+ %S+ (%d+)%-(%d+) ')
+    if le and not above(tonumber(le), tonumber(ln), tonumber(se), tonumber(sn)) then
+      redis.call('HDEL', receipts, held[at])
+    end
+  end
 end
 
 local function receipt(at, receipts)
@@ -152,6 +175,7 @@ local function receipt(at, receipts)
   if not is_behind then
     local value = e .. ' ' .. s .. ' ' .. ARGV[at + 5] .. ' ' .. logged .. ' ' .. ARGV[at + 4]
     redis.call('HSET', receipts, user, value)
+    forget_some(receipts)
   end
   redis.call('PEXPIRE', receipts, ARGV[6])
   redis.pcall(ARGV[5], ARGV[at + 7], ARGV[at + 8])
@@ -162,7 +186,7 @@ local answers = {''}
 local entry, at = 0, 8 + rooms
 while at <= #ARGV do
   entry = entry + 1
-  local op, key = ARGV[at], KEYS[4 + 2 * rooms + entry]
+  local op, key = ARGV[at], KEYS[5 + 2 * rooms + entry]
   local answer, stop
   if op == 'u' then
     answer, stop = movement(at, key)
@@ -183,9 +207,9 @@ if grown then
 end
 for room, head in pairs(heads) do
   if head and head.grown and head.expiring then
-    redis.call('PERSIST', KEYS[3 + 2 * room])
     redis.call('PERSIST', KEYS[4 + 2 * room])
-    redis.call('HDEL', KEYS[3 + 2 * room], 'expiring')
+    redis.call('PERSIST', KEYS[5 + 2 * room])
+    redis.call('HDEL', KEYS[4 + 2 * room], 'expiring')
   end
 end
 return answers

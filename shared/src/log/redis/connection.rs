@@ -252,6 +252,17 @@ impl RedisConnection {
         }
     }
 
+    /// What this Redis's clock says, in Unix milliseconds.
+    ///
+    /// # Errors
+    /// When Redis does not answer.
+    pub async fn time_ms(&self) -> Result<i64, RedisError> {
+        let mut pipe = redis::pipe();
+        pipe.cmd("TIME");
+        let ((seconds, micros),): ((i64, i64),) = self.send(&pipe).await?;
+        Ok(seconds.saturating_mul(1000).saturating_add(micros / 1000))
+    }
+
     /// How many bytes this Redis uses, and how many it may; `None` where there is no limit, or it
     /// does not say.
     ///
@@ -284,8 +295,11 @@ impl RedisConnection {
         self.send(pipe).await
     }
 
-    /// What is another's is left alone.
+    /// What is another's is left alone, and what is known to be away is not waited for.
     fn check(&self) -> Result<(), RedisError> {
+        if !self.health.may_ask() {
+            return Err((redis::ErrorKind::Io, "redis does not answer").into());
+        }
         if self.channels.initialized() && !self.foreign.initialized() {
             return Ok(());
         }

@@ -43,6 +43,8 @@ const FORBIDDEN: &str = "SELECT string_agg(name, ', ') \
     'revocations']) AS name \
     WHERE NOT (has_table_privilege(name, 'SELECT') AND has_table_privilege(name, 'INSERT'))";
 
+const NOW: &str = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint";
+
 /// See [`PostgresStore::beat`](super::PostgresStore::beat).
 pub(super) async fn beat(link: &Link, beat: &Beat<'_>) -> Result<Heard, StoreError> {
     let ago = beat.redis_ok.map(|ago| i64::try_from(ago.as_millis()).unwrap_or(i64::MAX / 2));
@@ -54,6 +56,7 @@ pub(super) async fn beat(link: &Link, beat: &Beat<'_>) -> Result<Heard, StoreErr
             Statement { sql: OTHERS, parameters: vec![(process, Type::TEXT)] },
             Statement { sql: RECORD, parameters: Vec::new() },
             Statement { sql: FORBIDDEN, parameters: Vec::new() },
+            Statement { sql: NOW, parameters: Vec::new() },
         ];
         let answers = pipeline(transaction.client(), &statements).await?;
         let others: Option<i64> = scalar(&answers[2])?;
@@ -61,6 +64,7 @@ pub(super) async fn beat(link: &Link, beat: &Beat<'_>) -> Result<Heard, StoreErr
             others_redis_ok: others.map(|ms| Duration::from_millis(ms.max(0).unsigned_abs())),
             deployment: record(&answers[3])?,
             forbidden: scalar(&answers[4])?,
+            now_ms: scalar(&answers[5])?,
         };
         Ok((heard, End::Commit))
     })

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use deadpool_postgres::Transaction;
 use tokio_postgres::types::Type;
 
+use super::closing::{Closed, Firsts, Told, WantedFirsts};
 use super::dead_letters::Letters;
 use super::failure::Trouble;
 use super::fold::Fold;
@@ -89,8 +90,12 @@ async fn try_commit(
     let letters = Letters::of(batch)?;
     let heads = Heads::of(&batch.heads);
     let cursor = NewCursor::of(batch)?;
-    let mut others = Vec::with_capacity(3);
+    let (closed, told) = (Closed::by(batch), Told::by(batch));
+    let mut others = Vec::with_capacity(5);
+    // Before new letters: what is refused again closes the old one.
+    others.extend(closed.statement());
     others.extend((!batch.dead.is_empty()).then(|| letters.statement()));
+    others.extend(told.statement());
     others.extend((!batch.heads.is_empty()).then(|| heads.statement()));
     others.push(Statement { sql: MOVE_CURSOR, parameters: cursor.parameters() });
     let done = write(transaction.client(), fold, others).await?;
@@ -114,6 +119,7 @@ async fn try_rows(transaction: &Transaction<'_>, rows: &[Row]) -> Result<(bool, 
 pub(super) struct Asked<'a> {
     rows: Wanted<'a>,
     changes: WantedChanges<'a>,
+    firsts: WantedFirsts<'a>,
 }
 
 impl<'a> Asked<'a> {
@@ -124,6 +130,7 @@ impl<'a> Asked<'a> {
                 Row::Message(message) => asked.rows.name(&message.room_id, &message.id),
                 Row::Change(change) => {
                     asked.changes.change(change);
+                    asked.firsts.change(change);
                     asked.rows.name(&change.room, &change.id);
                 }
                 Row::Receipt { .. } | Row::Credit(_) => {}
@@ -136,12 +143,15 @@ impl<'a> Asked<'a> {
     pub(super) fn statements(&self) -> Vec<Statement<'_>> {
         let mut statements = vec![self.rows.statement()];
         statements.extend(self.changes.statement());
+        statements.extend(self.firsts.statement());
         statements
     }
 
-    pub(super) fn read(answers: &[Vec<tokio_postgres::Row>]) -> Result<(Known, Made), StoreError> {
-        let made = answers.get(1).map_or(&[][..], Vec::as_slice);
-        Ok((Known::read(&answers[0])?, Made::read(made)?))
+    pub(super) fn read(
+        answers: &[Vec<tokio_postgres::Row>],
+    ) -> Result<(Known, Made, Firsts), StoreError> {
+        let of = |question: usize| answers.get(question).map_or(&[][..], Vec::as_slice);
+        Ok((Known::read(&answers[0])?, Made::read(of(1))?, Firsts::read(of(2))?))
     }
 }
 

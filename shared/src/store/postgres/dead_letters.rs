@@ -11,6 +11,7 @@ use super::shards::shard_number;
 use super::stored::optional;
 use super::value::{Moment, Place, count, log_id, number, position};
 use super::{NumberedLetter, PostgresStore};
+use crate::contract::envelope::Envelope;
 use crate::contract::id::{MessageId, RoomId, Shard, UserId};
 use crate::contract::limits::REFUSALS_REMEMBERED_MAX;
 use crate::contract::position::Position;
@@ -20,12 +21,13 @@ use crate::store::{Batch, DeadLetter, StoreError, refusal_of};
 
 const BURY: &str = "
     INSERT INTO dead_letters (shard, log_epoch, log_n, epoch, seq, room_id, user_id, message_id,
-        raw, code, error, first_seen_at)
+        raw, code, error, change_id, first_seen_at)
     SELECT $1, log_epoch, log_n, epoch, seq, room_id, user_id, message_id, raw, code, error,
-        clock_timestamp()
+        change_id, clock_timestamp()
     FROM unnest($2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::text[], $7::text[],
-        $8::text[], $9::bytea[], $10::text[], $11::text[])
-        AS letter(log_epoch, log_n, epoch, seq, room_id, user_id, message_id, raw, code, error)";
+        $8::text[], $9::bytea[], $10::text[], $11::text[], $12::text[])
+        AS letter(log_epoch, log_n, epoch, seq, room_id, user_id, message_id, raw, code, error,
+            change_id)";
 
 const LIST: &str = "
     SELECT log_epoch, log_n, epoch, seq, room_id, user_id, message_id, raw, code, error
@@ -42,7 +44,7 @@ const PLACES: &str = "
     ORDER BY log_epoch, log_n";
 
 const REFUSED: &str = "
-    SELECT room_id, user_id, message_id, epoch, seq, code FROM dead_letters
+    SELECT room_id, user_id, message_id, epoch, seq, code, change_id FROM dead_letters
     WHERE room_id = ANY($1) AND first_seen_at >= $2 AND epoch IS NOT NULL AND seq IS NOT NULL
         AND user_id IS NOT NULL AND message_id IS NOT NULL
     ORDER BY id DESC LIMIT $3";
@@ -61,6 +63,7 @@ pub(super) struct Letters<'a> {
     raws: Vec<&'a [u8]>,
     codes: Vec<Cow<'a, str>>,
     errors: Vec<Cow<'a, str>>,
+    change_ids: Vec<Option<String>>,
 }
 
 impl<'a> Letters<'a> {
@@ -86,6 +89,10 @@ impl<'a> Letters<'a> {
         self.raws.push(&letter.raw);
         self.codes.push(without_nul(&letter.code));
         self.errors.push(without_nul(&letter.error));
+        // Only the raw entry has it, and what is none says nothing.
+        let envelope = Envelope::decode(&letter.raw).ok();
+        let change_id = envelope.and_then(|envelope| envelope.change_id);
+        self.change_ids.push(change_id.map(|id| id.as_str().to_owned()));
         Ok(())
     }
 
@@ -104,6 +111,7 @@ impl<'a> Letters<'a> {
                 (&self.raws, Type::BYTEA_ARRAY),
                 (&self.codes, Type::TEXT_ARRAY),
                 (&self.errors, Type::TEXT_ARRAY),
+                (&self.change_ids, Type::TEXT_ARRAY),
             ],
         }
     }
@@ -159,8 +167,9 @@ pub(super) async fn refused(
         let (room, user) = (optional(row, 0, RoomId::parse)?, optional(row, 1, UserId::parse)?);
         let id = optional(row, 2, MessageId::parse)?;
         let (Some(room), Some(user), Some(id)) = (room, user, id) else { continue };
+        let change_id = optional(row, 6, MessageId::parse)?;
         let position = position(row.try_get(3)?, row.try_get(4)?);
-        refused.push(refusal_of(room, user, id, position, row.try_get(5)?));
+        refused.push(refusal_of((room, user, id, change_id), position, row.try_get(5)?));
     }
     Ok(refused)
 }
@@ -209,7 +218,7 @@ fn numbered_letter(row: &Row) -> Result<NumberedLetter, StoreError> {
     })
 }
 
-fn letter(row: &Row) -> Result<DeadLetter, StoreError> {
+pub(super) fn letter(row: &Row) -> Result<DeadLetter, StoreError> {
     let epoch: Option<i64> = row.try_get(2)?;
     let seq: Option<i64> = row.try_get(3)?;
     Ok(DeadLetter {

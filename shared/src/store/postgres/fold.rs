@@ -8,6 +8,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
+use super::closing::Firsts;
 use super::known::{Known, Standing};
 use super::made::Made;
 use crate::contract::id::MessageId;
@@ -59,6 +60,9 @@ pub(super) struct Update<'a> {
 pub(super) struct Fold<'a> {
     known: Known,
     made: Made,
+    firsts: Firsts,
+    /// Rows of another program that stand, by their ids, and the place that each gets.
+    pub(super) adopted: BTreeMap<String, Position>,
     pub(super) inserts: BTreeMap<String, NewRow<'a>>,
     pub(super) updates: BTreeMap<String, Update<'a>>,
     /// The changes that were processed, by room, changer and their own ids.
@@ -88,11 +92,11 @@ impl<'a> Fold<'a> {
     /// # Errors
     /// Of the data, for a row that no database could keep.
     pub(super) fn new(
-        (known, made): (Known, Made),
+        (known, made, firsts): (Known, Made, Firsts),
         rows: &'a [Row],
     ) -> Result<Fold<'a>, StoreError> {
         let marks = marks::furthest(rows);
-        let mut fold = Fold { known, made, marks, ..Fold::default() };
+        let mut fold = Fold { known, made, firsts, marks, ..Fold::default() };
         for row in rows {
             match row {
                 Row::Message(message) => match fold.message(message)? {
@@ -138,8 +142,15 @@ impl<'a> Fold<'a> {
     }
 
     fn place(&mut self, row: NewRow<'a>) -> Placed {
-        if self.known.find(&row.identity).is_some() {
-            return Placed::Stands;
+        if let Some(standing) = self.known.find_row(&row.identity) {
+            if standing.placed || !row.is_message {
+                return Placed::Stands;
+            }
+            // Another program wrote it, and this is the place that it gets.
+            (standing.placed, standing.position) = (true, row.position);
+            standing.changed = row.position.max(standing.changed);
+            self.adopted.insert(standing.row_id.clone(), row.position);
+            return Placed::Own;
         }
         let (row_id, placed) = match self.known.taken(&row.identity.id) {
             true => (fresh_id(), Placed::Renamed),
@@ -150,6 +161,7 @@ impl<'a> Fold<'a> {
             user: row.identity.user.as_str().to_owned(),
             sender_known: row.send_time.is_some(),
             deleted: row.deleted_at.is_some(),
+            placed: true,
             position: row.position,
             changed: row.changed,
         };
@@ -195,8 +207,9 @@ impl<'a> Fold<'a> {
                 Change::Delete => self.leave_tombstone(change),
             };
         };
+        let compared = self.firsts.of(change);
         let revives = row.deleted && matches!(change.change, Change::Edit { .. });
-        if row.changed >= change.position || revives {
+        if row.changed >= compared || revives {
             return false;
         }
         row.changed = change.position;

@@ -1,8 +1,9 @@
 //! Heads of rooms, and a place for what another program wrote.
 //!
-//! A row without a place gets one when its room is next asked for: in epoch 0, before everything of
-//! ours, by its time and its id. Rows whose names are no ids are left as they are, for nobody could
-//! read them.
+//! A row without a place gets one when its room is first asked for: in epoch 0, before all of ours,
+//! by its time and its id. Once the room has a head, what comes without a place is appended by a
+//! worker, so that those who are there see it. Rows whose names are no ids are left as they are,
+//! for nobody could read them.
 
 use deadpool_postgres::Transaction;
 use tokio_postgres::types::Type;
@@ -10,7 +11,7 @@ use tokio_postgres::types::Type;
 use super::failure::Trouble;
 use super::link::{End, Link, Statement, pipeline};
 use super::shards::{LOCK, shard_number};
-use super::stored::scalar;
+use super::stored::{readable, scalar};
 use super::value::position;
 use crate::contract::id::RoomId;
 use crate::contract::position::Position;
@@ -20,22 +21,8 @@ use crate::store::StoreError;
 /// waits but a moment, and that what is done stays done if the asker gives up.
 const CHUNK_ROWS: i64 = 2000;
 
-/// What has no place and can be given one: both names pass as ids, by the rules of
-/// [`IdError`](crate::contract::id::IdError).
-macro_rules! readable {
-    () => {
-        concat!(
-            "epoch IS NULL AND octet_length(id) BETWEEN 1 AND 128
-             AND octet_length(user_id) BETWEEN 1 AND 128
-             AND (id || user_id) !~ '[",
-            r"\u0001-\u0020\u007f-\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000{}",
-            "]'"
-        )
-    };
-}
-
 const HEADS: &str = concat!(
-    "SELECT coalesce(head.epoch, 0), coalesce(head.seq, 0), EXISTS (
+    "SELECT coalesce(head.epoch, 0), coalesce(head.seq, 0), head.room_id IS NULL AND EXISTS (
          SELECT FROM team_chat_messages WHERE team_chat_id = asked.room AND ",
     readable!(),
     ")
@@ -50,7 +37,8 @@ const PLACE: &str = concat!(
          WHERE team_chat_id = $1 AND epoch = 0
      ), first AS (
          SELECT id, row_number() OVER (ORDER BY created_at, id COLLATE \"C\") AS n
-         FROM team_chat_messages WHERE team_chat_id = $1 AND ",
+         FROM team_chat_messages WHERE team_chat_id = $1
+             AND NOT EXISTS (SELECT FROM room_heads WHERE room_id = $1) AND ",
     readable!(),
     "    ORDER BY created_at, id COLLATE \"C\" LIMIT $2
      ), placed AS (
@@ -61,9 +49,9 @@ const PLACE: &str = concat!(
          RETURNING m.seq
      ), head AS (
          INSERT INTO room_heads AS h (room_id, epoch, seq)
-         SELECT $1, 0, max(seq) FROM placed HAVING count(*) > 0
-         ON CONFLICT (room_id) DO UPDATE SET epoch = 0, seq = excluded.seq
-         WHERE (h.epoch, h.seq) < (0, excluded.seq)
+         -- With the last part alone: until then the room has none.
+         SELECT $1, 0, max(seq) FROM placed HAVING count(*) BETWEEN 1 AND $2 - 1
+         ON CONFLICT (room_id) DO NOTHING
      )
      SELECT count(*) FROM placed"
 );

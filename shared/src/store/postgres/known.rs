@@ -23,7 +23,7 @@ const KNOWN: &str = "
     SELECT id, team_chat_id, user_id, coalesce(client_id, id),
            send_time IS NOT NULL OR deleted_at IS NULL, deleted_at IS NOT NULL,
            coalesce(epoch, 0), coalesce(seq, 0), coalesce(changed_epoch, 0),
-           coalesce(changed_seq, 0)
+           coalesce(changed_seq, 0), epoch IS NOT NULL
     FROM team_chat_messages JOIN known USING (id)
     ORDER BY 7, 8, id COLLATE \"C\"";
 
@@ -63,6 +63,8 @@ pub(super) struct Standing {
     /// name: `user` is who deleted it.
     pub(super) sender_known: bool,
     pub(super) deleted: bool,
+    /// `false` in what another program wrote and nobody has given a place yet.
+    pub(super) placed: bool,
     pub(super) position: Position,
     /// The place of its last change, or its own.
     pub(super) changed: Position,
@@ -87,6 +89,7 @@ impl Known {
                 user: row.try_get(2)?,
                 sender_known: row.try_get(4)?,
                 deleted: row.try_get(5)?,
+                placed: row.try_get(10)?,
                 position: position(row.try_get(6)?, row.try_get(7)?),
                 changed: position(row.try_get(8)?, row.try_get(9)?),
             };
@@ -121,10 +124,21 @@ impl Known {
     }
 
     /// Where a message stands. A message whose tombstone came first is found there by whoever sent
-    /// it.
+    /// it. What has no place yet stands nowhere.
     pub(super) fn find(&self, identity: &Identity) -> Option<Position> {
         let found = self.own(&identity.room, &identity.user, &identity.id);
-        found.map(|row| row.position)
+        found.filter(|row| row.placed).map(|row| row.position)
+    }
+
+    /// Whether it has a row, with a place or without.
+    pub(super) fn stands(&self, identity: &Identity) -> bool {
+        self.own(&identity.room, &identity.user, &identity.id).is_some()
+    }
+
+    /// The row that a message would be, with a place or without.
+    pub(super) fn find_row(&mut self, identity: &Identity) -> Option<&mut Standing> {
+        let found = self.own(&identity.room, &identity.user, &identity.id)?.row_id.clone();
+        self.rows.get_mut(&found)
     }
 
     fn own(&self, room: &RoomId, user: &UserId, id: &MessageId) -> Option<&Standing> {

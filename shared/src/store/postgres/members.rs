@@ -9,6 +9,7 @@ use super::link::{End, Parameter, Statement, pipeline};
 use super::stored::parsed;
 use super::value::Moment;
 use crate::contract::id::{RoomId, UserId};
+use crate::contract::timestamp::Timestamp;
 use crate::store::{Member, MemberRole, Members, Revocation, RevokedSubject, StoreError};
 
 const ROLE: &str = "SELECT role FROM room_members WHERE room_id = $1 AND user_id = $2";
@@ -39,7 +40,8 @@ const REVOKE: &str = "
         until = greatest(r.until, excluded.until)";
 
 const REVOCATIONS: &str = "
-    SELECT kind, subject, revoked_at, until FROM revocations WHERE until > clock_timestamp()
+    SELECT kind, subject, revoked_at, until FROM revocations
+    WHERE until > clock_timestamp() AND revoked_at >= $1
     ORDER BY kind, subject";
 
 #[async_trait]
@@ -102,8 +104,10 @@ impl Members for PostgresStore {
         self.do_all(&[forget, Statement { sql: REVOKE, parameters }]).await
     }
 
-    async fn revocations(&self) -> Result<Vec<Revocation>, StoreError> {
-        let statement = Statement { sql: REVOCATIONS, parameters: Vec::new() };
+    async fn revocations_since(&self, since: Timestamp) -> Result<Vec<Revocation>, StoreError> {
+        let since = Moment::of(since)?;
+        let parameters: Vec<Parameter<'_>> = vec![(&since, Type::TIMESTAMPTZ)];
+        let statement = Statement { sql: REVOCATIONS, parameters };
         let answers = self.link.read(&[statement]).await?;
         answers[0].iter().map(revocation).collect()
     }

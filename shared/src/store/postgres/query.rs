@@ -6,6 +6,7 @@ use std::ops::Range;
 
 use tokio_postgres::types::Type;
 
+use super::additions::STOOD;
 use super::known::{Known, Wanted};
 use super::link::{Link, Parameter, Statement};
 use super::stored::{message, scalar, select_messages};
@@ -97,12 +98,23 @@ pub(super) async fn stood(
         None => true,
         Some(key) => message.id == *key || message.change_id.as_ref() == Some(key),
     };
-    for row in link.read(&[here, changed_here]).await?.iter().flatten() {
+    let key_text = key.map(MessageId::as_str);
+    let refused = Statement {
+        sql: STOOD,
+        parameters: vec![
+            (&name, Type::TEXT),
+            (&at.epoch, Type::INT8),
+            (&at.seq, Type::INT8),
+            (&key_text, Type::TEXT),
+        ],
+    };
+    let answers = link.read(&[here, changed_here, refused]).await?;
+    for row in answers[..2].iter().flatten() {
         if left(&message(room, row)?) {
             return Ok(true);
         }
     }
-    Ok(false)
+    Ok(!answers[2].is_empty())
 }
 
 /// See [`Store::changes`](crate::store::Store::changes).

@@ -27,6 +27,21 @@ macro_rules! select_messages {
 }
 pub(super) use select_messages;
 
+/// What has no place and can be given one: both names pass as ids, by the rules of
+/// [`IdError`](crate::contract::id::IdError).
+macro_rules! readable {
+    () => {
+        concat!(
+            "epoch IS NULL AND octet_length(id) BETWEEN 1 AND 128
+             AND octet_length(user_id) BETWEEN 1 AND 128
+             AND (id || user_id) !~ '[",
+            r"\u0001-\u0020\u007f-\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000{}",
+            "]'"
+        )
+    };
+}
+pub(super) use readable;
+
 /// The message in a row of [`select_messages`].
 pub(super) fn message(room: &RoomId, row: &Row) -> Result<Message, StoreError> {
     let change_id = optional(row, 12, MessageId::parse)?;

@@ -69,6 +69,20 @@ const UPDATE: &str = "
     )
     SELECT count(*) FROM written";
 
+/// Gives rows of another program their places.
+const ADOPT: &str = "
+    WITH written AS (
+        UPDATE team_chat_messages AS m
+        SET epoch = new.epoch, seq = new.seq, send_time = coalesce(m.send_time, m.created_at),
+            changed_epoch = CASE WHEN m.changed_epoch IS NULL THEN new.epoch
+                ELSE m.changed_epoch END,
+            changed_seq = CASE WHEN m.changed_epoch IS NULL THEN new.seq ELSE m.changed_seq END
+        FROM unnest($1::text[], $2::bigint[], $3::bigint[]) AS new(id, epoch, seq)
+        WHERE m.id = new.id AND m.epoch IS NULL
+        RETURNING 1
+    )
+    SELECT count(*) FROM written";
+
 /// What a statement's answer says.
 #[derive(Clone, Copy)]
 enum Part {
@@ -119,7 +133,7 @@ async fn add_missing(
     let mut renamed = Vec::with_capacity(missing.len());
     for row_id in missing {
         let identity = &fold.inserts[&row_id].identity;
-        if known.find(identity).is_some() {
+        if known.stands(identity) {
             return Ok(false);
         }
         if identity.id.as_str() != row_id || !known.taken(&identity.id) {
@@ -149,7 +163,7 @@ async fn write_once(
 ) -> Result<Option<(Committed, Vec<String>)>, StoreError> {
     let (inserts, updates) = (Inserts::of(fold)?, Updates::of(fold)?);
     let (changes, marks) = (Changes::of(fold)?, Marks::of(fold)?);
-    let movements = Movements::of(fold)?;
+    let (movements, adopted) = (Movements::of(fold)?, Adopted::of(fold)?);
     let mut statements = Vec::with_capacity(6 + others.len());
     let mut parts = Vec::with_capacity(6 + others.len());
     let mut add = |part, statement| {
@@ -159,6 +173,10 @@ async fn write_once(
     if !fold.inserts.is_empty() {
         let statement = Statement { sql: INSERT, parameters: inserts.parameters() };
         add(Part::Added, statement);
+    }
+    if !fold.adopted.is_empty() {
+        let statement = Statement { sql: ADOPT, parameters: adopted.parameters() };
+        add(Part::Of(fold.adopted.len()), statement);
     }
     if !fold.updates.is_empty() {
         let statement = Statement { sql: UPDATE, parameters: updates.parameters() };
@@ -194,6 +212,35 @@ async fn write_once(
         }
     }
     Ok(Some((done, missing)))
+}
+
+/// The columns of [`ADOPT`].
+#[derive(Default)]
+struct Adopted<'a> {
+    ids: Vec<&'a str>,
+    epochs: Vec<i64>,
+    seqs: Vec<i64>,
+}
+
+impl<'a> Adopted<'a> {
+    fn of(fold: &'a Fold<'_>) -> Result<Adopted<'a>, StoreError> {
+        let mut columns = Adopted::default();
+        for (row_id, position) in &fold.adopted {
+            let place = Place::exactly(*position)?;
+            columns.ids.push(row_id);
+            columns.epochs.push(place.epoch);
+            columns.seqs.push(place.seq);
+        }
+        Ok(columns)
+    }
+
+    fn parameters(&self) -> Vec<Parameter<'_>> {
+        vec![
+            (&self.ids, Type::TEXT_ARRAY),
+            (&self.epochs, Type::INT8_ARRAY),
+            (&self.seqs, Type::INT8_ARRAY),
+        ]
+    }
 }
 
 type Moments = Vec<Option<Moment>>;

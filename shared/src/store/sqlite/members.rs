@@ -108,14 +108,14 @@ impl Members for SqliteStore {
         .await
     }
 
-    async fn revocations(&self) -> Result<Vec<Revocation>, StoreError> {
+    async fn revocations_since(&self, since: Timestamp) -> Result<Vec<Revocation>, StoreError> {
         let now_ms = self.clock.now_ms();
         self.read(move |connection| {
             let mut statement = connection.prepare_cached(
-                "SELECT kind, subject, revoked_at, until FROM revocations WHERE until > ?1
-                 ORDER BY kind, subject",
+                "SELECT kind, subject, revoked_at, until FROM revocations
+                 WHERE until > ?1 AND revoked_at >= ?2 ORDER BY kind, subject",
             )?;
-            let revocations = statement.query_map([now_ms], revocation)?;
+            let revocations = statement.query_map([now_ms, since.0], revocation)?;
             Ok(revocations.collect::<Result<_, _>>()?)
         })
         .await

@@ -230,7 +230,7 @@ pub(super) fn refused(
         for letter in found {
             let ((user, id), position, code) = letter?;
             if let (Some(user), Some(id)) = (user, id) {
-                refused.push(refusal_of(room.clone(), user, id, position, &code));
+                refused.push(refusal_of((room.clone(), user, id, None), position, &code));
             }
         }
     }

@@ -60,6 +60,7 @@ async fn first_batch(store: &SqliteStore, name: &str, id: &str) -> Batch {
         rows: vec![Row::Message(message(name, id, 1))],
         dead: Vec::new(),
         heads: vec![(room(name), Position::new(1, 1))],
+        refusals: Vec::new(),
     }
 }
 

@@ -24,7 +24,7 @@ use crate::broker::memory::MemoryBroker;
 use crate::frame::Frame;
 use crate::hub::logged::Logged;
 use crate::hub::room::{Joiner, Membership, Reading};
-use crate::hub::sources::{Messages, Sources};
+use crate::hub::sources::{Messages, Refill, Sources};
 use crate::hub::{Parts, SYNCING_BYTES_MAX};
 use crate::metrics::Metrics;
 use crate::presence::desk::Desk;
@@ -61,7 +61,7 @@ fn room(folder: &std::path::Path) -> Arc<Room> {
     };
     let room = Room::new(RoomId::parse("r").unwrap(), Arc::new(parts));
     room.begin_reading();
-    assert!(room.finish(Vec::new(), 1, Position::ZERO));
+    assert!(room.finish(Vec::new(), (1, 0), Position::ZERO));
     room
 }
 
@@ -186,7 +186,7 @@ async fn a_page_that_is_refused_is_waited_for_however_full_the_queue_is() {
             let lagging = Lagging::behind(from.clone(), true);
             room.lock().members.get_mut(&member).unwrap().lagging = Some(lagging);
             queue.push(Frame::text(&vec![b'x'; fill]));
-            let page = Page { entries: vec![entry], complete: true, epoch: 1 };
+            let page = Page { head: entry.at, entries: vec![entry], complete: true, epoch: 1 };
             let given = room.hand_over(member, &from, Position::ZERO, (&page, 1));
             if let Given::Refused(bytes) = given {
                 assert!(!is_over(queue.room_for(bytes)).await, "{bytes} behind {fill}");
@@ -198,4 +198,52 @@ async fn a_page_that_is_refused_is_waited_for_however_full_the_queue_is() {
             drop(membership);
         }
     }
+}
+
+#[tokio::test]
+async fn an_empty_page_moves_nobody_past_what_was_not_there_when_it_was_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let room = room(folder.path());
+    let queue = Arc::new(SendQueue::default());
+    let _membership = join(&room, 1, &queue);
+    let from = Cursor { position: Position::new(1, 1), key: None };
+    let lagging = Lagging::behind(from.clone(), true);
+    room.lock().members.get_mut(&1).unwrap().lagging = Some(lagging);
+    let cursor = || room.lock().members[&1].lagging.clone().unwrap().cursor.position;
+    // Somebody else asked for it, before the room's memory began where it begins now.
+    let page = |seq: u64| Page {
+        entries: Vec::new(),
+        complete: true,
+        head: Position::new(1, seq),
+        epoch: 1,
+    };
+    let floor = Position::new(1, 9);
+    room.hand_over(1, &from, floor, (&page(1), 1));
+    assert_eq!(cursor(), from.position, "what lies between was in no page");
+    room.hand_over(1, &from, floor, (&page(9), 1));
+    assert_eq!(cursor(), floor);
+}
+
+#[tokio::test]
+async fn what_was_read_before_messages_were_erased_is_not_remembered() {
+    let folder = tempfile::tempdir().unwrap();
+    let room = room(folder.path());
+    let erasures = room.erasures();
+    room.begin_reading();
+    let read = entry(&room, 10);
+    let at = read.at;
+    let mut recent = Recent::new(Cursor::ZERO, &room.parts.sources.memory);
+    recent.push(Arc::new(read));
+    room.erased();
+    let refill = Refill {
+        recent,
+        last: Cursor { position: at, key: None },
+        head: at,
+        epoch: 1,
+        persisted: at,
+    };
+    assert!(!room.refill(refill, erasures), "it is to be read anew");
+    assert!(room.lock().recent.latest(9).is_empty());
+    assert!(!room.finish(vec![entry(&room, 10)], (1, erasures), at));
+    assert!(room.lock().recent.latest(9).is_empty());
 }

@@ -21,6 +21,10 @@ const DROP_PAUSE_MAX: Duration = Duration::from_secs(8);
 const DROP_MEMORY: Duration = Duration::from_secs(30);
 /// After so long without any answer the server is taken for gone, with its connections open.
 const SILENCE_MAX: Duration = Duration::from_secs(5);
+/// After so long without any answer nobody waits for one: it is known that there is none.
+const AWAY: Duration = Duration::from_millis(500);
+/// How often somebody tries all the same, where nobody looks after the server.
+const TRY_INTERVAL: Duration = Duration::from_millis(250);
 
 /// How it is with Redis.
 #[derive(Debug)]
@@ -31,10 +35,14 @@ pub struct Health {
     errors: AtomicU64,
     reconnects: AtomicU64,
     silence: Mutex<Silence>,
+    /// Somebody looks again and again whether the server answers.
+    watched: AtomicBool,
 }
 
 #[derive(Debug, Default)]
 struct Silence {
+    /// When somebody last tried, although nothing was answered.
+    tried: Option<Instant>,
     /// When the first of the commands that were not answered failed.
     began: Option<Instant>,
     /// When all connections were last dropped, and how long they are left alone from then on.
@@ -50,7 +58,34 @@ impl Health {
             errors: AtomicU64::new(0),
             reconnects: AtomicU64::new(0),
             silence: Mutex::default(),
+            watched: AtomicBool::new(false),
         }
+    }
+
+    /// From now on somebody looks again and again whether the server answers.
+    pub fn watch(&self) {
+        self.watched.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it is known that there is no answer: for a while none came, to anybody.
+    #[must_use]
+    pub fn is_away(&self) -> bool {
+        !self.connected.load(Ordering::Relaxed)
+            && self.silence().began.is_some_and(|began| began.elapsed() >= AWAY)
+    }
+
+    /// Whether a command may be sent: while the server is away only by whoever looks after it.
+    pub(super) fn may_ask(&self) -> bool {
+        if !self.is_away() {
+            return true;
+        }
+        let mut silence = self.silence();
+        let is_time = silence.tried.is_none_or(|at| at.elapsed() >= TRY_INTERVAL);
+        if is_time && !self.watched.load(Ordering::Relaxed) {
+            silence.tried = Some(Instant::now());
+            return true;
+        }
+        false
     }
 
     /// Notes what became of a command. Says whether all connections are to be dropped, so that the
