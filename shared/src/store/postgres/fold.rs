@@ -150,7 +150,7 @@ impl<'a> Fold<'a> {
             (standing.placed, standing.position) = (true, row.position);
             standing.changed = row.position.max(standing.changed);
             self.adopted.insert(standing.row_id.clone(), row.position);
-            return Placed::Own;
+            return Placed::Stands;
         }
         let (row_id, placed) = match self.known.taken(&row.identity.id) {
             true => (fresh_id(), Placed::Renamed),
