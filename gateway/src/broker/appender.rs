@@ -1,8 +1,9 @@
 //! From single sends to batches: one call in flight per shard, so that a sender's order holds and
 //! the cost is shared.
 //!
-//! Whatever has to come before an append happens here, for the batch as a whole: the shard's epoch,
-//! the lookup of ids that may be late duplicates, the heads of rooms that the log does not know.
+//! Whatever has to come before an append happens here: the shard's epoch, the lookup of ids that may
+//! be late duplicates, the heads of rooms that the log does not know. What needs the database waits
+//! [`aside`] and holds up nothing but what may not overtake it.
 //! Every send is answered exactly once, at the latest at its deadline, and then with "unknown": it
 //! may stand, and is to be offered again under the same id.
 //!
@@ -10,27 +11,28 @@
 //! memory or its master: everything retained is offered again, same ids, in order, before anything
 //! newer; what still stands answers that it does. Only an edit whose message is not there waits.
 
+mod aside;
 mod held;
+mod job;
 mod lookup;
-mod outage;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use shared::contract::envelope::Envelope;
-use shared::contract::id::{RoomId, Shard};
+use shared::contract::id::Shard;
 use shared::contract::limits::{
-    APPEND_BATCH_BYTES_MAX, APPEND_BATCH_MAX, APPEND_QUEUE_MAX, APPEND_TIMEOUT_MS, ID_LATE_MS,
-    ID_MEMORY_MS, REFUSAL_MEMORY_MS,
+    APPEND_BATCH_MAX, APPEND_QUEUE_MAX, APPEND_TIMEOUT_MS, ID_LATE_MS, ID_MEMORY_MS,
 };
 use shared::contract::position::Position;
 use shared::contract::protocol::Durability;
 use shared::contract::refusal::{Refusal, RefusalCode};
-use shared::contract::timestamp::Timestamp;
 use shared::epoch::EpochError;
-use shared::log::{Append, AppendStop, Hydration, Log, LogError, Watermark};
+use shared::log::{Append, AppendStop, Log, LogError, Watermark};
 use shared::process::backoff::Backoff;
-use shared::process::byte_budget::{ByteBudget, ByteShare};
+use shared::process::byte_budget::ByteBudget;
 use shared::process::clock::Clock;
 use shared::process::tasks::Tasks;
 use shared::store::{Epoch, Identity, Store, StoreError};
@@ -40,8 +42,9 @@ use tracing::{error, info, warn};
 
 pub(crate) use self::lookup::heads;
 
+use self::aside::{Answered, Aside, Found, LookedUp, Needy};
 use self::held::Held;
-use self::outage::Outage;
+use self::job::{Job, affordable, expire};
 use super::epochs::Epochs;
 use super::retained::{self, ACCEPTED_BYTES_MAX, Retained, Retention};
 use super::{Answer, Broker, BrokerError, Place};
@@ -51,12 +54,13 @@ use crate::metrics::Metrics;
 const PAUSE: Duration = Duration::from_millis(20);
 const PAUSE_MAX: Duration = Duration::from_millis(500);
 
-/// How long somebody waits for an answer while it is known that the log gives none.
-const PATIENCE_WHEN_AWAY: Duration = Duration::from_millis(300);
-
 /// How often a shard that retains something looks whether the log still holds its epoch, and
 /// whether a watermark was missed.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// For how long an id that the database did not know is not looked up again: the log remembers for
+/// longer what is appended meanwhile.
+const VOUCHED: Duration = Duration::from_secs(60);
 
 /// When a refused sender should try again, in milliseconds.
 const RETRY_AFTER_MS: u64 = 1000;
@@ -90,18 +94,6 @@ struct ShardWay {
 /// What became of a send.
 pub(crate) type Outcome = Result<Place, Refusal>;
 
-#[derive(Debug)]
-struct Job {
-    append: Append,
-    began: Instant,
-    /// Who waits; nobody for what is offered again, which therefore never expires.
-    answer: Option<oneshot::Sender<Outcome>>,
-    /// The epoch under which the message of an edit was found.
-    cleared: u64,
-    /// What it costs to keep.
-    share: ByteShare,
-}
-
 impl Appender {
     /// Starts a task per shard; they end when the appender is dropped.
     pub(crate) fn start(parts: &Parts) -> Appender {
@@ -114,7 +106,7 @@ impl Appender {
                 pauses: Backoff::new(PAUSE, PAUSE_MAX),
                 retention: Arc::clone(&retention),
                 held: Held::default(),
-                outage: Outage::default(),
+                aside: Aside::default(),
             };
             parts.tasks.spawn("appender", task.run(jobs));
             ShardWay { jobs: sender, retention }
@@ -132,7 +124,14 @@ impl Appender {
             return Err(full());
         }
         let share = self.accepted.take(retained::bytes(&append)).ok_or_else(full)?;
-        let job = Job { append, began: Instant::now(), answer: Some(answer), cleared: 0, share };
+        let job = Job {
+            append,
+            began: Instant::now(),
+            answer: Some(answer),
+            cleared: 0,
+            vouched: None,
+            share,
+        };
         match way.jobs.try_send(job) {
             Ok(()) => Ok(outcome),
             Err(mpsc::error::TrySendError::Full(_)) => Err(full()),
@@ -151,16 +150,6 @@ impl Appender {
     pub(crate) fn retained(&self) -> usize {
         self.shards.iter().map(|way| way.retention.len()).sum()
     }
-}
-
-/// How many of these fit into one call; the first one always does.
-fn affordable<'a>(jobs: impl Iterator<Item = &'a Job>) -> usize {
-    let mut bytes = 0;
-    let fits = |job: &&Job| {
-        bytes += job.append.envelope.body.len();
-        bytes <= APPEND_BATCH_BYTES_MAX
-    };
-    jobs.take_while(fits).count().max(1)
 }
 
 fn full() -> Refusal {
@@ -188,8 +177,6 @@ enum TryError {
     Full,
     #[error("no answer within {APPEND_TIMEOUT_MS} ms")]
     Timeout,
-    #[error("what was accepted waits for the database")]
-    Away,
 }
 
 struct ShardAppender {
@@ -198,7 +185,7 @@ struct ShardAppender {
     pauses: Backoff,
     retention: Arc<Retention>,
     held: Held,
-    outage: Outage,
+    aside: Aside,
 }
 
 impl ShardAppender {
@@ -207,22 +194,25 @@ impl ShardAppender {
         let mut looks = tokio::time::interval(LOOK_INTERVAL);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            let mut line = VecDeque::new();
             tokio::select! {
                 count = jobs.recv_many(&mut batch, APPEND_BATCH_MAX) => {
                     if count == 0 {
                         return;
                     }
-                    self.settle(&mut jobs, std::mem::take(&mut batch)).await;
+                    line.extend(batch.drain(..));
                 }
+                looked_up = self.aside.looked_up() => self.go_on(looked_up, &mut line),
                 _ = looks.tick() => {
                     if self.retention.len() > 0 {
                         self.look().await;
                     }
-                    if self.retention.len() > 0 || !self.held.is_empty() {
-                        self.settle(&mut jobs, Vec::new()).await;
+                    if self.retention.len() == 0 && self.held.is_empty() && self.aside.is_empty() {
+                        continue;
                     }
                 }
             }
+            self.settle(&mut jobs, line).await;
         }
     }
 
@@ -244,15 +234,15 @@ impl ShardAppender {
         }
     }
 
-    /// Tries until every job is answered, and everything retained was offered to the log's epoch.
-    async fn settle(&mut self, more: &mut mpsc::Receiver<Job>, mut jobs: Vec<Job>) {
+    /// Tries until every job is answered or waits aside, and everything retained was offered to the
+    /// log's epoch.
+    async fn settle(&mut self, more: &mut mpsc::Receiver<Job>, mut jobs: VecDeque<Job>) {
         loop {
             let deadline = Instant::now() + Duration::from_millis(APPEND_TIMEOUT_MS);
-            let patience = self.patience();
             let deadline = jobs
                 .iter()
                 .find(|job| job.answer.is_some())
-                .map_or(deadline, |job| job.began + patience);
+                .map_or(deadline, |job| job.began + Duration::from_millis(APPEND_TIMEOUT_MS));
             let tried = tokio::time::timeout_at(deadline, self.attempt(&mut jobs)).await;
             match tried.unwrap_or(Err(TryError::Timeout)) {
                 Ok(()) => self.pauses.reset(),
@@ -261,40 +251,31 @@ impl ShardAppender {
                     tokio::time::sleep(self.pauses.next_delay()).await;
                 }
             }
-            expire(&mut jobs, self.patience());
+            expire(&mut jobs);
             self.held.expire(&self.parts.metrics);
+            self.aside.expire();
+            if let Some(looked_up) = self.aside.looked_up().now_or_never() {
+                self.go_on(looked_up, &mut jobs);
+            }
             if jobs.is_empty() {
                 return;
             }
             // What came in meanwhile waits here, where its time can run out.
-            while jobs.len() < APPEND_BATCH_MAX
-                && let Ok(job) = more.try_recv()
-            {
-                jobs.push(job);
+            let fresh = jobs.iter().filter(|job| job.answer.is_some()).count();
+            for _ in fresh..APPEND_QUEUE_MAX {
+                let Ok(job) = more.try_recv() else { break };
+                jobs.push_back(job);
             }
         }
     }
 
-    /// How long somebody waits for an answer.
-    fn patience(&self) -> Duration {
-        let away = self.parts.log.is_away();
-        if away { PATIENCE_WHEN_AWAY } else { Duration::from_millis(APPEND_TIMEOUT_MS) }
-    }
-
-    /// One try; answers what it can and takes it out of `jobs`.
-    async fn attempt(&mut self, jobs: &mut Vec<Job>) -> Result<(), TryError> {
+    /// One try; answers what it can and takes it out of `jobs`, or puts it aside.
+    async fn attempt(&mut self, jobs: &mut VecDeque<Job>) -> Result<(), TryError> {
         let epoch = self.parts.epochs.get(self.shard).await?;
         self.offer_again(epoch.number, jobs);
-        self.hold_back(epoch, jobs).await?;
-        self.answer_late_duplicates(epoch, jobs).await?;
-        if jobs.is_empty() {
-            return Ok(());
-        }
-        // Up to the first edit that was not looked at: what was before it has gone out of line.
-        let looked_at = |job: &&Job| self.is_doubtful(epoch, job).is_none();
+        self.put_aside(epoch, jobs);
         let count = affordable(jobs.iter().take(APPEND_BATCH_MAX));
-        let batch = jobs.iter().take(count).take_while(looked_at);
-        let entries: Vec<Append> = batch.map(|job| job.append.clone()).collect();
+        let entries: Vec<Append> = jobs.iter().take(count).map(|job| job.append.clone()).collect();
         if entries.is_empty() {
             return Ok(());
         }
@@ -306,12 +287,16 @@ impl ShardAppender {
         match answers.stop {
             None => {}
             Some(AppendStop::Stale) => self.parts.epochs.forget(self.shard, epoch.number),
-            Some(AppendStop::Unhydrated) => self.hydrate(epoch, jobs).await?,
+            Some(AppendStop::Unhydrated) => {
+                if let Some(job) = jobs.front() {
+                    self.aside.find_cold(job.append.envelope.room.clone());
+                }
+            }
             Some(AppendStop::Full) => {
                 // What was accepted before waits for room; it is not refused a second time.
-                let (again, fresh) =
+                let (again, fresh): (Vec<Job>, Vec<Job>) =
                     std::mem::take(jobs).into_iter().partition(|job| job.answer.is_none());
-                *jobs = again;
+                *jobs = again.into();
                 for job in fresh {
                     self.answer(job, Err(full()));
                 }
@@ -324,7 +309,7 @@ impl ShardAppender {
     }
 
     /// What the log accepted under an earlier epoch goes first, in its order.
-    fn offer_again(&self, epoch: u64, jobs: &mut Vec<Job>) {
+    fn offer_again(&self, epoch: u64, jobs: &mut VecDeque<Job>) {
         let lost = self.retention.take_below(epoch);
         if lost.is_empty() {
             return;
@@ -332,53 +317,84 @@ impl ShardAppender {
         info!(shard = %self.shard, entries = lost.len(), epoch, "offering again");
         self.parts.metrics.offered_again_total.inc_by(lost.len() as u64);
         let began = Instant::now();
-        let again = lost.into_iter().map(|Retained { append, share, .. }| Job {
-            append,
-            began,
-            answer: None,
-            cleared: 0,
-            share,
-        });
-        jobs.splice(0..0, again);
+        for Retained { append, share, .. } in lost.into_iter().rev() {
+            jobs.push_front(Job { append, began, answer: None, cleared: 0, vouched: None, share });
+        }
     }
 
-    /// Lets an edit of the next batch pass only when its message is there, or goes before it.
-    async fn hold_back(&mut self, epoch: Epoch, jobs: &mut Vec<Job>) -> Result<(), TryError> {
-        let mut asked: Vec<(usize, Identity)> = Vec::new();
-        for place in 0..jobs.len().min(APPEND_BATCH_MAX) {
-            let Some(message) = self.is_doubtful(epoch, &jobs[place]) else { continue };
-            if jobs[..place].iter().any(|job| held::brings(job, &message)) {
-                jobs[place].cleared = epoch.number;
-            } else {
-                asked.push((place, message));
+    /// Puts aside what of the next batch needs to be looked up, and what may not overtake it; begins
+    /// to look up.
+    fn put_aside(&mut self, epoch: Epoch, jobs: &mut VecDeque<Job>) {
+        let mut batch: Vec<Job> = Vec::new();
+        let mut ahead = self.aside.ahead();
+        while batch.len() < APPEND_BATCH_MAX
+            && let Some(mut job) = jobs.pop_front()
+        {
+            let message = self.is_doubtful(epoch, &job);
+            let message = message.filter(|message| {
+                let brought = batch.iter().any(|before| held::brings(before, message));
+                if brought {
+                    job.cleared = epoch.number;
+                }
+                !brought
+            });
+            let late = self.is_late(epoch, &job);
+            if message.is_none() && !late && !ahead.holds_up(&job) {
+                batch.push(job);
+                continue;
             }
+            if job.answer.is_some() && self.aside.rests() {
+                self.answer(job, Err(unavailable()));
+                continue;
+            }
+            ahead.add(&job);
+            self.aside.put(Needy { job, message, late });
         }
-        let mut wanted: Vec<Identity> = asked.iter().map(|(_, message)| message.clone()).collect();
-        wanted.extend(self.held.wanted(&wanted));
-        if wanted.is_empty() {
-            return Ok(());
-        }
-        let Parts { broker, store, .. } = &self.parts;
-        let there = || lookup::there(&**broker, &**store, wanted.clone());
-        let Some(there) = self.outage.ask(there).await? else {
-            let places: Vec<usize> = asked.iter().map(|(place, _)| *place).collect();
-            return outage::refuse(jobs, &places);
+        batch.into_iter().rev().for_each(|job| jobs.push_front(job));
+        self.aside.look_up((self.shard, epoch.number), &self.parts, &self.held);
+    }
+
+    /// Goes on with what was looked up, in front of what came later.
+    fn go_on(&mut self, looked_up: LookedUp, jobs: &mut VecDeque<Job>) {
+        let LookedUp { epoch, asked, answer } = looked_up;
+        let mut ready = match answer {
+            Answered::Found(found) => self.sort_out(epoch, asked, found),
+            Answered::Failed => asked.into_iter().map(|needy| needy.job).collect(),
+            Answered::Away => {
+                // What was accepted before is not refused a second time.
+                let jobs = asked.into_iter().map(|needy| needy.job);
+                let (again, fresh): (Vec<Job>, Vec<Job>) =
+                    jobs.partition(|job| job.answer.is_none());
+                fresh.into_iter().for_each(|job| self.answer(job, Err(unavailable())));
+                again
+            }
         };
-        // From here on without an await: nothing is lost when this try is given up.
+        // What waited behind them is looked at anew, and may go with them.
+        ready.extend(self.aside.take_waiting());
+        ready.into_iter().rev().for_each(|job| jobs.push_front(job));
+    }
+
+    /// Which jobs may be appended now, with edits that were held back; others are answered or held.
+    fn sort_out(&mut self, epoch: u64, asked: Vec<Needy>, found: Found) -> Vec<Job> {
+        let Found { there, stored } = found;
+        let mut ready = self.held.release(|message| there.contains(message));
+        ready.iter_mut().for_each(|job| job.cleared = epoch);
         let mut waiting = Vec::new();
-        for (place, message) in asked.into_iter().rev() {
-            if there.contains(&message) {
-                jobs[place].cleared = epoch.number;
+        for (Needy { mut job, message, late }, position) in asked.into_iter().zip(stored) {
+            job.vouched = late.then(|| (epoch, Instant::now())).or(job.vouched);
+            if let Some(position) = position {
+                let durability = Durability::Store;
+                let place = Place { position, duplicate: true, persisted: true, durability };
+                self.answer(job, Ok(place));
+            } else if message.as_ref().is_some_and(|message| !there.contains(message)) {
+                waiting.push(job);
             } else {
-                waiting.push(jobs.remove(place));
+                job.cleared = message.map_or(job.cleared, |_| epoch);
+                ready.push(job);
             }
         }
-        waiting.reverse();
-        let mut back = self.held.release(|message| there.contains(message));
-        back.iter_mut().for_each(|job| job.cleared = epoch.number);
-        jobs.splice(0..0, back);
         self.held.hold(waiting, &self.parts.metrics);
-        Ok(())
+        ready
     }
 
     /// The message of an edit, where it may be gone. Where the log forgot nothing lately it is
@@ -394,66 +410,23 @@ impl ShardAppender {
         !epoch.quiet && self.parts.clock.now_ms() < epoch.minted_at.0 + ID_MEMORY_MS
     }
 
+    /// Whether neither log nor epoch can vouch for its id, and the database was not asked lately.
+    fn is_late(&self, epoch: Epoch, job: &Job) -> bool {
+        if !lookup::is_looked_up(job.append.envelope.kind) {
+            return false;
+        }
+        let made_at_ms = job.append.envelope.key().made_at_ms();
+        let old = || made_at_ms.is_none_or(|at| at <= self.parts.clock.now_ms() - ID_LATE_MS);
+        let is_vouched =
+            job.vouched.is_some_and(|(under, at)| under == epoch.number && at.elapsed() < VOUCHED);
+        !is_vouched && (self.is_young(epoch) || old())
+    }
+
     fn retain(&self, job: &mut Job, done: &Answer, epoch: u64) {
         if let Answer::Placed(Place { position, persisted: false, .. }) = done {
             let (append, share) = (job.append.clone(), job.share.take());
             self.retention.keep(Retained { append, position: *position, epoch, share });
         }
-    }
-
-    /// Looks up, in one query, the ids that neither log nor epoch can vouch for.
-    async fn answer_late_duplicates(
-        &mut self,
-        epoch: Epoch,
-        jobs: &mut Vec<Job>,
-    ) -> Result<(), TryError> {
-        let now_ms = self.parts.clock.now_ms();
-        let young = self.is_young(epoch);
-        let late = |job: &Job| {
-            let made_at_ms = job.append.envelope.key().made_at_ms();
-            young || made_at_ms.is_none_or(|made_at| made_at <= now_ms - ID_LATE_MS)
-        };
-        let places: Vec<usize> = (0..jobs.len()).filter(|place| late(&jobs[*place])).collect();
-        if places.is_empty() {
-            return Ok(());
-        }
-        let asked: Vec<&Envelope> =
-            places.iter().map(|place| &jobs[*place].append.envelope).collect();
-        let store = &*self.parts.store;
-        let Some(found) = self.outage.ask(|| lookup::stored(store, &asked)).await? else {
-            return outage::refuse(jobs, &places);
-        };
-        // From the back, so that the places before stay what they are.
-        for (place, position) in places.into_iter().zip(found).rev() {
-            if let Some(position) = position {
-                let durability = Durability::Store;
-                let place_found = Place { position, duplicate: true, persisted: true, durability };
-                self.answer(jobs.remove(place), Ok(place_found));
-            }
-        }
-        Ok(())
-    }
-
-    async fn hydrate(&mut self, epoch: Epoch, jobs: &mut Vec<Job>) -> Result<(), TryError> {
-        let placed = |job: &&Job| job.append.envelope.kind.is_placed();
-        let rooms = jobs.iter().filter(placed).map(|job| job.append.envelope.room.clone());
-        let mut rooms: Vec<RoomId> = rooms.collect();
-        rooms.sort_unstable();
-        rooms.dedup();
-        let asked_at_ms = self.parts.log.now_ms().await?;
-        let store = &*self.parts.store;
-        let since = Timestamp(asked_at_ms - REFUSAL_MEMORY_MS);
-        let heads = self.outage.ask(|| heads(store, &rooms, since)).await?;
-        let Some((heads, refused)) = heads else {
-            // The first is of the room that the log does not know; others may be of ones it knows.
-            let room = jobs.first().map(|job| job.append.envelope.room.clone());
-            let of_room = |place: &usize| Some(&jobs[*place].append.envelope.room) == room.as_ref();
-            let places: Vec<usize> = (0..jobs.len()).filter(of_room).collect();
-            return outage::refuse(jobs, &places);
-        };
-        let heads = rooms.into_iter().zip(heads).collect();
-        let hydration = Hydration { shard: self.shard, asked_at_ms, heads, refused };
-        Ok(self.parts.log.hydrate(epoch.number, &hydration).await?)
     }
 
     fn answer(&self, job: Job, outcome: Outcome) {
@@ -473,17 +446,6 @@ impl ShardAppender {
         }
         // The sender may have left; what was done stands all the same.
         let _ = answer.send(outcome);
-    }
-}
-
-/// Answers those that have waited too long; what nobody waits for stays.
-fn expire(jobs: &mut Vec<Job>, oldest: Duration) {
-    let expired = |job: &mut Job| job.answer.is_some() && job.began.elapsed() >= oldest;
-    for job in jobs.extract_if(.., expired) {
-        if let Some(answer) = job.answer {
-            // The sender may have left.
-            let _ = answer.send(Err(unavailable()));
-        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a scenario that cannot go on has failed")]
 
+use std::pin::pin;
 use std::time::Duration;
 
 use fleet::{ClusterOptions, Fleet, Proxy};
@@ -10,7 +11,7 @@ use serde_json::{Value, json};
 use shared::contract::id::RoomId;
 use tokio::time::Instant;
 
-use super::{PATIENCE, options, stored};
+use super::{PATIENCE, cluster, options, stored};
 use crate::removal::api;
 use crate::scene::{client, flood, until_heard};
 
@@ -19,6 +20,9 @@ const OUTAGE: Duration = Duration::from_secs(5);
 
 /// More than a node remembers of a room, so that the ring alone fills its memory.
 const RING_FULL: usize = 600;
+
+/// More than one call of the log takes.
+const OFFERED_AGAIN: usize = 400;
 
 /// A cluster that reaches its servers through proxies, without a pause for leases.
 async fn behind_proxies() -> Fleet {
@@ -102,6 +106,83 @@ async fn what_needs_postgres_is_refused_and_holds_up_nobody_else() {
         let refused: Value = unknown.expect(503);
         assert_eq!(refused["code"], "unavailable", "{refused}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_waits_for_the_database_waits_aside() {
+    let fleet = behind_proxies().await;
+    let alice = client(&fleet.gateways()[0], "alice").await;
+    let (room, beside) = ("r", neighbour("r"));
+    for room in [room, &beside] {
+        alice.join(room, None).await.unwrap();
+        alice.send(room, &unique_id(), "the room has a head").await.unwrap();
+    }
+    let said = |room: &str, id: String| json!({ "roomId": room, "id": id, "content": "x" });
+    // The first to be answered; a machine may be so slow that the database is given up before.
+    let mut passed = false;
+    for _ in 0..10 {
+        alice.send(room, &unique_late_id(), "the database answers").await.unwrap();
+        take_away(fleet.postgres_proxy());
+        let late = alice.send_nowait("message:send", said(room, unique_late_id())).await;
+        let behind = alice.send_nowait("message:send", said(room, unique_id())).await;
+        let other = alice.send_nowait("message:send", said(&beside, unique_id())).await;
+        let (mut late, mut other) = (pin!(late.reply(PATIENCE)), pin!(other.reply(PATIENCE)));
+        passed = tokio::select! {
+            biased;
+            refused = &mut late => refused.is_ok(),
+            accepted = &mut other => accepted.unwrap()["duplicate"] == false,
+        };
+        if passed {
+            let refused = late.await.unwrap_err();
+            assert_eq!(refused.code(), Some("unavailable"), "the database is away");
+        }
+        // The sender's order in the room holds: what was said behind it is not told before it.
+        let behind = behind.reply(PATIENCE).await;
+        fleet.postgres_proxy().link().set_on(true);
+        let again = || async { alice.send(room, &unique_late_id(), "back").await.is_ok() };
+        eventually(PATIENCE, "the database answers again", again).await;
+        if passed {
+            assert!(behind.is_ok() || behind.unwrap_err().code() == Some("unavailable"));
+            break;
+        }
+    }
+    assert!(passed, "a room beside waits for the database too");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_waits_behind_what_is_offered_again_is_answered_in_time() {
+    let mut fleet = cluster().await;
+    for worker in fleet.workers_mut() {
+        worker.kill_9().await.unwrap();
+    }
+    let alice = client(&fleet.gateways()[0], "alice").await;
+    alice.join("r", None).await.unwrap();
+    // More than one call takes.
+    for _ in 0..OFFERED_AGAIN {
+        alice.send("r", &unique_id(), "accepted").await.unwrap();
+    }
+    // A Redis that has lost everything and takes nothing: all of it is offered in vain.
+    let redis = fleet.redis();
+    redis.command(&["CONFIG", "SET", "maxmemory", "1mb"]).await.unwrap();
+    redis.command(&["FLUSHALL"]).await.unwrap();
+    let metrics = || fleet.gateways()[0].metrics();
+    let again = || async {
+        let offered = metrics().await.map_err(|error| error.to_string())?;
+        let offered = offered.sum("roomcast_offered_again_total");
+        if offered >= OFFERED_AGAIN as f64 { Ok(()) } else { Err(format!("{offered}")) }
+    };
+    eventually(PATIENCE, "what was accepted is offered again", again).await;
+    let late = json!({ "roomId": "r", "id": unique_id(), "content": "x" });
+    let late = alice.send_nowait("message:send", late).await.reply(PATIENCE).await;
+    let code = late.unwrap_err().code().map(str::to_owned);
+    assert!(matches!(code.as_deref(), Some("backpressure" | "unavailable")), "{code:?}");
+
+    redis.command(&["CONFIG", "SET", "maxmemory", "0"]).await.unwrap();
+    for worker in fleet.workers_mut() {
+        worker.restart(PATIENCE).await.unwrap();
+    }
+    let all = || async { stored(&fleet).await == OFFERED_AGAIN };
+    eventually(PATIENCE, "all of it is stored", all).await;
 }
 
 /// An id that is no `UUIDv7`, and so has no age.

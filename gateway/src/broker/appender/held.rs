@@ -12,7 +12,8 @@ use shared::store::Identity;
 use tokio::time::Instant;
 use tracing::error;
 
-use super::{Job, LOOK_INTERVAL, full, unavailable};
+use super::job::Job;
+use super::{LOOK_INTERVAL, full, unavailable};
 use crate::metrics::Metrics;
 
 /// The edits of one shard that wait, in the order in which they were accepted.
@@ -120,7 +121,7 @@ mod tests {
         let author = UserId::parse("ann").ok();
         let append = Append { envelope, digest: Uuid::nil(), cost: None, author };
         let share = ByteBudget::new(0).share();
-        Job { append, began: Instant::now(), answer, cleared: 0, share }
+        Job { append, began: Instant::now(), answer, cleared: 0, vouched: None, share }
     }
 
     fn metrics() -> Metrics {

@@ -13,6 +13,14 @@ use shared::store::{Identity, Store, StoreError};
 use super::TryError;
 use crate::broker::Broker;
 
+/// Whether an entry of this kind may be in the database under its id.
+pub(super) fn is_looked_up(kind: EntryKind) -> bool {
+    match kind {
+        EntryKind::Message | EntryKind::Edit | EntryKind::Delete | EntryKind::Usage => true,
+        EntryKind::Void | EntryKind::Removal | EntryKind::Receipt => false,
+    }
+}
+
 /// Where each of the entries stands, in their order. Receipts are compared and never looked up; a
 /// movement of credits has no place in a room, and stands at [`Position::ZERO`]. A movement whose
 /// id stands with another amount is not found: the worker puts it aside, where somebody sees it.

@@ -1,0 +1,278 @@
+//! What needs the database before it may be appended, and what may not overtake it.
+//!
+//! One look-up of a shard is under way at a time, beside the shard's appends. While the database
+//! does not answer, what needs it is refused; what was accepted before waits.
+
+use std::collections::{HashSet, VecDeque};
+use std::time::Duration;
+
+use shared::contract::envelope::Envelope;
+use shared::contract::id::{RoomId, Shard, UserId};
+use shared::contract::limits::{APPEND_BATCH_MAX, REFUSAL_MEMORY_MS};
+use shared::contract::position::Position;
+use shared::contract::timestamp::Timestamp;
+use shared::log::Hydration;
+use shared::store::Identity;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use tracing::warn;
+
+use super::held::Held;
+use super::job::Job;
+use super::lookup::{self, heads};
+use super::{PAUSE, Parts, TryError};
+
+/// How long the database may take to answer at first.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// How long it may take once it has not answered.
+const PATIENCE_WHEN_AWAY: Duration = Duration::from_millis(500);
+
+/// How long it is not asked after it has not answered.
+const REST: Duration = Duration::from_secs(1);
+
+/// A job that waits, and what it has to know.
+#[derive(Debug)]
+pub(super) struct Needy {
+    pub(super) job: Job,
+    /// Whether this message is there.
+    pub(super) message: Option<Identity>,
+    /// Whether its id stands in the database.
+    pub(super) late: bool,
+}
+
+/// What the database and the log say.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    /// Of the messages that were asked for, those that stand.
+    pub(super) there: HashSet<Identity>,
+    /// Where each job stands that was late; as many as were asked about.
+    pub(super) stored: Vec<Option<Position>>,
+}
+
+/// A look-up that has ended.
+#[derive(Debug)]
+pub(super) struct LookedUp {
+    pub(super) epoch: u64,
+    pub(super) asked: Vec<Needy>,
+    pub(super) answer: Answered,
+}
+
+/// How it ended.
+#[derive(Debug)]
+pub(super) enum Answered {
+    /// With this.
+    Found(Found),
+    /// The database does not answer.
+    Away,
+    /// It is to be tried again.
+    Failed,
+}
+
+/// What of a shard waits aside.
+#[derive(Debug, Default)]
+pub(super) struct Aside {
+    waiting: VecDeque<Needy>,
+    /// Rooms that the log does not know.
+    cold: HashSet<RoomId>,
+    under_way: Option<UnderWay>,
+    failed_at: Option<Instant>,
+    away: bool,
+}
+
+#[derive(Debug)]
+struct UnderWay {
+    epoch: u64,
+    asked: Vec<Needy>,
+    outcome: JoinHandle<Result<Option<Found>, TryError>>,
+}
+
+/// Whom nobody may overtake: the same sender in the same room, and in its room what was accepted
+/// before.
+#[derive(Debug, Default)]
+pub(super) struct Ahead {
+    cold: HashSet<RoomId>,
+    rooms: HashSet<RoomId>,
+    senders: HashSet<(RoomId, UserId)>,
+}
+
+impl Ahead {
+    pub(super) fn add(&mut self, job: &Job) {
+        let Envelope { room, user, .. } = &job.append.envelope;
+        if job.answer.is_none() {
+            self.rooms.insert(room.clone());
+        }
+        self.senders.insert((room.clone(), user.clone()));
+    }
+
+    pub(super) fn holds_up(&self, job: &Job) -> bool {
+        if self.senders.is_empty() && self.cold.is_empty() {
+            return false;
+        }
+        let Envelope { room, user, kind, .. } = &job.append.envelope;
+        self.rooms.contains(room)
+            || kind.is_placed() && self.cold.contains(room)
+            || self.senders.contains(&(room.clone(), user.clone()))
+    }
+}
+
+impl Aside {
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.is_empty() && self.under_way.is_none()
+    }
+
+    /// The log does not know this room: its head has to be looked up.
+    pub(super) fn find_cold(&mut self, room: RoomId) {
+        self.cold.insert(room);
+    }
+
+    pub(super) fn ahead(&self) -> Ahead {
+        let mut ahead = Ahead { cold: self.cold.clone(), ..Ahead::default() };
+        let asked = self.under_way.iter().flat_map(|under_way| &under_way.asked);
+        asked.chain(&self.waiting).for_each(|needy| ahead.add(&needy.job));
+        ahead
+    }
+
+    pub(super) fn put(&mut self, needy: Needy) {
+        self.waiting.push_back(needy);
+    }
+
+    /// Whether the database did not answer a moment ago and is not asked.
+    pub(super) fn rests(&self) -> bool {
+        self.away && self.is_tired()
+    }
+
+    fn is_tired(&self) -> bool {
+        self.failed_at.is_some_and(|at| at.elapsed() < REST)
+    }
+
+    /// Takes out everything that is not being looked up.
+    pub(super) fn take_waiting(&mut self) -> impl Iterator<Item = Job> + use<> {
+        std::mem::take(&mut self.waiting).into_iter().map(|needy| needy.job)
+    }
+
+    /// Answers those that have waited too long. What is being looked up is answered soon.
+    pub(super) fn expire(&mut self) {
+        if self.waiting.iter().any(|needy| needy.job.is_expired()) {
+            let (expired, left): (Vec<Needy>, Vec<Needy>) =
+                std::mem::take(&mut self.waiting).into_iter().partition(|n| n.job.is_expired());
+            self.waiting = left.into();
+            expired.into_iter().for_each(|needy| needy.job.give_up());
+        }
+    }
+
+    /// Begins to look up what the first of those that wait, and of the edits that are held back,
+    /// have to know; one look-up at a time.
+    pub(super) fn look_up(&mut self, (shard, epoch): (Shard, u64), parts: &Parts, held: &Held) {
+        if self.under_way.is_some() || self.is_tired() {
+            return;
+        }
+        let count = self.waiting.len().min(APPEND_BATCH_MAX);
+        let asked: Vec<Needy> = self.waiting.drain(..count).collect();
+        let messages: Vec<Identity> =
+            asked.iter().filter_map(|needy| needy.message.clone()).collect();
+        let is_wanted = |room: &RoomId| asked.iter().any(|n| n.job.append.envelope.room == *room);
+        self.cold.retain(is_wanted);
+        let question = Question {
+            shard,
+            epoch,
+            rooms: self.cold.iter().cloned().collect(),
+            late: asked
+                .iter()
+                .map(|needy| needy.late.then(|| needy.job.append.envelope.clone()))
+                .collect(),
+            wanted: held.wanted(&messages).into_iter().chain(messages).collect(),
+        };
+        if asked.is_empty() && question.wanted.is_empty() {
+            return;
+        }
+        let patience = if self.away { PATIENCE_WHEN_AWAY } else { PATIENCE };
+        let outcome = tokio::spawn(ask(question, parts.clone(), patience));
+        self.under_way = Some(UnderWay { epoch, asked, outcome });
+    }
+
+    /// The next look-up that ends; never, while none is under way.
+    pub(super) async fn looked_up(&mut self) -> LookedUp {
+        let outcome = match &mut self.under_way {
+            Some(under_way) => (&mut under_way.outcome).await,
+            None => std::future::pending().await,
+        };
+        let (epoch, asked) =
+            self.under_way.take().map(|it| (it.epoch, it.asked)).unwrap_or_default();
+        let answer = match outcome {
+            Ok(Ok(Some(found))) => Answered::Found(found),
+            Ok(Ok(None)) => Answered::Away,
+            Ok(Err(error)) => {
+                warn!(error = ?error, "look-up will be tried again");
+                Answered::Failed
+            }
+            // Its panic has been reported.
+            Err(_) => Answered::Failed,
+        };
+        self.away = matches!(answer, Answered::Away);
+        self.failed_at = None;
+        if matches!(answer, Answered::Found(_)) {
+            self.cold.clear();
+        } else {
+            self.failed_at = Some(Instant::now());
+        }
+        LookedUp { epoch, asked, answer }
+    }
+}
+
+/// What is to be looked up.
+#[derive(Debug)]
+struct Question {
+    shard: Shard,
+    epoch: u64,
+    /// Whose heads the log does not know.
+    rooms: Vec<RoomId>,
+    /// Of each job, where its id has to be looked up.
+    late: Vec<Option<Envelope>>,
+    /// Messages that have to be there.
+    wanted: Vec<Identity>,
+}
+
+/// What the database answers, tried again for a while; `None` where it does not.
+async fn ask(
+    question: Question,
+    parts: Parts,
+    patience: Duration,
+) -> Result<Option<Found>, TryError> {
+    let mut last = TryError::Timeout;
+    let asked = tokio::time::timeout(patience, async {
+        loop {
+            match find(&question, &parts).await {
+                Err(error @ TryError::Store(_)) => last = error,
+                settled => return settled,
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    });
+    match asked.await {
+        Ok(answer) => answer.map(Some),
+        Err(_) => {
+            warn!(error = ?last, "what needs the database is refused");
+            Ok(None)
+        }
+    }
+}
+
+async fn find(question: &Question, parts: &Parts) -> Result<Found, TryError> {
+    let Question { shard, epoch, rooms, late, wanted } = question;
+    let (broker, store) = (&*parts.broker, &*parts.store);
+    if !rooms.is_empty() {
+        let asked_at_ms = parts.log.now_ms().await?;
+        let since = Timestamp(asked_at_ms - REFUSAL_MEMORY_MS);
+        let (heads, refused) = heads(store, rooms, since).await?;
+        let heads = rooms.iter().cloned().zip(heads).collect();
+        let hydration = Hydration { shard: *shard, asked_at_ms, heads, refused };
+        parts.log.hydrate(*epoch, &hydration).await?;
+    }
+    let asked: Vec<&Envelope> = late.iter().flatten().collect();
+    let mut answers = lookup::stored(store, &asked).await?.into_iter();
+    let stored = late.iter().map(|late| late.as_ref().and_then(|_| answers.next().flatten()));
+    let stored = stored.collect();
+    let there = lookup::there(broker, store, wanted.clone()).await?;
+    Ok(Found { there, stored })
+}
