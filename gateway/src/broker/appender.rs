@@ -1,9 +1,9 @@
 //! From single sends to batches: one call in flight per shard, so that a sender's order holds and
 //! the cost is shared.
 //!
-//! Whatever has to come before an append happens here: the shard's epoch, the lookup of ids that may
-//! be late duplicates, the heads of rooms that the log does not know. What needs the database waits
-//! [`aside`] and holds up nothing but what may not overtake it.
+//! Whatever has to come before an append happens here: the shard's epoch, the lookup of ids that
+//! may be late duplicates, the heads of rooms that the log does not know. What needs the database
+//! waits [`aside`] and holds up nothing but what may not overtake it.
 //! Every send is answered exactly once, at the latest at its deadline, and then with "unknown": it
 //! may stand, and is to be offered again under the same id.
 //!
@@ -44,7 +44,7 @@ pub(crate) use self::lookup::heads;
 
 use self::aside::{Answered, Aside, Found, LookedUp, Needy};
 use self::held::Held;
-use self::job::{Job, affordable, expire};
+use self::job::{Job, affordable, expire, merge};
 use super::epochs::Epochs;
 use super::retained::{self, ACCEPTED_BYTES_MAX, Retained, Retention};
 use super::{Answer, Broker, BrokerError, Place};
@@ -107,6 +107,7 @@ impl Appender {
                 retention: Arc::clone(&retention),
                 held: Held::default(),
                 aside: Aside::default(),
+                came: 0,
             };
             parts.tasks.spawn("appender", task.run(jobs));
             ShardWay { jobs: sender, retention }
@@ -124,14 +125,7 @@ impl Appender {
             return Err(full());
         }
         let share = self.accepted.take(retained::bytes(&append)).ok_or_else(full)?;
-        let job = Job {
-            append,
-            began: Instant::now(),
-            answer: Some(answer),
-            cleared: 0,
-            vouched: None,
-            share,
-        };
+        let job = Job::new(append, Some(answer), share);
         match way.jobs.try_send(job) {
             Ok(()) => Ok(outcome),
             Err(mpsc::error::TrySendError::Full(_)) => Err(full()),
@@ -186,6 +180,8 @@ struct ShardAppender {
     retention: Arc<Retention>,
     held: Held,
     aside: Aside,
+    /// How many jobs have come.
+    came: u64,
 }
 
 impl ShardAppender {
@@ -200,7 +196,7 @@ impl ShardAppender {
                     if count == 0 {
                         return;
                     }
-                    line.extend(batch.drain(..));
+                    batch.drain(..).for_each(|job| self.line_up(job, &mut line));
                 }
                 looked_up = self.aside.looked_up() => self.go_on(looked_up, &mut line),
                 _ = looks.tick() => {
@@ -214,6 +210,12 @@ impl ShardAppender {
             }
             self.settle(&mut jobs, line).await;
         }
+    }
+
+    fn line_up(&mut self, mut job: Job, line: &mut VecDeque<Job>) {
+        self.came += 1;
+        job.order = self.came;
+        line.push_back(job);
     }
 
     /// Asks the log for its epoch, and for what of the oldest retained it knows to be persisted.
@@ -264,7 +266,7 @@ impl ShardAppender {
             let fresh = jobs.iter().filter(|job| job.answer.is_some()).count();
             for _ in fresh..APPEND_QUEUE_MAX {
                 let Ok(job) = more.try_recv() else { break };
-                jobs.push_back(job);
+                self.line_up(job, &mut jobs);
             }
         }
     }
@@ -308,22 +310,23 @@ impl ShardAppender {
         Ok(())
     }
 
-    /// What the log accepted under an earlier epoch goes first, in its order.
-    fn offer_again(&self, epoch: u64, jobs: &mut VecDeque<Job>) {
+    /// What the log accepted under an earlier epoch goes first, in its order: what waits aside came
+    /// later, and is looked up anew behind it.
+    fn offer_again(&mut self, epoch: u64, jobs: &mut VecDeque<Job>) {
         let lost = self.retention.take_below(epoch);
         if lost.is_empty() {
             return;
         }
         info!(shard = %self.shard, entries = lost.len(), epoch, "offering again");
         self.parts.metrics.offered_again_total.inc_by(lost.len() as u64);
-        let began = Instant::now();
+        merge(jobs, self.aside.take_all());
         for Retained { append, share, .. } in lost.into_iter().rev() {
-            jobs.push_front(Job { append, began, answer: None, cleared: 0, vouched: None, share });
+            jobs.push_front(Job::new(append, None, share));
         }
     }
 
-    /// Puts aside what of the next batch needs to be looked up, and what may not overtake it; begins
-    /// to look up.
+    /// Puts aside what of the next batch needs to be looked up, and what may not overtake it; and
+    /// begins to look up.
     fn put_aside(&mut self, epoch: Epoch, jobs: &mut VecDeque<Job>) {
         let mut batch: Vec<Job> = Vec::new();
         let mut ahead = self.aside.ahead();
@@ -369,9 +372,10 @@ impl ShardAppender {
                 again
             }
         };
-        // What waited behind them is looked at anew, and may go with them.
+        // What waited behind them is looked at anew, and may go with them; each where it was: of
+        // its sender's there may be earlier ones in the line.
         ready.extend(self.aside.take_waiting());
-        ready.into_iter().rev().for_each(|job| jobs.push_front(job));
+        merge(jobs, ready);
     }
 
     /// Which jobs may be appended now, with edits that were held back; others are answered or held.

@@ -151,6 +151,18 @@ impl Aside {
         std::mem::take(&mut self.waiting).into_iter().map(|needy| needy.job)
     }
 
+    /// Takes out everything, and gives up what is being looked up.
+    pub(super) fn take_all(&mut self) -> Vec<Job> {
+        let under_way = self.under_way.take();
+        let asked = under_way.into_iter().flat_map(|under_way| {
+            under_way.outcome.abort();
+            under_way.asked
+        });
+        let mut jobs: Vec<Job> = asked.map(|needy| needy.job).collect();
+        jobs.extend(self.take_waiting());
+        jobs
+    }
+
     /// Answers those that have waited too long. What is being looked up is answered soon.
     pub(super) fn expire(&mut self) {
         if self.waiting.iter().any(|needy| needy.job.is_expired()) {

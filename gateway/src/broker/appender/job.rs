@@ -14,6 +14,8 @@ use super::{Outcome, unavailable};
 #[derive(Debug)]
 pub(super) struct Job {
     pub(super) append: Append,
+    /// The order in which its shard's jobs came; 0 for what is offered again, which goes first.
+    pub(super) order: u64,
     pub(super) began: Instant,
     /// Who waits; nobody for what is offered again, which therefore never expires.
     pub(super) answer: Option<oneshot::Sender<Outcome>>,
@@ -26,6 +28,15 @@ pub(super) struct Job {
 }
 
 impl Job {
+    /// Where somebody waits for its answer, or where it was accepted before.
+    pub(super) fn new(
+        append: Append,
+        answer: Option<oneshot::Sender<Outcome>>,
+        share: ByteShare,
+    ) -> Job {
+        Job { append, order: 0, began: Instant::now(), answer, cleared: 0, vouched: None, share }
+    }
+
     /// Whether it has waited too long; what nobody waits for never has.
     pub(super) fn is_expired(&self) -> bool {
         self.answer.is_some() && self.began.elapsed() >= Duration::from_millis(APPEND_TIMEOUT_MS)
@@ -38,6 +49,19 @@ impl Job {
             let _ = answer.send(Err(unavailable()));
         }
     }
+}
+
+/// Puts jobs that waited aside back into the line, each where it was.
+pub(super) fn merge(line: &mut VecDeque<Job>, back: Vec<Job>) {
+    let ahead = std::mem::take(line);
+    let mut ahead = ahead.into_iter().peekable();
+    for job in back {
+        while let Some(before) = ahead.next_if(|before| before.order < job.order) {
+            line.push_back(before);
+        }
+        line.push_back(job);
+    }
+    line.extend(ahead);
 }
 
 /// Answers those that have waited too long.
@@ -58,4 +82,42 @@ pub(super) fn affordable<'a>(jobs: impl Iterator<Item = &'a Job>) -> usize {
         bytes <= APPEND_BATCH_BYTES_MAX
     };
     jobs.take_while(fits).count().max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use shared::contract::envelope::{EntryKind, Envelope};
+    use shared::contract::id::{MessageId, RoomId, UserId};
+    use shared::contract::timestamp::Timestamp;
+    use shared::process::byte_budget::ByteBudget;
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn job(order: u64) -> Job {
+        let envelope = Envelope {
+            kind: EntryKind::Message,
+            room: RoomId::parse("r").unwrap(),
+            user: UserId::parse("u").unwrap(),
+            id: MessageId::parse("m").unwrap(),
+            change_id: None,
+            accepted_at: Timestamp(0),
+            body: Bytes::new(),
+        };
+        let append = Append { envelope, digest: Uuid::nil(), cost: None, author: None };
+        Job { order, ..Job::new(append, None, ByteBudget::new(0).share()) }
+    }
+
+    #[test]
+    fn what_waited_aside_goes_back_to_where_it_was() {
+        let merged = |line: &[u64], back: &[u64]| -> Vec<u64> {
+            let mut line = line.iter().map(|order| job(*order)).collect();
+            merge(&mut line, back.iter().map(|order| job(*order)).collect());
+            line.iter().map(|job| job.order).collect()
+        };
+        assert_eq!(merged(&[1, 4, 6], &[2, 3, 7]), [1, 2, 3, 4, 6, 7]);
+        assert_eq!(merged(&[0, 0, 5], &[0, 4]), [0, 0, 0, 4, 5]);
+        assert_eq!(merged(&[], &[3]), [3]);
+    }
 }
