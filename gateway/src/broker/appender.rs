@@ -107,7 +107,8 @@ impl Appender {
                 retention: Arc::clone(&retention),
                 held: Held::default(),
                 aside: Aside::default(),
-                came: 0,
+                first: 0,
+                last: 0,
             };
             parts.tasks.spawn("appender", task.run(jobs));
             ShardWay { jobs: sender, retention }
@@ -180,8 +181,10 @@ struct ShardAppender {
     retention: Arc<Retention>,
     held: Held,
     aside: Aside,
-    /// How many jobs have come.
-    came: u64,
+    /// The place in line of the first job, and of the last: what is offered again goes before
+    /// everything.
+    first: i64,
+    last: i64,
 }
 
 impl ShardAppender {
@@ -213,8 +216,8 @@ impl ShardAppender {
     }
 
     fn line_up(&mut self, mut job: Job, line: &mut VecDeque<Job>) {
-        self.came += 1;
-        job.order = self.came;
+        self.last += 1;
+        job.order = self.last;
         line.push_back(job);
     }
 
@@ -321,7 +324,8 @@ impl ShardAppender {
         self.parts.metrics.offered_again_total.inc_by(lost.len() as u64);
         merge(jobs, self.aside.take_all());
         for Retained { append, share, .. } in lost.into_iter().rev() {
-            jobs.push_front(Job::new(append, None, share));
+            self.first -= 1;
+            jobs.push_front(Job { order: self.first, ..Job::new(append, None, share) });
         }
     }
 
@@ -333,6 +337,9 @@ impl ShardAppender {
         while batch.len() < APPEND_BATCH_MAX
             && let Some(mut job) = jobs.pop_front()
         {
+            if ahead.is_cold(&job) {
+                (job.vouched, job.cleared) = (None, 0);
+            }
             let message = self.is_doubtful(epoch, &job);
             let message = message.filter(|message| {
                 let brought = batch.iter().any(|before| held::brings(before, message));
@@ -354,7 +361,8 @@ impl ShardAppender {
             self.aside.put(Needy { job, message, late });
         }
         batch.into_iter().rev().for_each(|job| jobs.push_front(job));
-        self.aside.look_up((self.shard, epoch.number), &self.parts, &self.held);
+        let under = (self.shard, epoch.number, self.is_young(epoch));
+        self.aside.look_up(under, &self.parts, &self.held);
     }
 
     /// Goes on with what was looked up, in front of what came later.

@@ -7,6 +7,7 @@ use harness::eventually;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use shared::contract::credit::{CreditEntry, CreditKind};
+use shared::contract::message::Message;
 use shared::contract::signal::ReadMark;
 use shared::store::postgres::{PostgresStore, Settings};
 
@@ -242,27 +243,69 @@ async fn known(subject: &Subject, appends: &[Append]) {
     }
 }
 
-/// Runs sequence after sequence, each under names of its own; `case` numbers them.
-fn run(open: impl AsyncFnOnce() -> Subject, cases: u32) {
+/// Runs sequence after sequence, each under names of its own, on databases of which each is to end
+/// with the same; `PROPTEST_CASES` says how many, where it is set.
+fn run(open: impl AsyncFnOnce() -> Vec<Subject>, cases: u32) {
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     let runtime = runtime.worker_threads(2).enable_all().build().unwrap();
-    let subject = runtime.block_on(async {
-        let (subject, _) = open().await.at_work(room("lobby").shard()).await;
-        subject
+    let subjects = runtime.block_on(async {
+        let mut at_work = Vec::new();
+        for subject in open().await {
+            at_work.push(subject.at_work(room("lobby").shard()).await.0);
+        }
+        at_work
     });
     let case = std::sync::atomic::AtomicU64::new(0);
+    let cases = std::env::var("PROPTEST_CASES").map_or(cases, |cases| cases.parse().unwrap());
     let config =
         Config { cases, max_shrink_iters: 64, failure_persistence: None, ..Config::default() };
     let sequences = proptest::collection::vec(op(), 1..40);
     let outcome = TestRunner::new(config).run(&sequences, |ops| {
         let names = Names::new(case.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
-        let (subject, runtime) = (&subject, &runtime);
+        let (subjects, runtime) = (&subjects, &runtime);
         let settled = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            runtime.block_on(settle(subject, &names, &ops));
+            runtime.block_on(async {
+                let mut ends = Vec::new();
+                for subject in subjects {
+                    settle(subject, &names, &ops).await;
+                    ends.push(end(subject, &names, &ops).await);
+                }
+                ends.iter().for_each(|end| assert_eq!(*end, ends[0]));
+            });
         }));
         settled.map_err(|_| TestCaseError::fail("see the panic above"))
     });
     outcome.unwrap();
+}
+
+/// What a database has of a sequence at last: every message in its order, and every balance. Where
+/// two users take one id for what they move, it is the first one's; who that is, nobody can say.
+async fn end(subject: &Subject, names: &Names, ops: &[Op]) -> (Vec<String>, Vec<i64>) {
+    let (mut messages, mut balances) = (Vec::new(), Vec::new());
+    for room in &names.rooms {
+        for message in subject.store.after(room, Position::ZERO, 200).await.unwrap() {
+            let Message { id, user_id, content, metadata, deleted_at, edited_at, .. } = message;
+            let places = [message.position, message.changed_position].map(|at| at.map(|at| at.seq));
+            let (gone, edited) = (deleted_at.is_some(), edited_at.is_some());
+            let change = message.change_id;
+            messages.push(format!(
+                "{room} {places:?} {id} {user_id} {content} {metadata:?} {gone} {edited} {change:?}"
+            ));
+        }
+    }
+    let movement = |op: &Op| match op {
+        Op::Credit { user, id, .. } => Some((*id, *user)),
+        _ => None,
+    };
+    let movements: HashSet<(usize, usize)> = ops.iter().filter_map(movement).collect();
+    let ids: HashSet<usize> = movements.iter().map(|(id, _)| *id).collect();
+    if ids.len() == movements.len() {
+        for user in &names.users {
+            let user = UserId::parse(user).unwrap();
+            balances.push(subject.store.balance(&user).await.unwrap());
+        }
+    }
+    (messages, balances)
 }
 
 /// No balance is more than 10^12.
@@ -320,12 +363,17 @@ async fn with_postgres(rules: &str) -> (Subject, String) {
 
 #[test]
 fn any_rows_end_with_the_cursor_at_the_end_on_sqlite() {
-    run(on_sqlite, 48);
+    run(async || vec![on_sqlite().await], 48);
 }
 
 #[test]
 fn any_rows_end_with_the_cursor_at_the_end_on_postgres() {
-    run(on_postgres, 24);
+    run(async || vec![on_postgres().await], 24);
+}
+
+#[test]
+fn any_rows_end_alike_in_both_databases() {
+    run(async || vec![on_sqlite().await, on_postgres().await], 24);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

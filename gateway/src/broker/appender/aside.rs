@@ -75,6 +75,8 @@ pub(super) struct Aside {
     waiting: VecDeque<Needy>,
     /// Rooms that the log does not know.
     cold: HashSet<RoomId>,
+    /// Rooms whose heads were compared from here, under this epoch.
+    compared: (u64, HashSet<RoomId>),
     under_way: Option<UnderWay>,
     failed_at: Option<Instant>,
     away: bool,
@@ -84,6 +86,7 @@ pub(super) struct Aside {
 struct UnderWay {
     epoch: u64,
     asked: Vec<Needy>,
+    rooms: Vec<RoomId>,
     outcome: JoinHandle<Result<Option<Found>, TryError>>,
 }
 
@@ -97,6 +100,12 @@ pub(super) struct Ahead {
 }
 
 impl Ahead {
+    /// Whether the log does not know the room: what was looked up for it is looked up again, behind
+    /// the comparison with the database, under which the log forgets ids.
+    pub(super) fn is_cold(&self, job: &Job) -> bool {
+        self.cold.contains(&job.append.envelope.room)
+    }
+
     pub(super) fn add(&mut self, job: &Job) {
         let Envelope { room, user, .. } = &job.append.envelope;
         if job.answer.is_none() {
@@ -175,7 +184,16 @@ impl Aside {
 
     /// Begins to look up what the first of those that wait, and of the edits that are held back,
     /// have to know; one look-up at a time.
-    pub(super) fn look_up(&mut self, (shard, epoch): (Shard, u64), parts: &Parts, held: &Held) {
+    ///
+    /// Under a young epoch a room is compared with the database before its ids are looked up: the
+    /// log forgets ids then, and what gets into the database between look-up and comparison would
+    /// be in neither.
+    pub(super) fn look_up(
+        &mut self,
+        (shard, epoch, is_young): (Shard, u64, bool),
+        parts: &Parts,
+        held: &Held,
+    ) {
         if self.under_way.is_some() || self.is_tired() {
             return;
         }
@@ -185,10 +203,22 @@ impl Aside {
             asked.iter().filter_map(|needy| needy.message.clone()).collect();
         let is_wanted = |room: &RoomId| asked.iter().any(|n| n.job.append.envelope.room == *room);
         self.cold.retain(is_wanted);
+        let mut rooms = self.cold.clone();
+        if !is_young || self.compared.0 != epoch {
+            self.compared = (epoch, HashSet::new());
+        }
+        if is_young {
+            let late =
+                asked.iter().filter(|needy| needy.late).map(|needy| &needy.job.append.envelope);
+            let placed = late.filter(|envelope| envelope.kind.is_placed());
+            let unknown = placed.filter(|envelope| !self.compared.1.contains(&envelope.room));
+            rooms.extend(unknown.map(|envelope| envelope.room.clone()));
+        }
+        let rooms: Vec<RoomId> = rooms.into_iter().collect();
         let question = Question {
             shard,
             epoch,
-            rooms: self.cold.iter().cloned().collect(),
+            rooms: rooms.clone(),
             late: asked
                 .iter()
                 .map(|needy| needy.late.then(|| needy.job.append.envelope.clone()))
@@ -200,7 +230,7 @@ impl Aside {
         }
         let patience = if self.away { PATIENCE_WHEN_AWAY } else { PATIENCE };
         let outcome = tokio::spawn(ask(question, parts.clone(), patience));
-        self.under_way = Some(UnderWay { epoch, asked, outcome });
+        self.under_way = Some(UnderWay { epoch, asked, rooms, outcome });
     }
 
     /// The next look-up that ends; never, while none is under way.
@@ -209,8 +239,9 @@ impl Aside {
             Some(under_way) => (&mut under_way.outcome).await,
             None => std::future::pending().await,
         };
-        let (epoch, asked) =
-            self.under_way.take().map(|it| (it.epoch, it.asked)).unwrap_or_default();
+        let under_way = self.under_way.take();
+        let (epoch, asked, rooms) =
+            under_way.map(|it| (it.epoch, it.asked, it.rooms)).unwrap_or_default();
         let answer = match outcome {
             Ok(Ok(Some(found))) => Answered::Found(found),
             Ok(Ok(None)) => Answered::Away,
@@ -224,7 +255,10 @@ impl Aside {
         self.away = matches!(answer, Answered::Away);
         self.failed_at = None;
         if matches!(answer, Answered::Found(_)) {
-            self.cold.clear();
+            self.cold.retain(|room| !rooms.contains(room));
+            if self.compared.0 == epoch {
+                self.compared.1.extend(rooms);
+            }
         } else {
             self.failed_at = Some(Instant::now());
         }

@@ -14,8 +14,8 @@ use super::{Outcome, unavailable};
 #[derive(Debug)]
 pub(super) struct Job {
     pub(super) append: Append,
-    /// The order in which its shard's jobs came; 0 for what is offered again, which goes first.
-    pub(super) order: u64,
+    /// Its place in the line of its shard; no two have the same.
+    pub(super) order: i64,
     pub(super) began: Instant,
     /// Who waits; nobody for what is offered again, which therefore never expires.
     pub(super) answer: Option<oneshot::Sender<Outcome>>,
@@ -51,8 +51,10 @@ impl Job {
     }
 }
 
-/// Puts jobs that waited aside back into the line, each where it was.
-pub(super) fn merge(line: &mut VecDeque<Job>, back: Vec<Job>) {
+/// Puts jobs that waited aside back into the line, each where it was. They may have gone aside in
+/// another order: what was looked up and found a room that the log does not know went twice.
+pub(super) fn merge(line: &mut VecDeque<Job>, mut back: Vec<Job>) {
+    back.sort_unstable_by_key(|job| job.order);
     let ahead = std::mem::take(line);
     let mut ahead = ahead.into_iter().peekable();
     for job in back {
@@ -95,7 +97,7 @@ mod tests {
 
     use super::*;
 
-    fn job(order: u64) -> Job {
+    fn job(order: i64) -> Job {
         let envelope = Envelope {
             kind: EntryKind::Message,
             room: RoomId::parse("r").unwrap(),
@@ -111,13 +113,13 @@ mod tests {
 
     #[test]
     fn what_waited_aside_goes_back_to_where_it_was() {
-        let merged = |line: &[u64], back: &[u64]| -> Vec<u64> {
+        let merged = |line: &[i64], back: &[i64]| -> Vec<i64> {
             let mut line = line.iter().map(|order| job(*order)).collect();
             merge(&mut line, back.iter().map(|order| job(*order)).collect());
             line.iter().map(|job| job.order).collect()
         };
-        assert_eq!(merged(&[1, 4, 6], &[2, 3, 7]), [1, 2, 3, 4, 6, 7]);
-        assert_eq!(merged(&[0, 0, 5], &[0, 4]), [0, 0, 0, 4, 5]);
+        assert_eq!(merged(&[1, 4, 6], &[7, 2, 3]), [1, 2, 3, 4, 6, 7]);
+        assert_eq!(merged(&[-8, -7, 5], &[-6, 4]), [-8, -7, -6, 4, 5]);
         assert_eq!(merged(&[], &[3]), [3]);
     }
 }
