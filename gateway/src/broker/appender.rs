@@ -54,6 +54,9 @@ use crate::metrics::Metrics;
 const PAUSE: Duration = Duration::from_millis(20);
 const PAUSE_MAX: Duration = Duration::from_millis(500);
 
+/// How long somebody waits for an answer while it is known that the log gives none.
+const PATIENCE_WHEN_AWAY: Duration = Duration::from_millis(300);
+
 /// How often a shard that retains something looks whether the log still holds its epoch, and
 /// whether a watermark was missed.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
@@ -244,10 +247,11 @@ impl ShardAppender {
     async fn settle(&mut self, more: &mut mpsc::Receiver<Job>, mut jobs: VecDeque<Job>) {
         loop {
             let deadline = Instant::now() + Duration::from_millis(APPEND_TIMEOUT_MS);
+            let patience = self.patience();
             let deadline = jobs
                 .iter()
                 .find(|job| job.answer.is_some())
-                .map_or(deadline, |job| job.began + Duration::from_millis(APPEND_TIMEOUT_MS));
+                .map_or(deadline, |job| job.began + patience);
             let tried = tokio::time::timeout_at(deadline, self.attempt(&mut jobs)).await;
             match tried.unwrap_or(Err(TryError::Timeout)) {
                 Ok(()) => self.pauses.reset(),
@@ -256,9 +260,10 @@ impl ShardAppender {
                     tokio::time::sleep(self.pauses.next_delay()).await;
                 }
             }
-            expire(&mut jobs);
+            let patience = self.patience();
+            expire(&mut jobs, patience);
             self.held.expire(&self.parts.metrics);
-            self.aside.expire();
+            self.aside.expire(patience);
             if let Some(looked_up) = self.aside.looked_up().now_or_never() {
                 self.go_on(looked_up, &mut jobs);
             }
@@ -272,6 +277,12 @@ impl ShardAppender {
                 self.line_up(job, &mut jobs);
             }
         }
+    }
+
+    /// How long somebody waits for an answer.
+    fn patience(&self) -> Duration {
+        let away = self.parts.log.is_away();
+        if away { PATIENCE_WHEN_AWAY } else { Duration::from_millis(APPEND_TIMEOUT_MS) }
     }
 
     /// One try; answers what it can and takes it out of `jobs`, or puts it aside.

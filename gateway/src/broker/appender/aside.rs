@@ -173,10 +173,11 @@ impl Aside {
     }
 
     /// Answers those that have waited too long. What is being looked up is answered soon.
-    pub(super) fn expire(&mut self) {
-        if self.waiting.iter().any(|needy| needy.job.is_expired()) {
+    pub(super) fn expire(&mut self, patience: Duration) {
+        let is_expired = |needy: &Needy| needy.job.is_expired(patience);
+        if self.waiting.iter().any(is_expired) {
             let (expired, left): (Vec<Needy>, Vec<Needy>) =
-                std::mem::take(&mut self.waiting).into_iter().partition(|n| n.job.is_expired());
+                std::mem::take(&mut self.waiting).into_iter().partition(is_expired);
             self.waiting = left.into();
             expired.into_iter().for_each(|needy| needy.job.give_up());
         }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use shared::contract::limits::{APPEND_BATCH_BYTES_MAX, APPEND_TIMEOUT_MS};
+use shared::contract::limits::APPEND_BATCH_BYTES_MAX;
 use shared::log::Append;
 use shared::process::byte_budget::ByteShare;
 use tokio::sync::oneshot;
@@ -37,9 +37,9 @@ impl Job {
         Job { append, order: 0, began: Instant::now(), answer, cleared: 0, vouched: None, share }
     }
 
-    /// Whether it has waited too long; what nobody waits for never has.
-    pub(super) fn is_expired(&self) -> bool {
-        self.answer.is_some() && self.began.elapsed() >= Duration::from_millis(APPEND_TIMEOUT_MS)
+    /// Whether it has waited so long; what nobody waits for never has.
+    pub(super) fn is_expired(&self, patience: Duration) -> bool {
+        self.answer.is_some() && self.began.elapsed() >= patience
     }
 
     /// Tells whoever waits that the outcome is not known.
@@ -67,10 +67,10 @@ pub(super) fn merge(line: &mut VecDeque<Job>, mut back: Vec<Job>) {
 }
 
 /// Answers those that have waited too long.
-pub(super) fn expire(jobs: &mut VecDeque<Job>) {
-    if jobs.iter().any(Job::is_expired) {
+pub(super) fn expire(jobs: &mut VecDeque<Job>, patience: Duration) {
+    if jobs.iter().any(|job| job.is_expired(patience)) {
         let (expired, left): (Vec<Job>, Vec<Job>) =
-            std::mem::take(jobs).into_iter().partition(Job::is_expired);
+            std::mem::take(jobs).into_iter().partition(|job| job.is_expired(patience));
         *jobs = left.into();
         expired.into_iter().for_each(Job::give_up);
     }

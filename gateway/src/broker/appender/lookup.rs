@@ -17,7 +17,7 @@ use crate::broker::Broker;
 pub(super) fn is_looked_up(kind: EntryKind) -> bool {
     match kind {
         EntryKind::Message | EntryKind::Edit | EntryKind::Delete | EntryKind::Usage => true,
-        EntryKind::Void | EntryKind::Removal | EntryKind::Receipt => false,
+        EntryKind::Void | EntryKind::Removal | EntryKind::Receipt | EntryKind::Refusal => false,
     }
 }
 
