@@ -23,7 +23,7 @@ use tracing::{debug, warn};
 use crate::broker::appender::Outcome;
 use crate::changing;
 use crate::node::Node;
-use crate::posting::{self, Charge, Draft};
+use crate::posting::{self, Charge, Draft, Said};
 use crate::streams::desk::{AddError, Answer};
 use crate::streams::{AnswerKey, Beginning, Closed, Open, Taken};
 use crate::submitting::Author;
@@ -215,7 +215,8 @@ async fn post(
     let AnswerKey { room, id } = answer.key.clone();
     let Beginning { user, kind, .. } = answer.beginning.clone();
     let draft = Draft { room, id, user, kind, content, metadata, cost };
-    posting::settled(node, posting::post(node, draft)?).await
+    let said = Said::of(&draft);
+    posting::settled(node, &said, posting::post(node, draft)?).await
 }
 
 /// How the answer was closed, if it was closed as aborted through another node, which may still be

@@ -6,19 +6,21 @@ use serde::Serialize;
 use shared::contract::envelope::{EntryKind, Envelope};
 use shared::contract::id::{MessageId, RoomId, UserId};
 use shared::contract::message::{Message, Metadata};
+use shared::contract::position::Position;
 use shared::contract::protocol::Durability;
 use shared::contract::refusal::{Refusal, RefusalCode};
 use shared::contract::timestamp::Timestamp;
 use shared::log::Append;
 use shared::store::Identity;
 use tokio::sync::oneshot;
+use uuid::Uuid;
 
 use crate::access;
 use crate::broker::appender::Outcome;
 use crate::broker::{Answer, Place};
 use crate::codec;
 use crate::node::Node;
-use crate::posting::{self, Charge, away, digest};
+use crate::posting::{self, COMPARING_PATIENCE, Charge, away, digest};
 use crate::validation::ABORTED;
 
 /// Who wants a change.
@@ -126,9 +128,70 @@ pub(crate) fn is_marked(metadata: &Metadata) -> bool {
 #[derive(Debug)]
 pub(crate) enum Progress {
     /// In line.
-    Waiting(oneshot::Receiver<Outcome>),
+    Waiting(oneshot::Receiver<Outcome>, Made),
     /// It was made before.
     Made(Place),
+}
+
+/// A change that was asked for, to be compared with what stands under its id.
+#[derive(Debug)]
+pub(crate) struct Made {
+    /// Whose message, as far as its asker said.
+    meant: Identity,
+    author: Option<UserId>,
+    change_id: MessageId,
+    /// Of an edit its content and what metadata it asked for; nothing of a delete.
+    edit: Option<(Uuid, Option<Metadata>)>,
+}
+
+impl Made {
+    fn of(asker: &Asker, change: &Change) -> Made {
+        let Change { room, author, id, change_id, what } = change;
+        let user = author.as_ref().unwrap_or(&asker.user).clone();
+        let meant = Identity { room: room.clone(), user, id: id.clone() };
+        let edit = match what {
+            What::Edit { content, metadata } => {
+                Some((digest(&[content]), metadata.asked().map(unmarked)))
+            }
+            What::Delete => None,
+        };
+        Made { meant, author: author.clone(), change_id: change_id.clone(), edit }
+    }
+
+    /// Whether a message is what this change, which stands at `position`, made of it. Of one that
+    /// was changed later again that cannot be said, and it is taken for granted.
+    fn is(&self, message: &Message, position: Position) -> bool {
+        if self.author.as_ref().is_some_and(|author| *author != message.user_id) {
+            return false;
+        }
+        if message.change_id.as_ref() != Some(&self.change_id) {
+            return message.changed_position.is_some_and(|changed| changed > position);
+        }
+        match (&self.edit, message.deleted_at) {
+            (None, deleted_at) => deleted_at.is_some(),
+            (Some(_), Some(_)) => false,
+            (Some((content, metadata)), None) => {
+                let stands = unmarked(&message.metadata);
+                *content == digest(&[&message.content])
+                    && metadata.as_ref().is_none_or(|asked| asked.means(&stands))
+            }
+        }
+    }
+}
+
+/// Refuses what stands as another change, of this message or of another one.
+async fn as_asked(node: &Node, made: &Made, place: Place) -> Outcome {
+    if !(place.duplicate && place.persisted) || place.position == Position::ZERO {
+        return Ok(place);
+    }
+    let Identity { room, user, id } = &made.meant;
+    let read = node.store.message(room, user, id);
+    match tokio::time::timeout(COMPARING_PATIENCE, read).await {
+        Ok(Ok(None)) => Err(not_found()),
+        Ok(Ok(Some(row))) if !made.is(&row, place.position) => Err(posting::conflict("changeId")),
+        // Where it cannot be seen any more, it is answered as it was.
+        Ok(_) | Err(_) => Ok(place),
+    }
 }
 
 /// What the members are told of an edit, without its position.
@@ -171,20 +234,25 @@ pub(crate) async fn change(
         user: asker.user.clone(),
         id: change.change_id.clone(),
     };
+    let made = Made::of(asker, &change);
     let tried = match allowed {
         Ok(()) => make(node, asker, change, cost).await,
         Err(refusal) => Err(refusal),
     };
-    match tried {
-        Ok(Progress::Waiting(outcome)) => Ok(Progress::Waiting(outcome)),
-        Ok(Progress::Made(place)) => {
-            Ok(Progress::Made(known(node, identity).await?.unwrap_or(place)))
-        }
-        Err(refusal) => match known(node, identity).await? {
-            Some(place) => Ok(Progress::Made(place)),
-            None => Err(refusal),
-        },
-    }
+    let place = match tried {
+        Ok(Tried::Waiting(outcome)) => return Ok(Progress::Waiting(outcome, made)),
+        Ok(Tried::Stands(place)) => known(node, identity).await?.unwrap_or(place),
+        Err(refusal) => known(node, identity).await?.ok_or(refusal)?,
+    };
+    as_asked(node, &made, place).await.map(Progress::Made)
+}
+
+/// How far a change came.
+enum Tried {
+    /// In line.
+    Waiting(oneshot::Receiver<Outcome>),
+    /// What it asks for stands already.
+    Stands(Place),
 }
 
 async fn make(
@@ -192,7 +260,7 @@ async fn make(
     asker: &Asker,
     change: Change,
     cost: Option<Charge>,
-) -> Result<Progress, Refusal> {
+) -> Result<Tried, Refusal> {
     let meant = change.author.as_ref().unwrap_or(&asker.user);
     let found = node.hub.message(&change.room, meant, &change.id).await?;
     let is_meant = |user: &UserId| change.author.as_ref().is_none_or(|author| author == user);
@@ -205,7 +273,7 @@ async fn make(
     }
     let what = match (change.what, message.deleted_at) {
         (What::Edit { .. }, Some(_)) => return Err(not_found()),
-        (What::Delete, Some(_)) => return Ok(Progress::Made(standing(&message)?)),
+        (What::Delete, Some(_)) => return Ok(Tried::Stands(standing(&message)?)),
         (what, None) => what,
     };
     let now = Timestamp(node.clock.now_ms());
@@ -240,7 +308,7 @@ async fn make(
     };
     let author = Some(message.user_id);
     let append = Append { envelope, digest, cost, author };
-    Ok(Progress::Waiting(node.appender.append(append)?))
+    Ok(Tried::Waiting(node.appender.append(append)?))
 }
 
 async fn moderates(node: &Node, asker: &Asker, room: &RoomId) -> Result<bool, Refusal> {
@@ -271,12 +339,16 @@ async fn known(node: &Node, identity: Identity) -> Result<Option<Place>, Refusal
 }
 
 /// What became of a change that was put in line.
-pub(crate) async fn settled(node: &Node, outcome: oneshot::Receiver<Outcome>) -> Outcome {
-    let outcome = outcome.await.unwrap_or_else(|_| Err(posting::leaving()));
-    if outcome.as_ref().is_ok_and(|place| !place.duplicate) {
+pub(crate) async fn settled(
+    node: &Node,
+    made: &Made,
+    outcome: oneshot::Receiver<Outcome>,
+) -> Outcome {
+    let place = posting::answered(outcome).await?;
+    if !place.duplicate {
         node.metrics.changes_in_total.inc();
     }
-    outcome
+    as_asked(node, made, place).await
 }
 
 fn not_found() -> Refusal {

@@ -77,8 +77,8 @@ pub(crate) async fn settled(node: &Node, tracked: Tracked) -> Result<bool, Refus
     let place = match posting::answered(outcome).await {
         // It was a dead letter, and may have been driven again since.
         Err(refusal) if refusal.code == RefusalCode::Rejected => {
-            let found = node.store.find_movements(&[(id, user, amount)]).await;
-            return match found.is_ok_and(|found| found == [true]) {
+            let found = node.store.find_movements(&[(id, user)]).await;
+            return match found.is_ok_and(|found| found == [Some(amount)]) {
                 true => Ok(true),
                 false => Err(refusal),
             };

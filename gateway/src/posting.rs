@@ -1,6 +1,8 @@
 //! From what somebody says to an entry in line for the log; whoever asked for it, over a socket or
 //! over HTTP, checks first who may.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use shared::contract::credit::{CreditEntry, CreditKind, event_id};
 use shared::contract::envelope::{EntryKind, Envelope};
@@ -22,6 +24,9 @@ use crate::node::Node;
 /// The name space of content digests; chosen once.
 const DIGEST: Uuid = Uuid::from_u128(0x2f7a_91c4_63de_5b1f_8c0e_524f_4f4d_4331);
 
+/// How long a row may take to be compared with what is said again under its id.
+pub(crate) const COMPARING_PATIENCE: Duration = Duration::from_secs(2);
+
 /// A message that was checked and is to be said.
 #[derive(Debug)]
 pub(crate) struct Draft {
@@ -33,6 +38,35 @@ pub(crate) struct Draft {
     pub(crate) content: String,
     pub(crate) metadata: Metadata,
     pub(crate) cost: Option<Charge>,
+}
+
+/// What was said, as far as the database keeps it: enough to tell whether what stands under the
+/// same id is the same.
+#[derive(Debug)]
+pub(crate) struct Said {
+    key: Identity,
+    kind: MessageType,
+    /// Of the content, which may be large.
+    content: Uuid,
+    metadata: Metadata,
+    credits: Option<u64>,
+}
+
+impl Said {
+    pub(crate) fn of(draft: &Draft) -> Said {
+        let Draft { room, id, user, kind, content, metadata, cost } = draft;
+        let key = Identity { room: room.clone(), user: user.clone(), id: id.clone() };
+        let (kind, content, metadata) = (*kind, digest(&[content]), metadata.clone());
+        let credits = cost.as_ref().map(|charge| charge.amount);
+        Said { key, kind, content, metadata, credits }
+    }
+
+    fn is(&self, message: &Message) -> bool {
+        self.kind == message.kind
+            && self.content == digest(&[&message.content])
+            && self.credits == message.credits
+            && self.metadata.means(&message.metadata)
+    }
 }
 
 /// What a message costs, and whom.
@@ -105,12 +139,41 @@ pub(crate) fn usage(
 }
 
 /// What became of a message that was put in line.
-pub(crate) async fn settled(node: &Node, outcome: oneshot::Receiver<Outcome>) -> Outcome {
-    let outcome = answered(outcome).await;
-    if outcome.as_ref().is_ok_and(|place| !place.duplicate) {
+pub(crate) async fn settled(
+    node: &Node,
+    said: &Said,
+    outcome: oneshot::Receiver<Outcome>,
+) -> Outcome {
+    let place = answered(outcome).await?;
+    if !place.duplicate {
         node.metrics.messages_in_total.inc();
     }
-    outcome
+    standing(node, said, place).await
+}
+
+/// Refuses what stands as something else. The log compares contents for as long as it remembers
+/// them; behind that the row is compared, unless it was changed since, or is another program's.
+pub(crate) async fn standing(node: &Node, said: &Said, place: Place) -> Outcome {
+    if !(place.duplicate && place.persisted) || place.position.epoch == 0 {
+        return Ok(place);
+    }
+    let Identity { room, user, id } = &said.key;
+    let read = node.store.message(room, user, id);
+    // It stood there a moment ago; where that cannot be seen any more, it is answered as it was.
+    let Ok(Ok(Some(row))) = tokio::time::timeout(COMPARING_PATIENCE, read).await else {
+        return Ok(place);
+    };
+    let is_as_it_came = row.user_id == *user
+        && row.edited_at.is_none()
+        && row.deleted_at.is_none()
+        && row.change_id.is_none();
+    if is_as_it_came && !said.is(&row) { Err(conflict("id")) } else { Ok(place) }
+}
+
+/// The id is taken.
+pub(crate) fn conflict(field: &str) -> Refusal {
+    let text = "this id stands already, with other content";
+    Refusal::new(RefusalCode::Conflict, text).field(field)
 }
 
 /// What became of an entry that was put in line.

@@ -16,11 +16,11 @@ use tokio::sync::oneshot;
 use crate::auth::Identity;
 use crate::broker::Place;
 use crate::broker::appender::Outcome;
-use crate::changing::{self, Asker, Change, Progress};
+use crate::changing::{self, Asker, Change, Made, Progress};
 use crate::config::Allowance;
 use crate::crediting;
 use crate::node::Node;
-use crate::posting::{self, Charge, Draft};
+use crate::posting::{self, Charge, Draft, Said};
 use crate::rate_limit::Counted;
 use crate::spending::Turn;
 
@@ -114,9 +114,16 @@ pub(crate) struct InLine {
     outcome: oneshot::Receiver<Outcome>,
     counted: Counted,
     looked_up: Counted,
-    is_change: bool,
+    what: What,
     /// Until it is settled nobody else spends of the credits that it costs.
     turn: Option<Box<Turn>>,
+}
+
+/// What it is, to be compared with what stands under its id.
+#[derive(Debug)]
+enum What {
+    Message(Said),
+    Change(Made),
 }
 
 impl Submitted {
@@ -127,13 +134,13 @@ impl Submitted {
 
     /// What became of it in the end.
     pub(crate) async fn settled(self, node: &Node) -> Outcome {
-        let InLine { outcome, counted, looked_up, is_change, turn } = match self {
+        let InLine { outcome, counted, looked_up, what, turn } = match self {
             Submitted::InLine(line) => line,
             Submitted::Stands(place) => return Ok(place),
         };
-        let outcome = match is_change {
-            true => changing::settled(node, outcome).await,
-            false => posting::settled(node, outcome).await,
+        let outcome = match what {
+            What::Message(said) => posting::settled(node, &said, outcome).await,
+            What::Change(made) => changing::settled(node, &made, outcome).await,
         };
         drop(turn);
         let unused = if posting::is_nothing_new(&outcome) { counted } else { looked_up };
@@ -149,18 +156,20 @@ pub(crate) async fn message(
     draft: Draft,
 ) -> Result<Submitted, Refusal> {
     let looked_up = author.look_up(node).await?;
+    let said = Said::of(&draft);
     let (counted, turn) = match admit(node, author, &draft).await {
         Ok(admitted) => admitted,
         Err(refusal) => {
             let Draft { room, id, user, .. } = draft;
             let key = MessageKey { room, user, id };
-            return known_or(node, author, key, refusal).await.map(Submitted::Stands);
+            let place = known_or(node, author, key, refusal).await?;
+            return posting::standing(node, &said, place).await.map(Submitted::Stands);
         }
     };
     match posting::post(node, draft) {
         Ok(outcome) => {
-            let is_change = false;
-            Ok(Submitted::InLine(InLine { outcome, counted, looked_up, is_change, turn }))
+            let what = What::Message(said);
+            Ok(Submitted::InLine(InLine { outcome, counted, looked_up, what, turn }))
         }
         Err(refusal) => {
             node.limiter.give_back(counted);
@@ -206,8 +215,9 @@ pub(crate) async fn change(
         Err(refusal) => (Err(refusal), Counted::nothing()),
     };
     match changing::change(node, &author.asker(), wanted, cost, allowed).await {
-        Ok(Progress::Waiting(outcome)) => {
-            let line = InLine { outcome, counted, looked_up, is_change: true, turn: None };
+        Ok(Progress::Waiting(outcome, made)) => {
+            let what = What::Change(made);
+            let line = InLine { outcome, counted, looked_up, what, turn: None };
             Ok(Submitted::InLine(line))
         }
         Ok(Progress::Made(place)) => {

@@ -27,7 +27,6 @@ use shared::contract::limits::{
     APPEND_BATCH_MAX, APPEND_QUEUE_MAX, APPEND_TIMEOUT_MS, ID_LATE_MS, ID_MEMORY_MS,
 };
 use shared::contract::position::Position;
-use shared::contract::protocol::Durability;
 use shared::contract::refusal::{Refusal, RefusalCode};
 use shared::epoch::EpochError;
 use shared::log::{Append, AppendStop, Log, LogError, Watermark};
@@ -403,12 +402,12 @@ impl ShardAppender {
         let mut ready = self.held.release(|message| there.contains(message));
         ready.iter_mut().for_each(|job| job.cleared = epoch);
         let mut waiting = Vec::new();
-        for (Needy { mut job, message, late }, position) in asked.into_iter().zip(stored) {
+        for (Needy { mut job, message, late }, stands) in asked.into_iter().zip(stored) {
             job.vouched = late.then(|| (epoch, Instant::now())).or(job.vouched);
-            if let Some(position) = position {
-                let durability = Durability::Store;
-                let place = Place { position, duplicate: true, persisted: true, durability };
-                self.answer(job, Ok(place));
+            // What was accepted before and contradicts the ledger is for the ledger to put aside.
+            let stands = stands.filter(|stands| *stands != Answer::Conflict || job.answer.is_some());
+            if let Some(stands) = stands {
+                self.answer(job, outcome(stands));
             } else if message.as_ref().is_some_and(|message| !there.contains(message)) {
                 waiting.push(job);
             } else {

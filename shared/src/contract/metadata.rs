@@ -81,6 +81,16 @@ impl Metadata {
         self.0.get()
     }
 
+    /// Whether both say the same: as the same text, or as the same values, since not every
+    /// database keeps the text.
+    #[must_use]
+    pub fn means(&self, other: &Metadata) -> bool {
+        let value =
+            |metadata: &Metadata| serde_json::from_str::<serde_json::Value>(metadata.as_str()).ok();
+        self.as_str() == other.as_str()
+            || value(self).zip(value(other)).is_some_and(|(one, other)| one == other)
+    }
+
     /// What stands under its keys; of one that stands twice, the last. Values are not looked into.
     #[must_use]
     pub fn entries(&self) -> BTreeMap<String, Box<RawValue>> {

@@ -46,12 +46,12 @@ pub trait Ledger: Send + Sync + 'static {
     async fn find_credits(&self, user: &UserId, ids: &[MessageId])
     -> Result<Vec<bool>, StoreError>;
 
-    /// Which of these movements stand in the ledger with this user and this amount, in the order
-    /// asked. One that stands there otherwise is not found: it is for the ledger to put it aside.
+    /// With which amounts these movements of these users stand in the ledger, in the order asked.
+    /// Another user's is not found: it is for the ledger to put it aside.
     async fn find_movements(
         &self,
-        movements: &[(MessageId, UserId, i64)],
-    ) -> Result<Vec<bool>, StoreError>;
+        movements: &[(MessageId, UserId)],
+    ) -> Result<Vec<Option<i64>>, StoreError>;
 
     /// Compares every balance with the sum of its rows, every message that cost something with its
     /// row, every row that belongs to a message with that message, and finds rows in quarantine and

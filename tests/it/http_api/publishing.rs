@@ -3,7 +3,7 @@
 use super::{api, contents, publish};
 use crate::one_gateway::assert_no_panic;
 use crate::scene::{client, gateway, rows_of, until_heard};
-use harness::unique_id;
+use harness::{Api, unique_id};
 use serde_json::{Value, json};
 
 #[tokio::test]
@@ -147,4 +147,103 @@ async fn five_hundred_messages_are_one_batch_and_one_more_is_not() {
     let rows = rows_of(fleet.gateway(), "r");
     let said: Vec<String> = rows.into_iter().map(|row| row.content).collect();
     assert_eq!(said, (0..500).map(|number| number.to_string()).collect::<Vec<_>>());
+}
+
+/// Asked first, each under a key of its own, and then again with something else.
+async fn ask_again_with_other_content(api: &Api, id: &str, first: bool) {
+    let (room, track) = ("/api/rooms/r/messages", "/api/credits/track");
+    let (batch, message) = (format!("{room}/batch"), format!("{room}/{id}"));
+    let keyed = |key: &str| api.with_header("idempotency-key", key);
+    let fresh = if first { 201 } else { 200 };
+    let is_conflict = |answer: &harness::ApiAnswer, what: &str| {
+        assert_eq!((answer.status, &answer.json()["code"]), (409, &json!("conflict")), "{what}");
+    };
+    let said = json!({ "userId": "ann", "content": "one", "metadata": { "n": 1.50 } });
+    keyed("post").post(room, &said).await.expect(fresh);
+    assert_eq!(keyed("post").post(room, &said).await.expect(200)["duplicate"], true);
+    for (field, value) in [
+        ("content", json!("two")),
+        ("metadata", json!({ "n": 2 })),
+        ("type", json!("system")),
+        ("credits", json!({ "amount": 3 })),
+    ] {
+        let mut other = said.clone();
+        other[field] = value;
+        is_conflict(&keyed("post").post(room, &other).await, field);
+        let of_batch = keyed("post").post(&batch, &json!({ "messages": [other] })).await;
+        // A batch names its messages by their places: this one is another.
+        assert!(of_batch.expect(200)["results"][0]["position"].is_object(), "{of_batch:?}");
+        return_if_stored(&keyed(field), &batch).await;
+    }
+    let edit = json!({ "content": "edited" });
+    keyed("patch").ask("PATCH", &message, Some(&edit)).await.expect(200);
+    keyed("patch").ask("PATCH", &message, Some(&edit)).await.expect(200);
+    let other = json!({ "content": "edited otherwise" });
+    is_conflict(&keyed("patch").ask("PATCH", &message, Some(&other)).await, "PATCH");
+    is_conflict(&keyed("patch").ask("DELETE", &message, None).await, "DELETE");
+    let used = json!({ "userId": "ann", "amount": 5 });
+    keyed("track").post(track, &used).await.expect(fresh);
+    keyed("track").post(track, &used).await.expect(200);
+    is_conflict(
+        &keyed("track").post(track, &json!({ "userId": "ann", "amount": 6 })).await,
+        "track",
+    );
+}
+
+/// Two messages in a batch stand once under its key; another content of one is a conflict of it.
+async fn return_if_stored(keyed: &Api, batch: &str) {
+    let said = |text: &str| json!({ "userId": "bob", "content": text });
+    let two = json!({ "messages": [said("first"), said("second")] });
+    keyed.post(batch, &two).await.expect(200);
+    let other = json!({ "messages": [said("first"), said("another")] });
+    let results = keyed.post(batch, &other).await.expect(200)["results"].clone();
+    assert_eq!(results[0]["duplicate"], true, "{results}");
+    assert_eq!(results[1]["error"]["code"], "conflict", "{results}");
+}
+
+#[tokio::test]
+async fn a_key_used_again_with_other_content_is_a_conflict_for_as_long_as_it_is_known() {
+    let mut fleet = gateway().await;
+    let here = api(&fleet);
+    let id = publish(&here, "r", "bob", "to be edited").await["id"].clone();
+    let id = id.as_str().unwrap();
+    ask_again_with_other_content(&here, id, true).await;
+    // Where the log remembers nothing, and only the database knows.
+    fleet.gateway_mut().restart(crate::scene::SOON).await.unwrap();
+    ask_again_with_other_content(&api(&fleet), id, false).await;
+    assert_eq!(rows_of(fleet.gateway(), "r").len(), 1 + 1 + 4 + 4 * 2);
+    // A key that changed one message changes no other.
+    let api = api(&fleet).with_header("idempotency-key", "patch");
+    let other = publish(&api, "r", "bob", "another").await["id"].clone();
+    let path = format!("/api/rooms/r/messages/{}", other.as_str().unwrap());
+    let answer = api.ask("PATCH", &path, Some(&json!({ "content": "edited" }))).await;
+    assert_eq!(answer.expect(409)["code"], "conflict");
+}
+
+#[tokio::test]
+async fn an_id_said_again_with_other_content_over_a_socket_is_a_conflict_after_a_restart_too() {
+    let mut fleet = gateway().await;
+    let ids = [unique_id(), "chosen-by-hand".to_owned()];
+    for round in 0..2 {
+        let ann = client(fleet.gateway(), "ann").await;
+        ann.join("r", None).await.unwrap();
+        for id in &ids {
+            let accepted = ann.send("r", id, "one").await.unwrap();
+            assert_eq!(accepted.duplicate, round > 0, "{id}");
+            let error = ann.send("r", id, "two").await.unwrap_err();
+            assert_eq!(error.code(), Some("conflict"), "{id}");
+            let data = json!({ "roomId": "r", "id": id, "content": "x", "changeId": "by-hand" });
+            let edited = ann.command("message:edit", data).await;
+            assert_eq!(edited.is_ok(), *id == ids[0], "one change of one message: {edited:?}");
+            let data = json!({ "roomId": "r", "id": id, "content": "y", "changeId": "by-hand" });
+            let error = ann.command("message:edit", data).await.unwrap_err();
+            assert_eq!(error.code(), Some("conflict"), "{id}");
+        }
+        let used = |amount: u32| json!({ "userId": "ann", "amount": amount, "id": ids[0] });
+        ann.command("credits:track", used(3)).await.unwrap();
+        let error = ann.command("credits:track", used(4)).await.unwrap_err();
+        assert_eq!(error.code(), Some("conflict"));
+        fleet.gateway_mut().restart(crate::scene::SOON).await.unwrap();
+    }
+    assert_eq!(rows_of(fleet.gateway(), "r").len(), 2);
 }

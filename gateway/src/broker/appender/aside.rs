@@ -9,7 +9,6 @@ use std::time::Duration;
 use shared::contract::envelope::Envelope;
 use shared::contract::id::{RoomId, Shard, UserId};
 use shared::contract::limits::{APPEND_BATCH_MAX, REFUSAL_MEMORY_MS};
-use shared::contract::position::Position;
 use shared::contract::timestamp::Timestamp;
 use shared::log::Hydration;
 use shared::store::Identity;
@@ -21,6 +20,7 @@ use super::held::Held;
 use super::job::Job;
 use super::lookup::{self, heads};
 use super::{PAUSE, Parts, TryError};
+use crate::broker::Answer;
 
 /// How long the database may take to answer at first.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -47,7 +47,7 @@ pub(super) struct Found {
     /// Of the messages that were asked for, those that stand.
     pub(super) there: HashSet<Identity>,
     /// Where each job stands that was late; as many as were asked about.
-    pub(super) stored: Vec<Option<Position>>,
+    pub(super) stored: Vec<Option<Answer>>,
 }
 
 /// A look-up that has ended.

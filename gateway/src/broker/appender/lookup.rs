@@ -6,12 +6,13 @@ use shared::contract::credit::CreditEntry;
 use shared::contract::envelope::{EntryKind, Envelope};
 use shared::contract::id::{MessageId, RoomId, UserId};
 use shared::contract::position::Position;
+use shared::contract::protocol::Durability;
 use shared::contract::timestamp::Timestamp;
 use shared::log::RejectedEntry;
 use shared::store::{Identity, Store, StoreError};
 
 use super::TryError;
-use crate::broker::Broker;
+use crate::broker::{Answer, Broker, Place};
 
 /// Whether an entry of this kind may be in the database under its id.
 pub(super) fn is_looked_up(kind: EntryKind) -> bool {
@@ -22,32 +23,42 @@ pub(super) fn is_looked_up(kind: EntryKind) -> bool {
 }
 
 /// Where each of the entries stands, in their order. Receipts are compared and never looked up; a
-/// movement of credits has no place in a room, and stands at [`Position::ZERO`]. A movement whose
-/// id stands with another amount is not found: the worker puts it aside, where somebody sees it.
+/// movement of credits has no place in a room, and stands at [`Position::ZERO`], or with another
+/// amount, which is a conflict. Contents of messages are compared by whoever waits for the answer.
 pub(super) async fn stored(
     store: &dyn Store,
     asked: &[&Envelope],
-) -> Result<Vec<Option<Position>>, StoreError> {
-    let mut found = vec![None; asked.len()];
+) -> Result<Vec<Option<Answer>>, StoreError> {
+    let mut found: Vec<Option<Answer>> = vec![None; asked.len()];
     let messages = places(asked, |kind| kind == EntryKind::Message);
     if !messages.is_empty() {
         let answers = store.find(&identities(asked, &messages)).await?;
-        messages.iter().zip(answers).for_each(|(place, answer)| found[*place] = answer);
+        messages.iter().zip(answers).for_each(|(place, answer)| found[*place] = answer.map(stands));
     }
     let changes = places(asked, |kind| matches!(kind, EntryKind::Edit | EntryKind::Delete));
     if !changes.is_empty() {
         let answers = store.find_changes(&identities(asked, &changes)).await?;
-        changes.iter().zip(answers).for_each(|(place, answer)| found[*place] = answer);
+        changes.iter().zip(answers).for_each(|(place, answer)| found[*place] = answer.map(stands));
     }
     let credits = places(asked, |kind| kind == EntryKind::Usage);
     if !credits.is_empty() {
-        let asked: Vec<_> = credits.iter().map(|place| movement(asked[*place])).collect();
-        let answers = store.find_movements(&asked).await?;
-        for (place, stands) in credits.iter().zip(answers) {
-            found[*place] = stands.then_some(Position::ZERO);
+        let key = |place: &usize| (asked[*place].id.clone(), asked[*place].user.clone());
+        let movements: Vec<(MessageId, UserId)> = credits.iter().map(key).collect();
+        let answers = store.find_movements(&movements).await?;
+        for (place, standing) in credits.iter().zip(answers) {
+            let is_same = |standing| Some(standing) == amount(asked[*place]);
+            found[*place] = standing.map(|standing| match is_same(standing) {
+                true => stands(Position::ZERO),
+                false => Answer::Conflict,
+            });
         }
     }
     Ok(found)
+}
+
+fn stands(position: Position) -> Answer {
+    let durability = Durability::Store;
+    Answer::Placed(Place { position, duplicate: true, persisted: true, durability })
 }
 
 /// Which of these messages stand, in the log's memory or in the database.
@@ -89,10 +100,10 @@ fn places(asked: &[&Envelope], wanted: fn(EntryKind) -> bool) -> Vec<usize> {
     (0..asked.len()).filter(|place| wanted(asked[*place].kind)).collect()
 }
 
-fn movement(envelope: &Envelope) -> (MessageId, UserId, i64) {
-    // What was put in line here can be read; nothing else is compared with nothing.
+/// What a movement moves; what was put in line here can be read.
+fn amount(envelope: &Envelope) -> Option<i64> {
     let entry: Option<CreditEntry> = serde_json::from_slice(&envelope.body).ok();
-    (envelope.id.clone(), envelope.user.clone(), entry.map_or(0, |entry| entry.amount))
+    entry.map(|entry| entry.amount)
 }
 
 fn identities(asked: &[&Envelope], places: &[usize]) -> Vec<Identity> {

@@ -53,7 +53,8 @@ pub(super) async fn track(node: &Arc<Node>, asked: &Asked<'_>) -> Result<Answer,
     if items.is_some() {
         return track_batch(node, asked).await;
     }
-    let data: CreditsTrack = asked.json()?;
+    let mut data: CreditsTrack = asked.json()?;
+    name(asked, &mut data, None)?;
     let tracked = crediting::track(node, data)?;
     let id = tracked.id.clone();
     let duplicate = crediting::settled(node, tracked).await?;
@@ -61,10 +62,21 @@ pub(super) async fn track(node: &Arc<Node>, asked: &Asked<'_>) -> Result<Answer,
     Ok(json(status, &TrackReply { id, duplicate }))
 }
 
+/// A movement without an id of its own is named by the request's `Idempotency-Key`, for its user,
+/// and in a batch by its place.
+fn name(asked: &Asked<'_>, data: &mut CreditsTrack, place: Option<usize>) -> Result<(), Problem> {
+    let named = asked.idempotent_id(&data.user_id.ledger_room(), &data.user_id, place)?;
+    data.id = data.id.take().or(named);
+    Ok(())
+}
+
 async fn track_batch(node: &Node, asked: &Asked<'_>) -> Result<Answer, Problem> {
     let TrackBatch { items } = asked.json()?;
     within_batch("items", items.len())?;
-    let waiting: Vec<Waiting> = items.iter().map(|item| Waiting::begin(node, item)).collect();
+    let mut waiting = Vec::with_capacity(items.len());
+    for (place, item) in items.iter().enumerate() {
+        waiting.push(Waiting::begin(node, asked, (place, item))?);
+    }
     let mut results = Vec::with_capacity(waiting.len());
     for one in waiting {
         results.push(one.settled(node).await);
@@ -79,16 +91,22 @@ struct Waiting {
 }
 
 impl Waiting {
-    fn begin(node: &Node, item: &RawValue) -> Waiting {
-        let data: CreditsTrack = match object(item.get().as_bytes()) {
+    /// Only what is wrong with the request as a whole is a problem.
+    fn begin(
+        node: &Node,
+        asked: &Asked<'_>,
+        (place, item): (usize, &RawValue),
+    ) -> Result<Waiting, Problem> {
+        let mut data: CreditsTrack = match object(item.get().as_bytes()) {
             Ok(data) => data,
-            Err(refusal) => return Waiting { id: None, tracked: Err(refusal) },
+            Err(refusal) => return Ok(Waiting { id: None, tracked: Err(refusal) }),
         };
         let id = data.id.clone();
-        match crediting::track(node, data) {
+        name(asked, &mut data, Some(place))?;
+        Ok(match crediting::track(node, data) {
             Ok(tracked) => Waiting { id: Some(tracked.id.clone()), tracked: Ok(tracked) },
             Err(refusal) => Waiting { id, tracked: Err(refusal) },
-        }
+        })
     }
 
     async fn settled(self, node: &Node) -> TrackResult {

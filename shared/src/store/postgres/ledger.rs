@@ -24,10 +24,10 @@ const FIND: &str = "
     SELECT id FROM credits AS c WHERE id = ANY($1) AND user_id = $2 AND NOT EXISTS (
         SELECT FROM credit_conflicts AS aside WHERE aside.id = c.id AND aside.user_id = $2)";
 
-const FIND_EXACTLY: &str = "
-    SELECT m.n FROM unnest($1::text[], $2::text[], $3::bigint[])
-        WITH ORDINALITY AS m (id, user_id, amount, n)
-        JOIN credits c ON c.id = m.id AND c.user_id = m.user_id AND c.amount = m.amount";
+const FIND_AMOUNTS: &str = "
+    SELECT m.n, c.amount FROM unnest($1::text[], $2::text[])
+        WITH ORDINALITY AS m (id, user_id, n)
+        JOIN credits c ON c.id = m.id AND c.user_id = m.user_id";
 
 const COUNTS: &str = "
     SELECT (SELECT count(*) FROM credits), (SELECT count(*) FROM user_credits),
@@ -100,23 +100,19 @@ impl Ledger for PostgresStore {
 
     async fn find_movements(
         &self,
-        movements: &[(MessageId, UserId, i64)],
-    ) -> Result<Vec<bool>, StoreError> {
-        let ids: Vec<&str> = movements.iter().map(|(id, _, _)| id.as_str()).collect();
-        let users: Vec<&str> = movements.iter().map(|(_, user, _)| user.as_str()).collect();
-        let amounts: Vec<i64> = movements.iter().map(|(_, _, amount)| *amount).collect();
-        let parameters: Vec<Parameter<'_>> = vec![
-            (&ids, Type::TEXT_ARRAY),
-            (&users, Type::TEXT_ARRAY),
-            (&amounts, Type::INT8_ARRAY),
-        ];
-        let answers = self.link.read(&[Statement { sql: FIND_EXACTLY, parameters }]).await?;
-        let mut found = vec![false; movements.len()];
+        movements: &[(MessageId, UserId)],
+    ) -> Result<Vec<Option<i64>>, StoreError> {
+        let ids: Vec<&str> = movements.iter().map(|(id, _)| id.as_str()).collect();
+        let users: Vec<&str> = movements.iter().map(|(_, user)| user.as_str()).collect();
+        let parameters: Vec<Parameter<'_>> =
+            vec![(&ids, Type::TEXT_ARRAY), (&users, Type::TEXT_ARRAY)];
+        let answers = self.link.read(&[Statement { sql: FIND_AMOUNTS, parameters }]).await?;
+        let mut found = vec![None; movements.len()];
         for row in &answers[0] {
             let number: i64 = row.try_get(0)?;
             let place = usize::try_from(number - 1).ok();
             if let Some(place) = place.and_then(|place| found.get_mut(place)) {
-                *place = true;
+                *place = Some(row.try_get(1)?);
             }
         }
         Ok(found)

@@ -114,14 +114,16 @@ impl Ledger for SqliteStore {
 
     async fn find_movements(
         &self,
-        movements: &[(MessageId, UserId, i64)],
-    ) -> Result<Vec<bool>, StoreError> {
+        movements: &[(MessageId, UserId)],
+    ) -> Result<Vec<Option<i64>>, StoreError> {
         let movements = movements.to_vec();
         self.read(move |connection| {
-            let sql = "SELECT 1 FROM credits WHERE id = ?1 AND user_id = ?2 AND amount = ?3";
+            let sql = "SELECT amount FROM credits WHERE id = ?1 AND user_id = ?2";
             let mut statement = connection.prepare_cached(sql)?;
-            let found = movements.iter().map(|(id, user, amount)| {
-                Ok(statement.exists(params![id.as_str(), user.as_str(), amount])?)
+            let found = movements.iter().map(|(id, user)| {
+                let row =
+                    statement.query_row(params![id.as_str(), user.as_str()], |row| row.get(0));
+                Ok(row.optional()?)
             });
             found.collect()
         })
