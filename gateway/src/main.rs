@@ -1,7 +1,7 @@
 //! The `gateway` binary: settings, server, signal, drain.
 
 use std::io::Write;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
 
 use gateway::api_keys;
@@ -138,6 +138,7 @@ impl Greeting {
     }
 
     fn print(&self, page: SocketAddr, operator: SocketAddr) {
+        let (page, operator) = (openable(page), openable(operator));
         let who = if self.dev {
             "DEVELOPMENT: anybody on this machine may be anyone and enter every room;\n            \
              set ROOMCAST_JWT_SECRET to ask for tokens"
@@ -158,6 +159,13 @@ impl Greeting {
         );
         telemetry::print(text);
     }
+}
+
+/// An address that a browser on this machine can open: that of the loopback, where all are
+/// listened on.
+fn openable(address: SocketAddr) -> SocketAddr {
+    let ip = if address.ip().is_unspecified() { Ipv4Addr::LOCALHOST.into() } else { address.ip() };
+    SocketAddr::new(ip, address.port())
 }
 
 fn fail(error: &dyn std::error::Error) -> ExitCode {

@@ -118,10 +118,8 @@ pub fn token(settings: &Settings, now_ms: i64, words: &[&str]) -> Result<String,
 /// The page on this machine, with the token and the first room that is no pattern in its fragment,
 /// which a browser sends to nobody.
 fn page_address(settings: &Settings, token: &str, rooms: &[String]) -> String {
-    let mut host = settings.address();
-    if host.is_unspecified() {
-        host = Ipv4Addr::LOCALHOST.into();
-    }
+    let host = settings.addresses().into_iter().find(|address| !address.is_unspecified());
+    let host = host.unwrap_or(Ipv4Addr::LOCALHOST.into());
     let page = SocketAddr::new(host, settings.port);
     let room = rooms.iter().find(|room| !room.contains('*'));
     let room = room.map(|room| utf8_percent_encode(room, NON_ALPHANUMERIC));

@@ -3,7 +3,8 @@
 //! A browser sends credentials of its own accord, so anybody's page could speak for the person who
 //! looks at it (cross-site WebSocket hijacking); the one thing that page cannot forge is the
 //! `Origin` header. Origins are compared whole, as (scheme, host, port), never as pieces of text:
-//! that is what lets `https://app.example.com.evil` through.
+//! that is what lets `https://app.example.com.evil` through. Pages inside applications have origins
+//! of schemes of their own, such as `tauri://localhost`, which are compared alike.
 
 use std::fmt;
 use std::net::Ipv6Addr;
@@ -13,20 +14,46 @@ use std::net::Ipv6Addr;
 pub(super) struct Origin {
     scheme: Scheme,
     host: String,
-    port: u16,
+    /// Absent where it is not given and the scheme has none by default.
+    port: Option<u16>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Scheme {
     Http,
     Https,
+    /// An application's own, in lower case.
+    Other(String),
 }
 
 impl Scheme {
-    fn default_port(self) -> u16 {
+    /// RFC 3986, 3.1. No page comes from a socket, so that a list with `wss://…` is a mistake.
+    fn parse(text: &str) -> Option<Scheme> {
+        let text = text.to_ascii_lowercase();
+        let is_scheme_byte = |byte: u8| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte);
+        let begins = text.bytes().next().is_some_and(|byte| byte.is_ascii_alphabetic());
+        match text.as_str() {
+            "http" => Some(Self::Http),
+            "https" => Some(Self::Https),
+            "ws" | "wss" => None,
+            _ if begins && text.bytes().all(is_scheme_byte) => Some(Self::Other(text)),
+            _ => None,
+        }
+    }
+
+    fn as_str(&self) -> &str {
         match self {
-            Self::Http => 80,
-            Self::Https => 443,
+            Self::Http => "http",
+            Self::Https => "https",
+            Self::Other(name) => name,
+        }
+    }
+
+    fn default_port(&self) -> Option<u16> {
+        match self {
+            Self::Http => Some(80),
+            Self::Https => Some(443),
+            Self::Other(_) => None,
         }
     }
 }
@@ -81,35 +108,29 @@ impl Origin {
     /// Whether a page of this origin was served by the host that it now opens a socket to.
     ///
     /// A `Host` header names no scheme, and behind a balancer that ends TLS we do not know it: the
-    /// origin's own scheme says what an absent port means.
+    /// origin's own scheme says what an absent port means. No host serves pages of another scheme
+    /// than HTTP's: where a page inside an application is at home says nothing about this host.
     pub(super) fn is_at(&self, host: &Authority) -> bool {
-        *self == Self::new(self.scheme, host.clone())
+        let is_served = matches!(self.scheme, Scheme::Http | Scheme::Https);
+        is_served && *self == Self::new(self.scheme.clone(), host.clone())
     }
 
     fn new(scheme: Scheme, Authority { host, port }: Authority) -> Self {
-        Self { scheme, host, port: port.unwrap_or(scheme.default_port()) }
+        let port = port.or(scheme.default_port());
+        Self { scheme, host, port }
     }
 }
 
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = match self.scheme {
-            Scheme::Http => "http",
-            Scheme::Https => "https",
-        };
-        write!(f, "{scheme}://{}:{}", self.host, self.port)
+        write!(f, "{}://{}", self.scheme.as_str(), self.host)?;
+        self.port.map_or(Ok(()), |port| write!(f, ":{port}"))
     }
 }
 
 fn split_scheme(text: &str) -> Option<(Scheme, &str)> {
     let (scheme, rest) = text.split_once("://")?;
-    if scheme.eq_ignore_ascii_case("https") {
-        Some((Scheme::Https, rest))
-    } else if scheme.eq_ignore_ascii_case("http") {
-        Some((Scheme::Http, rest))
-    } else {
-        None
-    }
+    Some((Scheme::parse(scheme)?, rest))
 }
 
 /// The origins, besides a node's own, whose pages may open a socket.
@@ -170,7 +191,7 @@ pub(crate) struct AllowedOriginsError {
 /// What is wrong with an entry of the list of allowed origins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum OriginFault {
-    /// It does not begin with `http://` or `https://`.
+    /// It does not begin with the scheme of a page.
     Scheme,
     /// It has a user or a password.
     User,
@@ -183,7 +204,7 @@ pub(crate) enum OriginFault {
 impl fmt::Display for OriginFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Scheme => "it must begin with http:// or https://",
+            Self::Scheme => "it must begin with a page's scheme, such as https:// or tauri://",
             Self::User => "it must not contain a user or a password",
             Self::Wildcard => "wildcards are not supported, list each origin",
             Self::Host => "it needs a host, in ASCII, and at most a port from 1 to 65535",
@@ -211,11 +232,33 @@ mod tests {
             ("http://[::1]:3001", "http://[::1]:3001"),
             ("http://[0:0:0:0:0:0:0:1]:3001", "http://[::1]:3001"),
             ("http://my_host", "http://my_host"),
+            ("tauri://localhost", "tauri://localhost"),
+            ("Capacitor://localhost/", "capacitor://localhost"),
+            ("ionic://localhost:8100", "ionic://localhost:8100"),
+            ("chrome-extension://abcdefghijklmnop", "chrome-extension://abcdefghijklmnop"),
         ];
         for (entry, origin) in table {
             let list = AllowedOrigins::parse([entry]).unwrap();
             assert!(list.contains(&Origin::parse(origin).unwrap()), "{entry}");
         }
+    }
+
+    #[test]
+    fn an_origin_of_an_application_is_that_one_and_no_host() {
+        let list = AllowedOrigins::parse(["tauri://localhost"]).unwrap();
+        for other in [
+            "capacitor://localhost",
+            "http://localhost",
+            "https://localhost",
+            "tauri://localhost:80",
+            "tauri://localhost.evil",
+            "xtauri://localhost",
+        ] {
+            assert!(!list.contains(&Origin::parse(other).unwrap()), "{other}");
+        }
+        let host = Authority::parse("localhost").unwrap();
+        assert!(!Origin::parse("tauri://localhost").unwrap().is_at(&host));
+        assert!(Origin::parse("https://localhost").unwrap().is_at(&host));
     }
 
     #[test]
@@ -225,6 +268,12 @@ mod tests {
             ("chat.example.com", OriginFault::Scheme),
             ("ws://chat.example.com", OriginFault::Scheme),
             ("null", OriginFault::Scheme),
+            ("wss://chat.example.com", OriginFault::Scheme),
+            ("://chat.example.com", OriginFault::Scheme),
+            ("1password://chat", OriginFault::Scheme),
+            ("a b://chat", OriginFault::Scheme),
+            ("file:///index.html", OriginFault::Host),
+            ("tauri://*", OriginFault::Wildcard),
             ("*", OriginFault::Scheme),
             ("https://*.example.com", OriginFault::Wildcard),
             ("https://", OriginFault::Host),

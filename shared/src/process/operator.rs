@@ -8,7 +8,7 @@
 //! | `GET /stats` | 200 and JSON: what the process knows about itself |
 //! | anything else | what [`Operator::extra`] answers, else 404 |
 //!
-//! Another method on one of the four is 405. There is no authentication: the port is for the
+//! A head is asked for like the whole; another method on one of the four is 405. There is no authentication: the port is for the
 //! loopback, where it answers to names of this machine only, or the cluster's own network. One
 //! request per connection, which has to be over within [`CONNECTION_TIMEOUT_MS`], and at most
 //! [`CONNECTIONS_MAX`] at a time: whoever stalls here can neither stay nor take the file
@@ -98,11 +98,12 @@ impl Operator {
             "/stats" => Self::stats,
             _ => return self.answer_extra(request),
         };
-        if request.method == Method::GET {
+        // The server sends no body with the head of an answer.
+        if request.method == Method::GET || request.method == Method::HEAD {
             return route(self);
         }
         let mut refusal = text(StatusCode::METHOD_NOT_ALLOWED, "only GET");
-        refusal.headers_mut().insert(ALLOW, HeaderValue::from_static("GET"));
+        refusal.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
         refusal
     }
 

@@ -28,6 +28,10 @@ const NOT_OURS: [&str; 25] = [
     "https://*.example.com",
     "file://",
     "chrome-extension://app.example.com",
+    "capacitor://localhost",
+    "tauri://localhost:1420",
+    "tauri://localhost.evil",
+    "tauri://127.0.0.1",
     "null",
     "",
 ];
@@ -36,7 +40,10 @@ const NOT_OURS: [&str; 25] = [
 async fn an_origin_is_compared_whole_with_the_list_and_with_the_host() {
     let options = GatewayOptions::default()
         .with_env("NEXT_PUBLIC_APP_URL", "https://app.example.com/team/chat")
-        .with_env("ROOMCAST_ALLOWED_ORIGINS", "https://one.example, http://two.example:8080");
+        .with_env(
+            "ROOMCAST_ALLOWED_ORIGINS",
+            "https://one.example, http://two.example:8080, tauri://localhost",
+        );
     let fleet = gateway_with(options).await;
     let port = fleet.gateway().port();
     let request = |origin: &str| {
@@ -62,6 +69,7 @@ async fn an_origin_is_compared_whole_with_the_list_and_with_the_host() {
         "https://APP.example.com".to_owned(),
         "https://one.example".to_owned(),
         "http://two.example:8080".to_owned(),
+        "tauri://localhost".to_owned(),
         format!("http://127.0.0.1:{port}"),
         format!("https://127.0.0.1:{port}"),
     ];

@@ -111,12 +111,24 @@ async fn other_routes_are_the_callers_or_unknown() {
 }
 
 #[tokio::test]
-async fn only_get_is_a_method() {
+async fn a_head_is_asked_for_like_the_whole() {
+    let running = Running::start().await;
+    running.redis.not_ready("no answer");
+    for path in ["/livez", "/readyz", "/metrics", "/stats", "/admin", "/nowhere"] {
+        let (status, _, _) = running.ask("GET", path).await;
+        let (head_status, head, body) = running.ask("HEAD", path).await;
+        assert_eq!((head_status, body.as_str()), (status, ""), "{path}");
+        assert!(head.contains("content-length: ") && !head.contains("content-length: 0"), "{head}");
+    }
+}
+
+#[tokio::test]
+async fn only_get_and_its_head_are_methods() {
     let running = Running::start().await;
     for path in ["/livez", "/readyz", "/metrics", "/stats"] {
         let (status, head, _) = running.ask("POST", path).await;
         assert_eq!(status, 405);
-        assert!(head.contains("allow: get"), "{head}");
+        assert!(head.contains("allow: get, head"), "{head}");
     }
     assert_eq!(running.ask("POST", "/elsewhere").await.0, 404);
 }
