@@ -1,16 +1,19 @@
 //! What a gateway can be told.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use shared::contract::limits::{
-    JWT_SECRET_BYTES_MIN, RECEIPT_LOG_INTERVAL_MS, STREAM_TIMEOUT_MS_MAX, UNPROVEN_SPARE,
+    APPEND_TIMEOUT_MS, JWT_SECRET_BYTES_MIN, RATE_WINDOW_MS, RECEIPT_LOG_INTERVAL_MS,
+    STREAM_TIMEOUT_MS_MAX, UNPROVEN_SPARE,
 };
+use shared::log::redis::connection::redis_problem;
 use shared::process::error_chain::error_chain;
 use shared::process::settings::{Millis, Problem, Secret};
 use shared::process::telemetry::metrics::Label;
 use shared::process::telemetry::{LogFilter, LogFormat};
+use shared::store::postgres::database_problem;
 
 use crate::api_keys::ApiKeys;
 use crate::auth::{Authenticator, Trust};
@@ -22,7 +25,8 @@ shared::settings! {
     pub struct Settings {
         /// Port of the page, the WebSocket and the API; 0 takes a free one.
         port: u16 = "3001", env "PORT";
-        /// Address they listen on; by default all, or in the development mode the loopback.
+        /// Address they listen on; by default all of IPv4 and IPv6, or in the development mode the
+        /// loopback.
         bind: Option<IpAddr> = "", env "ROOMCAST_BIND";
         /// Port of health, metrics and stats; 0 takes a free one.
         operator_port: u16 = "9464", env "ROOMCAST_OPERATOR_PORT";
@@ -52,7 +56,8 @@ shared::settings! {
         database_url: Option<Secret> = "", env "DATABASE_URL", secret;
         /// URL of the application, whose origin may open connections.
         app_url: Option<String> = "", env "NEXT_PUBLIC_APP_URL";
-        /// Further origins that may open connections, with commas between.
+        /// Further origins that may open connections, with commas between; of any scheme, such as
+        /// `tauri://localhost`.
         allowed_origins: Vec<String> = "", env "ROOMCAST_ALLOWED_ORIGINS";
         /// SHA-256 digests of the keys that open the API, in hexadecimal, with commas between;
         /// without any the API is closed, except in the development mode.
@@ -81,7 +86,7 @@ shared::settings! {
         /// Most rooms that one user may be in on a node.
         rooms_per_user: usize = "10" in 1..=10000, env "ROOMCAST_ROOMS_PER_USER";
         /// Largest frame or fragmented message of a client, in bytes.
-        message_bytes_max: usize = "1048576" in 1024..=1048576, env "ROOMCAST_MESSAGE_BYTES_MAX";
+        message_bytes_max: usize = "1048576" in 1024..=2097152, env "ROOMCAST_MESSAGE_BYTES_MAX";
         /// How often each client is pinged, in milliseconds.
         heartbeat_interval_ms: Millis = "30000" in 100..=600000,
             env "ROOMCAST_HEARTBEAT_INTERVAL_MS";
@@ -97,19 +102,36 @@ shared::settings! {
             env "ROOMCAST_STREAM_TIMEOUT_MS";
         /// How long leaving may take before the process ends anyhow, in milliseconds.
         drain_timeout_ms: Millis = "25000" in 1000..=600000, env "ROOMCAST_DRAIN_TIMEOUT_MS";
+        /// How long at least, once `/readyz` says that the node leaves, newcomers are answered 503
+        /// before the port closes, in milliseconds, so that balancers see it; by default 5000 in a
+        /// cluster, else and in the development mode 0.
+        drain_notice_ms: Option<Millis> = "" in 0..=600000, env "ROOMCAST_DRAIN_NOTICE_MS";
         /// Messages, edits and deletions of a user per 60 seconds, on all nodes together; the
         /// development mode multiplies this and the other limits by 20.
         rate_limit_message_send: u32 = "10" in 1..=1000000, env "WEBSOCKET_RATE_LIMIT_MESSAGE_SEND";
+        /// How long that window is instead of 60 seconds, in milliseconds.
+        rate_window_message_send_ms: Millis = "60000" in 1000..=3600000,
+            env "ROOMCAST_RATE_WINDOW_MESSAGE_SEND_MS";
         /// Typing events of a user per 60 seconds.
         rate_limit_typing_events: u32 = "30" in 1..=1000000,
             env "WEBSOCKET_RATE_LIMIT_TYPING_EVENTS";
-        /// Joins of a user without `since` per 60 seconds.
+        /// How long that window is instead, in milliseconds.
+        rate_window_typing_events_ms: Millis = "60000" in 1000..=3600000,
+            env "ROOMCAST_RATE_WINDOW_TYPING_EVENTS_MS";
+        /// Rooms that a user may enter per 60 seconds, without `since`, that are none of their usual
+        /// ones: in which they were lately, of which they are members, or where they have read.
         rate_limit_room_join: u32 = "5" in 1..=1000000, env "WEBSOCKET_RATE_LIMIT_ROOM_JOIN";
-        /// Joins of a user with `since`, after a reconnect, per 60 seconds.
+        /// How long that window is instead, in milliseconds.
+        rate_window_room_join_ms: Millis = "60000" in 1000..=3600000,
+            env "ROOMCAST_RATE_WINDOW_ROOM_JOIN_MS";
+        /// Joins of a user with `since`, after a reconnect, or of a usual room, per 60 seconds.
         rate_limit_resume: u32 = "60" in 1..=1000000, env "ROOMCAST_RATE_LIMIT_RESUME";
         /// Presence updates of a user per 60 seconds.
         rate_limit_presence_update: u32 = "20" in 1..=1000000,
             env "WEBSOCKET_RATE_LIMIT_PRESENCE_UPDATE";
+        /// How long that window is instead, in milliseconds.
+        rate_window_presence_update_ms: Millis = "60000" in 1000..=3600000,
+            env "ROOMCAST_RATE_WINDOW_PRESENCE_UPDATE_MS";
         /// Answers that a user may begin to stream per 60 seconds.
         rate_limit_stream: u32 = "20" in 1..=1000000, env "ROOMCAST_RATE_LIMIT_STREAM";
         /// Pages of history and balances that a user may read per 60 seconds, on each node.
@@ -147,6 +169,12 @@ shared::settings! {
         log: LogFilter = "info", env "ROOMCAST_LOG";
     }
 }
+
+/// Longest wait for the embedded database: beside it, half of a sender's patience is left.
+const SYNC_INTERVAL_MS_MAX: u64 = APPEND_TIMEOUT_MS / 2;
+
+/// Longer than a balancer that looks every 2 s and asks twice needs to see that a node leaves.
+const DRAIN_NOTICE: Duration = Duration::from_secs(5);
 
 /// By how much the development mode multiplies every limit.
 const DEV_LIMIT_FACTOR: u32 = 20;
@@ -208,7 +236,7 @@ impl Label for Allowance {
 }
 
 impl Settings {
-    /// How often a user may do it within a minute.
+    /// How often a user may do it within its window.
     #[must_use]
     pub fn allowance(&self, allowance: Allowance) -> u32 {
         let limit = match allowance {
@@ -224,6 +252,22 @@ impl Settings {
             Allowance::Commands => self.rate_limit_command.max(self.limits_together()),
         };
         if self.is_dev() { limit.saturating_mul(DEV_LIMIT_FACTOR) } else { limit }
+    }
+
+    /// Within how long.
+    #[must_use]
+    pub fn window_ms(&self, allowance: Allowance) -> Millis {
+        match allowance {
+            Allowance::Messages => self.rate_window_message_send_ms,
+            Allowance::Typing => self.rate_window_typing_events_ms,
+            Allowance::Joins => self.rate_window_room_join_ms,
+            Allowance::Presence => self.rate_window_presence_update_ms,
+            Allowance::Resumes
+            | Allowance::Streams
+            | Allowance::History
+            | Allowance::Lookups
+            | Allowance::Commands => Millis(RATE_WINDOW_MS.unsigned_abs()),
+        }
     }
 
     /// Twice what the limits of single commands allow: what is refused by them was asked, too.
@@ -280,19 +324,30 @@ impl Settings {
         self.unauthenticated_max.min(self.connections_max + UNPROVEN_SPARE)
     }
 
-    /// Where the page and the WebSocket listen.
+    /// Where the page and the WebSocket listen: at the first of these that the machine has. `::` is
+    /// IPv4 too.
     #[must_use]
-    pub fn address(&self) -> IpAddr {
-        let everywhere = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
-        let default = if self.is_dev() { Ipv4Addr::LOCALHOST.into() } else { everywhere };
-        self.bind.unwrap_or(default)
+    pub fn addresses(&self) -> Vec<IpAddr> {
+        match self.bind {
+            Some(address) => vec![address],
+            None if self.is_dev() => vec![Ipv4Addr::LOCALHOST.into()],
+            None => vec![Ipv6Addr::UNSPECIFIED.into(), Ipv4Addr::UNSPECIFIED.into()],
+        }
+    }
+
+    /// How long the port of a leaving node stays open at least.
+    #[must_use]
+    pub fn drain_notice(&self) -> Duration {
+        let default =
+            if self.is_cluster() && !self.is_dev() { DRAIN_NOTICE } else { Duration::ZERO };
+        self.drain_notice_ms.map_or(default, Millis::duration)
     }
 
     /// What is wrong between settings that are right one by one.
     #[must_use]
     pub fn problems(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
-        if self.is_dev() && !self.address().is_loopback() {
+        if self.is_dev() && !self.addresses().iter().all(IpAddr::is_loopback) {
             let text = "the development mode, where anybody may be anyone, is for the loopback only; \
                         set ROOMCAST_JWT_SECRET, or leave this at 127.0.0.1";
             problems.push(Problem::new("ROOMCAST_BIND", text));
@@ -317,6 +372,8 @@ impl Settings {
             let text = "has to be longer than ROOMCAST_HEARTBEAT_INTERVAL_MS";
             problems.push(Problem::new("ROOMCAST_CONNECTION_TIMEOUT_MS", text));
         }
+        problems.extend(self.time_problems());
+        problems.extend(self.server_problems());
         problems.extend(self.trust_problems());
         if let Err(error) = ApiKeys::parse(&self.api_keys) {
             problems.push(Problem::new("ROOMCAST_API_KEYS", error.to_string()));
@@ -330,6 +387,52 @@ impl Settings {
             }
         }
         problems
+    }
+
+    /// Times that are longer than what they are a part of.
+    fn time_problems(&self) -> impl Iterator<Item = Problem> {
+        let notice = self.drain_notice() >= self.drain_timeout_ms.duration();
+        let notice = notice.then(|| {
+            let text = "has to be shorter than ROOMCAST_DRAIN_TIMEOUT_MS, within which the process \
+                        ends";
+            Problem::new("ROOMCAST_DRAIN_NOTICE_MS", text)
+        });
+        // Embedded, a message is acknowledged when it is in the database.
+        let sync = !self.is_cluster() && self.sync_interval_ms.0 > SYNC_INTERVAL_MS_MAX;
+        let sync = sync.then(|| {
+            let text = format!(
+                "in the embedded mode a message is acknowledged after this, and its sender waits \
+                 {APPEND_TIMEOUT_MS} ms: at most {SYNC_INTERVAL_MS_MAX}"
+            );
+            Problem::new("ROOMCAST_SYNC_INTERVAL_MS", text)
+        });
+        notice.into_iter().chain(sync)
+    }
+
+    /// Addresses and folders with which nothing can be started.
+    fn server_problems(&self) -> impl Iterator<Item = Problem> {
+        let redis = self.redis_url.as_ref().and_then(redis_problem);
+        let database = self.database_url.as_ref().and_then(database_problem);
+        let folder = !self.is_cluster() && self.data_dir.exists() && !self.data_dir.is_dir();
+        let folder = folder.then(|| {
+            let text = format!("{} is no folder", self.data_dir.display());
+            Problem::new("ROOMCAST_DATA_DIR", text)
+        });
+        let is_shared = self.port != 0 && self.port == self.operator_port && {
+            let meets = |address: &IpAddr| {
+                address.is_unspecified()
+                    || self.operator_bind.is_unspecified()
+                    || *address == self.operator_bind
+            };
+            self.addresses().iter().any(meets)
+        };
+        let port = is_shared.then(|| {
+            Problem::new(
+                "ROOMCAST_OPERATOR_PORT",
+                "has to be another than PORT, or at another address",
+            )
+        });
+        redis.into_iter().chain(database).chain(folder).chain(port)
     }
 
     fn trust_problems(&self) -> impl Iterator<Item = Problem> {

@@ -3,8 +3,10 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use shared::log::redis::connection::redis_problem;
 use shared::process::settings::{Millis, Problem, Secret};
 use shared::process::telemetry::{LogFilter, LogFormat};
+use shared::store::postgres::database_problem;
 
 shared::settings! {
     /// The settings of one sync-worker.
@@ -68,6 +70,15 @@ pub const GATEWAY_VARIABLES: &[&str] = &[
     "ROOMCAST_CONNECTION_TIMEOUT_MS",
     "ROOMCAST_WRITE_TIMEOUT_MS",
     "ROOMCAST_STREAM_TIMEOUT_MS",
+    "ROOMCAST_DRAIN_NOTICE_MS",
+    "WEBSOCKET_RATE_LIMIT_MESSAGE_SEND",
+    "WEBSOCKET_RATE_LIMIT_TYPING_EVENTS",
+    "WEBSOCKET_RATE_LIMIT_ROOM_JOIN",
+    "WEBSOCKET_RATE_LIMIT_PRESENCE_UPDATE",
+    "ROOMCAST_RATE_WINDOW_MESSAGE_SEND_MS",
+    "ROOMCAST_RATE_WINDOW_TYPING_EVENTS_MS",
+    "ROOMCAST_RATE_WINDOW_ROOM_JOIN_MS",
+    "ROOMCAST_RATE_WINDOW_PRESENCE_UPDATE_MS",
     "ROOMCAST_RATE_LIMIT_RESUME",
     "ROOMCAST_RATE_LIMIT_STREAM",
     "ROOMCAST_RATE_LIMIT_HISTORY",
@@ -90,7 +101,10 @@ impl Settings {
     #[must_use]
     pub fn database_problems(&self) -> Vec<Problem> {
         let missing = || Problem::new("DATABASE_URL", "missing: what you ask for lies in Postgres");
-        if self.database_url.is_none() { vec![missing()] } else { Vec::new() }
+        match &self.database_url {
+            None => vec![missing()],
+            Some(url) => database_problem(url).into_iter().collect(),
+        }
     }
 
     /// What is missing to erase in both.
@@ -108,7 +122,10 @@ impl Settings {
     fn missing(&self, text: &str) -> Vec<Problem> {
         let needed = [("REDIS_URL", &self.redis_url), ("DATABASE_URL", &self.database_url)];
         let missing = needed.into_iter().filter(|(_, value)| value.is_none());
-        missing.map(|(name, _)| Problem::new(name, text)).collect()
+        let missing = missing.map(|(name, _)| Problem::new(name, text));
+        let redis = self.redis_url.as_ref().and_then(redis_problem);
+        let database = self.database_url.as_ref().and_then(database_problem);
+        missing.chain(redis).chain(database).collect()
     }
 }
 

@@ -2,6 +2,8 @@
 
 use crate::one_gateway::{SOON, gateway, gateway_with, log_of};
 use fleet::{Fleet, FleetError, GatewayOptions};
+use shared::process::settings::{Program, Sources, Stop};
+use std::net::{IpAddr, TcpStream, UdpSocket};
 
 /// A secret that must show nowhere.
 const CANARY: &str = "canary-2f1b77-secret-of-32-bytes-and-more";
@@ -89,6 +91,145 @@ async fn problems_between_settings_are_named_without_check_config_too() {
     for name in ["ROOMCAST_CONNECTION_TIMEOUT_MS", "NEXT_PUBLIC_APP_URL", "ROOMCAST_BIND"] {
         assert!(output.lines().any(|line| line.starts_with(name)), "{name} in:\n{output}");
     }
+}
+
+/// What a program with these variables and the flag says of them.
+fn checked(
+    start: impl FnOnce(&Sources) -> Result<(), Stop>,
+    variables: &[(&str, &str)],
+    flags: &[&str],
+) -> Stop {
+    let flags = [&["--check-config"], flags].concat();
+    start(&Sources::from_map(variables).with_arguments(&flags)).unwrap_err()
+}
+
+fn of_gateway(sources: &Sources) -> Result<(), Stop> {
+    use gateway::config::Settings;
+    Settings::start(sources, &Program::default(), Settings::problems).map(drop)
+}
+
+fn of_worker(sources: &Sources) -> Result<(), Stop> {
+    use sync_worker::config::Settings;
+    Settings::start(sources, &Program::default(), Settings::problems).map(drop)
+}
+
+/// Exactly these names, each on a line of its own, and no word of the canary.
+fn assert_named(stop: &Stop, names: &[&str]) {
+    assert_eq!(stop.code, 64, "{stop:?}");
+    let named = |name: &&str| {
+        let begin = format!("{name}: ");
+        stop.text.lines().filter(|line| line.starts_with(&begin)).count() == 1
+    };
+    assert!(names.iter().all(named), "{names:?} in:\n{}", stop.text);
+    assert_eq!(stop.text.lines().count(), names.len(), "{}", stop.text);
+    assert!(!stop.text.contains(CANARY), "{}", stop.text);
+}
+
+#[test]
+fn what_is_wrong_alone_and_what_is_wrong_together_is_said_at_once() {
+    let both = [
+        ("REDIS_URL", "http://127.0.0.1:6379"),
+        ("DATABASE_URL", "mysql://root@127.0.0.1/chat"),
+        ("ROOMCAST_OPERATOR_PORT", "70000"),
+    ];
+    let gateway = [
+        ("PORT", "3001 or so"),
+        ("ROOMCAST_HEARTBEAT_INTERVAL_MS", "60000"),
+        ("NEXT_PUBLIC_APP_URL", "app.example.com"),
+        ("ROOMCAST_BIND", "0.0.0.0"),
+        ("WEBSOCKET_RATE_LIMIT_MESSAGES_SEND", "100"),
+    ];
+    let stop = checked(of_gateway, &[&both[..], &gateway].concat(), &["--dev"]);
+    let names = [
+        "REDIS_URL",
+        "DATABASE_URL",
+        "ROOMCAST_OPERATOR_PORT",
+        "PORT",
+        "ROOMCAST_CONNECTION_TIMEOUT_MS",
+        "NEXT_PUBLIC_APP_URL",
+        "ROOMCAST_BIND",
+        "WEBSOCKET_RATE_LIMIT_MESSAGES_SEND",
+    ];
+    assert_named(&stop, &names);
+    assert_named(&checked(of_worker, &both, &[]), &names[..3]);
+    // A value that cannot be read is no absent one.
+    let stop = checked(of_worker, &[("ROOMCAST_LEASE_MS", "soon")], &[]);
+    assert_named(&stop, &["ROOMCAST_LEASE_MS", "REDIS_URL", "DATABASE_URL"]);
+}
+
+#[test]
+fn addresses_with_which_nothing_can_start_are_named_by_both_programs() {
+    let redis = [
+        "http://HOST",
+        "https://HOST",
+        "HOST:6379",
+        "tcp://HOST:6379",
+        "redis://HOST:70000",
+        "redis://HOST/seven",
+        "postgres://u@HOST/d",
+    ];
+    let database = [
+        "mysql://u@HOST/d",
+        "HOST",
+        "postgres:/u@HOST/d",
+        "postgres://HOST/d",
+        "postgres://u@HOST/d?sslmode=maybe",
+        "postgres://u@HOST/d?sslmode=require&sslrootcert=/nowhere.pem",
+        "postgres://u@HOST/d?colour=red",
+        "redis://HOST",
+    ];
+    let (good_redis, good_database) = ("redis://HOST:6379/1", "postgres://u:p@HOST/d");
+    let redis = redis.map(|url| ("REDIS_URL", url, good_database));
+    let database = database.map(|url| ("DATABASE_URL", good_redis, url));
+    for (name, redis, database) in redis.into_iter().chain(database) {
+        let (redis, database) = (redis.replace("HOST", CANARY), database.replace("HOST", CANARY));
+        let urls = [("REDIS_URL", redis.as_str()), ("DATABASE_URL", database.as_str())];
+        assert_named(&checked(of_worker, &urls, &[]), &[name]);
+        assert_named(&checked(of_gateway, &urls, &["--dev"]), &[name]);
+    }
+    let urls = [("REDIS_URL", good_redis), ("DATABASE_URL", good_database)];
+    assert_eq!(checked(of_worker, &urls, &[]).code, 0);
+    assert_eq!(checked(of_gateway, &urls, &["--dev"]).code, 0);
+}
+
+#[test]
+fn limits_that_contradict_one_another_are_named() {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
+    for (variables, name) in [
+        (vec![("ROOMCAST_SYNC_INTERVAL_MS", "10000")], "ROOMCAST_SYNC_INTERVAL_MS"),
+        (vec![("ROOMCAST_DRAIN_NOTICE_MS", "25000")], "ROOMCAST_DRAIN_NOTICE_MS"),
+        (vec![("PORT", "4000"), ("ROOMCAST_OPERATOR_PORT", "4000")], "ROOMCAST_OPERATOR_PORT"),
+        (vec![("ROOMCAST_DATA_DIR", file)], "ROOMCAST_DATA_DIR"),
+        (vec![("WEBSOCKET_RATE_LIMIT_ROOM_JOINS", "5")], "WEBSOCKET_RATE_LIMIT_ROOM_JOINS"),
+    ] {
+        assert_named(&checked(of_gateway, &variables, &[]), &[name]);
+    }
+    // The worker's interval holds up nobody's answer, and neither is every name ours.
+    let cluster = [
+        ("REDIS_URL", "redis://h"),
+        ("DATABASE_URL", "postgres://u@h/d"),
+        ("ROOMCAST_SYNC_INTERVAL_MS", "10000"),
+        ("WEBSOCKET_SERVICE_HOST", "10.0.0.7"),
+        ("REDIS_PORT", "tcp://10.0.0.7:6379"),
+    ];
+    assert_eq!(checked(of_gateway, &cluster, &["--dev"]).code, 0);
+    assert_eq!(checked(of_worker, &cluster, &[]).code, 0);
+    assert_eq!(checked(of_gateway, &[("ROOMCAST_MESSAGE_BYTES_MAX", "2097152")], &[]).code, 0);
+}
+
+#[tokio::test]
+async fn by_default_a_gateway_with_keys_listens_for_both_families_of_addresses() {
+    let fleet = gateway_with(plain().with_env("ROOMCAST_JWT_SECRET", CANARY)).await;
+    let port = fleet.gateway().port();
+    for address in ["127.0.0.1", "::1"] {
+        let address: IpAddr = address.parse().unwrap();
+        if address.is_ipv6() && UdpSocket::bind((address, 0)).is_err() {
+            continue; // This machine has no IPv6.
+        }
+        TcpStream::connect((address, port)).unwrap();
+    }
+    let output = log_of(&fleet);
+    assert!(output.contains(&format!("page      http://127.0.0.1:{port}/\n")), "{output}");
 }
 
 #[tokio::test]

@@ -4,8 +4,8 @@
 //! fields' names), below the environment, below its flag (`--room-count 5` for `room_count`). All
 //! of them are read once, at the start, and every [`Problem`] is reported at once, under the name
 //! of the place where the value stands. What nobody knows is a problem too: an unknown key or flag,
-//! and any unknown variable that begins with `ROOMCAST_`, because a misspelt setting would
-//! otherwise keep its default in silence.
+//! and any unknown variable that begins with `ROOMCAST_` or `WEBSOCKET_RATE_LIMIT_`, because a
+//! misspelt setting would otherwise keep its default in silence.
 //!
 //! An empty variable counts as not set, and white space around a value is dropped, since files and
 //! orchestrators like to add both. An empty value in the file or after a flag is taken at its word:
@@ -161,10 +161,19 @@ macro_rules! settings {
             $vis fn load(
                 sources: &$crate::process::settings::Sources,
             ) -> Result<Self, Vec<$crate::process::settings::Problem>> {
+                Self::checked(sources, |_| Vec::new())
+            }
+
+            /// The same with a check between the settings; where one of them is wrong, it sees the
+            /// default, and so says at once what else is.
+            fn checked(
+                sources: &$crate::process::settings::Sources,
+                check: impl FnOnce(&Self) -> Vec<$crate::process::settings::Problem>,
+            ) -> Result<Self, Vec<$crate::process::settings::Problem>> {
                 let mut reading = $crate::process::settings::Reading::new(sources, Self::KEYS);
                 $(let $field: Option<$type> = reading.field(stringify!($field));)+
                 let whole = move || Some(Self { $($field: $field?,)+ });
-                reading.finish(whole())
+                reading.finish(whole(), check)
             }
 
             /// Does what the command line asks: gives settings and the words after the flags, or
@@ -176,11 +185,7 @@ macro_rules! settings {
                 program: &$crate::process::settings::Program,
                 check: impl FnOnce(&Self) -> Vec<$crate::process::settings::Problem>,
             ) -> Result<(Self, Vec<String>), $crate::process::settings::Stop> {
-                let load = || {
-                    let settings = Self::load(sources)?;
-                    let problems = check(&settings);
-                    if problems.is_empty() { Ok(settings) } else { Err(problems) }
-                };
+                let load = || Self::checked(sources, check);
                 let print = |settings: &Self| settings.print(sources);
                 $crate::process::settings::begin(sources, Self::KEYS, program, load, print)
             }

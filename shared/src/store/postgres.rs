@@ -48,7 +48,15 @@ use crate::contract::message::Message;
 use crate::contract::position::Position;
 use crate::contract::timestamp::Timestamp;
 use crate::log::{LogId, RejectedEntry};
-use crate::process::settings::Secret;
+use crate::process::error_chain::error_chain;
+use crate::process::settings::{Problem, Secret};
+
+/// What is wrong with `DATABASE_URL`, if it is none of Postgres's, before anything starts.
+#[must_use]
+pub fn database_problem(url: &Secret) -> Option<Problem> {
+    let error = url::parse(url, Settings::default().connect_timeout).err()?;
+    Some(Problem::new("DATABASE_URL", error_chain(&error)))
+}
 
 /// How much is asked of the database, and how long it may take.
 #[derive(Clone, Copy, Debug)]

@@ -22,7 +22,7 @@ use tracing::warn;
 pub use self::health::Health;
 use crate::contract::keys::{self, Channels};
 use crate::process::clock::Clock;
-use crate::process::settings::Secret;
+use crate::process::settings::{Problem, Secret};
 
 /// How long an answer may take: longer than a slow script, shorter than a sender's patience.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -42,6 +42,22 @@ pub enum RedisUrlError {
     /// No Redis URL at all.
     #[error("not of the form redis://[user:password@]HOST:PORT[/DATABASE]")]
     Form,
+}
+
+/// What is wrong with `REDIS_URL`, if it is none of Redis's, before anything starts.
+#[must_use]
+pub fn redis_problem(url: &Secret) -> Option<Problem> {
+    let error = check_url(url).err()?;
+    Some(Problem::new("REDIS_URL", error.to_string()))
+}
+
+fn check_url(url: &Secret) -> Result<(), RedisUrlError> {
+    let text = url.expose();
+    if text.starts_with("http://") || text.starts_with("https://") {
+        return Err(RedisUrlError::Rest);
+    }
+    let info = text.into_connection_info().map_err(|_| RedisUrlError::Form)?;
+    Client::open(info).map(drop).map_err(|_| RedisUrlError::Form)
 }
 
 /// The connection for commands.
@@ -90,11 +106,8 @@ impl RedisConnection {
         password: Option<&Secret>,
         clock: Clock,
     ) -> Result<RedisConnection, RedisUrlError> {
-        let text = url.expose();
-        if text.starts_with("http://") || text.starts_with("https://") {
-            return Err(RedisUrlError::Rest);
-        }
-        let info = text.into_connection_info().map_err(|_| RedisUrlError::Form)?;
+        check_url(url)?;
+        let info = url.expose().into_connection_info().map_err(|_| RedisUrlError::Form)?;
         let mut settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
         if let (None, Some(password)) = (settings.password(), password) {
             settings = settings.set_password(password.expose());

@@ -16,6 +16,8 @@ pub struct Reading {
     keys: &'static [Key],
     found: BTreeMap<&'static str, Found>,
     problems: Vec<Problem>,
+    /// Variables of the settings that are wrong.
+    wrong: Vec<&'static str>,
 }
 
 struct Found {
@@ -38,7 +40,8 @@ impl Reading {
     #[must_use]
     pub fn new(sources: &Sources, keys: &'static [Key]) -> Self {
         let line = CommandLine::read(sources.arguments(), keys, &super::Program::default());
-        let mut reading = Self { keys, found: BTreeMap::new(), problems: line.problems };
+        let (found, wrong) = (BTreeMap::new(), Vec::new());
+        let mut reading = Self { keys, found, problems: line.problems, wrong };
         if let Some(path) = &line.file {
             reading.read_file(path);
         }
@@ -50,9 +53,17 @@ impl Reading {
         reading
     }
 
-    /// The value of one setting; `None` if it was a problem.
+    /// The value of one setting, or the default where it is a problem; `None` if that is one too.
     pub fn field<T: Setting>(&mut self, name: &str) -> Option<T> {
         let key = self.keys.iter().find(|key| key.name == name)?;
+        self.value(key).or_else(|| {
+            self.wrong.push(key.env);
+            T::parse(key.default).ok().filter(|value| is_within(value.number(), key.range))
+        })
+    }
+
+    fn value<T: Setting>(&mut self, key: &Key) -> Option<T> {
+        let name = key.name;
         let (origin, text) = match self.found.get(name) {
             Some(found) => (found.origin.clone(), found.text.trim()),
             None => (format!("the default of {name}"), key.default),
@@ -74,12 +85,18 @@ impl Reading {
         None
     }
 
-    /// The settings if nothing was wrong, else everything that was.
-    pub fn finish<S>(self, settings: Option<S>) -> Result<S, Vec<Problem>> {
-        match settings {
-            Some(settings) if self.problems.is_empty() => Ok(settings),
-            Some(_) | None => Err(self.problems),
-        }
+    /// The settings if nothing was wrong, else everything that was, and that `check` finds between
+    /// them. What it finds of a setting that was wrong already is not said twice.
+    pub fn finish<S>(
+        self,
+        settings: Option<S>,
+        check: impl FnOnce(&S) -> Vec<Problem>,
+    ) -> Result<S, Vec<Problem>> {
+        let Reading { mut problems, wrong, .. } = self;
+        let Some(settings) = settings else { return Err(problems) };
+        let is_new = |problem: &Problem| !wrong.contains(&problem.origin.as_str());
+        problems.extend(check(&settings).into_iter().filter(is_new));
+        if problems.is_empty() { Ok(settings) } else { Err(problems) }
     }
 
     /// `name = value  # VARIABLE (source)`, as a line of a TOML file.

@@ -69,13 +69,17 @@ impl Sources {
     /// The variables that claim to be settings of ours: set, and not Kubernetes' own.
     pub(super) fn claimed(&self) -> impl Iterator<Item = &str> {
         self.variables.keys().filter_map(|name| name.to_str()).filter(|name| {
-            name.starts_with("ROOMCAST_")
+            OURS.iter().any(|prefix| name.starts_with(prefix))
                 && !is_service_link(name)
                 && !self.elsewhere.contains(name)
                 && self.variable(name).is_some()
         })
     }
 }
+
+/// How variables begin that nobody else's program has: one of these that no setting knows is
+/// misspelt.
+const OURS: [&str; 2] = ["ROOMCAST_", "WEBSOCKET_RATE_LIMIT_"];
 
 /// Whether Kubernetes made this variable of a Service, by its value: `ROOMCAST_GATEWAY_PORT`
 /// may be a setting, but not as `tcp://10.0.0.7:3001`.
