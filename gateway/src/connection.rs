@@ -41,9 +41,6 @@ const A_DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// How long the answers that are still to come may hold up a leaving node.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// When a client of a leaving node should come back, in milliseconds.
-const RECONNECT_AFTER_MS: u64 = 500;
-
 /// Who is on a connection when it begins.
 #[derive(Debug)]
 pub(crate) enum Caller {
@@ -131,7 +128,7 @@ async fn talk(
         tokio::select! {
             reason = handle.queue.closed() => return reason,
             () = expiry(node, &session) => return CloseReason::Unauthenticated,
-            () = node.leaving.cancelled() => return leave(&session).await,
+            () = node.leaving.cancelled() => return leave(&session, node).await,
             incoming = next(reader, node, handle) => {
                 let incoming = match incoming {
                     Ok(incoming) => incoming,
@@ -250,10 +247,10 @@ async fn expiry(node: &Node, session: &Session) {
 }
 
 /// The node is leaving: what was asked is answered, then the client is sent elsewhere.
-async fn leave(session: &Session) -> CloseReason {
+async fn leave(session: &Session, node: &Node) -> CloseReason {
     let all = u32::try_from(COMMANDS_IN_FLIGHT_MAX).unwrap_or(u32::MAX);
     let _ = tokio::time::timeout(LEAVE_TIMEOUT, session.in_flight.acquire_many(all)).await;
-    let reconnect = Reconnect { after_ms: RECONNECT_AFTER_MS };
+    let reconnect = Reconnect { after_ms: node.connections.reconnect_after_ms() };
     session.handle.queue.push(codec::event(EventName::Reconnect, &reconnect));
     CloseReason::Restart
 }

@@ -1,6 +1,7 @@
 //! Every connection of this node, and the one timer that looks after all of them.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -22,10 +23,19 @@ pub(crate) struct Connections {
     next: AtomicU64,
     /// How many more there may be.
     places: Arc<Semaphore>,
+    max: usize,
     open: DashMap<u64, Arc<Handle>>,
     users: DashMap<UserId, HashMap<u64, Arc<Handle>>>,
     began: Instant,
+    /// Over how many milliseconds the clients of a leaving node come back.
+    window_ms: AtomicU64,
 }
+
+/// The shortest time over which the clients of a leaving node come back elsewhere, the longest, and
+/// how much each of them adds: so that no more than a thousand come within a second, of any number.
+const RECONNECT_WINDOW_MS: u64 = 500;
+const RECONNECT_WINDOW_MS_MAX: u64 = 30_000;
+const RECONNECT_MS_EACH: u64 = 1;
 
 /// What others may do with a connection.
 #[derive(Debug)]
@@ -52,7 +62,28 @@ impl Connections {
     pub(crate) fn new(max: usize) -> Connections {
         let (next, places, began) =
             (AtomicU64::new(1), Arc::new(Semaphore::new(max)), Instant::now());
-        Connections { next, places, open: DashMap::new(), users: DashMap::new(), began }
+        let (open, users) = (DashMap::new(), DashMap::new());
+        let window_ms = AtomicU64::new(RECONNECT_WINDOW_MS);
+        Connections { next, places, max, open, users, began, window_ms }
+    }
+
+    /// How many places are taken, by those that are about to be opened too.
+    pub(crate) fn taken(&self) -> usize {
+        self.max - self.places.available_permits()
+    }
+
+    /// From now on clients are sent away, over a time that grows with their number.
+    pub(crate) fn begin_leaving(&self) {
+        let clients = u64::try_from(self.len()).unwrap_or(u64::MAX);
+        let window_ms = clients.saturating_mul(RECONNECT_MS_EACH);
+        let window_ms = window_ms.clamp(RECONNECT_WINDOW_MS, RECONNECT_WINDOW_MS_MAX);
+        self.window_ms.store(window_ms, Ordering::Relaxed);
+    }
+
+    /// After how long one client of a leaving node may come back; drawn for each.
+    pub(crate) fn reconnect_after_ms(&self) -> u64 {
+        let random = RandomState::new().hash_one(self.now_ms());
+        random % (self.window_ms.load(Ordering::Relaxed) + 1)
     }
 
     /// A place for one more, from before it is upgraded until it has ended; `None` when all are
@@ -159,6 +190,28 @@ impl Connections {
                 }
             }
             metrics.send_queue_bytes.set(i64::try_from(waiting).unwrap_or(i64::MAX));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_clients_of_a_leaving_node_come_back_over_a_time_that_grows_with_their_number() {
+        for (clients, window_ms) in [(0, 500), (3, 500), (2000, 2000), (40_000, 30_000)] {
+            let connections = Connections::new(clients);
+            let _open: Vec<_> = (0..clients).map(|_| connections.open()).collect();
+            connections.begin_leaving();
+            let drawn: Vec<u64> = (0..1000).map(|_| connections.reconnect_after_ms()).collect();
+            assert!(drawn.iter().all(|after_ms| *after_ms <= window_ms), "{clients}");
+            let quarter = |number: u64| {
+                let range = window_ms / 4 * number..window_ms / 4 * (number + 1);
+                drawn.iter().filter(|after_ms| range.contains(after_ms)).count()
+            };
+            // A quarter of a thousand each, with chance's share.
+            assert!((0..4).all(|number| quarter(number) > 100), "{clients}");
         }
     }
 }

@@ -103,7 +103,9 @@ pub(crate) async fn serve(
 /// for are just closed, when there are many.
 pub(crate) async fn turn_away(mut socket: TcpStream, crowded: Crowded, node: Arc<Node>) {
     let Some(_telling) = node.unproven.turn_away() else { return };
+    let retry_after_s = if crowded == Crowded::Leaving { 1 } else { RETRY_AFTER_S };
     let (status, why) = match crowded {
+        Crowded::Leaving => ("503 Service Unavailable", "this node is leaving"),
         Crowded::Node => ("503 Service Unavailable", "this node has all the sockets it may have"),
         Crowded::Address => {
             ("429 Too Many Requests", "this address has all the sockets it may have")
@@ -111,7 +113,7 @@ pub(crate) async fn turn_away(mut socket: TcpStream, crowded: Crowded, node: Arc
     };
     let length = why.len() + 1;
     let answer = format!(
-        "HTTP/1.1 {status}\r\nretry-after: {RETRY_AFTER_S}\r\nconnection: close\r\n\
+        "HTTP/1.1 {status}\r\nretry-after: {retry_after_s}\r\nconnection: close\r\n\
          content-type: text/plain; charset=utf-8\r\ncontent-length: {length}\r\n\r\n{why}\n"
     );
     let told = async {

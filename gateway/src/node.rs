@@ -54,6 +54,8 @@ pub(crate) struct Node {
     pub(crate) unproven: Unproven,
     /// From where a browser may connect.
     pub(crate) origins: AllowedOrigins,
+    /// How many sockets of clients there may be, of both kinds, by what the system lets it open.
+    pub(crate) sockets_max: usize,
     /// Its sockets.
     pub(crate) connections: Connections,
     /// Bodies of requests that are being read or done.

@@ -1,6 +1,6 @@
 //! How often one user may ask, counted over all nodes, and what becomes of those who hammer on.
 //!
-//! Fixed windows of a minute, one for each user and allowance, which begin with the first use. A
+//! Fixed windows, one for each user and allowance, which begin with the first use. A
 //! node's own memory is asked first, and refuses what it knows to be over. Then the use is taken
 //! from the fleet's count in Redis, a portion at a time, so that a large limit costs few calls and
 //! a small one is exact. While Redis does not answer, each node holds the limit by itself.
@@ -12,13 +12,14 @@
 
 mod memory;
 mod blocks;
+mod usual;
 pub(crate) mod redis;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
-use shared::contract::id::UserId;
+use shared::contract::id::{RoomId, UserId};
 use shared::contract::limits::{RATE_PORTIONS, RATE_WINDOW_MS};
 use shared::contract::refusal::{Refusal, RefusalCode};
 use shared::contract::signal::{NodeSignal, Signal};
@@ -29,6 +30,7 @@ use tracing::{info, warn};
 use self::blocks::Blocks;
 use self::memory::{Taken, Windows};
 use self::redis::{Given, RedisCounts};
+use self::usual::Usual;
 use crate::auth::Identity;
 use crate::broker::Broker;
 use crate::config::{Allowance, Settings};
@@ -48,8 +50,9 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 pub(crate) struct Rules {
     /// By the place of each allowance among all of them.
     limits: [u32; Allowance::COUNT],
-    window_ms: i64,
-    /// Refusals within a window; 0 for never.
+    /// How long the window of each is.
+    windows_ms: [i64; Allowance::COUNT],
+    /// Refusals within a minute; 0 for never.
     block_after: u32,
     block_ms: i64,
 }
@@ -57,12 +60,15 @@ pub(crate) struct Rules {
 impl Rules {
     pub(crate) fn new(settings: &Settings) -> Rules {
         let mut limits = [0; Allowance::COUNT];
+        let mut windows_ms = [0; Allowance::COUNT];
         for allowance in Allowance::ALL {
             limits[*allowance as usize] = settings.allowance(*allowance);
+            let window_ms = settings.window_ms(*allowance).0;
+            windows_ms[*allowance as usize] = i64::try_from(window_ms).unwrap_or(i64::MAX);
         }
         Rules {
             limits,
-            window_ms: RATE_WINDOW_MS,
+            windows_ms,
             block_after: settings.block_after,
             block_ms: i64::try_from(settings.block_ms.0).unwrap_or(i64::MAX),
         }
@@ -85,6 +91,7 @@ pub(crate) struct RateLimiter {
     parts: Parts,
     windows: Windows,
     blocks: Blocks,
+    usual: Usual,
     /// Until when Redis is not asked.
     alone_until_ms: AtomicI64,
     /// Whether it was said that Redis is not asked.
@@ -113,8 +120,9 @@ impl Counted {
 impl RateLimiter {
     pub(crate) fn new(rules: Rules, parts: Parts) -> RateLimiter {
         RateLimiter {
-            windows: Windows::new(rules.window_ms),
+            windows: Windows::new(rules.windows_ms),
             blocks: Blocks::default(),
+            usual: Usual::default(),
             rules,
             parts,
             alone_until_ms: AtomicI64::new(0),
@@ -157,12 +165,54 @@ impl RateLimiter {
     async fn ask(&self, fleet: &RedisCounts, user: &UserId, allowance: Allowance) -> Option<Given> {
         let limit = self.rules.limits[allowance as usize];
         let portion = (limit / RATE_PORTIONS).max(1);
-        let asked = fleet.take(user, allowance, (portion, limit), self.rules.window_ms).await;
+        let asked = fleet.take(user, allowance, (portion, limit), self.window_ms(allowance)).await;
         let given = self.heard(asked);
         if given.is_none() {
             self.parts.metrics.counted_alone_total.inc();
         }
         given
+    }
+
+    fn window_ms(&self, allowance: Allowance) -> i64 {
+        self.rules.windows_ms[allowance as usize]
+    }
+
+    /// Whether somebody has been in a room lately, through whatever node.
+    pub(crate) async fn is_usual(&self, user: &UserId, room: &RoomId) -> bool {
+        if self.usual.has(user, room) {
+            return true;
+        }
+        let Some(fleet) = self.asked_fleet() else { return false };
+        self.heard(fleet.is_usual(user, room).await).unwrap_or(false)
+    }
+
+    /// The same as far as this node has seen it.
+    pub(crate) fn is_usual_here(&self, user: &UserId, room: &RoomId) -> bool {
+        self.usual.has(user, room)
+    }
+
+    /// Somebody has come into a room, which is one of their usual ones from now on.
+    pub(crate) fn entered(self: &Arc<RateLimiter>, identity: &Identity, room: &RoomId) {
+        let now_ms = self.parts.clock.now_ms();
+        let is_told = identity.is_limited()
+            && self.usual.note(&identity.user, room, now_ms)
+            && self.asked_fleet().is_some();
+        if !is_told {
+            return;
+        }
+        let (limiter, user, room) = (Arc::clone(self), identity.user.clone(), room.clone());
+        tokio::spawn(async move {
+            if let Some(fleet) = limiter.asked_fleet() {
+                let noted = fleet.note_usual(&user, &room, now_ms).await;
+                limiter.heard(noted);
+            }
+        });
+    }
+
+    /// The fleet's counts, where there are some and Redis has answered lately.
+    fn asked_fleet(&self) -> Option<&RedisCounts> {
+        let is_asked = self.alone_until_ms.load(Ordering::Relaxed) <= self.parts.clock.now_ms();
+        self.parts.fleet.as_ref().filter(|_| is_asked)
     }
 
     /// Leaves Redis alone for a while when it did not answer.
@@ -219,8 +269,8 @@ impl RateLimiter {
         loop {
             let count = self.blocks.take_unreported(user);
             let (Some(fleet), 1..) = (&self.parts.fleet, count) else { return };
-            let Rules { window_ms, block_after, block_ms, .. } = self.rules;
-            let told = fleet.refused(user, count, block_after, (window_ms, block_ms)).await;
+            let Rules { block_after, block_ms, .. } = self.rules;
+            let told = fleet.refused(user, count, block_after, (RATE_WINDOW_MS, block_ms)).await;
             if let Some(block) = self.heard(told)
                 && let Some(rest_ms) = block.rest_ms
             {
@@ -312,6 +362,7 @@ impl RateLimiter {
             let now_ms = self.parts.clock.now_ms();
             self.windows.sweep(now_ms);
             self.blocks.sweep(now_ms);
+            self.usual.sweep(now_ms);
         }
     }
 }
@@ -331,7 +382,7 @@ fn is_of_each_node(allowance: Allowance) -> bool {
 }
 
 fn too_often(allowance: Allowance, rest_ms: u64) -> Refusal {
-    let text = format!("too often ({}); wait until the minute is over", allowance.label());
+    let text = format!("too often ({}); wait until it is allowed again", allowance.label());
     Refusal::new(RefusalCode::RateLimited, text).retry_after_ms(rest_ms)
 }
 

@@ -3,6 +3,8 @@
 mod cluster;
 mod embedded;
 mod backend;
+mod listening;
+mod descriptors;
 
 use std::io;
 use std::net::SocketAddr;
@@ -13,12 +15,11 @@ use serde_json::json;
 use shared::log::redis::connection::Health;
 use shared::process::byte_budget::ByteBudget;
 use shared::process::clock::Clock;
-use shared::process::operator::{self, Operator};
+use shared::process::operator::Operator;
 use shared::process::readiness::{Condition, Readiness};
 use shared::process::tasks::{TaskEnded, Tasks};
 use shared::store::sqlite::OpenError;
 use sync_worker::stats::Stats;
-use tokio::net::TcpListener;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -37,7 +38,6 @@ use crate::client_address::{Addresses, TrustedProxies};
 use crate::config::Settings;
 use crate::connections::Connections;
 use crate::handshake::AllowedOrigins;
-use crate::http;
 use crate::hub::sources::Sources;
 use crate::hub::{self, Hub};
 use crate::metrics::Metrics;
@@ -122,14 +122,15 @@ impl Server {
     }
 
     async fn start_with(
-        settings: Settings,
+        mut settings: Settings,
         clock: Clock,
         announce: impl FnOnce(SocketAddr, SocketAddr),
         (readiness, tasks): (Readiness, &Tasks),
     ) -> Result<Server, StartError> {
         let registry = prometheus::Registry::new();
         let metrics = Arc::new(Metrics::register(&registry));
-        let listener = bind(SocketAddr::new(settings.address(), settings.port)).await?;
+        let listener = listening::bind(&settings.addresses(), settings.port)?;
+        let sockets_max = descriptors::settle(&mut settings);
         let mut backend = if settings.is_cluster() {
             cluster::start(&settings, &clock, &metrics, (&readiness, tasks))?
         } else {
@@ -137,7 +138,7 @@ impl Server {
         };
         let revocations = readiness.condition("revocations");
         let places = readiness.condition("connections");
-        let node = Arc::new(node(settings, clock, metrics, (&mut backend, tasks))?);
+        let node = Arc::new(node((settings, sockets_max), clock, metrics, (&mut backend, tasks))?);
         let Backend { deliveries, attendants, worker, redis, fatal, .. } = backend;
 
         let began = Instant::now();
@@ -155,7 +156,7 @@ impl Server {
             .await
             .map_err(|source| StartError::Bind { address: operator_address, source })?;
         let operator_address = operator.local_addr();
-        let address = listener.local_addr().unwrap_or(SocketAddr::new(settings.address(), 0));
+        let address = listener.local_addr().unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0)));
         announce(address, operator_address);
         info!(%address, %operator_address, "gateway listens");
         for (name, attendant) in attendants {
@@ -172,7 +173,7 @@ impl Server {
         tasks.spawn("gauges", tell_gauges(Arc::clone(&node), places));
         tasks.spawn("limits", sweep_limits(Arc::clone(&node)));
         tasks.spawn("streams", answering::close_silent(Arc::clone(&node)));
-        tasks.spawn("accept", accept(listener, Arc::clone(&node)));
+        tasks.spawn("accept", listening::accept(listener, Arc::clone(&node)));
         Ok(Server {
             node,
             readiness,
@@ -211,23 +212,27 @@ impl Server {
         }
     }
 
-    /// Leaves: not ready, no new connections; what was asked is answered and every client sent
-    /// elsewhere; in the embedded mode the log goes into the database. Says whether all of that
+    /// Leaves: not ready, newcomers are answered 503; what was asked is answered and every client
+    /// sent elsewhere; in the embedded mode the log goes into the database. The port stays open
+    /// until all of that is done, and long enough for balancers to have seen it. Says whether it
     /// was done in time.
     pub async fn drain(self) -> bool {
         let patience = self.node.settings.drain_timeout_ms.duration();
+        let node = &self.node;
+        let (began, clients) = (Instant::now(), node.connections.len());
         self.readiness.begin_drain();
         self.tasks.leave();
-        self.node.leaving.cancel();
-        let node = &self.node;
+        node.connections.begin_leaving();
+        node.leaving.cancel();
+        info!(clients, "gateway is leaving");
         // A client that reads slowly or not at all holds up its own connection, and nothing else.
-        let deadline = Instant::now() + patience;
-        let clients = tokio::time::timeout(patience / 2, async {
+        let deadline = began + patience;
+        let gone = tokio::time::timeout(patience / 2, async {
             while node.connections.len() > 0 || !node.exchanges.is_empty() {
                 tokio::time::sleep(LEAVE_POLL).await;
             }
         });
-        if clients.await.is_err() {
+        if gone.await.is_err() {
             let connections = node.connections.len();
             warn!(connections, "going on leaving while clients are still connected");
         }
@@ -242,18 +247,26 @@ impl Server {
         })
         .await
         .is_ok();
-        if !finished {
-            let connections = node.connections.len();
-            warn!(connections, "leaving before everything was done");
-        }
+        let noticed = began + node.settings.drain_notice();
+        tokio::time::sleep_until(noticed.min(deadline)).await;
         self.tasks.abort();
         self.node.store.close().await;
+        let (connections, retained) = (node.connections.len(), node.appender.retained());
+        let duration_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        if finished {
+            info!(duration_ms, clients, connections, retained, "gateway has left in order");
+        } else {
+            warn!(
+                duration_ms,
+                clients, connections, retained, "gateway leaves before everything was done"
+            );
+        }
         finished
     }
 }
 
 fn node(
-    settings: Settings,
+    (settings, sockets_max): (Settings, usize),
     clock: Clock,
     metrics: Arc<Metrics>,
     (backend, tasks): (&mut Backend, &Tasks),
@@ -309,6 +322,7 @@ fn node(
         clock,
         connections: Connections::new(settings.connections_max),
         bodies: ByteBudget::new(BODIES_BYTES_MAX),
+        sockets_max,
         exchanges: TaskTracker::new(),
         roster: Arc::new(Roster::default()),
         spending,
@@ -355,32 +369,6 @@ fn unusable(
     error: impl std::error::Error + Send + Sync + 'static,
 ) -> StartError {
     StartError::Setting { setting, source: Box::new(error) }
-}
-
-async fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
-    TcpListener::bind(address).await.map_err(|source| StartError::Bind { address, source })
-}
-
-async fn accept(listener: TcpListener, node: Arc<Node>) {
-    loop {
-        let (socket, peer) = tokio::select! {
-            accepted = operator::accept(&listener) => accepted,
-            () = node.leaving.cancelled() => return,
-        };
-        // Small frames must not wait for one another.
-        if socket.set_nodelay(true).is_err() {
-            continue;
-        }
-        // What comes through a proxy is counted for its client, who is known later.
-        let address = Some(peer.ip().to_canonical());
-        let place = node.unproven.enter(address.filter(|address| !node.proxies.contains(*address)));
-        match place {
-            Ok(place) => drop(tokio::spawn(http::serve(socket, peer, place, Arc::clone(&node)))),
-            Err(crowded) => {
-                drop(tokio::spawn(http::turn_away(socket, crowded, Arc::clone(&node))));
-            }
-        }
-    }
 }
 
 async fn attend_keys(node: Arc<Node>) {

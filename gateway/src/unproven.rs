@@ -14,6 +14,7 @@ use crate::client_address::{AddressPlace, Addresses};
 #[derive(Debug)]
 pub(crate) struct Unproven {
     places: Arc<Semaphore>,
+    max: usize,
     addresses: Arc<Addresses>,
     per_address: usize,
     turned_away: Semaphore,
@@ -26,6 +27,8 @@ pub(crate) enum Crowded {
     Node,
     /// All that one address may have.
     Address,
+    /// The node is leaving.
+    Leaving,
 }
 
 /// The place of one socket; dropping it gives it back.
@@ -40,7 +43,12 @@ impl Unproven {
     pub(crate) fn new(max: usize, per_address: usize) -> Unproven {
         let (places, addresses) = (Arc::new(Semaphore::new(max)), Arc::default());
         let turned_away = Semaphore::new(TURNED_AWAY_MAX);
-        Unproven { places, addresses, per_address, turned_away }
+        Unproven { places, max, addresses, per_address, turned_away }
+    }
+
+    /// How many places are taken.
+    pub(crate) fn taken(&self) -> usize {
+        self.max - self.places.available_permits()
     }
 
     /// Leave to tell one more socket that there is no place for it; there is none when many are

@@ -80,7 +80,8 @@ async fn a_leaving_node_answers_what_is_under_way_and_sends_its_clients_elsewher
     let Some(Incoming::Event { data, .. }) = parting.clone().next() else {
         panic!("nobody said that the node is leaving");
     };
-    assert_eq!(*data, json!({ "afterMs": 500 }));
+    let after_ms = data["afterMs"].as_u64();
+    assert!(after_ms.is_some_and(|after_ms| after_ms <= 500), "few come back soon: {data}");
     assert!(!parting.clone().any(|incoming| matches!(incoming, Incoming::Reply { .. })));
 
     // What was answered stands, and nothing stands that was neither answered nor unanswered.

@@ -194,6 +194,77 @@ async fn a_client_comes_back_into_ten_rooms_at_once_by_the_defaults() {
     assert_eq!(refused.code(), Some("rate_limited"));
 }
 
+/// Joins rooms on a new connection; how many were not refused as too often.
+async fn opened(fleet: &Fleet, user: &str, rooms: &[&str]) -> usize {
+    let tab = member(fleet, user).await;
+    let mut passed = 0;
+    for room in rooms {
+        match tab.join(room, None).await {
+            Ok(_) => passed += 1,
+            Err(error) => assert_eq!(error.code(), Some("rate_limited"), "{room}"),
+        }
+    }
+    passed
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn usual_rooms_are_opened_at_once_and_new_ones_five_a_minute() {
+    let rooms = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j"];
+    let options = GatewayOptions::plain().with_jwt_secret(SECRET);
+    let options = options.with_env("ROOMCAST_BLOCK_AFTER", "0");
+    let options = options.with_env("WEBSOCKET_RATE_LIMIT_MESSAGE_SEND", "100");
+    let mut fleet = Fleet::embedded(options).await.unwrap();
+    // A page with three rooms, loaded three times.
+    for _ in 0..3 {
+        assert_eq!(opened(&fleet, "alice", &rooms[..3]).await, 3);
+    }
+    assert_eq!(opened(&fleet, "alice", &rooms).await, 5, "two more of the seed's five");
+    assert_eq!(opened(&fleet, "bob", &rooms).await, 5, "everybody for themselves");
+
+    // After a restart the database knows whose rooms they are: by what they have read, and by the
+    // list of members.
+    let alice = member(&fleet, "alice").await;
+    for room in &rooms[..5] {
+        alice.join(room, None).await.unwrap();
+        let said = alice.send(room, &unique_id(), "hello").await.unwrap();
+        let receipt = json!({ "roomId": room, "position": said.position.unwrap() });
+        alice.command("receipt:update", receipt).await.unwrap();
+    }
+    for room in &rooms[5..9] {
+        let sql = "INSERT INTO room_members (room_id, user_id, role, added_at)
+                   VALUES (?1, 'alice', 'member', 0)";
+        crate::scene::database(fleet.gateway()).execute(sql, [room]).unwrap();
+    }
+    fleet.gateway_mut().restart(SOON).await.unwrap();
+    let strange = ["s1", "s2", "s3", "s4", "s5", "s6", "s7"];
+    assert_eq!(opened(&fleet, "alice", &strange).await, 5);
+    let all = || async {
+        let opened = opened(&fleet, "alice", &rooms).await;
+        if opened == 9 { Ok(()) } else { Err(format!("{opened} of 9")) }
+    };
+    harness::eventually(SOON, "all but the one where she never was", all).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_limit_has_a_window_of_its_own() {
+    let options = limited(&[
+        ("WEBSOCKET_RATE_LIMIT_MESSAGE_SEND", "2"),
+        ("ROOMCAST_RATE_WINDOW_MESSAGE_SEND_MS", "3000"),
+        ("WEBSOCKET_RATE_LIMIT_TYPING_EVENTS", "2"),
+        ("ROOMCAST_BLOCK_AFTER", "0"),
+    ]);
+    let fleet = Fleet::embedded(options).await.unwrap();
+    let alice = member(&fleet, "alice").await;
+    alice.join("r", None).await.unwrap();
+    let message = json!({ "roomId": "r", "content": "hello" });
+    let (_, refused) = ask(&alice, "message:send", &message, 9).await;
+    assert!(refused.retry_after_ms.unwrap() <= 3000, "{refused}");
+    let (_, refused) = ask(&alice, "typing:start", &json!({ "roomId": "r" }), 9).await;
+    assert!(refused.retry_after_ms.unwrap() > 3000, "{refused}");
+    let again = || async { alice.command("message:send", message.clone()).await };
+    harness::eventually(Duration::from_secs(30), "its window is over", again).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_applications_backend_is_not_limited_and_the_development_mode_is_generous() {
     let one = [("WEBSOCKET_RATE_LIMIT_MESSAGE_SEND", "1"), ("ROOMCAST_BLOCK_AFTER", "1")];

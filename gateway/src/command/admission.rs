@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
+use shared::contract::id::{RoomId, UserId};
 use shared::contract::protocol::Command;
 use shared::contract::refusal::{CloseReason, Refusal};
+use shared::store::MemberRole;
 
 use crate::config::Allowance;
 use crate::crediting;
 use crate::node::Node;
+use crate::rate_limit::Counted;
 use crate::session::Session;
 
 /// Why a command does not begin.
@@ -53,20 +56,61 @@ async fn admit_essential(
         return Ok(());
     }
     unblocked(session, node)?;
-    let identity = &session.identity;
     // A delta is bounded by the answer that it belongs to.
     let is_general = !matches!(command, Command::StreamAppend(_));
     let general = is_general.then_some(Allowance::Commands);
     for allowance in general.into_iter().chain(allowance(command)) {
-        if let Err(refusal) = node.limiter.count(identity, allowance).await {
-            node.limiter.refused(&identity.user, allowance);
+        let counted = match (allowance, command) {
+            (Allowance::Joins, Command::RoomJoin(data)) => {
+                count_join(session, node, &data.room_id).await
+            }
+            (allowance, _) => node.limiter.count(&session.identity, allowance).await,
+        };
+        if let Err(refusal) = counted {
+            node.limiter.refused(&session.identity.user, allowance);
             return Err(refusal);
         }
     }
     if matches!(command, Command::StreamStart(_)) {
-        crediting::afford(node, &identity.user, 1).await?;
+        crediting::afford(node, &session.identity.user, 1).await?;
     }
     Ok(())
+}
+
+/// Counts somebody's coming into a room as a join, or, where the room is one of their usual ones,
+/// as coming back. Who is over the limit of joins has it looked up whether it is: in what the nodes
+/// have seen lately, and in what the database knows of members and of who has read. Joining on a
+/// connection that is in the room already opens nothing, and counts like a new one.
+async fn count_join(
+    session: &mut Session,
+    node: &Arc<Node>,
+    room: &RoomId,
+) -> Result<Counted, Refusal> {
+    if session.is_in(room) {
+        return node.limiter.count(&session.identity, Allowance::Joins).await;
+    }
+    let identity = &session.identity;
+    let user = &identity.user;
+    if node.limiter.is_usual_here(user, room) {
+        return node.limiter.count(identity, Allowance::Resumes).await;
+    }
+    let refusal = match node.limiter.count(identity, Allowance::Joins).await {
+        Ok(counted) => return Ok(counted),
+        Err(refusal) => refusal,
+    };
+    if let Ok(looked_up) = node.limiter.count(identity, Allowance::Lookups).await
+        && (node.limiter.is_usual(user, room).await || is_known(node, user, room).await)
+    {
+        node.limiter.give_back(looked_up);
+        return node.limiter.count(identity, Allowance::Resumes).await;
+    }
+    Err(refusal)
+}
+
+async fn is_known(node: &Node, user: &UserId, room: &RoomId) -> bool {
+    let member = node.store.member(room, user).await;
+    let is_member = matches!(member, Ok(Some(MemberRole::Member | MemberRole::Moderator)));
+    is_member || matches!(node.store.receipt(room, user).await, Ok(Some(_)))
 }
 
 /// What a command is counted as that may be lost.

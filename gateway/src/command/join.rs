@@ -63,6 +63,7 @@ async fn join(
     let (member, reading) = (session.handle.number, Reading::default());
     let joiner = Joiner { member, user, queue, limit, reading };
     let membership = node.hub.join(&room_id, joiner, since, &answer).await?;
+    node.limiter.entered(&session.identity, &room_id);
     session.joined(room_id, membership, place);
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use dashmap::DashMap;
 use shared::contract::id::UserId;
-use shared::contract::limits::RATED_USERS_MAX;
+use shared::contract::limits::{RATE_WINDOW_MS, RATED_USERS_MAX};
 
 use super::Rules;
 
@@ -42,8 +42,8 @@ impl Blocks {
         }
         // The guard ends with the function; nothing in it looks at the map again.
         let mut refusals = self.refusals.entry(user.clone()).or_default();
-        if !(now_ms < refusals.ends_ms && refusals.ends_ms <= now_ms + rules.window_ms) {
-            refusals.ends_ms = now_ms + rules.window_ms;
+        if !(now_ms < refusals.ends_ms && refusals.ends_ms <= now_ms + RATE_WINDOW_MS) {
+            refusals.ends_ms = now_ms + RATE_WINDOW_MS;
             refusals.count = 0;
         }
         refusals.count += 1;

@@ -1,4 +1,4 @@
-//! What a node remembers of who has done how much in the present minute.
+//! What a node remembers of who has done how much in the present window.
 
 use dashmap::DashMap;
 use shared::contract::id::UserId;
@@ -11,7 +11,8 @@ use crate::config::Allowance;
 #[derive(Debug)]
 pub(super) struct Windows {
     users: DashMap<UserId, [Window; Allowance::COUNT]>,
-    window_ms: i64,
+    /// How long the window of each allowance is.
+    windows_ms: [i64; Allowance::COUNT],
 }
 
 /// One user's use of one allowance.
@@ -57,8 +58,8 @@ impl Window {
 }
 
 impl Windows {
-    pub(super) fn new(window_ms: i64) -> Windows {
-        Windows { users: DashMap::new(), window_ms }
+    pub(super) fn new(windows_ms: [i64; Allowance::COUNT]) -> Windows {
+        Windows { users: DashMap::new(), windows_ms }
     }
 
     /// Does something with the present window; `None` where there is no room for one more user.
@@ -76,7 +77,7 @@ impl Windows {
             return None;
         }
         let mut windows = self.users.entry(user.clone()).or_default();
-        Some(act(windows[allowance as usize].present(now_ms, self.window_ms)))
+        Some(act(windows[allowance as usize].present(now_ms, self.windows_ms[allowance as usize])))
     }
 
     /// Counts one use, unless it is known to be one too many.
@@ -113,8 +114,9 @@ impl Windows {
         now_ms: i64,
     ) -> Taken {
         let Given { count, rest_ms, is_first } = given;
+        let window_ms = self.windows_ms[allowance as usize];
         let took = self.present(user, allowance, now_ms, |window| {
-            window.ends_ms = now_ms + rest_ms.clamp(1, self.window_ms);
+            window.ends_ms = now_ms + rest_ms.clamp(1, window_ms);
             if is_first {
                 // The fleet's window was over a moment before this node's.
                 (window.used, window.held) = (1, 0);

@@ -1,11 +1,12 @@
 //! The fleet's counts, in Redis: a number that expires for each user and allowance.
 
 use redis::{RedisError, Script};
-use shared::contract::id::UserId;
+use shared::contract::id::{RoomId, UserId};
 use shared::contract::keys;
 use shared::log::redis::connection::RedisConnection;
 use shared::process::telemetry::metrics::Label;
 
+use super::usual::{FLEET_MEMORY_MS, ROOMS_MAX};
 use crate::config::Allowance;
 
 /// The counts of all nodes together.
@@ -75,6 +76,30 @@ impl RedisCounts {
         call.arg(count).arg(window_ms).arg(limit).arg(block_ms);
         let (rest_ms, is_new): (i64, bool) = self.connection.script(&call).await?;
         Ok(Block { rest_ms: (rest_ms > 0).then_some(rest_ms), is_new })
+    }
+
+    /// Whether a user has been in a room lately.
+    pub(super) async fn is_usual(&self, user: &UserId, room: &RoomId) -> Result<bool, RedisError> {
+        let mut pipe = redis::pipe();
+        pipe.cmd("ZSCORE").arg(keys::usual_rooms(user)).arg(room.as_str());
+        let (score,): (Option<f64>,) = self.connection.pipeline(&pipe).await?;
+        Ok(score.is_some())
+    }
+
+    /// Remembers that a user is in a room; only the latest rooms are kept.
+    pub(super) async fn note_usual(
+        &self,
+        user: &UserId,
+        room: &RoomId,
+        now_ms: i64,
+    ) -> Result<(), RedisError> {
+        let key = keys::usual_rooms(user);
+        let mut pipe = redis::pipe();
+        pipe.cmd("ZADD").arg(&key).arg(now_ms).arg(room.as_str()).ignore();
+        let oldest = -i64::try_from(ROOMS_MAX).unwrap_or(i64::MAX) - 1;
+        pipe.cmd("ZREMRANGEBYRANK").arg(&key).arg(0).arg(oldest).ignore();
+        pipe.cmd("PEXPIRE").arg(&key).arg(FLEET_MEMORY_MS).ignore();
+        self.connection.pipeline(&pipe).await
     }
 
     /// For how long a user is blocked still, in milliseconds.

@@ -21,7 +21,7 @@ impl Running {
         let (log, deliveries) = MemoryLog::new(clock.clone(), 100);
         let rules = Rules {
             limits: [LIMIT; Allowance::COUNT],
-            window_ms: RATE_WINDOW_MS,
+            windows_ms: [RATE_WINDOW_MS; Allowance::COUNT],
             block_after,
             block_ms: i64::try_from(BLOCK_MS).unwrap(),
         };
@@ -192,7 +192,10 @@ impl Asked {
 
 #[test]
 fn the_fleet_is_asked_once_for_a_portion_and_not_again_before_its_window_ends() {
-    let asked = Asked { windows: Windows::new(60_000), ann: UserId::parse("ann").unwrap() };
+    let asked = Asked {
+        windows: Windows::new([60_000; Allowance::COUNT]),
+        ann: UserId::parse("ann").unwrap(),
+    };
     assert_eq!(asked.take(1000), Taken::Locally);
     assert_eq!(asked.given(3, 30_000, false, 1000), Taken::Held);
     assert_eq!(asked.take(1001), Taken::Held);

@@ -91,6 +91,12 @@ pub fn rate(user: &UserId, allowance: &str) -> String {
     format!("roomcast:rate:{{{user}}}:{allowance}")
 }
 
+/// The rooms that a user has been in lately, by when they came.
+#[must_use]
+pub fn usual_rooms(user: &UserId) -> String {
+    format!("roomcast:rooms:{{{user}}}")
+}
+
 /// Held by the one node that spends a user's credits just now.
 #[must_use]
 pub fn spending(user: &UserId) -> String {

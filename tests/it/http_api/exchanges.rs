@@ -1,9 +1,10 @@
 //! Connections that requests come over: kept, cut, and finished before the node leaves.
 
 use super::{api, publish};
-use crate::one_gateway::{SOON, gateway};
+use crate::one_gateway::{SOON, gateway, gateway_with};
 use crate::scene::{database, rows_of};
-use harness::eventually;
+use fleet::GatewayOptions;
+use harness::{Api, eventually};
 use serde_json::json;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -103,12 +104,40 @@ async fn a_node_that_leaves_answers_what_it_was_asked() {
     eventually(SOON, "the message waits for the database", under_way).await;
     let leaving = fleet.gateway_mut();
     let (status, ()) = tokio::join!(leaving.terminate(Duration::from_secs(30)), async {
-        // It is leaving when it takes nobody new.
-        let refused = || async { TcpStream::connect(("127.0.0.1", api.port())).await.is_err() };
-        eventually(SOON, "the node takes no more connections", refused).await;
+        // It is leaving when it answers newcomers that it is, which it does to the end.
+        let leaving = || async { api.get("/api/openapi.json").await.status == 503 };
+        eventually(SOON, "the node takes nobody new", leaving).await;
+        let answer = api.get("/api/openapi.json").await;
+        assert_eq!((answer.status, answer.header("retry-after")), (503, Some("1")));
         held.execute_batch("COMMIT").unwrap();
     });
     assert!(status.unwrap().success());
     asking.await.unwrap().expect(201);
     assert_eq!(rows_of(fleet.gateway(), "r").len(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leaving_node_answers_newcomers_for_as_long_as_it_was_told_to() {
+    let options = GatewayOptions::default().with_env("ROOMCAST_DRAIN_NOTICE_MS", "3000");
+    let mut fleet = gateway_with(options).await;
+    let (api, began) = (api(&fleet), std::time::Instant::now());
+    let operator = Api::new(fleet.gateway().operator_port());
+    let (status, told) = tokio::join!(fleet.gateway_mut().terminate(SOON), async {
+        let leaving = || async { operator.get("/readyz").await.status == 503 };
+        eventually(SOON, "the node is not ready", leaving).await;
+        let mut told = 0;
+        while let Ok(answer) = api.raw("GET", "/", Vec::new()).await {
+            assert_eq!((answer.status, answer.header("retry-after")), (503, Some("1")));
+            assert_eq!(operator.get("/readyz").await.status, 503, "probes are answered");
+            told += 1;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        told
+    });
+    assert!(status.unwrap().success());
+    assert!(told >= 2, "asked {told} times");
+    assert!(began.elapsed() >= Duration::from_secs(3), "{:?}", began.elapsed());
+    let log = std::fs::read_to_string(fleet.gateway().log()).unwrap();
+    let last = log.lines().last().unwrap();
+    assert!(last.contains("gateway has left in order"), "{log}");
 }

@@ -1,0 +1,59 @@
+//! How many sockets of clients this process may have, by what the system lets it open.
+
+use shared::contract::limits::TURNED_AWAY_MAX;
+use shared::process::operator;
+use tracing::warn;
+
+use crate::config::Settings;
+
+/// Kept back for Redis, the database, the log, key sets and the listeners, beside what the operator
+/// port may take and what is being told that there is no place.
+const OTHERS: usize = 64;
+
+const KEPT_BACK: usize = OTHERS + operator::CONNECTIONS_MAX + TURNED_AWAY_MAX;
+
+/// Sockets of clients, those that speak HTTP among them, of a process that may open so many files.
+fn sockets(open_files_max: Option<usize>) -> usize {
+    let Some(max) = open_files_max else { return usize::MAX };
+    // Where there are hardly any, half of them have to do for everything else.
+    max.saturating_sub(KEPT_BACK.min(max / 2)).max(1)
+}
+
+/// The limit that the system has set; `None` where there is none, or it does not say.
+fn open_files_max() -> Option<usize> {
+    let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
+/// Lowers `connections_max` to what the system allows, and says so; gives how many sockets of
+/// clients there may be in all.
+pub(super) fn settle(settings: &mut Settings) -> usize {
+    let open_files_max = open_files_max();
+    let sockets = sockets(open_files_max);
+    if sockets < settings.connections_max {
+        warn!(
+            open_files_max,
+            connections_max = sockets,
+            asked = settings.connections_max,
+            "the system lets this process open too few files for ROOMCAST_CONNECTIONS_MAX; \
+             raise its limit (ulimit -n, LimitNOFILE, --ulimit nofile)"
+        );
+        settings.connections_max = sockets;
+    }
+    sockets
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn some_are_kept_back_and_some_are_left() {
+        assert_eq!(sockets(None), usize::MAX);
+        assert_eq!(sockets(Some(65_536)), 65_536 - KEPT_BACK);
+        assert_eq!(sockets(Some(1024)), 1024 - KEPT_BACK);
+        assert_eq!(sockets(Some(256)), 128);
+        assert_eq!((sockets(Some(2)), sockets(Some(0))), (1, 1));
+    }
+}
