@@ -6,7 +6,6 @@ use fleet::Fleet;
 use harness::wire::{Accepted, Incoming};
 use harness::{Expect, unique_id};
 use serde::Deserialize;
-use serde_json::json;
 use tokio::time::Instant;
 
 use crate::scene::{SOON, Talk, accepted, client, gateway, is_event, offer, rows, rows_of};

@@ -167,3 +167,22 @@ async fn without_redis_each_node_holds_the_limit_by_itself() {
     }
     fleet.redis().cont().expect("it was stopped");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn usual_rooms_are_usual_on_every_node() {
+    let fleet = cluster(&[("ROOMCAST_BLOCK_AFTER", "0")]).await;
+    let clients = at_both(&fleet).await;
+    for room in ["a", "b", "c", "d", "e"] {
+        clients[0].join(room, None).await.unwrap();
+    }
+    let all = || async {
+        let far = client(&fleet.gateways()[1].ws_url(), "alice", "member").await;
+        for room in ["a", "b", "c", "d", "e"] {
+            far.join(room, None).await.map_err(|error| format!("{room}: {error}"))?;
+        }
+        Ok::<_, String>(())
+    };
+    eventually(PATIENCE, "all five are opened through the other node at once", all).await;
+    let refused = clients[1].join("new", None).await.unwrap_err();
+    assert_eq!(refused.code(), Some("rate_limited"), "five new ones, however many nodes");
+}

@@ -4,7 +4,7 @@ use super::{Findings, edited};
 use crate::one_gateway::{gateway, gateway_with};
 use fleet::GatewayOptions;
 
-const NOT_OURS: [&str; 25] = [
+const NOT_OURS: [&str; 29] = [
     "http://app.example.com",
     "https://app.example.com:8443",
     "https://app.example.com:80",

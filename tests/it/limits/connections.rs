@@ -104,3 +104,78 @@ async fn the_seeds_rate_limits_are_accepted() {
     ann.join("room", None).await.unwrap();
     ann.send("room", &harness::unique_id(), "hello").await.unwrap();
 }
+
+/// A gateway that may open so many files; it is ended with its guard.
+struct Limited {
+    process: std::process::Child,
+    port: u16,
+    operator_port: u16,
+    folder: tempfile::TempDir,
+}
+
+impl Limited {
+    async fn start(open_files_max: usize) -> Limited {
+        // The program is the one that the fleet runs.
+        let fleet = gateway().await;
+        let program = std::fs::read_link(format!("/proc/{}/exe", fleet.gateway().pid().unwrap()));
+        let folder = tempfile::tempdir().unwrap();
+        let (port, operator_port) = (fleet::free_port().unwrap(), fleet::free_port().unwrap());
+        let log = std::fs::File::create(folder.path().join("log")).unwrap();
+        let process = std::process::Command::new("sh")
+            .args(["-c", &format!("ulimit -n {open_files_max}; exec \"$0\" --dev")])
+            .arg(program.unwrap())
+            .env("PORT", port.to_string())
+            .env("ROOMCAST_OPERATOR_PORT", operator_port.to_string())
+            .env("ROOMCAST_DATA_DIR", folder.path().join("data"))
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let limited = Limited { process, port, operator_port, folder };
+        let ready = || async {
+            let answer = fleet::get(operator_port, "/readyz", SOON).await;
+            matches!(answer, Ok(answer) if answer.status == 200)
+        };
+        eventually(SOON, "it is ready", ready).await;
+        limited
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("log")).unwrap()
+    }
+}
+
+impl Drop for Limited {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+#[tokio::test]
+async fn sockets_are_bounded_by_the_files_that_the_system_allows_and_probes_are_answered() {
+    let limited = Limited::start(256).await;
+    assert!(limited.log().contains("ROOMCAST_CONNECTIONS_MAX"), "{}", limited.log());
+    let mut held = Vec::new();
+    // Half of so few files are kept back.
+    for _ in 0..128 {
+        held.push(tokio::net::TcpStream::connect(("127.0.0.1", limited.port)).await.unwrap());
+    }
+    let turned_away = || async {
+        let answer = fleet::get(limited.port, "/", SOON).await.map_err(|error| error.to_string())?;
+        if answer.status == 503 { Ok(()) } else { Err(format!("{}", answer.status)) }
+    };
+    eventually(SOON, "a newcomer is told that there is no place", turned_away).await;
+    for path in ["/livez", "/readyz", "/metrics"] {
+        let probe = fleet::get(limited.operator_port, path, SOON).await.unwrap();
+        assert_eq!(probe.status, 200, "{path}: {}", probe.body);
+    }
+    drop(held);
+    let let_in = || async {
+        let connected =
+            Client::connect(&format!("ws://127.0.0.1:{}/ws", limited.port), &Proof::user("ann"));
+        connected.await.map_err(|error| error.to_string())
+    };
+    let ann = eventually(SOON, "places are given back", let_in).await;
+    ann.join("r", None).await.unwrap();
+    assert!(!limited.log().contains("cannot accept"), "{}", limited.log());
+}
