@@ -10,5 +10,6 @@ pub mod refusal;
 pub mod keys;
 pub mod position;
 pub mod id;
+pub mod whole;
 pub mod timestamp;
 pub mod limits;

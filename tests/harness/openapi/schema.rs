@@ -81,6 +81,13 @@ impl<'a> Schemas<'a> {
                 let holds = if least { length >= bound } else { length <= bound };
                 fine(holds, keyword)
             }
+            "pattern" => {
+                let holds = match (says.as_str(), value.as_str()) {
+                    (Some(pattern), Some(text)) => matches(pattern, text)?,
+                    (_, _) => true,
+                };
+                fine(holds, "of the form")
+            }
             "required" => {
                 let names = says.as_array().into_iter().flatten().filter_map(Value::as_str);
                 let missing = names.filter(|name| value.is_object() && value.get(name).is_none());
@@ -121,6 +128,24 @@ impl<'a> Schemas<'a> {
             self.check(schema, property, &format!("{at}.{name}"))
         });
         checked.collect()
+    }
+}
+
+/// The few patterns of the description: one set of characters, negated or not, from the beginning
+/// to the end. One that is not known is a complaint.
+fn matches(pattern: &str, text: &str) -> Result<bool, String> {
+    let id = |character: char, more: &str| {
+        !(character.is_whitespace() || character.is_control() || "{}".contains(character))
+            && !more.contains(character)
+    };
+    match pattern {
+        r"^[^\s\u0000-\u001f\u007f-\u009f{}]+$" => {
+            Ok(!text.is_empty() && text.chars().all(|character| id(character, "")))
+        }
+        r"^[^\s\u0000-\u001f\u007f-\u009f{}*]+$" => {
+            Ok(!text.is_empty() && text.chars().all(|character| id(character, "*")))
+        }
+        unknown => Err(format!("the pattern {unknown} is not known")),
     }
 }
 

@@ -92,6 +92,11 @@ async fn a_body_that_is_no_object_of_known_fields_is_a_problem_on_every_route() 
     assert_no_panic(&fleet);
 }
 
+async fn raw_body(api: &Api, path: &str, body: String) -> ApiAnswer {
+    let json = api.with_header("content-type", "application/json");
+    json.raw("POST", path, body.into_bytes()).await.unwrap()
+}
+
 #[tokio::test]
 async fn a_value_out_of_its_limits_is_refused_by_name() {
     let fleet = gateway().await;
@@ -121,6 +126,11 @@ async fn a_value_out_of_its_limits_is_refused_by_name() {
         (message("credits", json!(1.5)), 400, "credits"),
         (message("credits", json!({ "amount": 1, "colour": 1 })), 400, "credits.colour"),
         (message("roomId", json!("r")), 400, "roomId"),
+        (message("id", json!(null)), 400, "id"),
+        (message("type", json!(null)), 400, "type"),
+        (message("metadata", json!(null)), 400, "metadata"),
+        (message("credits", json!(null)), 400, "credits"),
+        (message("credits", json!({ "amount": 1, "userId": null })), 400, "credits.userId"),
     ];
     for (body, status, field) in cases {
         let problem = api.post("/api/rooms/r/messages", &body).await.expect(status);
@@ -130,7 +140,42 @@ async fn a_value_out_of_its_limits_is_refused_by_name() {
         let keyed = api.with_header("idempotency-key", key);
         let problem = keyed.post("/api/rooms/r/messages", &message("type", json!("user"))).await;
         assert_eq!(problem.expect(400)["field"], "Idempotency-Key", "{key}");
+        let named = json!({ "content": "x", "changeId": "c" });
+        let (one, many) = (message("id", json!("m")), json!({ "messages": [{}] }));
+        let used = json!({ "userId": "ann", "amount": 1, "id": "u" });
+        // Whether the key is needed or not.
+        for (method, path, body) in [
+            ("POST", "/api/rooms/r/messages", Some(&one)),
+            ("POST", "/api/rooms/r/messages/batch", Some(&many)),
+            ("PATCH", "/api/rooms/r/messages/m", Some(&named)),
+            ("DELETE", "/api/rooms/r/messages/m?changeId=c", None),
+            ("POST", "/api/credits/track", Some(&used)),
+            ("POST", "/api/credits/track", Some(&json!({ "items": [{}] }))),
+        ] {
+            let problem = keyed.ask(method, path, body).await.expect(400);
+            assert_eq!(problem["field"], "Idempotency-Key", "{method} {path} {key}");
+        }
     }
+    let nulls = [
+        ("PATCH", "/api/rooms/r/messages/m", json!({ "content": "x", "metadata": null })),
+        ("POST", "/api/tickets", json!({ "userId": "ann", "origin": null })),
+        ("POST", "/api/sessions", json!({ "userId": "ann", "expiresInMs": null })),
+        ("POST", "/api/revoke", json!({ "userId": "ann", "token": null })),
+        ("POST", "/api/erase", json!({ "userId": "ann", "roomId": null })),
+        ("POST", "/api/credits/track", json!({ "userId": "ann", "amount": 1, "messageId": null })),
+        ("POST", "/api/credits/track", json!({ "items": null })),
+    ];
+    for (method, path, body) in nulls {
+        let problem = api.ask(method, path, Some(&body)).await.expect(400);
+        assert!(body[problem["field"].as_str().unwrap()].is_null(), "{problem}");
+    }
+    // Whole numbers are whole however they are written.
+    let whole = |text: &str| raw_body(&api, "/api/credits/track", text.to_owned());
+    let used = whole(r#"{"userId":"ann","amount":25128484.0,"id":"w"}"#).await.expect(201);
+    assert_eq!(used["duplicate"], false);
+    let used = whole(r#"{"userId":"ann","amount":2.5128484e7,"id":"w"}"#).await.expect(200);
+    assert_eq!(used["duplicate"], true);
+    assert_eq!(whole(r#"{"userId":"ann","amount":1.5}"#).await.expect(400)["field"], "amount");
     let large = vec![b' '; 1024 * 1024 + 1];
     let answer = raw(&api, "POST", "/api/rooms/r/messages", &large).await;
     assert_eq!(answer.expect(413)["limit"], 1024 * 1024);

@@ -10,6 +10,7 @@ use shared::contract::limits::{SESSION_MS_DEFAULT, SESSION_MS_MAX, TOKEN_BYTES_M
 use shared::contract::protocol::Done;
 use shared::contract::refusal::{Refusal, RefusalCode};
 use shared::contract::timestamp::Timestamp;
+use shared::contract::whole;
 use shared::store::RevokedSubject;
 
 use super::super::Answer;
@@ -41,7 +42,7 @@ struct MintSession {
     rooms: Vec<String>,
     #[serde(default)]
     role: Role,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "whole::optional")]
     expires_in_ms: Option<u64>,
 }
 

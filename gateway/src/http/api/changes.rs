@@ -76,11 +76,8 @@ async fn change(
 ) -> Result<Answer, Problem> {
     let now_ms = node.clock.now_ms();
     let user = user_id.unwrap_or_else(backend);
-    let named = match change_id {
-        Some(change_id) => Some(change_id),
-        None => asked.idempotent_id(&room, &user, None)?,
-    };
-    let change_id = named.unwrap_or_else(|| posting::new_id(now_ms));
+    let named = asked.idempotent_id(&room, &user, None)?;
+    let change_id = change_id.or(named).unwrap_or_else(|| posting::new_id(now_ms));
     validation::id("changeId", &change_id, now_ms)?;
     let wanted = Change { room, author, id, change_id: change_id.clone(), what };
     let submitted = submitting::change(node, &Author::Backend(&user), wanted, None).await?;

@@ -71,6 +71,7 @@ fn name(asked: &Asked<'_>, data: &mut CreditsTrack, place: Option<usize>) -> Res
 }
 
 async fn track_batch(node: &Node, asked: &Asked<'_>) -> Result<Answer, Problem> {
+    asked.idempotency_key()?;
     let TrackBatch { items } = asked.json()?;
     within_batch("items", items.len())?;
     let mut waiting = Vec::with_capacity(items.len());

@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 use shared::contract::id::{RoomId, UserId};
 use shared::contract::refusal::{Refusal, RefusalCode};
 use shared::erase::{self, Total};
+use shared::process::error_chain::error_chain;
 use shared::store::Erased as Whose;
-use tracing::warn;
+use shared::trouble;
 
 use super::super::Answer;
 use super::json;
@@ -44,7 +45,7 @@ pub(super) async fn everything(node: &Arc<Node>, asked: &Asked<'_>) -> Result<An
     };
     let done = erase::erase(&*node.log, &*node.store, &whose, &|_| {}).await;
     let Total { messages, rooms } = done.map_err(|error| {
-        warn!(error = ?error, "not everything is erased");
+        trouble!(error = error_chain(&error), "not everything is erased");
         let text = "not everything is erased; ask for it again";
         Refusal::new(RefusalCode::Unavailable, text).retry_after_ms(1000)
     })?;

@@ -88,6 +88,7 @@ pub(super) async fn publish(node: &Arc<Node>, asked: &Asked<'_>) -> Result<Answe
 /// `POST /rooms/{room}/messages/batch`
 pub(super) async fn publish_batch(node: &Arc<Node>, asked: &Asked<'_>) -> Result<Answer, Problem> {
     let room = asked.room()?;
+    asked.idempotency_key()?;
     let PublishBatch { messages } = asked.json()?;
     within_batch("messages", messages.len())?;
     let mut waiting = Vec::with_capacity(messages.len());

@@ -89,7 +89,7 @@ impl Problem {
     pub(super) fn answer(&self) -> Answer {
         let Refusal { code, message, field, limit, retry_after_ms, server_time } = &*self.refusal;
         let document = Document {
-            r#type: format!("urn:roomcast:problem:{}", name(*code)),
+            r#type: format!("urn:roomcast:problem:{}", code.as_str()),
             title: title(*code),
             status: self.status.as_u16(),
             detail: message,
@@ -117,11 +117,6 @@ impl Problem {
         }
         answer
     }
-}
-
-/// The code as the wire spells it.
-fn name(code: RefusalCode) -> String {
-    String::from_utf8_lossy(&codec::json(&code)).trim_matches('"').to_owned()
 }
 
 /// The one table of codes and statuses; `docs/API.md` shows it.

@@ -1,6 +1,7 @@
 //! Reading a request: its path, its query, its headers, its body. Everything is checked and named
 //! where it is wrong.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -8,6 +9,7 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderMap};
 use serde::de::{DeserializeOwned, IgnoredAny};
+use serde_json::value::RawValue;
 use shared::contract::id::{IdError, MessageId, RoomId, UserId};
 use shared::contract::limits::{
     API_BODY_BYTES_MAX, API_BODY_TIMEOUT_MS, IDEMPOTENCY_KEY_BYTES_MAX,
@@ -92,6 +94,20 @@ impl Asked<'_> {
         if json { Ok(()) } else { Err(Problem::no_json()) }
     }
 
+    /// The request's `Idempotency-Key`, checked whether it is needed or not.
+    pub(super) fn idempotency_key(&self) -> Result<Option<&str>, Problem> {
+        let mut keys = self.headers.get_all(IDEMPOTENCY_KEY).iter();
+        let Some(key) = keys.next() else { return Ok(None) };
+        let text = key.to_str().ok().filter(|_| keys.next().is_none());
+        let fits = |text: &&str| (1..=IDEMPOTENCY_KEY_BYTES_MAX).contains(&text.len());
+        if let Some(key) = text.filter(fits) {
+            return Ok(Some(key));
+        }
+        let text = format!("one key of 1 to {IDEMPOTENCY_KEY_BYTES_MAX} visible characters");
+        let refusal = Refusal::new(RefusalCode::InvalidField, text).field("Idempotency-Key");
+        Err(refusal.limit(IDEMPOTENCY_KEY_BYTES_MAX).into())
+    }
+
     /// The id that an `Idempotency-Key` stands for: the same for the same key of the same user in
     /// the same room, and in a batch at the same place.
     pub(super) fn idempotent_id(
@@ -100,15 +116,7 @@ impl Asked<'_> {
         user: &UserId,
         place: Option<usize>,
     ) -> Result<Option<MessageId>, Problem> {
-        let mut keys = self.headers.get_all(IDEMPOTENCY_KEY).iter();
-        let Some(key) = keys.next() else { return Ok(None) };
-        let text = key.to_str().ok().filter(|_| keys.next().is_none());
-        let fits = |text: &&str| (1..=IDEMPOTENCY_KEY_BYTES_MAX).contains(&text.len());
-        let Some(key) = text.filter(fits) else {
-            let text = format!("one key of 1 to {IDEMPOTENCY_KEY_BYTES_MAX} visible characters");
-            let refusal = Refusal::new(RefusalCode::InvalidField, text).field("Idempotency-Key");
-            return Err(refusal.limit(IDEMPOTENCY_KEY_BYTES_MAX).into());
-        };
+        let Some(key) = self.idempotency_key()? else { return Ok(None) };
         // Ids have no white space, so that the first two spaces make the text unambiguous.
         let name = format!("{room} {user} {key}");
         let one = Uuid::new_v5(&IDEMPOTENCY, name.as_bytes());
@@ -188,7 +196,27 @@ pub(super) fn object<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
     if !text.starts_with('{') {
         return Err(Refusal::new(RefusalCode::BadRequest, "the body is an object"));
     }
-    codec::parse(text)
+    let object = codec::parse(text)?;
+    no_nulls(text, "")?;
+    Ok(object)
+}
+
+/// What is not there is left out: a null is none of the texts and numbers that the description has,
+/// wherever a null would be taken for nothing.
+fn no_nulls(text: &str, path: &str) -> Result<(), Refusal> {
+    let fields: BTreeMap<String, &RawValue> = serde_json::from_str(text).unwrap_or_default();
+    for (name, value) in fields {
+        if value.get() == "null" {
+            let text = "null is no value; leave the field out";
+            let refusal = Refusal::new(RefusalCode::InvalidField, text);
+            return Err(refusal.field(format!("{path}{name}")));
+        }
+        // Of the fields that are objects, the others are kept as they come.
+        if path.is_empty() && name == "credits" && value.get().starts_with('{') {
+            no_nulls(value.get(), "credits.")?;
+        }
+    }
+    Ok(())
 }
 
 /// Reads the body to its end, within its limits of size and time, and of what all bodies of the
@@ -309,7 +337,7 @@ mod tests {
         }
         let read = |text: &[u8]| object::<Body>(text).map_err(|refusal| refusal.code);
         assert!(read(b" {\"userId\": \"ann\"}\n").is_ok());
-        let cases: [(&[u8], RefusalCode); 8] = [
+        let cases: [(&[u8], RefusalCode); 9] = [
             (b"", RefusalCode::BadRequest),
             (b"[\"ann\"]", RefusalCode::BadRequest),
             (b"{\"userId\": \"ann\"", RefusalCode::BadRequest),
@@ -318,6 +346,7 @@ mod tests {
             (b"{\"userId\": \"\\ud800\"}", RefusalCode::InvalidField),
             (b"{\"userId\": \"ann\", \"x\": 1}", RefusalCode::InvalidField),
             (b"{}", RefusalCode::InvalidField),
+            (b"{\"userId\": null}", RefusalCode::InvalidField),
         ];
         for (text, code) in cases {
             assert_eq!(read(text).unwrap_err(), code, "{:?}", String::from_utf8_lossy(text));

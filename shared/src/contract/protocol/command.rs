@@ -13,6 +13,7 @@ use crate::contract::credit::CreditKind;
 use crate::contract::id::{MessageId, RoomId, UserId};
 use crate::contract::message::{MessageType, Metadata};
 use crate::contract::position::Position;
+use crate::contract::whole;
 
 /// An object of an application's own.
 pub type Attached = serde_json::Map<String, serde_json::Value>;
@@ -210,7 +211,7 @@ pub struct RoomJoin {
     #[serde(default, deserialize_with = "object")]
     pub since: Option<Since>,
     /// Most messages in the reply; 1–200, 50 by default.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "whole::optional")]
     pub limit: Option<u32>,
 }
 
@@ -260,6 +261,7 @@ impl<'de> Deserialize<'de> for Cost {
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase", deny_unknown_fields)]
         struct Fields {
+            #[serde(deserialize_with = "whole::whole")]
             amount: u64,
             #[serde(default)]
             user_id: Option<UserId>,
@@ -278,6 +280,13 @@ impl<'de> Deserialize<'de> for Cost {
 
             fn visit_u64<E: de::Error>(self, amount: u64) -> Result<Cost, E> {
                 Ok(Cost { amount, user_id: None, metadata: Attached::new() })
+            }
+
+            fn visit_f64<E: de::Error>(self, amount: f64) -> Result<Cost, E> {
+                match whole::of_float(amount) {
+                    Some(amount) => self.visit_u64(amount),
+                    None => Err(E::invalid_value(de::Unexpected::Float(amount), &self)),
+                }
             }
 
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Cost, A::Error> {
@@ -426,6 +435,7 @@ pub struct CreditsTrack {
     /// Whose.
     pub user_id: UserId,
     /// How much; 1 to 10^12.
+    #[serde(deserialize_with = "whole::whole")]
     pub amount: u64,
     /// Why; used by default.
     #[serde(default)]
@@ -454,7 +464,7 @@ pub struct HistoryGet {
     #[serde(default, deserialize_with = "object")]
     pub after: Option<Position>,
     /// Most messages in the page; 1–200, 50 by default.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "whole::optional")]
     pub limit: Option<u32>,
 }
 
