@@ -4,8 +4,9 @@
 
 use shared::contract::id::{RoomId, UserId};
 use shared::contract::refusal::{Refusal, RefusalCode};
+use shared::process::error_chain::error_chain;
 use shared::store::MemberRole;
-use tracing::warn;
+use shared::trouble;
 
 use crate::auth::Identity;
 use crate::node::Node;
@@ -61,7 +62,7 @@ pub(crate) async fn is_moderator(
 /// What the database says; nobody enters on a guess.
 async fn role_in(node: &Node, user: &UserId, room: &RoomId) -> Result<Option<MemberRole>, Refusal> {
     node.store.member(room, user).await.map_err(|error| {
-        warn!(room.id = %room, error = ?error, "member cannot be looked up");
+        trouble!(room.id = %room, error = error_chain(&error), "member cannot be looked up");
         let text = "whose the room is cannot be looked up now";
         Refusal::new(RefusalCode::Unavailable, text).retry_after_ms(1000)
     })

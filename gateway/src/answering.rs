@@ -16,9 +16,11 @@ use shared::contract::limits::{
 };
 use shared::contract::message::Metadata;
 use shared::contract::refusal::{Refusal, RefusalCode};
+use shared::process::error_chain::error_chain;
 
 use shared::store::Identity;
-use tracing::{debug, warn};
+use shared::trouble;
+use tracing::debug;
 
 use crate::broker::appender::Outcome;
 use crate::changing;
@@ -93,7 +95,7 @@ pub(crate) async fn start(
         Ok(Taken::FullForUser) => Err(too_many(STREAMS_PER_USER_MAX, "by one user in a room")),
         Ok(Taken::Lively | Taken::Unknown) => Err(posting::away()),
         Err(error) => {
-            debug!(room.id = %key.room, error = ?error, "answer cannot be begun");
+            debug!(room.id = %key.room, error = error_chain(&error), "answer cannot be begun");
             let held = node.desk.get(key).ok_or_else(posting::away)?;
             own(&held.beginning, &beginning.user)?;
             Ok(held.units())
@@ -145,7 +147,7 @@ async fn seek(node: &Node, key: &AnswerKey, user: &UserId) -> Result<Found, Refu
             Ok(Found::Nothing)
         }
         Err(error) => {
-            debug!(room.id = %key.room, error = ?error, "answer cannot be sought");
+            debug!(room.id = %key.room, error = error_chain(&error), "answer cannot be sought");
             Err(posting::away())
         }
     }
@@ -256,7 +258,9 @@ pub(crate) async fn close_silent(node: Arc<Node>) {
                     abort(&node, &key, patience).await;
                 }
             }
-            Err(error) => debug!(error = ?error, "silent answers cannot be looked for"),
+            Err(error) => {
+                debug!(error = error_chain(&error), "silent answers cannot be looked for")
+            }
         }
     }
 }
@@ -279,7 +283,7 @@ async fn abort(node: &Arc<Node>, key: &AnswerKey, silence: Duration) {
         },
         Ok(Taken::Lively | Taken::Begun | Taken::Full | Taken::FullForUser) => return,
         Err(error) => {
-            debug!(room.id = %key.room, error = ?error, "silent answer cannot be claimed");
+            debug!(room.id = %key.room, error = error_chain(&error), "silent answer cannot be claimed");
             return;
         }
     };
@@ -317,7 +321,7 @@ async fn give_up(node: &Node, answer: &Arc<Answer>) {
         node.desk.close(answer, true).await;
     } else {
         let AnswerKey { room, id } = &answer.key;
-        warn!(room.id = %room, message.id = %id, code = ?refusal.code,
+        trouble!(room.id = %room, message.id = %id, code = refusal.code.as_str(),
             "silent answer is not closed yet");
     }
 }

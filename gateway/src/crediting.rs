@@ -16,9 +16,9 @@ use shared::contract::protocol::{Cost, Credits, CreditsTrack, EventName};
 use shared::contract::refusal::{Refusal, RefusalCode};
 use shared::contract::timestamp::Timestamp;
 use shared::log::{Append, Pending};
+use shared::trouble;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
-use tracing::warn;
 
 use crate::auth::Identity;
 use crate::broker::appender::Outcome;
@@ -238,7 +238,7 @@ impl Moved {
                 }
             }
             if !failed.is_empty() {
-                warn!(users = failed.len(), "balances cannot be read; they are told later");
+                trouble!(users = failed.len(), "balances cannot be read; they are told later");
                 tokio::time::sleep(PAUSE).await;
                 self.lock().users.extend(failed);
                 self.wake.notify_one();

@@ -14,8 +14,10 @@ use shared::contract::limits::{
 use shared::contract::refusal::{CloseReason, Refusal, RefusalCode};
 use shared::contract::signal::{NodeSignal, Signal};
 use shared::contract::timestamp::Timestamp;
+use shared::process::error_chain::error_chain;
 use shared::process::readiness::Condition;
 use shared::store::{Revocation, RevokedSubject};
+use shared::trouble;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
@@ -75,11 +77,11 @@ fn found(kept: Result<Option<Kept>, VaultError>) -> Result<Kept, ProofError> {
     match kept {
         Ok(kept) => kept.ok_or(ProofError::Wrong),
         Err(error @ VaultError::Form(_)) => {
-            warn!(error = ?error, "proof cannot be read");
+            trouble!(error = error_chain(&error), "proof cannot be read");
             Err(ProofError::Wrong)
         }
         Err(error @ (VaultError::Redis(_) | VaultError::Full)) => {
-            warn!(error = ?error, "proof cannot be checked");
+            trouble!(error = error_chain(&error), "proof cannot be checked");
             Err(ProofError::Unavailable)
         }
     }
@@ -129,7 +131,7 @@ async fn issue(
     match node.vault.keep(&proof, kept, now_ms).await {
         Ok(()) => Ok((text, expires_at)),
         Err(error) => {
-            warn!(error = ?error, "proof cannot be given out");
+            trouble!(error = error_chain(&error), "proof cannot be given out");
             Err(unavailable("no proof can be given out now"))
         }
     }
@@ -162,7 +164,7 @@ async fn revoke_until(
     let at = Timestamp(node.clock.now_ms());
     let revocation = Revocation { subject, at, until };
     if let Err(error) = node.store.revoke(&revocation).await {
-        warn!(error = ?error, "revocation cannot be stored");
+        trouble!(error = error_chain(&error), "revocation cannot be stored");
         return Err(unavailable("the database does not answer"));
     }
     node.revocations.add(revocation);
@@ -171,7 +173,7 @@ async fn revoke_until(
     node.revocations.wake();
     if let Err(error) = node.broker.signal(&Signal::Nodes(NodeSignal::Revoked)).await {
         // The others look for themselves, a little later.
-        warn!(error = ?error, "revocation cannot be told");
+        trouble!(error = error_chain(&error), "revocation cannot be told");
     }
     Ok(())
 }
@@ -181,7 +183,7 @@ pub(crate) async fn disconnect(node: &Node, user: &UserId) -> Result<(), Refusal
     cut(node, user);
     let signal = Signal::Nodes(NodeSignal::Disconnect { user: user.clone() });
     node.broker.signal(&signal).await.map_err(|error| {
-        warn!(error = ?error, "disconnect cannot be told");
+        trouble!(error = error_chain(&error), "disconnect cannot be told");
         unavailable("other nodes cannot be told now")
     })
 }
@@ -234,9 +236,12 @@ pub(crate) async fn watch_revocations(node: Arc<Node>, readable: Condition) {
                 // readiness says that something is missing.
                 let news = !std::mem::replace(&mut failing, true) && node.revocations.are_known();
                 if news {
-                    warn!(error = ?error, "revocations cannot be read");
+                    trouble!(error = error_chain(&error), "revocations cannot be read");
                 } else {
-                    debug!(error = ?error, "revocations cannot be read");
+                    debug!(error = error_chain(&error), "revocations cannot be read");
+                }
+                if !node.revocations.are_known() {
+                    readable.waits("the database does not say which tokens were revoked");
                 }
                 REVOCATIONS_PAUSE_MS
             }

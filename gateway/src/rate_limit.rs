@@ -24,8 +24,10 @@ use shared::contract::limits::{RATE_PORTIONS, RATE_WINDOW_MS};
 use shared::contract::refusal::{Refusal, RefusalCode};
 use shared::contract::signal::{NodeSignal, Signal};
 use shared::process::clock::Clock;
+use shared::process::error_chain::error_chain;
 use shared::process::telemetry::metrics::Label;
-use tracing::{info, warn};
+use shared::trouble;
+use tracing::info;
 
 use self::blocks::Blocks;
 use self::memory::{Taken, Windows};
@@ -228,7 +230,10 @@ impl RateLimiter {
                 let until_ms = self.parts.clock.now_ms() + ALONE_MS;
                 self.alone_until_ms.store(until_ms, Ordering::Relaxed);
                 if !self.is_alone.swap(true, Ordering::Relaxed) {
-                    warn!(error = ?error, "redis does not count; limits hold for this node alone");
+                    trouble!(
+                        error = error_chain(&error),
+                        "redis does not count; limits hold for this node alone"
+                    );
                 }
                 None
             }
@@ -288,7 +293,7 @@ impl RateLimiter {
         let signal = Signal::Nodes(NodeSignal::Blocked { user: user.clone(), until_ms });
         if let Err(error) = self.parts.broker.signal(&signal).await {
             // The others read it in Redis when the user connects there.
-            warn!(error = ?error, "other nodes do not hear of a block");
+            trouble!(error = error_chain(&error), "other nodes do not hear of a block");
         }
     }
 

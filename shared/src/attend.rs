@@ -22,11 +22,13 @@ pub use self::timing::Timing;
 use self::verdict::{Gate, Observed, Trouble, others_work};
 use crate::contract::keys::VERSION;
 use crate::contract::limits::TROUBLE_MS_MAX;
+use crate::contract::timestamp::Timestamp;
 use crate::log::redis::connection::RedisConnection;
 use crate::process::backoff::Backoff;
 use crate::process::clock::Clock;
 use crate::process::error_chain::error_chain;
 use crate::process::readiness::Condition;
+use crate::process::trouble::Away;
 use crate::store::StoreError;
 use crate::store::postgres::{Beat, Deployment, Heard, MigrateError, PostgresStore};
 
@@ -41,7 +43,7 @@ const REDIS_INTERVAL_IN_TROUBLE: Duration = Duration::from_millis(250);
 const BEAT_INTERVAL: Duration = Duration::from_secs(5);
 const BEAT_INTERVAL_IN_TROUBLE: Duration = Duration::from_secs(1);
 /// How often the log says that something is still away.
-const SAY_INTERVAL: Duration = Duration::from_secs(10);
+const SAY_INTERVAL: Duration = Duration::from_secs(30);
 
 /// A dependency that this process must not work with.
 #[derive(Debug, thiserror::Error)]
@@ -93,24 +95,66 @@ pub enum Unfit {
     },
 }
 
-/// Says now and then that something is away.
-#[derive(Debug, Default)]
+/// Says now and then that a server is away, since when, and what happens meanwhile.
+#[derive(Debug)]
 struct Complaint {
-    said: Option<Instant>,
+    server: &'static str,
+    meanwhile: &'static str,
+    away: Option<Outage>,
+}
+
+#[derive(Debug)]
+struct Outage {
+    began: Timestamp,
+    said: Instant,
+    /// What follows from it is not said as well.
+    _known: Away,
 }
 
 impl Complaint {
-    fn say(&mut self, what: &'static str, error: &dyn std::error::Error) {
-        if self.said.is_none_or(|at| at.elapsed() >= SAY_INTERVAL) {
-            self.said = Some(Instant::now());
-            warn!(error = error_chain(error), "{what} does not do its work, trying on");
-        }
+    fn new(server: &'static str, meanwhile: &'static str) -> Complaint {
+        Complaint { server, meanwhile, away: None }
     }
 
-    fn over(&mut self, what: &'static str) {
-        if self.said.take().is_some() {
-            info!("{what} does its work again");
+    fn say(&mut self, error: &dyn std::error::Error) {
+        let now = Instant::now();
+        let away = self.away.get_or_insert_with(|| Outage {
+            began: Timestamp(Clock::system().now_ms()),
+            said: now - SAY_INTERVAL,
+            _known: Away::known(),
+        });
+        if away.said.elapsed() < SAY_INTERVAL {
+            return;
         }
+        away.said = now;
+        let (server, meanwhile, since) = (self.server, self.meanwhile, away.began);
+        warn!(server, %since, meanwhile, error = error_chain(error),
+            "{server} does not do its work, trying on");
+    }
+
+    fn over(&mut self) {
+        if let Some(Outage { began, .. }) = self.away.take() {
+            info!(server = self.server, since = %began, "{} does its work again", self.server);
+        }
+    }
+}
+
+/// What happens while the database is away; of processes in traffic, and of those behind them.
+fn without_database(in_traffic: bool) -> &'static str {
+    if in_traffic {
+        "messages are accepted and shown, and stored later; history, late ids and rooms that are \
+         new here are unavailable"
+    } else {
+        "what was accepted stays in the log"
+    }
+}
+
+/// The same for Redis.
+fn without_redis(in_traffic: bool) -> &'static str {
+    if in_traffic {
+        "senders are told unavailable and offer their messages again; rooms are read from memory"
+    } else {
+        "nothing is read from the log"
     }
 }
 
@@ -164,8 +208,9 @@ impl Servers {
     ///
     /// # Errors
     /// When this process must not work with it.
-    pub async fn migrated(&self) -> Result<(), Unfit> {
-        let (mut pauses, mut complaint) = (Backoff::new(PAUSE, PAUSE_MAX), Complaint::default());
+    pub async fn migrated(&self, ready: &Condition) -> Result<(), Unfit> {
+        let mut pauses = Backoff::new(PAUSE, PAUSE_MAX);
+        let mut complaint = self.database_complaint();
         loop {
             let found = match self.store.migrate().await {
                 Ok(()) => self.store.deployment().await,
@@ -178,7 +223,7 @@ impl Servers {
             };
             match found {
                 Ok(deployment) => {
-                    complaint.over("database");
+                    complaint.over();
                     self.check(&deployment)?;
                     info!(deployment = deployment.name, "database is migrated");
                     // It is looked at once.
@@ -186,11 +231,16 @@ impl Servers {
                     return Ok(());
                 }
                 Err(error) => {
-                    complaint.say("database", &error);
+                    complaint.say(&error);
+                    ready.waits(database_trouble(&error));
                     tokio::time::sleep(pauses.next_delay()).await;
                 }
             }
         }
+    }
+
+    fn database_complaint(&self) -> Complaint {
+        Complaint::new("database", without_database(self.tells))
     }
 
     fn check(&self, deployment: &Deployment) -> Result<(), Unfit> {
@@ -210,7 +260,7 @@ impl Servers {
     /// Tells `ready` whether a migrated database does its work; returns only when this process
     /// must not go on.
     pub async fn watch_database(&self, ready: Condition) -> Unfit {
-        let mut complaint = Complaint::default();
+        let mut complaint = self.database_complaint();
         let mut since: Option<Instant> = None;
         loop {
             let began = Instant::now();
@@ -226,7 +276,7 @@ impl Servers {
                     if let Err(unfit) = self.check(&deployment) {
                         return unfit;
                     }
-                    complaint.over("database");
+                    complaint.over();
                     since = None;
                     match forbidden {
                         Some(tables) => ready.degraded(format!("no right to write {tables}")),
@@ -234,7 +284,7 @@ impl Servers {
                     }
                 }
                 Err(error) => {
-                    complaint.say("database", &error);
+                    complaint.say(&error);
                     let since = *since.get_or_insert(began);
                     if since.elapsed() >= Duration::from_millis(TROUBLE_MS_MAX) {
                         ready.degraded(database_trouble(&error));
@@ -260,24 +310,29 @@ impl Servers {
         hearing: Option<&Hearing>,
     ) -> Unfit {
         self.redis.health().watch();
-        let (mut complaint, mut gate) = (Complaint::default(), Gate::default());
+        let mut gate = Gate::default();
+        let mut complaint = Complaint::new("redis", without_redis(self.tells));
         let mut trouble: Option<(Trouble, Instant)> = None;
         loop {
             let began = Instant::now();
             match self.look_at_redis(&mut timing).await {
                 Ok(Some(unfit)) => return unfit,
                 Ok(None) => {
-                    complaint.over("redis");
+                    complaint.over();
                     trouble = None;
                 }
                 Err(error) => {
-                    complaint.say("redis", &error);
+                    complaint.say(&error);
                     let since = trouble.take().map_or(began, |(_, since)| since);
                     trouble = Some((kind(&error), since));
                 }
             }
             let others_work = self.note_redis(trouble.is_none());
-            if self.name.get().is_some() {
+            if let (Some((trouble, _)), false) = (&trouble, gate.was_met()) {
+                ready.waits(trouble.reason());
+            } else if self.name.get().is_none() {
+                ready.waits("it answers, and the database has not said yet whose it is");
+            } else {
                 let observed = Observed {
                     trouble: trouble.clone().map(|(trouble, since)| (trouble, since.elapsed())),
                     deaf: hearing.and_then(Hearing::deaf_for),

@@ -8,6 +8,7 @@ pub mod loopback_host;
 pub mod readiness;
 pub mod drain;
 pub mod telemetry;
+pub mod trouble;
 pub mod backoff;
 pub mod byte_budget;
 pub mod settings;

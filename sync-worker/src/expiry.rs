@@ -7,9 +7,10 @@ use std::time::Duration;
 use shared::contract::limits::{EXPIRE_INTERVAL_MS, EXPIRE_ROWS};
 use shared::contract::timestamp::Timestamp;
 use shared::process::error_chain::error_chain;
+use shared::trouble;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::info;
 
 use crate::parts::Parts;
 
@@ -51,7 +52,7 @@ async fn step(parts: &Parts, before: Timestamp) -> bool {
             expired >= u64::from(EXPIRE_ROWS)
         }
         Err(error) => {
-            warn!(error = error_chain(&error), "messages cannot expire now");
+            trouble!(error = error_chain(&error), "messages cannot expire now");
             false
         }
     }

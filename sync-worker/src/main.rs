@@ -25,6 +25,7 @@ use sync_worker::config::{GATEWAY_VARIABLES, Settings};
 use sync_worker::metrics::Metrics;
 use sync_worker::stats::Stats;
 use sync_worker::worker::{self, Parts};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use uuid::Uuid;
@@ -114,6 +115,7 @@ async fn run(settings: &Settings) -> Result<ExitCode, Box<dyn Error>> {
     let tasks = Tasks::new(&readiness);
     let [database_ready, redis_ready, sync_ready, clock_ready] =
         ["database", "redis", "sync", "clock"].map(|name| readiness.condition(name));
+    sync_ready.waits("begins when the database has its tables");
     let timing = Timing::new(clock.clone(), clock_ready);
     let owner = Uuid::new_v4().to_string();
     let servers = attend::Servers::new(Arc::clone(&store), redis.clone(), owner.clone(), false);
@@ -151,7 +153,7 @@ async fn run(settings: &Settings) -> Result<ExitCode, Box<dyn Error>> {
             return Ok(ExitCode::SUCCESS);
         }
         unfit = &mut redis => Some(unfit),
-        migrated = servers.migrated() => migrated.err(),
+        migrated = servers.migrated(&database_ready) => migrated.err(),
     };
     if let Some(unfit) = unfit {
         tasks.leave();
@@ -169,14 +171,17 @@ async fn run(settings: &Settings) -> Result<ExitCode, Box<dyn Error>> {
     readiness.begin_drain();
     tasks.leave();
     stop.cancel();
+    let began = Instant::now();
     let drained = tokio::time::timeout(settings.drain_timeout_ms.duration(), working).await;
     if let Err(failure) = why {
         return Ok(fail(&failure, failure.code()));
     }
+    let duration_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
     if drained.is_err() {
-        warn!("leaving in the middle of a batch; the next owner finishes it");
+        warn!(duration_ms, "leaving in the middle of a batch; the next owner finishes it");
         return Ok(ExitCode::FAILURE);
     }
+    info!(duration_ms, "sync-worker has left in order, its shards given back");
     Ok(ExitCode::SUCCESS)
 }
 

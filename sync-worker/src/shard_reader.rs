@@ -16,8 +16,9 @@ use shared::log::{Append, LogEntry, LogError, LogId, Past};
 use shared::process::backoff::Backoff;
 use shared::process::error_chain::error_chain;
 use shared::store::{Committed, Cursor, Store, StoreError};
+use shared::trouble;
 use tokio::time::Instant;
-use tracing::{error, warn};
+use tracing::error;
 
 use crate::batch::Entries;
 use crate::kept::Kept;
@@ -122,7 +123,8 @@ impl ShardReader {
         self.cursor = None;
         self.parts.metrics.retries_total.inc();
         let error = error_chain(failure);
-        self.parts.stats.failed(self.shard, error.clone());
+        let now_ms = self.parts.clock.now_ms();
+        self.parts.stats.failed(self.shard, error.clone(), now_ms);
         match failure {
             StepError::AllRefused { .. } => {
                 error!(shard = %self.shard, error, "shard stopped");
@@ -132,7 +134,7 @@ impl ShardReader {
             | StepError::Epoch(_)
             | StepError::Later(_)
             | StepError::Add(_) => {
-                warn!(shard = %self.shard, error, "batch will be tried again");
+                trouble!(shard = %self.shard, error, "batch will be tried again");
             }
         }
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use shared::contract::id::Shard;
 use shared::contract::limits::TROUBLE_MS_MAX;
+use shared::contract::timestamp::Timestamp;
 use shared::process::readiness::Condition;
 use tokio::time::Instant;
 
@@ -29,8 +30,27 @@ struct State {
     failed: u64,
     last_sync_ms: Option<i64>,
     duration: Duration,
-    errors: VecDeque<String>,
+    errors: VecDeque<Failure>,
     failing: HashMap<Shard, Failing>,
+}
+
+/// The same error as often as it comes.
+#[derive(Debug)]
+struct Failure {
+    text: String,
+    first: Timestamp,
+    last: Timestamp,
+    times: u64,
+}
+
+impl Failure {
+    fn shown(&self) -> String {
+        let Failure { text, first, last, times } = self;
+        match times {
+            1 => format!("{last} {text}"),
+            times => format!("{last} {text} ({times} times since {first})"),
+        }
+    }
 }
 
 /// A shard whose last try failed.
@@ -48,13 +68,17 @@ impl Stats {
         state.duration = duration;
     }
 
-    pub(crate) fn failed(&self, shard: Shard, error: String) {
+    pub(crate) fn failed(&self, shard: Shard, text: String, now_ms: i64) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
         let failing = state.failing.entry(shard).or_insert(Failing { since: now, last: now });
         failing.last = now;
         state.failed += 1;
-        state.errors.push_back(error);
+        let at = Timestamp(now_ms);
+        let known = state.errors.iter().position(|known| known.text == text);
+        let before = known.and_then(|place| state.errors.remove(place));
+        let (first, times) = before.map_or((at, 0), |before| (before.first, before.times));
+        state.errors.push_back(Failure { text, first, last: at, times: times + 1 });
         if state.errors.len() > ERRORS_KEPT {
             state.errors.pop_front();
         }
@@ -87,7 +111,8 @@ impl Stats {
     }
 
     /// `totalSynced` entries, `failedSyncs` tries, `lastSyncTime` in Unix milliseconds or null,
-    /// `syncDuration` of the last batch in milliseconds, the last `errors`.
+    /// `syncDuration` of the last batch in milliseconds, the last different `errors`, each with
+    /// when it last came, and where it came again how often and since when.
     #[must_use]
     pub fn to_json(&self) -> Value {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -96,7 +121,33 @@ impl Stats {
             "failedSyncs": state.failed,
             "lastSyncTime": state.last_sync_ms,
             "syncDuration": state.duration.as_secs_f64() * 1000.0,
-            "errors": state.errors,
+            "errors": state.errors.iter().map(Failure::shown).collect::<Vec<_>>(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn errors_are_dated_and_each_is_told_once() {
+        let (stats, shard) = (Stats::default(), Shard::all().next().unwrap());
+        for ms in 0..12 {
+            stats.failed(shard, "the database does not answer".to_owned(), ms * 1000);
+        }
+        stats.failed(shard, "the log does not answer".to_owned(), 20_000);
+        let errors = stats.to_json()["errors"].clone();
+        let expected = json!([
+            "1970-01-01T00:00:11.000Z the database does not answer \
+             (12 times since 1970-01-01T00:00:00.000Z)",
+            "1970-01-01T00:00:20.000Z the log does not answer",
+        ]);
+        assert_eq!(errors, expected);
+        assert_eq!(stats.to_json()["failedSyncs"], 13);
+        for number in 0..20 {
+            stats.failed(shard, format!("error {number}"), 30_000);
+        }
+        assert_eq!(stats.to_json()["errors"].as_array().map(Vec::len), Some(ERRORS_KEPT));
     }
 }

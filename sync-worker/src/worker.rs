@@ -8,6 +8,7 @@ use std::time::Duration;
 use shared::contract::id::Shard;
 use shared::log::LogId;
 use shared::process::error_chain::error_chain;
+use shared::trouble;
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
@@ -59,7 +60,7 @@ pub async fn run(parts: Parts, stop: CancellationToken) {
                 }
                 Ok(_) => {}
                 Err(error) => {
-                    warn!(error = error_chain(&error), "log does not answer");
+                    trouble!(error = error_chain(&error), "log does not answer");
                     tokio::time::sleep(parts.settings.retry_delay_max.min(LAG_INTERVAL)).await;
                 }
             },
@@ -111,7 +112,7 @@ impl Readers {
         let Some(lease) = &self.parts.lease else { return };
         match self.parts.store.lease(lease).await {
             Ok(shards) => self.own(shards),
-            Err(error) => warn!(error = error_chain(&error), "lease cannot be renewed"),
+            Err(error) => trouble!(error = error_chain(&error), "lease cannot be renewed"),
         }
     }
 
@@ -190,7 +191,7 @@ impl Readers {
         }
         if let Some(lease) = &self.parts.lease {
             if let Err(error) = self.parts.store.release(&lease.owner).await {
-                warn!(error = error_chain(&error), "lease is left to lapse");
+                trouble!(error = error_chain(&error), "lease is left to lapse");
             }
             return;
         }

@@ -33,11 +33,13 @@ use shared::log::{Append, AppendStop, Log, LogError, Watermark};
 use shared::process::backoff::Backoff;
 use shared::process::byte_budget::ByteBudget;
 use shared::process::clock::Clock;
+use shared::process::error_chain::error_chain;
 use shared::process::tasks::Tasks;
 use shared::store::{Epoch, Identity, Store, StoreError};
+use shared::trouble;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior};
-use tracing::{error, info, warn};
+use tracing::{error, info};
 
 pub(crate) use self::lookup::heads;
 
@@ -237,7 +239,7 @@ impl ShardAppender {
             Ok::<(), TryError>(())
         };
         if let Err(error) = looked.await {
-            warn!(shard = %self.shard, error = ?error, "log does not say where it stands");
+            trouble!(shard = %self.shard, error = error_chain(&error), "log does not say where it stands");
         }
     }
 
@@ -255,7 +257,7 @@ impl ShardAppender {
             match tried.unwrap_or(Err(TryError::Timeout)) {
                 Ok(()) => self.pauses.reset(),
                 Err(error) => {
-                    warn!(shard = %self.shard, error = ?error, "append will be tried again");
+                    trouble!(shard = %self.shard, error = error_chain(&error), "append will be tried again");
                     tokio::time::sleep(self.pauses.next_delay()).await;
                 }
             }
@@ -456,7 +458,7 @@ impl ShardAppender {
             // Nobody waits; but what was accepted once must not be refused in silence.
             if let Err(refusal) = outcome {
                 let Envelope { room, id, .. } = &job.append.envelope;
-                error!(room.id = %room, message.id = %id, code = ?refusal.code,
+                error!(room.id = %room, message.id = %id, code = refusal.code.as_str(),
                     "what was accepted is refused now");
             }
             return;

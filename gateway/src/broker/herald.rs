@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use shared::contract::limits::SIGNALS_WAITING_MAX;
 use shared::contract::signal::Signal;
+use shared::process::error_chain::error_chain;
 use shared::process::tasks::Tasks;
 use tokio::sync::mpsc;
 use tracing::debug;
@@ -24,7 +25,7 @@ impl Herald {
         tasks.spawn("herald", async move {
             while let Some(signal) = signals.recv().await {
                 if let Err(error) = broker.signal(&signal).await {
-                    debug!(error = ?error, "signal is lost");
+                    debug!(error = error_chain(&error), "signal is lost");
                 }
             }
         });

@@ -8,6 +8,8 @@ use shared::contract::limits::{COMPARE_INTERVAL_MS, LEASE_LOOK_MS, PRESENCE_GATH
 use shared::contract::protocol::{PresenceList, PresenceStatus};
 use shared::contract::refusal::Refusal;
 use shared::contract::timestamp::Timestamp;
+use shared::process::error_chain::error_chain;
+use shared::trouble;
 use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 use tracing::{debug, warn};
@@ -104,7 +106,7 @@ impl Hub {
             let _ = tokio::time::timeout(interval, self.parts.unsure.notified()).await;
             for room in self.all().into_iter().filter(|room| room.is_settled()) {
                 if let Err(error) = read(&room, false).await {
-                    debug!(room.id = %room.id, error = ?error, "who is there cannot be compared");
+                    debug!(room.id = %room.id, error = error_chain(&error), "who is there cannot be compared");
                 }
             }
         }
@@ -156,7 +158,7 @@ impl Hub {
         // A room of its own, which nobody enters: what it reads is as good as what one would read.
         let room = Room::new(id.clone(), Arc::clone(&self.parts));
         read(&room, false).await.map_err(|error| {
-            warn!(room.id = %id, error = ?error, "who is there cannot be read");
+            trouble!(room.id = %id, error = error_chain(&error), "who is there cannot be read");
             unreadable()
         })?;
         Ok(room.attendance_now())

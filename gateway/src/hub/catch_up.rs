@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use shared::contract::limits::CATCH_UP_ROWS;
 use shared::process::backoff::Backoff;
-use tracing::warn;
+use shared::process::error_chain::error_chain;
+use shared::trouble;
 
 use super::room::{Given, Lagging, MemberId, Room, Step};
 use super::sources::{Page, SourceError};
@@ -43,7 +44,7 @@ pub(super) async fn run(room: Arc<Room>, member: MemberId, queue: Arc<SendQueue>
                     return;
                 }
                 Err(error) => {
-                    warn!(room.id = %room.id, error = ?error, "member cannot be caught up yet");
+                    trouble!(room.id = %room.id, error = error_chain(&error), "member cannot be caught up yet");
                     tokio::time::sleep(pauses.next_delay()).await;
                 }
             },

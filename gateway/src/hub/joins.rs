@@ -6,6 +6,7 @@ use std::time::Duration;
 use shared::contract::id::{RoomId, UserId};
 use shared::contract::limits::UNREAD_MAX;
 use shared::contract::position::Position;
+use shared::process::error_chain::error_chain;
 use shared::store::{MemberRole, StoreError};
 use tokio::time::Instant;
 use tracing::debug;
@@ -126,7 +127,7 @@ impl Hub {
         match tokio::time::timeout(READING_PATIENCE, asked).await {
             Ok(Ok(reading)) => reading,
             Ok(Err(error)) => {
-                debug!(room.id = %room.id, error = ?error, "unread messages are counted in memory");
+                debug!(room.id = %room.id, error = error_chain(&error), "unread messages are counted in memory");
                 Reading::default()
             }
             Err(_) => Reading::default(),

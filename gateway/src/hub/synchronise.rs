@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use shared::contract::position::Position;
 use shared::process::backoff::Backoff;
-use tracing::warn;
+use shared::process::error_chain::error_chain;
+use shared::trouble;
 
 use super::attendance;
 use super::logged::{Logged, leave_out_refused};
@@ -45,7 +46,7 @@ pub(super) async fn run(room: Arc<Room>) {
             // Some of what was published meanwhile is missing, or there was too much of it.
             Ok(false) => tokio::time::sleep(pauses.next_delay()).await,
             Err(error) => {
-                warn!(room.id = %room.id, error = ?error, "room cannot be read");
+                trouble!(room.id = %room.id, error = error_chain(&error), "room cannot be read");
                 tokio::time::sleep(pauses.next_delay()).await;
             }
         }
@@ -114,7 +115,7 @@ async fn read_books(room: Arc<Room>) {
         match room.parts.sources.books(&room.id).await {
             Ok(books) => return room.take_books(books),
             Err(error) => {
-                warn!(room.id = %room.id, error = ?error, "receipts and removals cannot be read");
+                trouble!(room.id = %room.id, error = error_chain(&error), "receipts and removals cannot be read");
                 tokio::time::sleep(pauses.next_delay()).await;
             }
         }

@@ -16,9 +16,11 @@ use shared::contract::signal::{NodeSignal, RoomSignal, Signal, Standing};
 use shared::contract::timestamp::Timestamp;
 use shared::process::backoff::Backoff;
 use shared::process::clock::Clock;
+use shared::process::error_chain::error_chain;
+use shared::trouble;
 use tokio::sync::Notify;
 use tokio::time::Instant;
-use tracing::{info, warn};
+use tracing::info;
 use uuid::Uuid;
 
 use super::people::People;
@@ -273,11 +275,11 @@ impl Desk {
     pub(crate) async fn tend(&self) -> Tidings {
         if let Err(error) = self.renew().await {
             self.lock().watch.failed();
-            warn!(error = ?error, "the lease cannot be renewed");
+            trouble!(error = error_chain(&error), "the lease cannot be renewed");
         }
         let judgement = self.look().await.unwrap_or_else(|error| {
             self.lock().watch.failed();
-            warn!(error = ?error, "the leases cannot be looked at");
+            trouble!(error = error_chain(&error), "the leases cannot be looked at");
             Judgement::default()
         });
         let mut state = self.lock();
@@ -335,7 +337,9 @@ impl Desk {
                     self.broker.signal(&Signal::Nodes(NodeSignal::Reaped { incarnation })).await;
             }
             Ok(false) => {}
-            Err(error) => warn!(%incarnation, error = ?error, "cannot clean up after a node"),
+            Err(error) => {
+                trouble!(%incarnation, error = error_chain(&error), "cannot clean up after a node")
+            }
         }
     }
 
@@ -347,7 +351,7 @@ impl Desk {
             state.watch.incarnation()
         };
         if let Err(error) = self.presence.renew(incarnation, Renewal::Last).await {
-            warn!(error = ?error, "the lease ends by itself");
+            trouble!(error = error_chain(&error), "the lease ends by itself");
         }
     }
 
@@ -361,7 +365,7 @@ impl Desk {
                 Ok(true) => pauses.reset(),
                 Ok(false) => self.changed.notified().await,
                 Err(error) => {
-                    warn!(error = ?error, "presence will be announced again");
+                    trouble!(error = error_chain(&error), "presence will be announced again");
                     tokio::time::sleep(pauses.next_delay()).await;
                 }
             }

@@ -80,7 +80,7 @@ async fn attend(
     tell: oneshot::Sender<StartError>,
 ) {
     let database = async {
-        match servers.migrated().await {
+        match servers.migrated(&database).await {
             Ok(()) => servers.watch_database(database).await,
             Err(unfit) => unfit,
         }

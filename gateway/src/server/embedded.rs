@@ -11,13 +11,13 @@ use shared::process::error_chain::error_chain;
 use shared::process::readiness::{Condition, Readiness};
 use shared::process::tasks::Tasks;
 use shared::store::sqlite::SqliteStore;
+use shared::trouble;
 use sync_worker::metrics::Metrics;
 use sync_worker::stats::Stats;
 use sync_worker::worker;
 use tokio::sync::oneshot;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
 
 use super::StartError;
 use super::backend::{Backend, Worker};
@@ -103,7 +103,13 @@ async fn watch(store: Arc<SqliteStore>, database: Condition) {
         match store.beat().await {
             Ok(()) => database.ready(),
             Err(error) => {
-                warn!(error = error_chain(&error), "database cannot be written");
+                let meanwhile = "messages are not accepted";
+                trouble!(
+                    server = "database",
+                    meanwhile,
+                    error = error_chain(&error),
+                    "database cannot be written"
+                );
                 database.degraded("the database cannot be written");
             }
         }

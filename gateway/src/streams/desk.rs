@@ -15,9 +15,11 @@ use shared::contract::id::UserId;
 use shared::contract::limits::{STREAM_TICK_MS, STREAMS_BYTES_MAX};
 use shared::contract::protocol::StreamState;
 use shared::contract::signal::{RoomSignal, Signal, StreamPart};
+use shared::process::error_chain::error_chain;
+use shared::trouble;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
-use tracing::{debug, warn};
+use tracing::debug;
 
 use super::so_far::{self, PieceError, SoFar};
 use super::{AnswerKey, Beginning, Closed, Kept, Open, Shelf, ShelfError, Taken};
@@ -261,7 +263,7 @@ impl Desk {
                 Err(error) => {
                     answer.lock().lively = true;
                     let AnswerKey { room, id } = &answer.key;
-                    debug!(room.id = %room, message.id = %id, error = ?error, "piece waits");
+                    debug!(room.id = %room, message.id = %id, error = error_chain(&error), "piece waits");
                     return;
                 }
             }
@@ -309,7 +311,7 @@ impl Desk {
     /// Best effort: a part that is lost is a gap to whoever hears the next.
     async fn tell(&self, signal: Signal) {
         if let Err(error) = self.broker.signal(&signal).await {
-            debug!(error = ?error, "part of an answer is not told");
+            debug!(error = error_chain(&error), "part of an answer is not told");
         }
     }
 
@@ -320,7 +322,7 @@ impl Desk {
         if let Err(error) = self.shelf.close(&answer.key, &closed).await {
             // It lies there until its silence is noticed, and is then found in the log.
             let AnswerKey { room, id } = &answer.key;
-            warn!(room.id = %room, message.id = %id, error = ?error, "answer stays on the shelf");
+            trouble!(room.id = %room, message.id = %id, error = error_chain(&error), "answer stays on the shelf");
         }
         if !self.remove(answer) {
             return;

@@ -70,7 +70,7 @@ impl Observed {
 }
 
 impl Trouble {
-    fn reason(&self) -> Reason {
+    pub(super) fn reason(&self) -> Reason {
         match self {
             Trouble::Refused(code) => format!("redis refuses writes ({code})").into(),
             Trouble::Silent => Cow::Borrowed("redis does not answer"),

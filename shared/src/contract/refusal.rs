@@ -46,6 +46,33 @@ pub enum RefusalCode {
     Internal,
 }
 
+impl RefusalCode {
+    /// As the wire spells it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            RefusalCode::BadRequest => "bad_request",
+            RefusalCode::UnknownEvent => "unknown_event",
+            RefusalCode::InvalidField => "invalid_field",
+            RefusalCode::BadId => "bad_id",
+            RefusalCode::TooLarge => "too_large",
+            RefusalCode::Unauthenticated => "unauthenticated",
+            RefusalCode::Forbidden => "forbidden",
+            RefusalCode::NotJoined => "not_joined",
+            RefusalCode::NotFound => "not_found",
+            RefusalCode::Conflict => "conflict",
+            RefusalCode::RateLimited => "rate_limited",
+            RefusalCode::Blocked => "blocked",
+            RefusalCode::TooManyRooms => "too_many_rooms",
+            RefusalCode::InsufficientCredits => "insufficient_credits",
+            RefusalCode::Backpressure => "backpressure",
+            RefusalCode::Unavailable => "unavailable",
+            RefusalCode::Rejected => "rejected",
+            RefusalCode::Internal => "internal",
+        }
+    }
+}
+
 /// Why a command was not done, with what helps to do it better.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

@@ -32,6 +32,13 @@ impl Request {
             Self::Interrupt => 128 + 2,
         }
     }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Terminate => "SIGTERM",
+            Self::Interrupt => "SIGINT",
+        }
+    }
 }
 
 /// Takes over SIGTERM and SIGINT; the future resolves at the first of them, and from then on the
@@ -44,10 +51,10 @@ pub fn signals() -> io::Result<impl Future<Output = Request> + Send> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     Ok(async move {
         let first = either(&mut terminate, &mut interrupt).await;
-        tracing::info!(signal = ?first, "asked to leave");
+        tracing::info!(signal = first.name(), "asked to leave");
         tokio::spawn(async move {
             let second = either(&mut terminate, &mut interrupt).await;
-            tracing::warn!(signal = ?second, "asked twice, leaving at once");
+            tracing::warn!(signal = second.name(), "asked twice, leaving at once");
             telemetry::finish();
             std::process::exit(second.exit_code());
         });

@@ -214,6 +214,11 @@ impl Condition {
         }
     }
 
+    /// The condition was not met yet, and this is why: no news, and so no line of the log.
+    pub fn waits(&self, reason: impl Into<Reason>) {
+        self.set(Standing::Unmet(reason.into()));
+    }
+
     /// The condition is not met; `reason` is shown by `/readyz`.
     pub fn not_ready(&self, reason: impl Into<Reason>) {
         let reason = reason.into();

@@ -101,3 +101,63 @@ async fn processes_whose_standard_error_is_never_read_go_on_and_leave_in_order()
     lose_redis_and_leave(&mut fleet).await;
     drop((gateway_reader, worker_reader));
 }
+
+/// Numbers of the lines of a log that warn, behind the first `skip` bytes.
+fn warnings(log: &std::path::Path, skip: usize) -> Vec<serde_json::Value> {
+    let text = std::fs::read_to_string(log).unwrap();
+    let lines = text[skip..].lines().filter(|line| line.starts_with('{'));
+    let lines = lines.map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    lines.filter(|line| ["WARN", "ERROR"].contains(&line["level"].as_str().unwrap())).collect()
+}
+
+/// A field as Rust shows a value to who debugs it.
+fn is_debug_form(field: &serde_json::Value) -> bool {
+    const FORMS: [&str; 5] = ["Some(", "Err(", "Ok(", "kind: ", " { "];
+    field.as_str().is_some_and(|text| FORMS.iter().any(|form| text.contains(form)))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_minute_without_redis_takes_less_than_ten_lines_and_each_says_what_is_away() {
+    let json = |name: &str| (name.to_owned(), "json".to_owned());
+    let mut options = ClusterOptions { gateways: 1, workers: 1, ..super::options() };
+    options.gateway.env.extend([json("ROOMCAST_LOG_FORMAT")]);
+    options.worker.env.extend([json("ROOMCAST_LOG_FORMAT")]);
+    let mut fleet = Fleet::cluster(options).await.unwrap();
+    let alice = client(&fleet.gateways()[0], "alice").await;
+    let bob = client(&fleet.gateways()[0], "bob").await;
+    for room in 0..20 {
+        alice.join(&format!("r{}", room % 10), None).await.unwrap();
+        bob.join(&format!("r{}", room % 10), None).await.unwrap();
+    }
+    let logs = [fleet.gateways()[0].log().to_owned(), fleet.workers()[0].log().to_owned()];
+    let before = logs.clone().map(|log| std::fs::read_to_string(log).unwrap().len());
+    fleet.redis_mut().kill_9().await.unwrap();
+    let minute = tokio::time::sleep(std::time::Duration::from_secs(60));
+    tokio::pin!(minute);
+    let talking = async {
+        for number in 0.. {
+            let _ = alice.send(&format!("r{}", number % 10), &unique_id(), "hello").await;
+            let _ = bob.history("r0", serde_json::json!({})).await;
+        }
+    };
+    tokio::select! {
+        () = &mut minute => {}
+        () = talking => {}
+    }
+    for (log, before) in logs.iter().zip(before) {
+        let lines = warnings(log, before);
+        let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+        assert!((1..10).contains(&lines.len()), "{} lines:\n{text}", lines.len());
+        for line in &lines {
+            let fields = line["fields"].as_object().unwrap();
+            assert!(!fields.values().any(is_debug_form), "{line}");
+            assert!(line.to_string().contains("redis"), "{line}");
+        }
+        let whole = |line: &&serde_json::Value| {
+            ["server", "since", "meanwhile", "error"]
+                .iter()
+                .all(|name| line["fields"][*name].as_str().is_some_and(|text| !text.is_empty()))
+        };
+        assert!(lines.iter().filter(whole).count() >= 2, "said again:\n{text}");
+    }
+}

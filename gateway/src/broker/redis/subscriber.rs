@@ -25,6 +25,7 @@ use shared::log::redis::connection::RedisConnection;
 use shared::log::{Delivery, RingEntry};
 use shared::process::backoff::Backoff;
 use shared::process::tasks::Tasks;
+use shared::trouble;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior};
 use tracing::{info, warn};
@@ -289,9 +290,9 @@ impl Task {
                     if self.listen(connection, &line).await {
                         return;
                     }
-                    warn!("redis no longer heard");
+                    trouble!("redis no longer heard");
                 }
-                Err(error) => warn!(%error, "redis cannot be listened to"),
+                Err(error) => trouble!(%error, "redis cannot be listened to"),
             }
             self.inbox.open.store(false, Ordering::Release);
             // Where Redis takes it, this node is deaf.
@@ -348,7 +349,7 @@ impl Task {
                     }
                     let asked = std::mem::take(&mut requests);
                     if let Err(error) = self.serve(&mut connection, line, asked).await {
-                        warn!(%error, "subscription failed");
+                        trouble!(%error, "subscription failed");
                         return false;
                     }
                 }

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use shared::contract::id::UserId;
 use shared::contract::signal::RoomSignal;
+use shared::process::error_chain::error_chain;
 use tracing::debug;
 
 use super::streams::Told;
@@ -114,7 +115,7 @@ impl Room {
                 }
             }
             Err(error) => {
-                debug!(room.id = %self.id, error = ?error, "answers cannot be read");
+                debug!(room.id = %self.id, error = error_chain(&error), "answers cannot be read");
                 state.company.streams.give_up();
             }
         }

@@ -17,12 +17,12 @@ use redis::{
 };
 
 use tokio::sync::{SetOnce, watch};
-use tracing::warn;
 
 pub use self::health::Health;
 use crate::contract::keys::{self, Channels};
 use crate::process::clock::Clock;
 use crate::process::settings::{Problem, Secret};
+use crate::trouble;
 
 /// How long an answer may take: longer than a slow script, shorter than a sender's patience.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -208,7 +208,7 @@ impl RedisConnection {
     /// Lets go of every connection, those of subscribers included; the next ones look the server's
     /// address up anew.
     fn drop_connections(&self) {
-        warn!("redis is not the master or gone: its address is looked up anew");
+        trouble!("redis is not the master or gone: its address is looked up anew");
         let fresh =
             ConnectionManager::new_lazy_with_config(self.client.clone(), self.config.clone());
         // The settings were taken once.
