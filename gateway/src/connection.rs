@@ -1,5 +1,6 @@
 //! A connection's life, top to bottom: prove who you are, be welcomed, ask and be told, close.
 
+pub mod echo;
 mod reader;
 mod writer;
 pub(crate) mod assembler;
@@ -149,7 +150,7 @@ async fn talk(
 /// client can have queued for itself is bounded here: whoever does not read is not read either.
 async fn next(reader: &mut Reader, node: &Node, handle: &Handle) -> Result<Incoming, CloseReason> {
     handle.queue.accepting().await;
-    reader.next(node, handle).await
+    reader.next(|| node.connections.heard(handle)).await
 }
 
 async fn answer(session: &mut Session, node: &Arc<Node>, text: &[u8]) {

@@ -6,7 +6,7 @@
 pub mod server;
 mod relay;
 mod http;
-mod connection;
+pub mod connection;
 mod command;
 mod reply;
 mod session;

@@ -23,6 +23,7 @@ mod streams;
 mod metrics;
 mod one_gateway;
 mod raw_frames;
+mod echo;
 mod handshakes;
 mod bad_commands;
 mod slow_clients;

@@ -11,8 +11,6 @@ use tracing::debug;
 
 use super::assembler::{Assembler, Incoming, Violation};
 use super::control_budget::ControlBudget;
-use crate::connections::Handle;
-use crate::node::Node;
 
 /// Bytes asked of the socket at a time.
 const READ_BYTES: usize = 16 * 1024;
@@ -44,18 +42,14 @@ impl Reader {
         self.assembler.allow(message_bytes_max);
     }
 
-    /// The next whole message.
-    pub(super) async fn next(
-        &mut self,
-        node: &Node,
-        handle: &Handle,
-    ) -> Result<Incoming, CloseReason> {
+    /// The next whole message; `heard` is called whenever the client shows life.
+    pub(super) async fn next(&mut self, heard: impl Fn()) -> Result<Incoming, CloseReason> {
         loop {
             if let Some(incoming) = self.assemble()? {
                 return Ok(incoming);
             }
             self.fill().await?;
-            node.connections.heard(handle);
+            heard();
         }
     }
 

@@ -161,7 +161,8 @@ async fn sockets_are_bounded_by_the_files_that_the_system_allows_and_probes_are_
         held.push(tokio::net::TcpStream::connect(("127.0.0.1", limited.port)).await.unwrap());
     }
     let turned_away = || async {
-        let answer = fleet::get(limited.port, "/", SOON).await.map_err(|error| error.to_string())?;
+        let answer =
+            fleet::get(limited.port, "/", SOON).await.map_err(|error| error.to_string())?;
         if answer.status == 503 { Ok(()) } else { Err(format!("{}", answer.status)) }
     };
     eventually(SOON, "a newcomer is told that there is no place", turned_away).await;

@@ -1,0 +1,118 @@
+//! A WebSocket server that says back what it is told, for public test suites: the gateway's own
+//! handshake, decoder, send queue and writer, and nothing else of it. No part of a node.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use fastwebsockets::upgrade::{UpgradeFut, upgrade};
+use http_body_util::Full;
+use hyper::body::Incoming as Body;
+use hyper::header::{HeaderName, HeaderValue, SEC_WEBSOCKET_PROTOCOL};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use shared::contract::limits::CLOSE_LINGER_MS;
+use shared::contract::protocol::SUBPROTOCOL;
+use shared::contract::refusal::CloseReason;
+use shared::process::operator;
+use tokio::net::{TcpListener, TcpStream};
+use tracing::debug;
+
+use super::assembler::Incoming;
+use super::reader::Reader;
+use super::writer;
+use crate::frame::Frame;
+use crate::handshake::{self, AllowedOrigins};
+use crate::metrics::Metrics;
+use crate::send_queue::SendQueue;
+
+/// How long a client that takes nothing is waited for.
+const WRITE_PATIENCE: Duration = Duration::from_secs(30);
+
+type Answer = Response<Full<Bytes>>;
+
+/// Echoes every text message of at most `message_bytes_max` bytes, for ever. Binary messages are
+/// none of the protocol's: they end the connection with 1003, as a gateway would.
+pub async fn serve(listener: TcpListener, message_bytes_max: usize) {
+    let metrics = Arc::new(Metrics::register(&prometheus::Registry::new()));
+    loop {
+        let (socket, _) = operator::accept(&listener).await;
+        if socket.set_nodelay(true).is_ok() {
+            tokio::spawn(converse(socket, Arc::clone(&metrics), message_bytes_max));
+        }
+    }
+}
+
+async fn converse(socket: TcpStream, metrics: Arc<Metrics>, message_bytes_max: usize) {
+    let service = service_fn(move |request| {
+        let answer = answer(request, Arc::clone(&metrics), message_bytes_max);
+        async move { Ok::<_, Infallible>(answer) }
+    });
+    let connection = http1::Builder::new().serve_connection(TokioIo::new(socket), service);
+    if let Err(error) = connection.with_upgrades().await {
+        debug!(%error, "http connection ended early");
+    }
+}
+
+fn answer(mut request: Request<Body>, metrics: Arc<Metrics>, message_bytes_max: usize) -> Answer {
+    let handshake = match handshake::check(&request, &AllowedOrigins::default()) {
+        Ok(handshake) => handshake,
+        Err(refusal) => {
+            let mut answer = Answer::new(Full::from(format!("{refusal}\n")));
+            *answer.status_mut() = refusal.status();
+            for (name, value) in refusal.headers() {
+                let name = HeaderName::from_static(name);
+                answer.headers_mut().insert(name, HeaderValue::from_static(value));
+            }
+            return answer;
+        }
+    };
+    let Ok((response, upgraded)) = upgrade(&mut request) else {
+        let mut answer = Answer::default();
+        *answer.status_mut() = StatusCode::BAD_REQUEST;
+        return answer;
+    };
+    tokio::spawn(echo(upgraded, metrics, message_bytes_max));
+    let mut answer = response.map(|_| Full::default());
+    if handshake.subprotocol {
+        let subprotocol = HeaderValue::from_static(SUBPROTOCOL);
+        answer.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, subprotocol);
+    }
+    answer
+}
+
+async fn echo(upgraded: UpgradeFut, metrics: Arc<Metrics>, message_bytes_max: usize) {
+    let Ok(websocket) = upgraded.await else { return };
+    let Ok(parts) = websocket.into_inner().into_inner().downcast::<TokioIo<TcpStream>>() else {
+        return;
+    };
+    let (read_half, write_half) = parts.io.into_inner().into_split();
+    let queue = Arc::new(SendQueue::default());
+    let writing = writer::run(write_half, Arc::clone(&queue), metrics, WRITE_PATIENCE);
+    let writing = tokio::spawn(writing);
+    let mut reader = Reader::new(read_half, parts.read_buf, message_bytes_max);
+    queue.close(until_closed(&mut reader, &queue).await);
+    let _ = writing.await;
+    let linger = Duration::from_millis(CLOSE_LINGER_MS);
+    let _ = tokio::time::timeout(linger, reader.until_closed()).await;
+}
+
+async fn until_closed(reader: &mut Reader, queue: &SendQueue) -> CloseReason {
+    loop {
+        queue.accepting().await;
+        let incoming = tokio::select! {
+            reason = queue.closed() => return reason,
+            incoming = reader.next(|| {}) => incoming,
+        };
+        match incoming {
+            Ok(Incoming::Text(text)) => queue.push(Frame::text_parts(&[text.as_bytes()])),
+            Ok(Incoming::Ping(payload)) => queue.push(Frame::pong(&payload)),
+            Ok(Incoming::Pong(_)) => {}
+            Ok(Incoming::Close { .. }) => return CloseReason::Normal,
+            Err(reason) => return reason,
+        }
+    }
+}
