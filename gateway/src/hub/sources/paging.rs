@@ -195,3 +195,32 @@ impl Sources {
             Ok(Some(stored)) => stored,
             Ok(None) => return Ok(other),
             // Another's message that was found need not wait for the database.
+            Err(error) if other.is_some() => {
+                debug!(room.id = %room, error = error_chain(&error), "message is not looked up further");
+                return Ok(other);
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let mut standing: Vec<Standing> = Standing::from_message(&stored).into_iter().collect();
+        if changes {
+            self.each(room, &waiting, |entry| Standing::change(&mut standing, entry)).await?;
+        }
+        let message = standing.first().and_then(Standing::read);
+        Ok(message.or(Some(stored)))
+    }
+
+    /// Shows each entry that waits, in order.
+    pub(crate) async fn each(
+        &self,
+        room: &RoomId,
+        waiting: &Waiting,
+        mut show: impl FnMut(&Logged),
+    ) -> Result<(), SourceError> {
+        waiting.kept.iter().for_each(&mut show);
+        let mut rest = waiting.rest();
+        while let Some(entries) = self.more(room, &mut rest).await? {
+            entries.iter().for_each(&mut show);
+        }
+        Ok(())
+    }
+}
