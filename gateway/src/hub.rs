@@ -26,5 +26,350 @@ use shared::contract::protocol::Since;
 use shared::contract::refusal::{Refusal, RefusalCode};
 use shared::contract::signal::{ReadMark, Signal};
 use shared::log::{Delivery, RingEntry, Watermark};
+use shared::process::byte_budget::ByteBudget;
 use shared::process::error_chain::error_chain;
 use shared::trouble;
+use tokio::sync::Notify;
+use tracing::{debug, error, warn};
+
+use self::feed::Feed;
+use self::joins::JoinError;
+use self::logged::{Cursor, Logged};
+use self::room::{Joined, Joiner, Membership, Room};
+use self::sources::{Messages, SourceError, Sources};
+use crate::broker::Broker;
+use crate::broker::herald::Herald;
+use crate::metrics::Metrics;
+use crate::presence::desk::Desk;
+use crate::streams::Shelf;
+
+/// What rooms that synchronise keep together of what is published meanwhile, in bytes. Not of what
+/// rooms remember: that does not drain by itself, and no room would become live.
+pub(crate) const SYNCING_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// How long a join waits to be told by the database what its user has not read.
+const READING_PATIENCE: Duration = Duration::from_millis(500);
+
+/// What every room works with.
+pub(crate) struct Parts {
+    pub(crate) broker: Arc<dyn Broker>,
+    pub(crate) sources: Sources,
+    /// What rooms that synchronise may keep together of what is published meanwhile.
+    pub(crate) syncing: Arc<ByteBudget>,
+    pub(crate) shelf: Arc<dyn Shelf>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) desk: Arc<Desk>,
+    pub(crate) herald: Herald,
+    /// Some room has lost its last member.
+    pub(crate) empty: Notify,
+    /// Who is in the rooms has to be compared with what is kept.
+    pub(crate) unsure: Notify,
+}
+
+impl std::fmt::Debug for Parts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Parts")
+    }
+}
+
+/// How a join went, for its reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Resumption {
+    /// No `since`.
+    Fresh,
+    /// `since` was found.
+    Recovered,
+    /// `since` was not found.
+    Reset,
+}
+
+/// The rooms of this node.
+#[derive(Debug)]
+pub(crate) struct Hub {
+    rooms: DashMap<RoomId, Arc<Room>>,
+    parts: Arc<Parts>,
+}
+
+impl Hub {
+    pub(crate) fn new(parts: Parts) -> Hub {
+        Hub { rooms: DashMap::new(), parts: Arc::new(parts) }
+    }
+
+    /// How many rooms have members here, or had a moment ago.
+    pub(crate) fn len(&self) -> usize {
+        self.rooms.len()
+    }
+
+    fn room(&self, id: &RoomId) -> Arc<Room> {
+        if let Some(room) = self.known(id) {
+            return room;
+        }
+        // The guard of the entry ends with the statement; the task it starts only reads.
+        let room = self.rooms.entry(id.clone()).or_insert_with(|| {
+            let room = Room::new(id.clone(), Arc::clone(&self.parts));
+            self.parts.metrics.rooms.inc();
+            tokio::spawn(synchronise::run(Arc::clone(&room)));
+            room
+        });
+        Arc::clone(&room)
+    }
+
+    /// Every room at this moment: no guard is held while they work.
+    fn all(&self) -> Vec<Arc<Room>> {
+        self.rooms.iter().map(|room| Arc::clone(&room)).collect()
+    }
+
+    fn known(&self, id: &RoomId) -> Option<Arc<Room>> {
+        // The guard ends with the statement.
+        self.rooms.get(id).map(|room| Arc::clone(&room))
+    }
+
+    /// What the broker says.
+    pub(crate) fn take(&self, delivery: Delivery) {
+        match delivery {
+            Delivery::Entry(entry) => self.deliver(&entry),
+            Delivery::Watermark(watermark) => self.watermark(&watermark),
+            Delivery::Signal(Signal::Room { room, what }) => {
+                if let Some(room) = self.known(&room) {
+                    room.signal(what);
+                }
+            }
+            // What is for the whole node is none of the rooms' business.
+            Delivery::Signal(Signal::Nodes(_)) => {}
+            Delivery::Gap => {
+                let rooms = self.all();
+                if !rooms.is_empty() {
+                    warn!(
+                        rooms = rooms.len(),
+                        "publications may be lost; rooms read what they missed"
+                    );
+                }
+                for room in rooms {
+                    room.resynchronise();
+                }
+            }
+        }
+    }
+
+    fn deliver(&self, entry: &RingEntry) {
+        match Logged::from_entry(entry) {
+            Ok((id, logged)) => {
+                if let Some(room) = self.known(&id) {
+                    room.deliver(logged);
+                }
+            }
+            Err(error) => error!(error = error_chain(&error), "publication is no entry"),
+        }
+    }
+
+    fn watermark(&self, watermark: &Watermark) {
+        // Senders hear of what was refused before the watermark passes it.
+        for rejected in &watermark.rejected {
+            if let Some(room) = self.known(&rejected.room) {
+                room.refused(std::slice::from_ref(rejected));
+            }
+        }
+        for (id, upto) in &watermark.rooms {
+            if let Some(room) = self.known(id) {
+                room.persisted(*upto);
+            }
+        }
+    }
+
+    /// Messages of the room were erased.
+    pub(crate) fn erased(&self, id: &RoomId) {
+        if let Some(room) = self.known(id) {
+            room.erased();
+        }
+    }
+
+    /// Enters a room. `reply` is called once, when no event of the room can precede it.
+    pub(crate) async fn join(
+        &self,
+        id: &RoomId,
+        joiner: Joiner,
+        since: Option<Since>,
+        reply: &(dyn Fn(Resumption, Joined<'_>) + Sync),
+    ) -> Result<Membership, Refusal> {
+        let patience = Duration::from_millis(APPEND_TIMEOUT_MS);
+        let cursor = since.map(Cursor::from);
+        match tokio::time::timeout(patience, self.try_join(id, &joiner, cursor, reply)).await {
+            Ok(Ok(membership)) => Ok(membership),
+            Ok(Err(JoinError::Removed)) => Err(not_yours()),
+            Ok(Err(failure)) => {
+                trouble!(room.id = %id, error = error_chain(&failure), "room cannot be joined");
+                Err(unreadable())
+            }
+            Err(_) => Err(unreadable()),
+        }
+    }
+
+    /// The page of messages below `before`, or above `after`.
+    pub(crate) async fn history(
+        &self,
+        id: &RoomId,
+        bound: Bound,
+        limit: u32,
+    ) -> Result<HistoryPage, Refusal> {
+        let sources = &self.parts.sources;
+        let (read, from_back) = match bound {
+            Bound::Before(before) => (sources.messages_before(id, before, limit).await, true),
+            Bound::After(after) => (sources.messages_after(id, after, limit).await, false),
+        };
+        let Messages { messages, mut more, .. } = read.map_err(|failure| unread(id, &failure))?;
+        let mut messages: Vec<Bytes> = messages.into_iter().map(|message| message.json).collect();
+        let count = messages.len();
+        if from_back {
+            let fit = recent::fitting(messages.iter().rev()).min(count);
+            messages.drain(..count - fit);
+        } else {
+            messages.truncate(recent::fitting(messages.iter()).min(count));
+        }
+        more |= messages.len() < count;
+        Ok(HistoryPage { messages, more })
+    }
+
+    /// A message in its present state, wherever it is: of several of one id `user`'s own, else the
+    /// first.
+    pub(crate) async fn message(
+        &self,
+        id: &RoomId,
+        user: &UserId,
+        message: &MessageId,
+    ) -> Result<Option<Message>, Refusal> {
+        let remembered = self.known(id).and_then(|room| room.find(message, user));
+        if let Some((own, true)) = remembered {
+            return Ok(Some(own));
+        }
+        let remembered = remembered.map(|(others, _)| others);
+        // What is remembered need not wait long for the database to know of another.
+        let patience = if remembered.is_some() { READING_PATIENCE } else { Duration::MAX };
+        let read = self.parts.sources.message(id, user, message);
+        let read = tokio::time::timeout(patience, read).await;
+        match read.unwrap_or(Err(SourceError::Unsettled)) {
+            Ok(found) => Ok(found.or(remembered)),
+            Err(_) if remembered.is_some() => Ok(remembered),
+            Err(failure) => {
+                trouble!(room.id = %id, error = error_chain(&failure), "message cannot be looked up");
+                Err(unreadable())
+            }
+        }
+    }
+
+    /// The first `limit` changes after a place; `None` if the room has not come that far.
+    pub(crate) async fn feed(
+        &self,
+        id: &RoomId,
+        after: Position,
+        limit: u32,
+    ) -> Result<Option<Feed>, Refusal> {
+        let read = self.parts.sources.feed(id, after, limit).await;
+        read.map_err(|failure| unread(id, &failure))
+    }
+
+    /// Where a room stands that has members here.
+    pub(crate) fn head(&self, id: &RoomId) -> Option<Position> {
+        self.known(id).map(|room| room.head())
+    }
+
+    /// The message that stands at a position, if the room remembers it.
+    pub(crate) fn message_at(&self, id: &RoomId, position: Position) -> Option<MessageId> {
+        self.known(id)?.message_at(position)
+    }
+
+    /// How far somebody has read a room, as far as it is known here.
+    pub(crate) fn receipt(&self, id: &RoomId, user: &UserId) -> Option<ReadMark> {
+        self.known(id)?.receipt(user).0
+    }
+
+    /// Finds rooms whose subscription has died without a word: behind the log, and still behind
+    /// when what is on its way should have come. A room that the log has lost is not behind.
+    pub(crate) async fn compare_rooms(&self) {
+        loop {
+            tokio::time::sleep(Duration::from_millis(COMPARE_INTERVAL_MS)).await;
+            let mut behind = Vec::new();
+            for room in self.all() {
+                match self.parts.sources.head(&room.id).await {
+                    Ok((_, head, persisted)) => {
+                        if let Err(error) = synchronise::learn_refused(&room, persisted).await {
+                            debug!(room.id = %room.id, error = error_chain(&error), "refusals cannot be read");
+                            continue;
+                        }
+                        room.persisted(persisted.min(room.head()));
+                        if room.head() < head {
+                            behind.push((room, head));
+                        }
+                    }
+                    Err(error) => {
+                        debug!(room.id = %room.id, error = error_chain(&error), "room cannot be compared");
+                    }
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(COMPARE_GRACE_MS)).await;
+            for (room, head) in behind {
+                if room.head() < head {
+                    warn!(room.id = %room.id, "room had fallen behind the log");
+                    self.parts.metrics.gaps_total.inc();
+                    room.resynchronise();
+                }
+            }
+        }
+    }
+
+    /// Takes out rooms that have lost their last member and stay empty for a while.
+    pub(crate) async fn retire_rooms(&self) {
+        loop {
+            self.parts.empty.notified().await;
+            tokio::time::sleep(Duration::from_millis(ROOM_LINGER_MS)).await;
+            let mut retired = Vec::new();
+            self.rooms.retain(|id, room| {
+                let retire = room.retire_if_empty();
+                if retire {
+                    self.parts.metrics.rooms.dec();
+                    retired.push(id.clone());
+                }
+                !retire
+            });
+            for id in retired {
+                if let Err(error) = self.parts.broker.unsubscribe(&id).await {
+                    trouble!(room.id = %id, error = error_chain(&error), "room stays subscribed");
+                }
+                // Entered again meanwhile: its new room may have subscribed before that.
+                if let Some(room) = self.known(&id) {
+                    room.resynchronise();
+                }
+            }
+        }
+    }
+}
+
+/// A page of a room's history as JSON, oldest first.
+#[derive(Debug)]
+pub(crate) struct HistoryPage {
+    pub(crate) messages: Vec<Bytes>,
+    /// There are more on the side that was asked for.
+    pub(crate) more: bool,
+}
+
+/// Which page of a room's history.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Bound {
+    /// Ends below this position.
+    Before(Position),
+    /// Begins above this position.
+    After(Position),
+}
+
+fn unread(id: &RoomId, failure: &SourceError) -> Refusal {
+    trouble!(room.id = %id, error = error_chain(&failure), "history cannot be read");
+    unreadable()
+}
+
+fn unreadable() -> Refusal {
+    Refusal::new(RefusalCode::Unavailable, "the room cannot be read now").retry_after_ms(1000)
+}
+
+/// The same for a room that does not exist.
+pub(crate) fn not_yours() -> Refusal {
+    Refusal::new(RefusalCode::Forbidden, "this room is not yours").field("roomId")
+}

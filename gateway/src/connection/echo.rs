@@ -108,7 +108,7 @@ async fn until_closed(reader: &mut Reader, queue: &SendQueue) -> CloseReason {
             incoming = reader.next(|| {}) => incoming,
         };
         match incoming {
-            Ok(Incoming::Text(text)) => queue.push(Frame::text_parts(&[text.as_bytes()])),
+            Ok(Incoming::Text(text)) => queue.push(Frame::text_parts(&[&text.into_bytes()])),
             Ok(Incoming::Ping(payload)) => queue.push(Frame::pong(&payload)),
             Ok(Incoming::Pong(_)) => {}
             Ok(Incoming::Close { .. }) => return CloseReason::Normal,
