@@ -283,7 +283,8 @@ async fn abort(node: &Arc<Node>, key: &AnswerKey, silence: Duration) {
         },
         Ok(Taken::Lively | Taken::Begun | Taken::Full | Taken::FullForUser) => return,
         Err(error) => {
-            debug!(room.id = %key.room, error = error_chain(&error), "silent answer cannot be claimed");
+            debug!(room.id = %key.room, error = error_chain(&error),
+                "silent answer cannot be claimed");
             return;
         }
     };

@@ -118,8 +118,9 @@ shared::settings! {
         /// How long that window is instead, in milliseconds.
         rate_window_typing_events_ms: Millis = "60000" in 1000..=3600000,
             env "ROOMCAST_RATE_WINDOW_TYPING_EVENTS_MS";
-        /// Rooms that a user may enter per 60 seconds, without `since`, that are none of their usual
-        /// ones: in which they were lately, of which they are members, or where they have read.
+        /// Rooms that a user may enter per 60 seconds, without `since`, which are none of their
+        /// usual ones: in which they were lately, of which they are members, or where they have
+        /// read.
         rate_limit_room_join: u32 = "5" in 1..=1000000, env "WEBSOCKET_RATE_LIMIT_ROOM_JOIN";
         /// How long that window is instead, in milliseconds.
         rate_window_room_join_ms: Millis = "60000" in 1000..=3600000,

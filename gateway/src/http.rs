@@ -7,6 +7,7 @@
 //! | `GET /ws` | the native protocol, see `PROTOCOL.md` |
 //! | `/api/…` | the API of the application's backend, see `docs/API.md` |
 
+pub(crate) mod listening;
 mod api;
 mod assets;
 mod upgrade;
@@ -36,6 +37,9 @@ use crate::unproven::{Crowded, UnprovenPlace};
 
 /// When whoever finds no place may come again, in seconds.
 const RETRY_AFTER_S: u64 = 5;
+
+/// How long whoever finds no place may take to ask before they are told.
+const ASKING_PATIENCE: Duration = Duration::from_millis(200);
 
 /// What every answer is.
 pub(crate) type Answer = Response<Full<Bytes>>;
@@ -117,6 +121,9 @@ pub(crate) async fn turn_away(mut socket: TcpStream, crowded: Crowded, node: Arc
          content-type: text/plain; charset=utf-8\r\ncontent-length: {length}\r\n\r\n{why}\n"
     );
     let told = async {
+        // Many clients take an answer that comes before they have asked for an error.
+        let asking = tokio::time::timeout(ASKING_PATIENCE, socket.readable());
+        let _ = asking.await;
         socket.write_all(answer.as_bytes()).await?;
         socket.shutdown().await?;
         // Closing before what it sends is read would reset the connection, and lose the answer.

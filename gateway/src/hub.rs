@@ -250,7 +250,8 @@ impl Hub {
             Ok(found) => Ok(found.or(remembered)),
             Err(_) if remembered.is_some() => Ok(remembered),
             Err(failure) => {
-                trouble!(room.id = %id, error = error_chain(&failure), "message cannot be looked up");
+                trouble!(room.id = %id, error = error_chain(&failure),
+                    "message cannot be looked up");
                 Err(unreadable())
             }
         }
@@ -292,7 +293,8 @@ impl Hub {
                 match self.parts.sources.head(&room.id).await {
                     Ok((_, head, persisted)) => {
                         if let Err(error) = synchronise::learn_refused(&room, persisted).await {
-                            debug!(room.id = %room.id, error = error_chain(&error), "refusals cannot be read");
+                            debug!(room.id = %room.id, error = error_chain(&error),
+                                "refusals cannot be read");
                             continue;
                         }
                         room.persisted(persisted.min(room.head()));
@@ -301,7 +303,8 @@ impl Hub {
                         }
                     }
                     Err(error) => {
-                        debug!(room.id = %room.id, error = error_chain(&error), "room cannot be compared");
+                        debug!(room.id = %room.id, error = error_chain(&error),
+                            "room cannot be compared");
                     }
                 }
             }

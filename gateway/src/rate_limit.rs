@@ -12,8 +12,8 @@
 
 mod memory;
 mod blocks;
-mod usual;
 pub(crate) mod redis;
+mod usual;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};

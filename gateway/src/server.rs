@@ -3,7 +3,6 @@
 mod cluster;
 mod embedded;
 mod backend;
-mod listening;
 mod descriptors;
 
 use std::io;
@@ -38,6 +37,7 @@ use crate::client_address::{Addresses, TrustedProxies};
 use crate::config::Settings;
 use crate::connections::Connections;
 use crate::handshake::AllowedOrigins;
+use crate::http::listening::{self, BindError};
 use crate::hub::sources::Sources;
 use crate::hub::{self, Hub};
 use crate::metrics::Metrics;
@@ -129,8 +129,9 @@ impl Server {
     ) -> Result<Server, StartError> {
         let registry = prometheus::Registry::new();
         let metrics = Arc::new(Metrics::register(&registry));
-        let listener = listening::bind(&settings.addresses(), settings.port)?;
-        let sockets_max = descriptors::settle(&mut settings);
+        let listener = listening::bind(&settings.addresses(), settings.port)
+            .map_err(|BindError { address, source }| StartError::Bind { address, source })?;
+        let descriptors = descriptors::settle(&mut settings);
         let mut backend = if settings.is_cluster() {
             cluster::start(&settings, &clock, &metrics, (&readiness, tasks))?
         } else {
@@ -138,7 +139,8 @@ impl Server {
         };
         let revocations = readiness.condition("revocations");
         let places = readiness.condition("connections");
-        let node = Arc::new(node((settings, sockets_max), clock, metrics, (&mut backend, tasks))?);
+        let node =
+            Arc::new(node((settings, descriptors.sockets), clock, metrics, (&mut backend, tasks))?);
         let Backend { deliveries, attendants, worker, redis, fatal, .. } = backend;
 
         let began = Instant::now();
@@ -159,6 +161,7 @@ impl Server {
         let address = listener.local_addr().unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0)));
         announce(address, operator_address);
         info!(%address, %operator_address, "gateway listens");
+        descriptors.tell();
         for (name, attendant) in attendants {
             tasks.spawn(name, attendant);
         }

@@ -21,7 +21,7 @@ use shared::process::telemetry;
 use shared::store::Lease;
 use shared::store::postgres::{self, PostgresStore};
 use sync_worker::asked;
-use sync_worker::config::{GATEWAY_VARIABLES, Settings};
+use sync_worker::config::{GATEWAY_VARIABLES, SEED_VARIABLES, Settings};
 use sync_worker::metrics::Metrics;
 use sync_worker::stats::Stats;
 use sync_worker::worker::{self, Parts};
@@ -45,7 +45,8 @@ const UNFIT: u8 = 78;
 
 fn main() -> ExitCode {
     // Both processes are often given one environment.
-    let sources = Sources::from_process().tolerating(GATEWAY_VARIABLES.iter().copied());
+    let sources =
+        Sources::from_process().tolerating(GATEWAY_VARIABLES.iter().chain(SEED_VARIABLES).copied());
     let check = asked::check(&settings::words(&sources, Settings::KEYS, &PROGRAM));
     let (settings, words) = match Settings::start(&sources, &PROGRAM, check) {
         Ok(started) => started,

@@ -239,7 +239,8 @@ impl ShardAppender {
             Ok::<(), TryError>(())
         };
         if let Err(error) = looked.await {
-            trouble!(shard = %self.shard, error = error_chain(&error), "log does not say where it stands");
+            trouble!(shard = %self.shard, error = error_chain(&error),
+                "log does not say where it stands");
         }
     }
 
@@ -257,7 +258,8 @@ impl ShardAppender {
             match tried.unwrap_or(Err(TryError::Timeout)) {
                 Ok(()) => self.pauses.reset(),
                 Err(error) => {
-                    trouble!(shard = %self.shard, error = error_chain(&error), "append will be tried again");
+                    trouble!(shard = %self.shard, error = error_chain(&error),
+                        "append will be tried again");
                     tokio::time::sleep(self.pauses.next_delay()).await;
                 }
             }

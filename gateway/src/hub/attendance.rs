@@ -106,7 +106,8 @@ impl Hub {
             let _ = tokio::time::timeout(interval, self.parts.unsure.notified()).await;
             for room in self.all().into_iter().filter(|room| room.is_settled()) {
                 if let Err(error) = read(&room, false).await {
-                    debug!(room.id = %room.id, error = error_chain(&error), "who is there cannot be compared");
+                    debug!(room.id = %room.id, error = error_chain(&error),
+                        "who is there cannot be compared");
                 }
             }
         }

@@ -44,7 +44,8 @@ pub(super) async fn run(room: Arc<Room>, member: MemberId, queue: Arc<SendQueue>
                     return;
                 }
                 Err(error) => {
-                    trouble!(room.id = %room.id, error = error_chain(&error), "member cannot be caught up yet");
+                    trouble!(room.id = %room.id, error = error_chain(&error),
+                        "member cannot be caught up yet");
                     tokio::time::sleep(pauses.next_delay()).await;
                 }
             },

@@ -127,7 +127,8 @@ impl Hub {
         match tokio::time::timeout(READING_PATIENCE, asked).await {
             Ok(Ok(reading)) => reading,
             Ok(Err(error)) => {
-                debug!(room.id = %room.id, error = error_chain(&error), "unread messages are counted in memory");
+                debug!(room.id = %room.id, error = error_chain(&error),
+                    "unread messages are counted in memory");
                 Reading::default()
             }
             Err(_) => Reading::default(),

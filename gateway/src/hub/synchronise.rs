@@ -115,7 +115,8 @@ async fn read_books(room: Arc<Room>) {
         match room.parts.sources.books(&room.id).await {
             Ok(books) => return room.take_books(books),
             Err(error) => {
-                trouble!(room.id = %room.id, error = error_chain(&error), "receipts and removals cannot be read");
+                trouble!(room.id = %room.id, error = error_chain(&error),
+                    "receipts and removals cannot be read");
                 tokio::time::sleep(pauses.next_delay()).await;
             }
         }

@@ -26,22 +26,37 @@ fn open_files_max() -> Option<usize> {
     line.split_whitespace().next()?.parse().ok()
 }
 
-/// Lowers `connections_max` to what the system allows, and says so; gives how many sockets of
-/// clients there may be in all.
-pub(super) fn settle(settings: &mut Settings) -> usize {
-    let open_files_max = open_files_max();
+/// What the system allows, and what was asked.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Descriptors {
+    open_files_max: Option<usize>,
+    /// Sockets of clients that there may be in all.
+    pub(super) sockets: usize,
+    asked: usize,
+}
+
+/// Lowers `connections_max` to what the system allows.
+pub(super) fn settle(settings: &mut Settings) -> Descriptors {
+    let (open_files_max, asked) = (open_files_max(), settings.connections_max);
     let sockets = sockets(open_files_max);
-    if sockets < settings.connections_max {
-        warn!(
-            open_files_max,
-            connections_max = sockets,
-            asked = settings.connections_max,
-            "the system lets this process open too few files for ROOMCAST_CONNECTIONS_MAX; \
-             raise its limit (ulimit -n, LimitNOFILE, --ulimit nofile)"
-        );
-        settings.connections_max = sockets;
+    settings.connections_max = asked.min(sockets);
+    Descriptors { open_files_max, sockets, asked }
+}
+
+impl Descriptors {
+    /// Says where that is less than was asked for.
+    pub(super) fn tell(self) {
+        let Descriptors { open_files_max, sockets, asked } = self;
+        if sockets < asked {
+            warn!(
+                open_files_max,
+                connections_max = sockets,
+                asked,
+                "the system lets this process open too few files for ROOMCAST_CONNECTIONS_MAX; \
+                 raise its limit (ulimit -n, LimitNOFILE, --ulimit nofile)"
+            );
+        }
     }
-    sockets
 }
 
 #[cfg(test)]

@@ -263,7 +263,8 @@ impl Desk {
                 Err(error) => {
                     answer.lock().lively = true;
                     let AnswerKey { room, id } = &answer.key;
-                    debug!(room.id = %room, message.id = %id, error = error_chain(&error), "piece waits");
+                    debug!(room.id = %room, message.id = %id, error = error_chain(&error),
+                        "piece waits");
                     return;
                 }
             }
@@ -322,7 +323,8 @@ impl Desk {
         if let Err(error) = self.shelf.close(&answer.key, &closed).await {
             // It lies there until its silence is noticed, and is then found in the log.
             let AnswerKey { room, id } = &answer.key;
-            trouble!(room.id = %room, message.id = %id, error = error_chain(&error), "answer stays on the shelf");
+            trouble!(room.id = %room, message.id = %id, error = error_chain(&error),
+                "answer stays on the shelf");
         }
         if !self.remove(answer) {
             return;

@@ -8,11 +8,12 @@
 //! | `GET /stats` | 200 and JSON: what the process knows about itself |
 //! | anything else | what [`Operator::extra`] answers, else 404 |
 //!
-//! A head is asked for like the whole; another method on one of the four is 405. There is no authentication: the port is for the
-//! loopback, where it answers to names of this machine only, or the cluster's own network. One
-//! request per connection, which has to be over within [`CONNECTION_TIMEOUT_MS`], and at most
-//! [`CONNECTIONS_MAX`] at a time: whoever stalls here can neither stay nor take the file
-//! descriptors that clients need.
+//! A head is asked for like the whole; another method on one of the four is 405.
+//!
+//! There is no authentication: the port is for the loopback, where it answers to names of this
+//! machine only, or the cluster's own network. One request per connection, which has to be over
+//! within [`CONNECTION_TIMEOUT_MS`], and at most [`CONNECTIONS_MAX`] at a time: whoever stalls here
+//! can neither stay nor take the file descriptors that clients need.
 
 use std::fmt;
 use std::future::Future;

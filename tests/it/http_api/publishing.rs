@@ -170,7 +170,8 @@ async fn ask_again_with_other_content(api: &Api, id: &str, first: bool) {
         let mut other = said.clone();
         other[field] = value;
         is_conflict(&keyed("post").post(room, &other).await, field);
-        let of_batch = keyed("post").post(&batch, &json!({ "messages": [other] })).await;
+        let of_batch =
+            keyed(&format!("batch {field}")).post(&batch, &json!({ "messages": [other] })).await;
         // A batch names its messages by their places: this one is another.
         assert!(of_batch.expect(200)["results"][0]["position"].is_object(), "{of_batch:?}");
         return_if_stored(&keyed(field), &batch).await;
@@ -232,18 +233,20 @@ async fn an_id_said_again_with_other_content_over_a_socket_is_a_conflict_after_a
             assert_eq!(accepted.duplicate, round > 0, "{id}");
             let error = ann.send("r", id, "two").await.unwrap_err();
             assert_eq!(error.code(), Some("conflict"), "{id}");
-            let data = json!({ "roomId": "r", "id": id, "content": "x", "changeId": "by-hand" });
-            let edited = ann.command("message:edit", data).await;
-            assert_eq!(edited.is_ok(), *id == ids[0], "one change of one message: {edited:?}");
-            let data = json!({ "roomId": "r", "id": id, "content": "y", "changeId": "by-hand" });
-            let error = ann.command("message:edit", data).await.unwrap_err();
-            assert_eq!(error.code(), Some("conflict"), "{id}");
         }
-        let used = |amount: u32| json!({ "userId": "ann", "amount": amount, "id": ids[0] });
+        let said = ann.send("r", "edited", "one").await.unwrap();
+        assert_eq!(said.duplicate, round > 0);
+        let edit = |id: &str, content: &str| json!({ "roomId": "r", "id": id, "content": content, "changeId": "hand" });
+        ann.command("message:edit", edit("edited", "x")).await.unwrap();
+        for other in [edit("edited", "y"), edit(&ids[1], "x")] {
+            let error = ann.command("message:edit", other).await.unwrap_err();
+            assert_eq!(error.code(), Some("conflict"), "one change of one message");
+        }
+        let used = |amount: u32| json!({ "userId": "ann", "amount": amount, "id": ids[1] });
         ann.command("credits:track", used(3)).await.unwrap();
         let error = ann.command("credits:track", used(4)).await.unwrap_err();
         assert_eq!(error.code(), Some("conflict"));
         fleet.gateway_mut().restart(crate::scene::SOON).await.unwrap();
     }
-    assert_eq!(rows_of(fleet.gateway(), "r").len(), 2);
+    assert_eq!(rows_of(fleet.gateway(), "r").len(), 3);
 }

@@ -172,9 +172,8 @@ async fn sockets_are_bounded_by_the_files_that_the_system_allows_and_probes_are_
     }
     drop(held);
     let let_in = || async {
-        let connected =
-            Client::connect(&format!("ws://127.0.0.1:{}/ws", limited.port), &Proof::user("ann"));
-        connected.await.map_err(|error| error.to_string())
+        let (url, ann) = (format!("ws://127.0.0.1:{}/ws", limited.port), Proof::user("ann"));
+        Client::connect(&url, &ann).await.map_err(|error| error.to_string())
     };
     let ann = eventually(SOON, "places are given back", let_in).await;
     ann.join("r", None).await.unwrap();

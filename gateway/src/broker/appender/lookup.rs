@@ -24,7 +24,8 @@ pub(super) fn is_looked_up(kind: EntryKind) -> bool {
 
 /// Where each of the entries stands, in their order. Receipts are compared and never looked up; a
 /// movement of credits has no place in a room, and stands at [`Position::ZERO`], or with another
-/// amount, which is a conflict. Contents of messages are compared by whoever waits for the answer.
+/// amount, which is a conflict where its id says no time; else the worker puts it aside, where
+/// somebody sees it. Contents of messages are compared by whoever waits for the answer.
 pub(super) async fn stored(
     store: &dyn Store,
     asked: &[&Envelope],
@@ -47,10 +48,12 @@ pub(super) async fn stored(
         let answers = store.find_movements(&movements).await?;
         for (place, standing) in credits.iter().zip(answers) {
             let is_same = |standing| Some(standing) == amount(asked[*place]);
-            found[*place] = standing.map(|standing| match is_same(standing) {
-                true => stands(Position::ZERO),
-                false => Answer::Conflict,
-            });
+            found[*place] = match standing {
+                Some(standing) if is_same(standing) => Some(stands(Position::ZERO)),
+                // Named by a key or by hand, and not by who counts: nobody else has to see it.
+                Some(_) if asked[*place].id.made_at_ms().is_none() => Some(Answer::Conflict),
+                Some(_) | None => None,
+            };
         }
     }
     Ok(found)

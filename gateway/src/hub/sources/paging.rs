@@ -196,7 +196,8 @@ impl Sources {
             Ok(None) => return Ok(other),
             // Another's message that was found need not wait for the database.
             Err(error) if other.is_some() => {
-                debug!(room.id = %room, error = error_chain(&error), "message is not looked up further");
+                debug!(room.id = %room, error = error_chain(&error),
+                    "message is not looked up further");
                 return Ok(other);
             }
             Err(error) => return Err(error.into()),

@@ -9,24 +9,29 @@ use shared::process::operator;
 use socket2::{Domain, Socket, Type};
 use tokio::net::TcpListener;
 
-use super::StartError;
-use crate::http;
 use crate::node::Node;
 use crate::unproven::Crowded;
 
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 1024;
 
+/// A port that is taken, or not allowed.
+#[derive(Debug)]
+pub(crate) struct BindError {
+    pub(crate) address: SocketAddr,
+    pub(crate) source: io::Error,
+}
+
 /// Takes the port at the first of the addresses that this machine has: a container may be without
 /// IPv6. What another process has taken is no reason to go on to the next.
-pub(super) fn bind(addresses: &[IpAddr], port: u16) -> Result<TcpListener, StartError> {
+pub(crate) fn bind(addresses: &[IpAddr], port: u16) -> Result<TcpListener, BindError> {
     first(addresses.iter().map(|address| SocketAddr::new(*address, port)), listen)
 }
 
 fn first<T>(
     addresses: impl Iterator<Item = SocketAddr>,
     take: impl Fn(SocketAddr) -> io::Result<T>,
-) -> Result<T, StartError> {
+) -> Result<T, BindError> {
     let mut addresses = addresses.peekable();
     loop {
         // There is always one: the default, or what was asked for.
@@ -34,7 +39,7 @@ fn first<T>(
         match take(address) {
             Ok(taken) => return Ok(taken),
             Err(error) if addresses.peek().is_some() && is_no_address(&error) => {}
-            Err(source) => return Err(StartError::Bind { address, source }),
+            Err(source) => return Err(BindError { address, source }),
         }
     }
 }
@@ -58,7 +63,7 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// Accepts for ever: a leaving node goes on to answer, that it is leaving.
-pub(super) async fn accept(listener: TcpListener, node: Arc<Node>) {
+pub(crate) async fn accept(listener: TcpListener, node: Arc<Node>) {
     loop {
         let (socket, peer) = operator::accept(&listener).await;
         // An IPv4 client of a socket for both families is known by its IPv4 address.
@@ -79,9 +84,9 @@ pub(super) async fn accept(listener: TcpListener, node: Arc<Node>) {
             node.unproven.enter(address)
         };
         match place {
-            Ok(place) => drop(tokio::spawn(http::serve(socket, peer, place, Arc::clone(&node)))),
+            Ok(place) => drop(tokio::spawn(super::serve(socket, peer, place, Arc::clone(&node)))),
             Err(crowded) => {
-                drop(tokio::spawn(http::turn_away(socket, crowded, Arc::clone(&node))));
+                drop(tokio::spawn(super::turn_away(socket, crowded, Arc::clone(&node))));
             }
         }
     }
@@ -91,7 +96,7 @@ pub(super) async fn accept(listener: TcpListener, node: Arc<Node>) {
 mod tests {
     use super::*;
 
-    fn taken(errors: &[(&str, io::ErrorKind)]) -> Result<SocketAddr, StartError> {
+    fn taken(errors: &[(&str, io::ErrorKind)]) -> Result<SocketAddr, BindError> {
         let addresses = ["[::]:3001", "0.0.0.0:3001"].map(|text| text.parse().unwrap());
         first(addresses.into_iter(), |address| {
             let error = errors.iter().find(|(text, _)| *text == address.to_string());
@@ -106,10 +111,10 @@ mod tests {
             assert_eq!(taken(&[("[::]:3001", kind)]).unwrap().to_string(), "0.0.0.0:3001");
         }
         let error = taken(&[("[::]:3001", io::ErrorKind::AddrInUse)]).unwrap_err();
-        assert_eq!(error.to_string(), "cannot listen on [::]:3001", "nobody else's port is shared");
+        assert_eq!(error.address.to_string(), "[::]:3001", "nobody else's port is shared");
         let neither =
             [("[::]:3001", io::ErrorKind::Unsupported), ("0.0.0.0:3001", io::ErrorKind::AddrInUse)];
-        assert_eq!(taken(&neither).unwrap_err().to_string(), "cannot listen on 0.0.0.0:3001");
+        assert_eq!(taken(&neither).unwrap_err().address.to_string(), "0.0.0.0:3001");
     }
 
     #[tokio::test]
