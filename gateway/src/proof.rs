@@ -19,7 +19,7 @@ use shared::process::readiness::Condition;
 use shared::store::{Revocation, RevokedSubject};
 use shared::trouble;
 use tokio::time::Instant;
-use tracing::{debug, warn};
+use tracing::debug;
 
 use crate::auth::{Grant, Identity, Kept, Kind, Proof, VaultError};
 use crate::node::Node;

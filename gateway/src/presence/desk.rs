@@ -176,7 +176,11 @@ impl Desk {
         let (incarnation, at) = (self.lock().watch.incarnation(), self.now());
         let signal = NodeSignal::Hosted { room: room.clone(), users, incarnation, at };
         if let Err(error) = self.broker.signal(&Signal::Nodes(signal)).await {
-            warn!(room.id = %room, error = ?error, "others are not told who is said to be there");
+            trouble!(
+                room.id = %room,
+                error = error_chain(&error),
+                "others are not told who is said to be there"
+            );
         }
     }
 
