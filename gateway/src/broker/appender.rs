@@ -409,7 +409,8 @@ impl ShardAppender {
         for (Needy { mut job, message, late }, stands) in asked.into_iter().zip(stored) {
             job.vouched = late.then(|| (epoch, Instant::now())).or(job.vouched);
             // What was accepted before and contradicts the ledger is for the ledger to put aside.
-            let stands = stands.filter(|stands| *stands != Answer::Conflict || job.answer.is_some());
+            let stands =
+                stands.filter(|stands| *stands != Answer::Conflict || job.answer.is_some());
             if let Some(stands) = stands {
                 self.answer(job, outcome(stands));
             } else if message.as_ref().is_some_and(|message| !there.contains(message)) {

@@ -11,10 +11,11 @@ use shared::contract::id::{RoomId, Shard, UserId};
 use shared::contract::limits::{APPEND_BATCH_MAX, REFUSAL_MEMORY_MS};
 use shared::contract::timestamp::Timestamp;
 use shared::log::Hydration;
+use shared::process::error_chain::error_chain;
 use shared::store::Identity;
+use shared::trouble;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
-use tracing::warn;
 
 use super::held::Held;
 use super::job::Job;
@@ -247,7 +248,7 @@ impl Aside {
             Ok(Ok(Some(found))) => Answered::Found(found),
             Ok(Ok(None)) => Answered::Away,
             Ok(Err(error)) => {
-                warn!(error = ?error, "look-up will be tried again");
+                trouble!(error = error_chain(&error), "look-up will be tried again");
                 Answered::Failed
             }
             // Its panic has been reported.
@@ -299,7 +300,7 @@ async fn ask(
     match asked.await {
         Ok(answer) => answer.map(Some),
         Err(_) => {
-            warn!(error = ?last, "what needs the database is refused");
+            trouble!(error = error_chain(&last), "what needs the database is refused");
             Ok(None)
         }
     }
