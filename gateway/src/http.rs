@@ -122,7 +122,8 @@ pub(crate) async fn turn_away(mut socket: TcpStream, crowded: Crowded, node: Arc
     );
     let told = async {
         // Many clients take an answer that comes before they have asked for an error.
-        let asking = tokio::time::timeout(ASKING_PATIENCE, socket.readable());
+        let mut first = [0];
+        let asking = tokio::time::timeout(ASKING_PATIENCE, socket.peek(&mut first));
         let _ = asking.await;
         socket.write_all(answer.as_bytes()).await?;
         socket.shutdown().await?;

@@ -170,7 +170,8 @@ async fn without_redis_each_node_holds_the_limit_by_itself() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn usual_rooms_are_usual_on_every_node() {
-    let fleet = cluster(&[("ROOMCAST_BLOCK_AFTER", "0")]).await;
+    let limits = [("WEBSOCKET_RATE_LIMIT_ROOM_JOIN", "5"), ("ROOMCAST_BLOCK_AFTER", "0")];
+    let fleet = cluster(&limits).await;
     let clients = at_both(&fleet).await;
     for room in ["a", "b", "c", "d", "e"] {
         clients[0].join(room, None).await.unwrap();

@@ -11,6 +11,8 @@ use shared::contract::timestamp::Timestamp;
 use shared::log::RejectedEntry;
 use shared::store::{Identity, Store, StoreError};
 
+use uuid::Uuid;
+
 use super::TryError;
 use crate::broker::{Answer, Broker, Place};
 
@@ -24,7 +26,7 @@ pub(super) fn is_looked_up(kind: EntryKind) -> bool {
 
 /// Where each of the entries stands, in their order. Receipts are compared and never looked up; a
 /// movement of credits has no place in a room, and stands at [`Position::ZERO`], or with another
-/// amount, which is a conflict where its id says no time; else the worker puts it aside, where
+/// amount, which is a conflict where a key named it; else the worker puts it aside, where
 /// somebody sees it. Contents of messages are compared by whoever waits for the answer.
 pub(super) async fn stored(
     store: &dyn Store,
@@ -50,8 +52,7 @@ pub(super) async fn stored(
             let is_same = |standing| Some(standing) == amount(asked[*place]);
             found[*place] = match standing {
                 Some(standing) if is_same(standing) => Some(stands(Position::ZERO)),
-                // Named by a key or by hand, and not by who counts: nobody else has to see it.
-                Some(_) if asked[*place].id.made_at_ms().is_none() => Some(Answer::Conflict),
+                Some(_) if is_of_a_key(&asked[*place].id) => Some(Answer::Conflict),
                 Some(_) | None => None,
             };
         }
@@ -101,6 +102,11 @@ pub(crate) async fn heads(
 
 fn places(asked: &[&Envelope], wanted: fn(EntryKind) -> bool) -> Vec<usize> {
     (0..asked.len()).filter(|place| wanted(asked[*place].kind)).collect()
+}
+
+/// Whether an id was made of an `Idempotency-Key`: those are `UUIDv5`.
+fn is_of_a_key(id: &MessageId) -> bool {
+    Uuid::parse_str(id.as_str()).is_ok_and(|id| id.get_version_num() == 5)
 }
 
 /// What a movement moves; what was put in line here can be read.
