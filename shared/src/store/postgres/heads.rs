@@ -23,9 +23,9 @@ const CHUNK_ROWS: i64 = 2000;
 
 const HEADS: &str = concat!(
     "SELECT coalesce(head.epoch, 0), coalesce(head.seq, 0), head.room_id IS NULL AND EXISTS (
-         SELECT FROM team_chat_messages WHERE team_chat_id = asked.room AND ",
+         SELECT FROM team_chat_messages WHERE team_chat_id = asked.room AND (epoch = 0 OR ",
     readable!(),
-    ")
+    "))
      FROM unnest($1::text[]) WITH ORDINALITY AS asked(room, n)
      LEFT JOIN room_heads AS head ON head.room_id = asked.room
      ORDER BY asked.n"
@@ -49,8 +49,10 @@ const PLACE: &str = concat!(
          RETURNING m.seq
      ), head AS (
          INSERT INTO room_heads AS h (room_id, epoch, seq)
-         -- With the last part alone: until then the room has none.
-         SELECT $1, 0, max(seq) FROM placed HAVING count(*) BETWEEN 1 AND $2 - 1
+         -- With the last part alone, which may be empty: until then the room has none.
+         SELECT $1, 0, last.seq + (SELECT count(*) FROM placed) FROM last
+         WHERE (SELECT count(*) FROM placed) < $2
+             AND last.seq + (SELECT count(*) FROM placed) > 0
          ON CONFLICT (room_id) DO NOTHING
      )
      SELECT count(*) FROM placed"
