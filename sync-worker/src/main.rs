@@ -134,16 +134,10 @@ async fn run(settings: &Settings) -> Result<ExitCode, Box<dyn Error>> {
     };
 
     let (told, health) = (Arc::clone(&stats), Arc::clone(redis.health()));
-    let operator = Operator {
-        readiness: readiness.clone(),
-        registry,
-        stats: Arc::new(move || report(&told, &health)),
-        extra: None,
-    };
-    let address = SocketAddr::new(settings.operator_bind, settings.operator_port);
-    let operator = operator.bind(address).await?;
-    info!(operator_address = %operator.local_addr(), "sync-worker runs");
-    tasks.spawn("operator", operator.serve(CancellationToken::new()));
+    let stats_of = Arc::new(move || report(&told, &health));
+    let operator =
+        Operator { readiness: readiness.clone(), registry, stats: stats_of, extra: None };
+    listen(operator, settings, &tasks).await?;
 
     let mut signal = pin!(signal);
     let mut redis = pin!(servers.watch_redis(redis_ready, timing, None));
@@ -184,6 +178,19 @@ async fn run(settings: &Settings) -> Result<ExitCode, Box<dyn Error>> {
     }
     info!(duration_ms, "sync-worker has left in order, its shards given back");
     Ok(ExitCode::SUCCESS)
+}
+
+/// Opens the operator port.
+async fn listen(
+    operator: Operator,
+    settings: &Settings,
+    tasks: &Tasks,
+) -> Result<(), Box<dyn Error>> {
+    let address = SocketAddr::new(settings.operator_bind, settings.operator_port);
+    let operator = operator.bind(address).await?;
+    info!(operator_address = %operator.local_addr(), "sync-worker runs");
+    tasks.spawn("operator", operator.serve(CancellationToken::new()));
+    Ok(())
 }
 
 fn worker_settings(settings: &Settings) -> worker::Settings {

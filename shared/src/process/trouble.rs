@@ -1,6 +1,8 @@
-//! What goes wrong because a server is away. Whoever watches the server says that it is, since when
-//! and what happens meanwhile; all that follows from it would drown that line, and is only said for
-//! those who debug. What goes wrong by itself is said once a minute by each place in the code.
+//! What goes wrong because a server is away.
+//!
+//! Whoever watches the server says that it is, since when and what happens meanwhile; all that
+//! follows from it would drown that line, and is only said for those who debug. What goes wrong by
+//! itself is said once a minute by each place in the code.
 
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};

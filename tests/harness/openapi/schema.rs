@@ -135,8 +135,10 @@ impl<'a> Schemas<'a> {
 /// to the end. One that is not known is a complaint.
 fn matches(pattern: &str, text: &str) -> Result<bool, String> {
     let id = |character: char, more: &str| {
-        !(character.is_whitespace() || character.is_control() || "{}".contains(character))
-            && !more.contains(character)
+        !(character.is_whitespace()
+            || character.is_control()
+            || "{}".contains(character)
+            || more.contains(character))
     };
     match pattern {
         r"^[^\s\u0000-\u001f\u007f-\u009f{}]+$" => {
