@@ -100,7 +100,8 @@ fn checked(
     flags: &[&str],
 ) -> Stop {
     let flags = [&["--check-config"], flags].concat();
-    start(&Sources::from_map(variables).with_arguments(&flags)).unwrap_err()
+    start(&Sources::from_map(variables).with_arguments(&flags))
+        .expect_err("a start that is refused")
 }
 
 fn of_gateway(sources: &Sources) -> Result<(), Stop> {

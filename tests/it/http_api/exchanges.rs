@@ -120,7 +120,7 @@ async fn a_node_that_leaves_answers_what_it_was_asked() {
 async fn a_leaving_node_answers_newcomers_for_as_long_as_it_was_told_to() {
     let options = GatewayOptions::default().with_env("ROOMCAST_DRAIN_NOTICE_MS", "3000");
     let mut fleet = gateway_with(options).await;
-    let (api, began) = (api(&fleet), std::time::Instant::now());
+    let (api, began) = (api(&fleet), Instant::now());
     let operator = Api::new(fleet.gateway().operator_port());
     let (status, told) = tokio::join!(fleet.gateway_mut().terminate(SOON), async {
         let leaving = || async { operator.get("/readyz").await.status == 503 };

@@ -156,6 +156,13 @@ async fn a_value_out_of_its_limits_is_refused_by_name() {
             assert_eq!(problem["field"], "Idempotency-Key", "{method} {path} {key}");
         }
     }
+    assert_no_panic(&fleet);
+}
+
+#[tokio::test]
+async fn nothing_is_no_value_and_whole_numbers_are_whole_however_they_are_written() {
+    let fleet = gateway().await;
+    let api = api(&fleet);
     let nulls = [
         ("PATCH", "/api/rooms/r/messages/m", json!({ "content": "x", "metadata": null })),
         ("POST", "/api/tickets", json!({ "userId": "ann", "origin": null })),
@@ -169,7 +176,6 @@ async fn a_value_out_of_its_limits_is_refused_by_name() {
         let problem = api.ask(method, path, Some(&body)).await.expect(400);
         assert!(body[problem["field"].as_str().unwrap()].is_null(), "{problem}");
     }
-    // Whole numbers are whole however they are written.
     let whole = |text: &str| raw_body(&api, "/api/credits/track", text.to_owned());
     let used = whole(r#"{"userId":"ann","amount":25128484.0,"id":"w"}"#).await.expect(201);
     assert_eq!(used["duplicate"], false);
