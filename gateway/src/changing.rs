@@ -179,9 +179,11 @@ impl Made {
     }
 }
 
-/// Refuses what stands as another change, of this message or of another one.
+/// Refuses what stands as another change, of this message or of another one, where its id was made
+/// from a key; as [`posting::standing`].
 async fn as_asked(node: &Node, made: &Made, place: Place) -> Outcome {
-    if !(place.duplicate && place.persisted) || place.position == Position::ZERO {
+    let is_found = place.duplicate && place.persisted && place.position != Position::ZERO;
+    if !is_found || !made.change_id.is_of_name() {
         return Ok(place);
     }
     let Identity { room, user, id } = &made.meant;

@@ -152,12 +152,14 @@ pub(crate) async fn settled(
 }
 
 /// Refuses what stands as something else. The log compares contents for as long as it remembers
-/// them; behind that the row is compared, unless it was changed since, or is another program's.
+/// them. Behind that only room and sender are, except where the id was made from a key: the row is
+/// compared then, unless it was changed since, or is another program's.
 pub(crate) async fn standing(node: &Node, said: &Said, place: Place) -> Outcome {
-    if !(place.duplicate && place.persisted) || place.position.epoch == 0 {
+    let Identity { room, user, id } = &said.key;
+    let is_found = place.duplicate && place.persisted && place.position.epoch > 0;
+    if !is_found || !id.is_of_name() {
         return Ok(place);
     }
-    let Identity { room, user, id } = &said.key;
     let read = node.store.message(room, user, id);
     // It stood there a moment ago; where that cannot be seen any more, it is answered as it was.
     let Ok(Ok(Some(row))) = tokio::time::timeout(COMPARING_PATIENCE, read).await else {

@@ -129,6 +129,13 @@ impl MessageId {
         }
         i64::try_from(uuid.as_u128() >> 80).ok()
     }
+
+    /// Whether it is made from a name (`UUIDv5`, RFC 9562, 5.5), as ids of an `Idempotency-Key`
+    /// are: whoever uses a key again may mean something else by it.
+    #[must_use]
+    pub fn is_of_name(&self) -> bool {
+        Uuid::try_parse(&self.0).is_ok_and(|uuid| uuid.get_version_num() == 5)
+    }
 }
 
 impl UserId {
