@@ -14,7 +14,6 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::auth::Bearer;
 use crate::frame::Frame;
-use crate::metrics::Metrics;
 use crate::send_queue::SendQueue;
 
 /// The connections by number, and those that have said whose they are by user.
@@ -166,8 +165,13 @@ impl Connections {
         handle.heard_ms.store(self.now_ms(), Ordering::Relaxed);
     }
 
+    /// Bytes that wait for clients.
+    pub(crate) fn waiting(&self) -> usize {
+        self.open.iter().map(|handle| handle.queue.bytes()).sum()
+    }
+
     /// Pings every client in its turn, and ends those that have not been heard for too long.
-    pub(crate) async fn heartbeat(&self, every: Duration, timeout: Duration, metrics: &Metrics) {
+    pub(crate) async fn heartbeat(&self, every: Duration, timeout: Duration) {
         let ping = Frame::ping(b"");
         let tick = (every / 4).clamp(Duration::from_millis(10), Duration::from_secs(1));
         let mut ticks = tokio::time::interval(tick);
@@ -175,11 +179,9 @@ impl Connections {
         loop {
             ticks.tick().await;
             let now_ms = self.now_ms();
-            let mut waiting = 0;
             // The iterator's guards are held over short sections only, none of which looks at
             // the map again.
             for handle in &self.open {
-                waiting += handle.queue.bytes();
                 let silent_ms = now_ms.saturating_sub(handle.heard_ms.load(Ordering::Relaxed));
                 let pinged_ms = handle.pinged_ms.load(Ordering::Relaxed);
                 if u128::from(silent_ms) >= timeout.as_millis() {
@@ -189,7 +191,6 @@ impl Connections {
                     handle.queue.push(ping.clone());
                 }
             }
-            metrics.send_queue_bytes.set(i64::try_from(waiting).unwrap_or(i64::MAX));
         }
     }
 }

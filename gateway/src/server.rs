@@ -14,7 +14,7 @@ use serde_json::json;
 use shared::log::redis::connection::Health;
 use shared::process::byte_budget::ByteBudget;
 use shared::process::clock::Clock;
-use shared::process::operator::Operator;
+use shared::process::operator::{Operator, Refresh};
 use shared::process::readiness::{Condition, Readiness};
 use shared::process::tasks::{TaskEnded, Tasks};
 use shared::store::sqlite::OpenError;
@@ -57,8 +57,8 @@ use crate::unproven::Unproven;
 /// How often a leaving node looks whether its connections are gone.
 const LEAVE_POLL: Duration = Duration::from_millis(20);
 
-/// How often gauges that nothing else keeps are told.
-const GAUGE_INTERVAL: Duration = Duration::from_secs(1);
+/// How often it is looked whether there are places left.
+const PLACES_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Why a server does not start, or must not go on.
 #[derive(Debug, thiserror::Error)]
@@ -150,6 +150,7 @@ impl Server {
         let operator = Operator {
             readiness: readiness.clone(),
             registry,
+            refresh: Some(refresh(&node)),
             stats: Arc::new(move || stats(&stats_node, redis.as_deref(), sync.as_deref(), began)),
             extra: None,
         };
@@ -173,7 +174,7 @@ impl Server {
         tasks.spawn("retirement", retire_rooms(Arc::clone(&node)));
         tasks.spawn("comparison", compare_rooms(Arc::clone(&node)));
         tasks.spawn("presence", attend(Arc::clone(&node)));
-        tasks.spawn("gauges", tell_gauges(Arc::clone(&node), places));
+        tasks.spawn("places", watch_places(Arc::clone(&node), places));
         tasks.spawn("limits", sweep_limits(Arc::clone(&node)));
         tasks.spawn("streams", answering::close_silent(Arc::clone(&node)));
         tasks.spawn("accept", listening::accept(listener, Arc::clone(&node)));
@@ -381,7 +382,7 @@ async fn attend_keys(node: Arc<Node>) {
 async fn heartbeat(node: Arc<Node>) {
     let every = node.settings.heartbeat_interval_ms.duration();
     let timeout = node.settings.connection_timeout_ms.duration();
-    node.connections.heartbeat(every, timeout, &node.metrics).await;
+    node.connections.heartbeat(every, timeout).await;
 }
 
 async fn retire_rooms(node: Arc<Node>) {
@@ -400,8 +401,8 @@ async fn attend(node: Arc<Node>) {
     node.hub.attend().await;
 }
 
-async fn tell_gauges(node: Arc<Node>, places: Condition) {
-    let told = |count| i64::try_from(count).unwrap_or(i64::MAX);
+/// Says whether there are places left.
+async fn watch_places(node: Arc<Node>, places: Condition) {
     let max = node.settings.connections_max;
     loop {
         match node.connections.len() {
@@ -410,9 +411,18 @@ async fn tell_gauges(node: Arc<Node>, places: Condition) {
             taken if taken <= max - max / 20 => places.ready(),
             _ => {}
         }
-        node.metrics.retained_entries.set(told(node.appender.retained()));
-        tokio::time::sleep(GAUGE_INTERVAL).await;
+        tokio::time::sleep(PLACES_INTERVAL).await;
     }
+}
+
+/// Sets the gauges that count over many parts, when somebody reads them.
+fn refresh(node: &Arc<Node>) -> Refresh {
+    let node = Arc::clone(node);
+    let told = |count| i64::try_from(count).unwrap_or(i64::MAX);
+    Arc::new(move || {
+        node.metrics.retained_entries.set(told(node.appender.retained()));
+        node.metrics.send_queue_bytes.set(told(node.connections.waiting()));
+    })
 }
 
 /// What `/stats` says, under the seed's names; times in milliseconds.

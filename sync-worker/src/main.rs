@@ -135,8 +135,9 @@ async fn run(settings: &Settings) -> Result<ExitCode, Box<dyn Error>> {
 
     let (told, health) = (Arc::clone(&stats), Arc::clone(redis.health()));
     let stats_of = Arc::new(move || report(&told, &health));
+    let readiness_of = readiness.clone();
     let operator =
-        Operator { readiness: readiness.clone(), registry, stats: stats_of, extra: None };
+        Operator { readiness: readiness_of, registry, refresh: None, stats: stats_of, extra: None };
     listen(operator, settings, &tasks).await?;
 
     let mut signal = pin!(signal);

@@ -5,6 +5,7 @@
 use crate::one_gateway::{
     SOON, assert_no_panic, closed_for, gateway, gateway_with, metric, resident_bytes,
 };
+use crate::scene::until_heard;
 use crate::streams::Producer;
 use fleet::{Fleet, GatewayOptions};
 use harness::raw::{RawSocket, frame, opcode, text};
@@ -180,13 +181,10 @@ async fn a_client_that_reads_on_after_a_minute_ends_with_the_same_messages_as_th
 }
 
 /// Fills what waits for a reader that has stopped, message by message, until so many bytes do.
-async fn fill(fleet: &Fleet, producer: &Producer, wanted: f64) {
-    let waiting = || async { metric(fleet, "roomcast_send_queue_bytes").await };
-    let before = waiting().await;
+async fn fill(fleet: &Fleet, producer: &mut Producer, wanted: f64) {
+    let before = waiting(fleet).await;
     loop {
-        // The gauge is set now and then; what the kernel takes is taken by then, too.
-        tokio::time::sleep(Duration::from_millis(150)).await;
-        let missing = wanted - (waiting().await - before);
+        let missing = wanted - (waiting(fleet).await - before);
         if missing <= 0.0 {
             return;
         }
@@ -194,8 +192,23 @@ async fn fill(fleet: &Fleet, producer: &Producer, wanted: f64) {
         let count = if missing < wanted { 1 } else { 8 };
         for _ in 0..count {
             let content = "x".repeat((missing as usize).min(CONTENT_BYTES_MAX));
-            producer.client.send(&producer.room, &unique_id(), &content).await.unwrap();
+            let id = unique_id();
+            producer.client.send(&producer.room, &id, &content).await.unwrap();
+            // Who hears it is told in the same moment as the reader that has stopped.
+            until_heard(&mut producer.client, &id).await;
         }
+    }
+}
+
+/// How many bytes wait in the node when the kernel has taken what it takes.
+async fn waiting(fleet: &Fleet) -> f64 {
+    let mut waiting = metric(fleet, "roomcast_send_queue_bytes").await;
+    loop {
+        let again = metric(fleet, "roomcast_send_queue_bytes").await;
+        if again == waiting {
+            return waiting;
+        }
+        waiting = again;
     }
 }
 
@@ -218,7 +231,7 @@ async fn readers_that_stop_half_a_mebibyte_before_the_largest_message_hold_up_no
         for part in content.as_bytes().chunks(CONTENT_BYTES_MAX / 2) {
             producer.append(std::str::from_utf8(part).unwrap()).await;
         }
-        fill(&fleet, &producer, WAITING).await;
+        fill(&fleet, &mut producer, WAITING).await;
         producer.end(json!({ "metadata": metadata })).await.unwrap();
         ends.push(producer.id);
     }

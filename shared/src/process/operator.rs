@@ -55,6 +55,9 @@ const _: () = assert!(HEADER_TIMEOUT_MS < CONNECTION_TIMEOUT_MS);
 /// What `/stats` answers.
 pub type Stats = Arc<dyn Fn() -> serde_json::Value + Send + Sync>;
 
+/// Sets figures that are only looked at when somebody asks.
+pub type Refresh = Arc<dyn Fn() + Send + Sync>;
+
 /// Answers a request that is none of the fixed routes, or `None` for 404.
 pub type Extra = Arc<dyn Fn(&Parts) -> Option<Response<Full<Bytes>>> + Send + Sync>;
 
@@ -65,6 +68,8 @@ pub struct Operator {
     pub readiness: Readiness,
     /// Gathered by `/metrics`; [`Operator::bind`] adds the process's own figures to it.
     pub registry: Registry,
+    /// Called before `/metrics` is gathered.
+    pub refresh: Option<Refresh>,
     /// Asked by `/stats`, to which `readiness` is added.
     pub stats: Stats,
     /// Further routes, such as a page at `/admin`.
@@ -124,6 +129,9 @@ impl Operator {
     }
 
     fn metrics(&self) -> Response<Full<Bytes>> {
+        if let Some(refresh) = &self.refresh {
+            refresh();
+        }
         match prometheus::TextEncoder::new().encode_to_string(&self.registry.gather()) {
             Ok(exposition) => response(StatusCode::OK, prometheus::TEXT_FORMAT, exposition),
             Err(error) => {

@@ -130,7 +130,6 @@ async fn a_leaving_node_answers_newcomers_for_as_long_as_it_was_told_to() {
             assert_eq!((answer.status, answer.header("retry-after")), (503, Some("1")));
             assert_eq!(operator.get("/readyz").await.status, 503, "probes are answered");
             told += 1;
-            tokio::time::sleep(Duration::from_millis(100)).await;
         }
         told
     });

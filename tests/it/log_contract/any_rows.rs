@@ -260,7 +260,10 @@ fn run(open: impl AsyncFnOnce() -> Vec<Subject>, cases: u32) {
     let config =
         Config { cases, max_shrink_iters: 64, failure_persistence: None, ..Config::default() };
     let sequences = proptest::collection::vec(op(), 1..40);
-    let outcome = TestRunner::new(config).run(&sequences, |ops| {
+    let outcome = TestRunner::new(config).run(&sequences, |mut ops| {
+        if subjects.len() > 1 {
+            ops.iter_mut().for_each(antidote);
+        }
         let names = Names::new(case.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
         let (subjects, runtime) = (&subjects, &runtime);
         let settled = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
@@ -276,6 +279,14 @@ fn run(open: impl AsyncFnOnce() -> Vec<Subject>, cases: u32) {
         settled.map_err(|_| TestCaseError::fail("see the panic above"))
     });
     outcome.unwrap();
+}
+
+/// Takes the poison out: a message that is changed in the same batch is stored as it is then, and
+/// whether one is depends on where batches end.
+fn antidote(op: &mut Op) {
+    if let Op::Message { content: content @ Content::Poison, .. } = op {
+        *content = Content::Sound;
+    }
 }
 
 /// What a database has of a sequence at last: every message in its order, and every balance. Where
@@ -343,11 +354,11 @@ async fn on_postgres() -> Subject {
         END $$;
         CREATE TRIGGER shy AFTER INSERT ON team_chat_messages REFERENCING NEW TABLE AS added
             FOR EACH STATEMENT EXECUTE FUNCTION shy();";
-    with_postgres(RULES).await.0
+    with_postgres(RULES).await
 }
 
-/// A database of a cluster with more rules, and its address.
-async fn with_postgres(rules: &str) -> (Subject, String) {
+/// A database of a cluster with more rules.
+async fn with_postgres(rules: &str) -> Subject {
     let servers = Fleet::cluster(ClusterOptions::only_servers()).await.unwrap();
     let (port, name) = (servers.postgres().port(), servers.database());
     let url = format!("postgres://postgres@127.0.0.1:{port}/{name}");
@@ -358,7 +369,7 @@ async fn with_postgres(rules: &str) -> (Subject, String) {
     shell.batch_execute(rules).await.unwrap();
     let mut subject = memory().await;
     (subject.store, subject.kept) = (Arc::new(store), Box::new(servers));
-    (subject, url)
+    subject
 }
 
 #[test]
@@ -378,19 +389,17 @@ fn any_rows_end_alike_in_both_databases() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_batch_that_takes_too_long_gets_smaller_until_it_fits() {
+    // More than sixteen rows end as a statement does whose time has run out.
     const SLOW: &str = "
         CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-            PERFORM pg_sleep(0.02);
-            RETURN new;
+            IF (SELECT count(*) FROM added) > 16 THEN
+                RAISE EXCEPTION 'it took too long' USING ERRCODE = 'query_canceled';
+            END IF;
+            RETURN NULL;
         END $$;
-        CREATE TRIGGER slow BEFORE INSERT ON team_chat_messages
-            FOR EACH ROW EXECUTE FUNCTION slow();";
-    let (mut subject, url) = with_postgres(SLOW).await;
-    // A hundred rows take two seconds.
-    let timeout = Duration::from_millis(400);
-    let settings = Settings { statement_timeout: timeout, ..Settings::default() };
-    let store = PostgresStore::connect(&Secret::from(url.as_str()), settings).unwrap();
-    subject.store = Arc::new(store);
+        CREATE TRIGGER slow AFTER INSERT ON team_chat_messages REFERENCING NEW TABLE AS added
+            FOR EACH STATEMENT EXECUTE FUNCTION slow();";
+    let subject = with_postgres(SLOW).await;
     let lobby = room("lobby");
     let (mut subject, epoch) = subject.at_work(lobby.shard()).await;
     subject.hydrate(epoch, &lobby, Position::ZERO).await;

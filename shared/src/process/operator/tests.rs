@@ -25,6 +25,7 @@ impl Running {
             readiness: readiness.clone(),
             registry,
             stats: Arc::new(|| serde_json::json!({"connections": {"totalRooms": 2}})),
+            refresh: None,
             extra: Some(Arc::new(|request: &Parts| {
                 (request.uri.path() == "/admin").then(|| text(StatusCode::OK, "the admin page"))
             })),
@@ -141,6 +142,7 @@ async fn two_operators_may_share_a_registry() {
             readiness: Readiness::new(),
             registry: registry.clone(),
             stats: Arc::new(|| serde_json::Value::Null),
+            refresh: None,
             extra: None,
         };
         assert_ne!(operator.bind(([127, 0, 0, 1], 0).into()).await.unwrap().local_addr().port(), 0);
