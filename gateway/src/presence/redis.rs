@@ -9,7 +9,7 @@ use shared::contract::id::{RoomId, UserId};
 use shared::contract::keys;
 use shared::contract::limits::{LEASE_MS, PRESENCE_BATCH_MAX, PRESENCE_LINGER_MS, REAP_MS};
 use shared::contract::signal::Standing;
-use shared::log::redis::connection::RedisConnection;
+use shared::log::redis::connection::{RedisConnection, RedisFailure};
 use tracing::warn;
 use uuid::Uuid;
 
@@ -27,7 +27,7 @@ pub struct RedisPresence {
 
 impl From<RedisError> for PresenceError {
     fn from(error: RedisError) -> PresenceError {
-        PresenceError(Box::new(error))
+        PresenceError(Box::new(RedisFailure::from(error)))
     }
 }
 

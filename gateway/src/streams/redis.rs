@@ -14,7 +14,7 @@ use shared::contract::limits::{
     STREAM_KEPT_MS, STREAM_MEMORY_MS, STREAMS_PER_ROOM_MAX, STREAMS_PER_USER_MAX,
     STREAMS_SILENT_MAX,
 };
-use shared::log::redis::connection::RedisConnection;
+use shared::log::redis::connection::{RedisConnection, RedisFailure};
 use uuid::Uuid;
 
 use super::{AnswerKey, Beginning, Closed, Kept, Open, Shelf, ShelfError, Taken};
@@ -48,7 +48,7 @@ impl From<MalformedAnswer> for ShelfError {
 
 impl From<redis::RedisError> for ShelfError {
     fn from(error: redis::RedisError) -> ShelfError {
-        ShelfError(Box::new(error))
+        ShelfError(Box::new(RedisFailure::from(error)))
     }
 }
 

@@ -21,7 +21,7 @@ use uuid::Uuid;
 pub use self::known::Known;
 
 use self::answer::{Answer, MalformedAnswer};
-use self::connection::{Foreign, Nameless, RedisConnection};
+use self::connection::{Foreign, Nameless, RedisConnection, RedisFailure};
 use super::{
     Append, AppendStop, Appended, ArmedEpoch, Claim, Hydration, Log, LogEntry, LogError, LogId,
     LogLoad, Past, Pending, RejectedEntry, RoomPage, Watermark,
@@ -96,19 +96,13 @@ impl Scripts {
     }
 }
 
-/// Why Redis did not do it.
+/// What is to be told cannot be written.
 #[derive(Debug, thiserror::Error)]
-enum CallError {
-    #[error(transparent)]
-    Redis(#[from] RedisError),
-    #[error(transparent)]
-    Malformed(#[from] MalformedAnswer),
-    #[error("what is to be told cannot be written")]
-    Told(#[from] serde_json::Error),
-}
+#[error("what is to be told cannot be written")]
+struct Unwritable(#[from] serde_json::Error);
 
-impl From<CallError> for LogError {
-    fn from(error: CallError) -> LogError {
+impl From<Unwritable> for LogError {
+    fn from(error: Unwritable) -> LogError {
         LogError::Unavailable(Box::new(error))
     }
 }
@@ -127,7 +121,7 @@ impl From<Nameless> for LogError {
 
 impl From<RedisError> for LogError {
     fn from(error: RedisError) -> LogError {
-        LogError::Unavailable(Box::new(error))
+        LogError::Unavailable(Box::new(RedisFailure::from(error)))
     }
 }
 
@@ -334,7 +328,7 @@ impl Log for RedisLog {
         self.name_refused(rejected).await?;
         let channels = self.connection.channels()?;
         let told = Addressed { owner: channels.owner().to_owned(), told: watermark };
-        let told = serde_json::to_vec(&told).map_err(CallError::from)?;
+        let told = serde_json::to_vec(&told).map_err(Unwritable::from)?;
         let refused = watermark.movements.iter();
         let refused: Vec<_> =
             refused.filter_map(|m| Some((&m.user, m.refused.as_ref()?))).collect();
@@ -356,11 +350,11 @@ impl Log for RedisLog {
         }
         for rejected in rejected {
             call.key(keys::id(&rejected.room, &rejected.user, &rejected.key));
-            call.arg(serde_json::to_vec(&rejected.error).map_err(CallError::from)?);
+            call.arg(serde_json::to_vec(&rejected.error).map_err(Unwritable::from)?);
         }
         for (user, (key, error)) in refused {
             call.key(keys::movement(*shard, user, key));
-            call.arg(serde_json::to_vec(error).map_err(CallError::from)?);
+            call.arg(serde_json::to_vec(error).map_err(Unwritable::from)?);
         }
         for movement in &watermark.movements {
             call.arg(movement.id.to_string()).arg(movement.user.as_str()).arg(movement.amount);
@@ -468,7 +462,7 @@ impl Log for RedisLog {
         let told = Signal::Nodes(NodeSignal::Erased { room: room.clone() });
         let told = Addressed { owner: channels.owner().to_owned(), told };
         call.arg(epoch).arg(channels.nodes());
-        call.arg(serde_json::to_vec(&told).map_err(CallError::from)?);
+        call.arg(serde_json::to_vec(&told).map_err(Unwritable::from)?);
         fresh(self.call(&call).await?, epoch).map(drop)
     }
 

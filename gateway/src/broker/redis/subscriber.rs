@@ -349,7 +349,7 @@ impl Task {
                     }
                     let asked = std::mem::take(&mut requests);
                     if let Err(error) = self.serve(&mut connection, line, asked).await {
-                        trouble!(%error, "subscription failed");
+                        trouble!(%error, "redis cannot be subscribed to");
                         return false;
                     }
                 }

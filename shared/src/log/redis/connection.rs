@@ -76,6 +76,18 @@ pub struct RedisConnection {
     take: Arc<Script>,
 }
 
+/// Redis did not do what it was asked. Its own errors do not say whose they are, and have their
+/// causes in their text.
+#[derive(Debug, thiserror::Error)]
+#[error("redis: {0}")]
+pub struct RedisFailure(String);
+
+impl From<RedisError> for RedisFailure {
+    fn from(error: RedisError) -> RedisFailure {
+        RedisFailure(error.to_string())
+    }
+}
+
 /// Redis has the keys of another deployment.
 #[derive(Debug, thiserror::Error)]
 #[error("this redis belongs to the deployment {name}")]
@@ -311,7 +323,7 @@ impl RedisConnection {
     /// What is another's is left alone, and what is known to be away is not waited for.
     fn check(&self) -> Result<(), RedisError> {
         if !self.health.may_ask() {
-            return Err((redis::ErrorKind::Io, "redis does not answer").into());
+            return Err((redis::ErrorKind::Io, "it is known to be away").into());
         }
         if self.channels.initialized() && !self.foreign.initialized() {
             return Ok(());

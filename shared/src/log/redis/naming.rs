@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::answer::MalformedAnswer;
-use super::{CallError, RedisLog};
+use super::{RedisLog, Unwritable};
 use crate::contract::id::RoomId;
 use crate::contract::keys;
 use crate::contract::limits::{REFUSAL_MEMORY_MS, REFUSALS_REMEMBERED_MAX};
@@ -20,7 +20,7 @@ impl RedisLog {
         call.arg(REFUSAL_MEMORY_MS).arg(REFUSALS_REMEMBERED_MAX);
         for entry in refused {
             call.key(keys::refused(&entry.room)).arg(entry.position.seq);
-            call.arg(serde_json::to_vec(entry).map_err(CallError::from)?);
+            call.arg(serde_json::to_vec(entry).map_err(Unwritable::from)?);
         }
         self.call(&call).await.map(drop)
     }
