@@ -122,6 +122,22 @@ pub struct RejectedEntry {
     pub error: Refusal,
 }
 
+impl RejectedEntry {
+    /// An entry that stands at `position`, and the reason.
+    #[must_use]
+    pub fn new(envelope: &Envelope, position: Position, error: Refusal) -> RejectedEntry {
+        RejectedEntry {
+            room: envelope.room.clone(),
+            user: envelope.user.clone(),
+            key: envelope.key().clone(),
+            id: envelope.id.clone(),
+            is_change: envelope.change_id.is_some(),
+            position,
+            error,
+        }
+    }
+}
+
 /// An id that the log remembers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RememberedId {

@@ -183,16 +183,8 @@ impl Entries {
         balances: Vec<(UserId, i64)>,
     ) -> Watermark {
         let rejected = self.dead.iter().filter_map(|(entry, envelope, letter)| {
-            let envelope = envelope.as_ref()?;
-            Some(RejectedEntry {
-                room: envelope.room.clone(),
-                user: envelope.user.clone(),
-                key: envelope.key().clone(),
-                id: envelope.id.clone(),
-                is_change: envelope.change_id.is_some(),
-                position: entry.position?,
-                error: refused_with(&letter.code),
-            })
+            let error = refused_with(&letter.code);
+            Some(RejectedEntry::new(envelope.as_ref()?, entry.position?, error))
         });
         let stored = self.rows.iter().map(|(_, envelope, _)| envelope);
         let stored = stored.filter(|envelope| has_id(envelope.kind)).map(remembered);

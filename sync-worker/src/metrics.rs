@@ -25,6 +25,8 @@ shared::metrics! {
         dead_letters_total: counter,
         /// Batches that have to be tried again.
         retries_total: counter,
+        /// Stretches of a shard that neither the log nor the database has any more: lost.
+        log_gaps_total: counter,
         /// Times a shard stopped because the database refused every row of a large batch.
         shards_stopped_total: counter,
         /// Seconds from a batch's first try to its commit.

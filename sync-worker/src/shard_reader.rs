@@ -247,6 +247,7 @@ impl ShardReader {
             let (lost_after, lost_upto) = (cursor.upto.to_string(), told.to_string());
             let text = "the database lacks what it had, and the log has forgotten it";
             error!(shard = %self.shard, lost_after, lost_upto, "{text}");
+            self.parts.metrics.log_gaps_total.inc();
             let (stats, now_ms) = (&self.parts.stats, self.parts.clock.now_ms());
             stats.failed(self.shard, format!("{text}: {lost_after} to {lost_upto}"), now_ms);
         }

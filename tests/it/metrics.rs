@@ -80,13 +80,15 @@ const ONLY_IN_A_CLUSTER: [&str; 7] = [
 ];
 
 /// What a sound client cannot bring about: `cluster::logging` sees the first move,
-/// `cluster::degraded` the second, `log_contract` the next two, `retention` the last.
-const ELSEWHERE: [&str; 5] = [
+/// `cluster::degraded` the second, `log_contract` the next two, `retention` the fifth,
+/// `cluster::set_back` the last.
+const ELSEWHERE: [&str; 6] = [
     "roomcast_log_lines_dropped_total",
     "roomcast_condition",
     "roomcast_sync_orphaned_total",
     "roomcast_sync_quarantined_total",
     "roomcast_sync_expired_total",
+    "roomcast_sync_log_gaps_total",
 ];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

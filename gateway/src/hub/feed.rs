@@ -17,7 +17,7 @@ use shared::log::RejectedEntry;
 
 use super::logged::Logged;
 use super::recent;
-use super::sources::{Rows, RowsOf, SourceError, Sources, TRIES_MAX, Waiting, may_follow};
+use super::sources::{Rows, RowsOf, SourceError, Sources, Waiting, may_follow, settled};
 use crate::codec;
 
 /// A page of changes, oldest first.
@@ -89,13 +89,7 @@ impl Sources {
         limit: u32,
     ) -> Result<Option<Feed>, SourceError> {
         let _turn = self.turn().await?;
-        for _ in 0..TRIES_MAX {
-            match self.try_feed(room, after, limit).await {
-                Err(SourceError::Passed) => {}
-                read => return read,
-            }
-        }
-        Err(SourceError::Unsettled)
+        settled(|| self.try_feed(room, after, limit)).await
     }
 
     async fn try_feed(

@@ -390,15 +390,7 @@ pub(crate) fn leave_out_refused(entries: &mut [Logged]) {
 /// What is refused, by the entry that says so.
 fn retracted(envelope: &Envelope) -> Option<RejectedEntry> {
     let Retraction { refused, error } = serde_json::from_slice(&envelope.body).ok()?;
-    Some(RejectedEntry {
-        room: envelope.room.clone(),
-        user: envelope.user.clone(),
-        key: envelope.key().clone(),
-        id: envelope.id.clone(),
-        is_change: envelope.change_id.is_some(),
-        position: refused,
-        error,
-    })
+    Some(RejectedEntry::new(envelope, refused, error))
 }
 
 /// As those are told who may have been shown it.

@@ -51,7 +51,7 @@ const READINGS_MAX: usize = 16;
 const READING_WAIT: Duration = Duration::from_secs(2);
 
 /// Tries to read a room whose epoch or head is being settled.
-pub(super) const TRIES_MAX: usize = 5;
+const TRIES_MAX: usize = 5;
 
 /// Why a room could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -71,6 +71,20 @@ pub(crate) enum SourceError {
     Passed,
     #[error("too much is being read")]
     Busy,
+}
+
+/// Reads until what was read stands together: a room may move on meanwhile.
+pub(super) async fn settled<T, Read>(read: impl Fn() -> Read) -> Result<T, SourceError>
+where
+    Read: Future<Output = Result<T, SourceError>>,
+{
+    for _ in 0..TRIES_MAX {
+        match read().await {
+            Err(SourceError::Passed) => {}
+            read => return read,
+        }
+    }
+    Err(SourceError::Unsettled)
 }
 
 /// Which part of a ring.
@@ -294,31 +308,17 @@ impl Sources {
         base: Position,
         limit: u32,
     ) -> Result<Arc<Page>, SourceError> {
-        let read = async { self.read_after(room, (after, base), limit).await.map(Arc::new) };
+        let read =
+            async { settled(|| self.try_after(room, (after, base), limit)).await.map(Arc::new) };
         self.flights.after.share((room.clone(), after, base, limit), read).await
     }
 
-    async fn read_after(
-        &self,
-        room: &RoomId,
-        (after, base): (Position, Position),
-        limit: u32,
-    ) -> Result<Page, SourceError> {
-        for _ in 0..TRIES_MAX {
-            if let Some(page) = self.try_after(room, (after, base), limit).await? {
-                return Ok(page);
-            }
-        }
-        Err(SourceError::Unsettled)
-    }
-
-    /// `None` when the ring's epoch passed before the database was read.
     async fn try_after(
         &self,
         room: &RoomId,
         (after, base): (Position, Position),
         limit: u32,
-    ) -> Result<Option<Page>, SourceError> {
+    ) -> Result<Page, SourceError> {
         let (epoch, page) = self.ring(room, Part::After(after), limit as usize).await?;
         let (ring, head) = (logged(&page.entries)?, page.head);
         let is_dense =
@@ -328,12 +328,12 @@ impl Sources {
         let complete = !page.more;
         let folded = fold(ring.clone());
         if is_dense && (base >= after || !folded.iter().any(Logged::is_change_alone)) {
-            return Ok(Some(Page { entries: folded, complete, head, epoch }));
+            return Ok(Page { entries: folded, complete, head, epoch });
         }
         // Not only below the ring: a message that moved into it is met there.
         let Rows { messages, cut: full } = self.rows(room, RowsOf::Changes(after), limit).await?;
         if !may_follow(epoch, &messages) {
-            return Ok(None);
+            return Err(SourceError::Passed);
         }
         let rows: Vec<Logged> = messages.iter().filter_map(Logged::from_message).collect();
         let refusals = self.store.refusals(room, after, limit).await?;
@@ -346,7 +346,7 @@ impl Sources {
         entries.retain(|entry| end.is_none_or(|end| entry.at <= end));
         let complete = end.is_none() && entries.len() <= limit as usize;
         entries.truncate(limit as usize);
-        Ok(Some(Page { entries: fold(entries), complete, head, epoch }))
+        Ok(Page { entries: fold(entries), complete, head, epoch })
     }
 }
 

@@ -192,3 +192,32 @@ async fn what_an_old_redis_remembers_and_nobody_stored_is_stored_when_it_is_offe
     assert_eq!(of_lost.count(), 0, "nothing of its first place is in the database");
     until_heard(&mut alice, &says(&bob, "on").await.id).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_that_is_set_back_by_more_than_the_log_keeps_is_said_aloud_and_its_shard_goes_on()
+ {
+    let worker = options().worker.with_env("ROOMCAST_LOG_KEEP_MS", "0");
+    let options = ClusterOptions { gateways: 1, workers: 1, worker, ..options() };
+    let mut fleet = Fleet::cluster(options).await.unwrap();
+    let alice = client(&fleet.gateways()[0], "alice").await;
+    alice.join("r", None).await.unwrap();
+    for _ in 0..3 {
+        says(&alice, "said").await;
+    }
+    all_stored(&fleet, 3).await;
+    fleet.workers_mut()[0].terminate(PATIENCE).await.unwrap();
+    for sql in [
+        "DELETE FROM team_chat_messages WHERE seq > 1",
+        "UPDATE shards SET cursor_n = 1 WHERE cursor_n > 1",
+    ] {
+        fleet.postgres().query(fleet.database(), sql).await.unwrap();
+    }
+    fleet.workers_mut()[0].restart(PATIENCE).await.unwrap();
+    says(&alice, "goes on").await;
+    all_stored(&fleet, 2).await;
+    let worker = &fleet.workers()[0];
+    let gaps = worker.metrics().await.unwrap().sum("roomcast_sync_log_gaps_total");
+    assert!((gaps - 1.0).abs() < f64::EPSILON, "{gaps}");
+    let log = std::fs::read_to_string(worker.log()).unwrap();
+    assert_eq!(log.matches("the log has forgotten it").count(), 1, "{log}");
+}

@@ -8,7 +8,7 @@ use shared::process::error_chain::error_chain;
 use tracing::debug;
 
 use super::waiting::Waiting;
-use super::{Rows, RowsOf, SourceError, Sources, TRIES_MAX, may_follow};
+use super::{Rows, RowsOf, SourceError, Sources, may_follow, settled};
 use crate::hub::logged::Logged;
 use crate::hub::standing::Standing;
 
@@ -116,13 +116,7 @@ impl Sources {
         asked: impl Fn(Position) -> bool,
     ) -> Result<Messages, SourceError> {
         let _turn = self.turn().await?;
-        for _ in 0..TRIES_MAX {
-            match self.try_page(room, of, (limit, end), &asked).await {
-                Err(SourceError::Passed) => {}
-                read => return read,
-            }
-        }
-        Err(SourceError::Unsettled)
+        settled(|| self.try_page(room, of, (limit, end), &asked)).await
     }
 
     async fn try_page(
@@ -153,13 +147,7 @@ impl Sources {
         user: &UserId,
         id: &MessageId,
     ) -> Result<Option<Message>, SourceError> {
-        for _ in 0..TRIES_MAX {
-            match self.try_message(room, user, id).await {
-                Err(SourceError::Passed) => {}
-                read => return read,
-            }
-        }
-        Err(SourceError::Unsettled)
+        settled(|| self.try_message(room, user, id)).await
     }
 
     async fn try_message(
