@@ -1,4 +1,5 @@
-// The ways into the demo page: by a name, by a token, on a computer whose clock is wrong.
+// The ways into the demo page: by a name, by a token, on a computer whose clock is wrong; and a server
+// that stands still.
 //
 //   node ways_in.mjs <gateway program> <outDir>
 //
@@ -10,7 +11,7 @@ import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 
-import { eventually, expect, launch, Missing, Tab } from "./tab.mjs";
+import { eventually, expect, is, launch, Missing, Tab } from "./tab.mjs";
 
 const SECRET = "a-secret-of-the-browser-test-of-32-bytes-and-more";
 const FAST_MS = 6 * 60_000; // above the 5 minutes that an id may be ahead
@@ -116,6 +117,25 @@ async function fastClock(browser, address) {
   return tab;
 }
 
+/** A server that neither answers nor goes: whoever asks it something is told, and nothing is lost. */
+async function frozen(tab, gateway) {
+  const status = () => tab.page.locator("#status").getAttribute("data-phase");
+  gateway.kill("SIGSTOP");
+  try {
+    await tab.say("said to a frozen server");
+    const saidAt = Date.now();
+    await eventually("the page says that there is no answer", async () => is(await status(), "silent"));
+    console.log(`   after ${Date.now() - saidAt} ms`);
+    await tab.screenshot("no-answer");
+  } finally {
+    gateway.kill("SIGCONT");
+  }
+  await eventually("and that it is live again", async () => is(await status(), "live"));
+  await eventually("what was said meanwhile is in the database",
+    () => tab.allPersisted("said to a frozen server"));
+  await eventually("once", () => tab.hasOnce("said to a frozen server"));
+}
+
 let browser;
 try {
   browser = await launch();
@@ -125,6 +145,7 @@ try {
     await byName(browser, dev), await byToken(browser, guarded), await byAddress(browser, guarded),
     await fastClock(browser, dev),
   ];
+  await frozen(tabs[3], running[0]);
   await tabs[1].say("hello by a token");
   await eventually("both who came by a token see it", () => tabs[2].hasOnce("hello by a token"));
   for (const { user, errors } of tabs) expect(`no script error in ${user}'s tab`, !errors.length, errors);
