@@ -1,6 +1,6 @@
 //! What a shard's log has accepted and the database is not known to have.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use shared::contract::envelope::{EntryKind, Envelope};
@@ -103,12 +103,17 @@ impl Retention {
 
     /// Lets go of what a watermark covers.
     pub(super) fn release(&self, watermark: &Watermark) {
+        // A room of two epochs is there twice.
+        let mut rooms: HashMap<&RoomId, Position> = HashMap::new();
+        for (room, upto) in &watermark.rooms {
+            let furthest = rooms.entry(room).or_insert(*upto);
+            *furthest = (*furthest).max(*upto);
+        }
         self.lock().remove(|entry| {
-            let mut rooms = watermark.rooms.iter();
             let covered = match entry.is_placed() {
-                true => rooms.any(|(room, upto)| {
-                    *room == entry.append.envelope.room && entry.position <= *upto
-                }),
+                true => rooms
+                    .get(&entry.append.envelope.room)
+                    .is_some_and(|upto| entry.position <= *upto),
                 false => LogId::from(entry.position) <= watermark.upto,
             };
             entry.epoch == watermark.epoch && covered
