@@ -152,7 +152,6 @@ impl Server {
             registry,
             refresh: Some(refresh(&node)),
             stats: Arc::new(move || stats(&stats_node, redis.as_deref(), sync.as_deref(), began)),
-            extra: None,
         };
         let operator = operator
             .bind(operator_address)

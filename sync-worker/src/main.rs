@@ -136,8 +136,7 @@ async fn run(settings: &Settings) -> Result<ExitCode, Box<dyn Error>> {
     let (told, health) = (Arc::clone(&stats), Arc::clone(redis.health()));
     let stats_of = Arc::new(move || report(&told, &health));
     let readiness_of = readiness.clone();
-    let operator =
-        Operator { readiness: readiness_of, registry, refresh: None, stats: stats_of, extra: None };
+    let operator = Operator { readiness: readiness_of, registry, refresh: None, stats: stats_of };
     listen(operator, settings, &tasks).await?;
 
     let mut signal = pin!(signal);

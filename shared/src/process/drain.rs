@@ -1,22 +1,18 @@
-//! Leaving politely: the signal to go, and waiting for what is still at work.
+//! The signals that ask a process to leave.
 //!
 //! The first SIGTERM or SIGINT begins the drain. A second one means that whoever sent it does not
 //! want to wait: the process exits at once, with the code a shell would give (143 or 130).
 
 use std::future::Future;
 use std::io;
-use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use super::telemetry;
 
 /// Which signal asked the process to leave.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Request {
+#[derive(Clone, Copy)]
+enum Request {
     /// SIGTERM: a supervisor.
     Terminate,
     /// SIGINT: Ctrl-C.
@@ -25,8 +21,7 @@ pub enum Request {
 
 impl Request {
     /// What a shell reports for a process that the signal ended: 128 and the signal's number.
-    #[must_use]
-    pub fn exit_code(self) -> i32 {
+    fn exit_code(self) -> i32 {
         match self {
             Self::Terminate => 128 + 15,
             Self::Interrupt => 128 + 2,
@@ -46,7 +41,7 @@ impl Request {
 ///
 /// The handlers stand when this returns, not when the future is first polled, so that no signal
 /// falls between. Fails where the system refuses a handler. Needs a tokio runtime.
-pub fn signals() -> io::Result<impl Future<Output = Request> + Send> {
+pub fn signals() -> io::Result<impl Future<Output = ()> + Send> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     Ok(async move {
@@ -58,7 +53,6 @@ pub fn signals() -> io::Result<impl Future<Output = Request> + Send> {
             telemetry::finish();
             std::process::exit(second.exit_code());
         });
-        first
     })
 }
 
@@ -69,82 +63,12 @@ async fn either(terminate: &mut Signal, interrupt: &mut Signal) -> Request {
     }
 }
 
-/// Tells tasks to end, and waits until they have.
-///
-/// A handle: clones share the token and the tasks.
-#[derive(Debug, Clone, Default)]
-pub struct Drain {
-    token: CancellationToken,
-    tasks: TaskTracker,
-}
-
-impl Drain {
-    /// Nothing is at work yet.
-    #[must_use]
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Cancelled when the drain begins; take a `child_token` where a part may also end alone.
-    #[must_use]
-    pub fn token(&self) -> &CancellationToken {
-        &self.token
-    }
-
-    /// Runs a task that [`Drain::drain`] waits for; it has to watch the [token](Drain::token).
-    pub fn spawn<F>(&self, task: F) -> JoinHandle<F::Output>
-    where
-        F: Future + Send + 'static,
-        F::Output: Send + 'static,
-    {
-        self.tasks.spawn(task)
-    }
-
-    /// How many tasks have not ended.
-    #[must_use]
-    pub fn at_work(&self) -> usize {
-        self.tasks.len()
-    }
-
-    /// Cancels the token and waits for the tasks, at most for `grace`; true if all have ended.
-    pub async fn drain(&self, grace: Duration) -> bool {
-        self.token.cancel();
-        self.tasks.close();
-        let finished = tokio::time::timeout(grace, self.tasks.wait()).await.is_ok();
-        if !finished {
-            tracing::warn!(tasks = self.at_work(), "drain ran out of time");
-        }
-        finished
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::{BufRead, BufReader, Lines};
     use std::process::{Child, ChildStdout, Command, Stdio};
 
     use super::*;
-
-    #[tokio::test]
-    async fn a_drain_ends_when_its_last_task_has() {
-        let drain = Drain::new();
-        for _ in 0..10 {
-            let token = drain.token().clone();
-            drain.spawn(async move { token.cancelled().await });
-        }
-        assert_eq!(drain.at_work(), 10);
-        assert!(drain.drain(Duration::from_secs(60)).await);
-        assert_eq!(drain.at_work(), 0);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_drain_does_not_wait_longer_than_its_grace() {
-        let drain = Drain::new();
-        drain.spawn(std::future::pending::<()>());
-        let started = tokio::time::Instant::now();
-        assert!(!drain.drain(Duration::from_secs(30)).await);
-        assert_eq!(started.elapsed().as_secs(), 30);
-    }
 
     #[test]
     fn a_second_signal_ends_the_process_with_the_code_of_that_signal() {

@@ -6,7 +6,7 @@
 //! | `GET /readyz` | 200 `ok`, 200 `degraded` or 503; a line `condition: reason` for each not met |
 //! | `GET /metrics` | the registry as Prometheus text, this process's own figures included |
 //! | `GET /stats` | 200 and JSON: what the process knows about itself |
-//! | anything else | what [`Operator::extra`] answers, else 404 |
+//! | anything else | 404 |
 //!
 //! A head is asked for like the whole; another method on one of the four is 405.
 //!
@@ -58,9 +58,6 @@ pub type Stats = Arc<dyn Fn() -> serde_json::Value + Send + Sync>;
 /// Sets figures that are only looked at when somebody asks.
 pub type Refresh = Arc<dyn Fn() + Send + Sync>;
 
-/// Answers a request that is none of the fixed routes, or `None` for 404.
-pub type Extra = Arc<dyn Fn(&Parts) -> Option<Response<Full<Bytes>>> + Send + Sync>;
-
 /// What the operator port speaks for.
 #[derive(Clone)]
 pub struct Operator {
@@ -72,8 +69,6 @@ pub struct Operator {
     pub refresh: Option<Refresh>,
     /// Asked by `/stats`, to which `readiness` is added.
     pub stats: Stats,
-    /// Further routes, such as a page at `/admin`.
-    pub extra: Option<Extra>,
 }
 
 impl fmt::Debug for Operator {
@@ -102,7 +97,7 @@ impl Operator {
             "/readyz" => Self::readyz,
             "/metrics" => Self::metrics,
             "/stats" => Self::stats,
-            _ => return self.answer_extra(request),
+            _ => return text(StatusCode::NOT_FOUND, "no such route"),
         };
         // The server sends no body with the head of an answer.
         if request.method == Method::GET || request.method == Method::HEAD {
@@ -145,11 +140,6 @@ impl Operator {
         let mut stats = (self.stats)();
         stats["readiness"] = self.readiness.state().to_json();
         response(StatusCode::OK, "application/json", stats.to_string())
-    }
-
-    fn answer_extra(&self, request: &Parts) -> Response<Full<Bytes>> {
-        let answer = self.extra.as_ref().and_then(|extra| extra(request));
-        answer.unwrap_or_else(|| text(StatusCode::NOT_FOUND, "no such route"))
     }
 }
 

@@ -26,9 +26,6 @@ impl Running {
             registry,
             stats: Arc::new(|| serde_json::json!({"connections": {"totalRooms": 2}})),
             refresh: None,
-            extra: Some(Arc::new(|request: &Parts| {
-                (request.uri.path() == "/admin").then(|| text(StatusCode::OK, "the admin page"))
-            })),
         };
         let bound = operator.bind(([127, 0, 0, 1], 0).into()).await.unwrap();
         let address = bound.local_addr();
@@ -104,9 +101,8 @@ async fn stats_are_json() {
 }
 
 #[tokio::test]
-async fn other_routes_are_the_callers_or_unknown() {
+async fn other_routes_are_unknown() {
     let running = Running::start().await;
-    assert_eq!(running.ask("GET", "/admin").await.2, "the admin page");
     assert_eq!(running.ask("GET", "/").await.0, 404);
     assert_eq!(running.ask("GET", "/livez/").await.0, 404);
 }
@@ -115,7 +111,7 @@ async fn other_routes_are_the_callers_or_unknown() {
 async fn a_head_is_asked_for_like_the_whole() {
     let running = Running::start().await;
     running.redis.not_ready("no answer");
-    for path in ["/livez", "/readyz", "/metrics", "/stats", "/admin", "/nowhere"] {
+    for path in ["/livez", "/readyz", "/metrics", "/stats", "/nowhere"] {
         let (status, _, _) = running.ask("GET", path).await;
         let (head_status, head, body) = running.ask("HEAD", path).await;
         assert_eq!((head_status, body.as_str()), (status, ""), "{path}");
@@ -143,7 +139,6 @@ async fn two_operators_may_share_a_registry() {
             registry: registry.clone(),
             stats: Arc::new(|| serde_json::Value::Null),
             refresh: None,
-            extra: None,
         };
         assert_ne!(operator.bind(([127, 0, 0, 1], 0).into()).await.unwrap().local_addr().port(), 0);
     }
