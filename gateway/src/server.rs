@@ -10,6 +10,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use serde_json::json;
 use shared::log::redis::connection::Health;
 use shared::process::byte_budget::ByteBudget;
@@ -168,13 +170,8 @@ impl Server {
         tasks.spawn("operator", operator.serve(CancellationToken::new()));
         tasks.spawn("relay", relay::run(Arc::clone(&node), deliveries));
         tasks.spawn("revocations", proof::watch_revocations(Arc::clone(&node), revocations));
-        tasks.spawn("keys", attend_keys(Arc::clone(&node)));
-        tasks.spawn("heartbeat", heartbeat(Arc::clone(&node)));
-        tasks.spawn("retirement", retire_rooms(Arc::clone(&node)));
-        tasks.spawn("comparison", compare_rooms(Arc::clone(&node)));
-        tasks.spawn("presence", attend(Arc::clone(&node)));
+        spawn_upkeep(&node, tasks);
         tasks.spawn("places", watch_places(Arc::clone(&node), places));
-        tasks.spawn("limits", sweep_limits(Arc::clone(&node)));
         tasks.spawn("streams", answering::close_silent(Arc::clone(&node)));
         tasks.spawn("accept", listening::accept(listener, Arc::clone(&node)));
         Ok(Server {
@@ -374,30 +371,22 @@ fn unusable(
     StartError::Setting { setting, source: Box::new(error) }
 }
 
-async fn attend_keys(node: Arc<Node>) {
-    node.authenticator.attend().await;
-}
-
-async fn heartbeat(node: Arc<Node>) {
-    let every = node.settings.heartbeat_interval_ms.duration();
-    let timeout = node.settings.connection_timeout_ms.duration();
-    node.connections.heartbeat(every, timeout).await;
-}
-
-async fn retire_rooms(node: Arc<Node>) {
-    node.hub.retire_rooms().await;
-}
-
-async fn compare_rooms(node: Arc<Node>) {
-    node.hub.compare_rooms().await;
-}
-
-async fn sweep_limits(node: Arc<Node>) {
-    node.limiter.sweep().await;
-}
-
-async fn attend(node: Arc<Node>) {
-    node.hub.attend().await;
+/// Starts what each part of the node does for as long as the process runs.
+fn spawn_upkeep(node: &Arc<Node>, tasks: &Tasks) {
+    let spawn = |name, work: fn(&Node) -> BoxFuture<'_, ()>| {
+        let node = Arc::clone(node);
+        tasks.spawn(name, async move { work(&node).await });
+    };
+    spawn("keys", |node| node.authenticator.attend().boxed());
+    spawn("heartbeat", |node| {
+        let every = node.settings.heartbeat_interval_ms.duration();
+        let timeout = node.settings.connection_timeout_ms.duration();
+        node.connections.heartbeat(every, timeout).boxed()
+    });
+    spawn("retirement", |node| node.hub.retire_rooms().boxed());
+    spawn("comparison", |node| node.hub.compare_rooms().boxed());
+    spawn("presence", |node| node.hub.attend().boxed());
+    spawn("limits", |node| node.limiter.sweep().boxed());
 }
 
 /// Says whether there are places left.
