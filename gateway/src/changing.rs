@@ -18,10 +18,10 @@ use uuid::Uuid;
 use crate::access;
 use crate::broker::appender::Outcome;
 use crate::broker::{Answer, Place};
-use crate::codec;
 use crate::node::Node;
 use crate::posting::{self, COMPARING_PATIENCE, Charge, away, digest};
 use crate::validation::ABORTED;
+use crate::wire::codec;
 
 /// Who wants a change.
 #[derive(Clone, Debug)]

@@ -23,15 +23,15 @@ use tokio::time::Instant;
 use tracing::{Instrument, debug, debug_span};
 
 use crate::auth::Identity;
-use crate::codec::{self, Request};
 use crate::command;
-use crate::connections::Handle;
-use crate::frame::Frame;
 use crate::node::Node;
 use crate::proof::ProofError;
 use crate::reply::Reply;
 use crate::session::Session;
 use crate::unproven::UnprovenPlace;
+use crate::wire::codec::{self, Request};
+use crate::wire::connections::Handle;
+use crate::wire::frame::Frame;
 
 use self::assembler::Incoming;
 use self::reader::Reader;

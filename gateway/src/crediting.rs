@@ -22,11 +22,11 @@ use tokio::time::Instant;
 
 use crate::auth::Identity;
 use crate::broker::appender::Outcome;
-use crate::codec;
 use crate::node::Node;
 use crate::posting::{self, Charge, away};
 use crate::spending::{NoTurn, Turn};
 use crate::validation;
+use crate::wire::codec;
 
 /// Balances that are read at a time.
 const READ_TOGETHER: usize = 8;

@@ -15,7 +15,6 @@ use crate::broker::Broker;
 use crate::broker::appender::Appender;
 use crate::client_address::{Addresses, TrustedProxies};
 use crate::config::Settings;
-use crate::connections::Connections;
 use crate::handshake::AllowedOrigins;
 use crate::hub::Hub;
 use crate::metrics::Metrics;
@@ -25,6 +24,7 @@ use crate::roster::Roster;
 use crate::spending::Spending;
 use crate::streams::desk::Desk;
 use crate::unproven::Unproven;
+use crate::wire::connections::Connections;
 
 /// Bytes of bodies that a node reads and works on at a time; beyond it whoever asks is told
 /// `backpressure`.

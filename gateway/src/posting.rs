@@ -18,8 +18,8 @@ use uuid::Uuid;
 
 use crate::broker::appender::Outcome;
 use crate::broker::{Answer, Place};
-use crate::codec;
 use crate::node::Node;
+use crate::wire::codec;
 
 /// The name space of content digests; chosen once.
 const DIGEST: Uuid = Uuid::from_u128(0x2f7a_91c4_63de_5b1f_8c0e_524f_4f4d_4331);

@@ -12,10 +12,10 @@ use shared::log::Append;
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
-use crate::codec;
 use crate::node::Node;
 use crate::posting;
 use crate::receipts::{Read, Waiting};
+use crate::wire::codec;
 
 /// Puts a mark in line; its answer comes when the log has it, or a further one of the same user.
 pub(crate) fn submit(node: &Arc<Node>, room: &RoomId, mark: ReadMark) -> oneshot::Receiver<Read> {

@@ -13,10 +13,10 @@ use shared::contract::timestamp::Timestamp;
 use shared::log::Append;
 use shared::store::MemberRole;
 
-use crate::codec;
 use crate::hub::not_yours;
 use crate::node::Node;
 use crate::posting::{self, away, digest};
+use crate::wire::codec;
 
 /// Removes somebody from a room, whatever their token says; gives the place behind which nothing of
 /// the room reaches them. Where the outcome is not known, it may be asked for again.

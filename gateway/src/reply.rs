@@ -7,9 +7,9 @@ use shared::contract::id::RoomId;
 use shared::contract::protocol::EventName;
 use shared::contract::refusal::Refusal;
 
-use crate::codec;
 use crate::metrics::Metrics;
-use crate::send_queue::SendQueue;
+use crate::wire::codec;
+use crate::wire::send_queue::SendQueue;
 
 /// Where a command's answer goes.
 #[derive(Clone, Debug)]

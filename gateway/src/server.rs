@@ -37,7 +37,6 @@ use crate::broker::epochs::Epochs;
 use crate::broker::herald::Herald;
 use crate::client_address::{Addresses, TrustedProxies};
 use crate::config::Settings;
-use crate::connections::Connections;
 use crate::handshake::AllowedOrigins;
 use crate::http::listening::{self, BindError};
 use crate::hub::sources::Sources;
@@ -55,6 +54,7 @@ use crate::spending::Spending;
 use crate::spending::redis::RedisTurns;
 use crate::streams::desk::Desk;
 use crate::unproven::Unproven;
+use crate::wire::connections::Connections;
 
 /// How often a leaving node looks whether its connections are gone.
 const LEAVE_POLL: Duration = Duration::from_millis(20);

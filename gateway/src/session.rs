@@ -9,9 +9,9 @@ use shared::contract::refusal::{Refusal, RefusalCode};
 use tokio::sync::Semaphore;
 
 use crate::auth::Identity;
-use crate::connections::Handle;
 use crate::hub::room::Membership;
 use crate::roster::RosterPlace;
+use crate::wire::connections::Handle;
 
 /// An identity on a connection.
 #[derive(Debug)]

@@ -6,11 +6,11 @@ use shared::contract::refusal::{CloseReason, Refusal, RefusalCode};
 
 use crate::access;
 use crate::auth::Identity;
-use crate::codec;
 use crate::node::Node;
 use crate::proof::{self, ProofError};
 use crate::reply::Reply;
 use crate::session::Session;
+use crate::wire::codec;
 
 /// The first frame of a connection that brought no other proof.
 pub(crate) async fn first(node: &Node, reply: &Reply, data: &Auth) -> Result<Identity, ProofError> {

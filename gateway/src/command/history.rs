@@ -5,13 +5,13 @@ use shared::contract::protocol::{HistoryGet, HistoryReply};
 use shared::contract::refusal::{Refusal, RefusalCode};
 
 use crate::access;
-use crate::codec;
 use crate::hub::Bound;
 use crate::node::Node;
 use crate::removal;
 use crate::reply::Reply;
 use crate::session::Session;
 use crate::validation;
+use crate::wire::codec;
 
 /// Reads for whoever may enter the room; joining is not needed.
 pub(super) async fn execute(session: &mut Session, node: &Node, reply: &Reply, data: HistoryGet) {

@@ -4,13 +4,13 @@ use shared::contract::protocol::{JoinReply, RoomJoin, Since};
 use shared::contract::refusal::{Refusal, RefusalCode};
 
 use crate::access;
-use crate::codec;
 use crate::hub::Resumption;
 use crate::hub::room::{Found, Joined, Joiner, Reading};
 use crate::node::Node;
 use crate::reply::Reply;
 use crate::session::Session;
 use crate::validation;
+use crate::wire::codec;
 
 /// Joins; joining again is idempotent and answers like the first time.
 pub(super) async fn execute(session: &mut Session, node: &Node, reply: &Reply, data: RoomJoin) {

@@ -16,7 +16,7 @@ use std::str;
 use bytes::{Buf, Bytes, BytesMut};
 use fastwebsockets::{OpCode, unmask};
 
-use crate::frame::CONTROL_PAYLOAD_BYTES_MAX;
+use crate::wire::frame::CONTROL_PAYLOAD_BYTES_MAX;
 
 #[cfg(test)]
 mod tests;

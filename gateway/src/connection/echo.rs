@@ -24,10 +24,10 @@ use tracing::debug;
 use super::assembler::Incoming;
 use super::reader::Reader;
 use super::writer;
-use crate::frame::Frame;
 use crate::handshake::{self, AllowedOrigins};
 use crate::metrics::Metrics;
-use crate::send_queue::SendQueue;
+use crate::wire::frame::Frame;
+use crate::wire::send_queue::SendQueue;
 
 /// How long a client that takes nothing is waited for.
 const WRITE_PATIENCE: Duration = Duration::from_secs(30);

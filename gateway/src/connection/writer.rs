@@ -12,9 +12,9 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::tcp::OwnedWriteHalf;
 use tokio::time::Instant;
 
-use crate::frame::Frame;
 use crate::metrics::Metrics;
-use crate::send_queue::SendQueue;
+use crate::wire::frame::Frame;
+use crate::wire::send_queue::SendQueue;
 
 /// Writes until the queue is done, then the close frame, and ends this half of the connection. A
 /// client that takes no byte for as long as `patience` is cut.

@@ -31,8 +31,8 @@ use self::problem::Problem;
 use self::request::Asked;
 use self::route::{Found, Operation};
 use super::{Answer, typed};
-use crate::codec;
 use crate::node::Node;
+use crate::wire::codec;
 
 /// Where the API lies.
 pub(super) const PREFIX: &str = "/api";

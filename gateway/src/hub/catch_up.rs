@@ -10,7 +10,7 @@ use shared::trouble;
 
 use super::room::{Given, Lagging, MemberId, Room, Step};
 use super::sources::{Page, SourceError};
-use crate::send_queue::SendQueue;
+use crate::wire::send_queue::SendQueue;
 
 const PAUSE: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(2);

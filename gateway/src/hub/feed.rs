@@ -18,7 +18,7 @@ use shared::log::RejectedEntry;
 use super::logged::Logged;
 use super::recent;
 use super::sources::{Rows, RowsOf, SourceError, Sources, Waiting, may_follow, settled};
-use crate::codec;
+use crate::wire::codec;
 
 /// A page of changes, oldest first.
 #[derive(Debug)]

@@ -10,8 +10,8 @@ use shared::contract::timestamp::Timestamp;
 use shared::log::{RejectedEntry, RingEntry};
 use shared::store::PlacedRefusal;
 
-use crate::codec;
-use crate::frame::Frame;
+use crate::wire::codec;
+use crate::wire::frame::Frame;
 
 /// Where a reader stands: the last logged event it got.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -41,7 +41,7 @@ use super::recent::Recent;
 use super::sources::Refill;
 use super::{Parts, catch_up, synchronise};
 use crate::presence::desk::{Parting, Tab};
-use crate::send_queue::SendQueue;
+use crate::wire::send_queue::SendQueue;
 
 pub(crate) use self::company::Found;
 pub(super) use self::lagging::{Given, Lagging, Step};

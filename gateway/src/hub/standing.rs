@@ -6,7 +6,7 @@ use shared::contract::message::Message;
 use shared::contract::position::Position;
 
 use super::logged::Logged;
-use crate::codec;
+use crate::wire::codec;
 
 /// A message at its own place, in the state in which it was read.
 #[derive(Clone, Debug)]

@@ -9,7 +9,7 @@ use shared::contract::refusal::{Refusal, RefusalCode};
 use shared::contract::timestamp::Timestamp;
 
 use super::super::Answer;
-use crate::codec;
+use crate::wire::codec;
 
 /// A refusal on its way into an answer.
 #[derive(Debug)]

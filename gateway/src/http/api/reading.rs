@@ -13,10 +13,10 @@ use super::super::Answer;
 use super::problem::Problem;
 use super::raw;
 use super::request::{self, Asked};
-use crate::codec;
 use crate::hub::Bound;
 use crate::node::Node;
 use crate::validation;
+use crate::wire::codec;
 
 /// `GET /rooms/{room}/messages`
 pub(super) async fn history(node: &Arc<Node>, asked: &Asked<'_>) -> Result<Answer, Problem> {

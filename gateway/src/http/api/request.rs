@@ -21,7 +21,8 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::problem::Problem;
-use crate::{codec, validation};
+use crate::validation;
+use crate::wire::codec;
 
 /// When to ask again, in milliseconds.
 const RETRY_AFTER_MS: u64 = 1000;

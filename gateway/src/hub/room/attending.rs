@@ -16,9 +16,9 @@ use super::company::{Company, Found};
 use super::presence::{HERE, News};
 use super::typing::Told;
 use super::{Joiner, MemberId, Membership, Room, State};
-use crate::codec;
-use crate::frame::Frame;
 use crate::presence::desk::{Others, Parting};
+use crate::wire::codec;
+use crate::wire::frame::Frame;
 
 /// How long the task sleeps at most: something else may be due sooner than what it waits for.
 const NAP: Duration = Duration::from_millis(PRESENCE_GATHER_MS);

@@ -14,7 +14,7 @@ use tracing::debug;
 
 use super::streams::Told;
 use super::{MemberId, Room, State, presence, receipts, streams, typing};
-use crate::frame::Frame;
+use crate::wire::frame::Frame;
 
 /// The boards of a room; each is pure state, changed by what nodes signal.
 #[derive(Debug, Default)]

@@ -9,12 +9,12 @@ use shared::contract::protocol::RoomNotice;
 use tokio::time::Instant;
 
 use super::{Member, MemberId, Phase, Room, State};
-use crate::codec;
 use crate::hub::logged::Cursor;
 use crate::hub::recent::Recent;
 use crate::hub::sources::Page;
 use crate::presence::desk::Parting;
-use crate::send_queue::SendQueue;
+use crate::wire::codec;
+use crate::wire::send_queue::SendQueue;
 
 /// A member that catches up by its cursor.
 #[derive(Clone, Debug)]

@@ -10,9 +10,9 @@ use shared::contract::protocol::{EventName, ReceiptList};
 use shared::contract::signal::ReadMark;
 
 use super::{Joiner, Member, Room, State};
-use crate::codec;
-use crate::frame::Frame;
 use crate::hub::sources::Books;
+use crate::wire::codec;
+use crate::wire::frame::Frame;
 
 /// What was found out for somebody who joins, where the room does not remember it.
 #[derive(Clone, Debug, Default)]

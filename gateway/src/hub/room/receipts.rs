@@ -14,8 +14,8 @@ use shared::contract::protocol::{EventName, Receipt, ReceiptChanged};
 use shared::contract::signal::ReadMark;
 use tokio::time::Instant;
 
-use crate::codec;
-use crate::frame::Frame;
+use crate::wire::codec;
+use crate::wire::frame::Frame;
 
 /// The board of one room.
 #[derive(Debug, Default)]

@@ -13,8 +13,8 @@ use shared::log::RejectedEntry;
 use tokio::time::Instant;
 
 use super::{Phase, Room, State};
-use crate::codec;
-use crate::frame::Frame;
+use crate::wire::codec;
+use crate::wire::frame::Frame;
 
 /// The last refused entries, by place, with the time at which they were heard of.
 #[derive(Debug, Default)]

@@ -8,8 +8,8 @@ use shared::contract::position::Position;
 use shared::contract::protocol::RoomNotice;
 
 use super::{MemberId, Room, State};
-use crate::codec;
 use crate::presence::desk::Parting;
+use crate::wire::codec;
 
 impl Room {
     /// Ends every membership of a user: nothing later reaches them, and what a lagging one had not

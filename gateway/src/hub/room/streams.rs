@@ -11,10 +11,10 @@ use shared::contract::message::MessageType;
 use shared::contract::protocol::{EventName, MessageStream, StreamState};
 use shared::contract::signal::StreamPart;
 
-use crate::codec;
-use crate::frame::Frame;
 use crate::streams::so_far::{PieceError, SoFar};
 use crate::streams::{Beginning, Open};
+use crate::wire::codec;
+use crate::wire::frame::Frame;
 
 /// The board of one room.
 #[derive(Debug, Default)]

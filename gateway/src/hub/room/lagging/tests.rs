@@ -21,7 +21,6 @@ use super::*;
 use crate::broker::epochs::Epochs;
 use crate::broker::herald::Herald;
 use crate::broker::memory::MemoryBroker;
-use crate::frame::Frame;
 use crate::hub::logged::Logged;
 use crate::hub::room::{Joiner, Membership, Reading};
 use crate::hub::sources::{Messages, Refill, Sources};
@@ -30,6 +29,7 @@ use crate::metrics::Metrics;
 use crate::presence::desk::Desk;
 use crate::presence::memory::MemoryPresence;
 use crate::streams::memory::MemoryShelf;
+use crate::wire::frame::Frame;
 
 /// How long a task that never waits may keep this test from going on before it has failed.
 const PATIENCE: Duration = Duration::from_secs(30);

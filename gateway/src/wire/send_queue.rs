@@ -12,7 +12,7 @@ use shared::contract::limits::{SEND_QUEUE_BYTES_LOW, SEND_QUEUE_BYTES_MAX};
 use shared::contract::refusal::CloseReason;
 use tokio::sync::Notify;
 
-use crate::frame::Frame;
+use crate::wire::frame::Frame;
 
 /// Frames taken for one write.
 const FRAMES_PER_WRITE: usize = 64;

@@ -15,7 +15,7 @@ use shared::contract::protocol::{
 };
 use shared::contract::refusal::{Refusal, RefusalCode};
 
-use crate::frame::Frame;
+use crate::wire::frame::Frame;
 
 /// What a client sent, as far as it could be understood.
 #[derive(Debug)]

@@ -13,8 +13,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::auth::Bearer;
-use crate::frame::Frame;
-use crate::send_queue::SendQueue;
+use crate::wire::frame::Frame;
+use crate::wire::send_queue::SendQueue;
 
 /// The connections by number, and those that have said whose they are by user.
 #[derive(Debug)]

@@ -1,0 +1,6 @@
+//! What is on the wire: encoded frames, their codec, and the send queue of each connection.
+
+pub(crate) mod connections;
+pub(crate) mod codec;
+pub(crate) mod send_queue;
+pub(crate) mod frame;
