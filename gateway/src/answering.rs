@@ -26,8 +26,8 @@ use crate::broker::appender::Outcome;
 use crate::changing;
 use crate::node::Node;
 use crate::posting::{self, Charge, Draft, Said};
-use crate::streams::desk::{AddError, Answer};
-use crate::streams::{AnswerKey, Beginning, Closed, Open, Taken};
+use crate::stream::buffer::{AddError, Answer};
+use crate::stream::{AnswerKey, Beginning, Closed, Open, Taken};
 use crate::submitting::Author;
 
 /// How often silent answers are looked for, at least and at most.

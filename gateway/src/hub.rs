@@ -41,7 +41,7 @@ use crate::broker::Broker;
 use crate::broker::herald::Herald;
 use crate::metrics::Metrics;
 use crate::presence::desk::Desk;
-use crate::streams::Shelf;
+use crate::stream::Shelf;
 
 /// What rooms that synchronise keep together of what is published meanwhile, in bytes. Not of what
 /// rooms remember: that does not drain by itself, and no room would become live.

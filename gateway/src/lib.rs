@@ -26,7 +26,7 @@ mod spending;
 mod rate_limit;
 mod hub;
 pub mod presence;
-pub mod streams;
+pub mod stream;
 pub mod broker;
 mod wire;
 mod validation;

@@ -22,7 +22,7 @@ use crate::rate_limit::RateLimiter;
 use crate::receipts::Receipts;
 use crate::roster::Roster;
 use crate::spending::Spending;
-use crate::streams::desk::Desk;
+use crate::stream::buffer::Desk;
 use crate::unproven::Unproven;
 use crate::wire::connections::Connections;
 

@@ -52,7 +52,7 @@ use crate::relay;
 use crate::roster::Roster;
 use crate::spending::Spending;
 use crate::spending::redis::RedisTurns;
-use crate::streams::desk::Desk;
+use crate::stream::buffer::Desk;
 use crate::unproven::Unproven;
 use crate::wire::connections::Connections;
 

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fleet::{ClusterOptions, Fleet};
-use gateway::streams::memory::MemoryShelf;
-use gateway::streams::redis::RedisShelf;
-use gateway::streams::{AnswerKey, Beginning, Closed, Kept, Open, Shelf, Taken};
+use gateway::stream::memory::MemoryShelf;
+use gateway::stream::redis::RedisShelf;
+use gateway::stream::{AnswerKey, Beginning, Closed, Kept, Open, Shelf, Taken};
 use harness::eventually;
 use shared::contract::id::{MessageId, RoomId, UserId};
 use shared::contract::limits::{STREAMS_PER_ROOM_MAX, STREAMS_PER_USER_MAX};

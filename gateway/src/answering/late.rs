@@ -11,7 +11,7 @@ use crate::broker::appender::Outcome;
 use crate::changing::{self, Change, NewMetadata, What};
 use crate::node::Node;
 use crate::posting;
-use crate::streams::{AnswerKey, Beginning, Closed};
+use crate::stream::{AnswerKey, Beginning, Closed};
 use crate::submitting::{self, Author};
 
 /// The name space of the ids of these edits; chosen once.

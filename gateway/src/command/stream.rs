@@ -13,7 +13,7 @@ use crate::node::Node;
 use crate::posting;
 use crate::reply::Reply;
 use crate::session::Session;
-use crate::streams::{AnswerKey, Beginning};
+use crate::stream::{AnswerKey, Beginning};
 use crate::submitting::Author;
 use crate::validation;
 

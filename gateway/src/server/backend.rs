@@ -17,7 +17,7 @@ use crate::auth::Vault;
 use crate::broker::Broker;
 use crate::presence::Presence;
 use crate::rate_limit::redis::RedisCounts;
-use crate::streams::Shelf;
+use crate::stream::Shelf;
 
 /// What lies below a node.
 pub(super) struct Backend {

@@ -22,7 +22,7 @@ use crate::config::Settings;
 use crate::metrics::Metrics;
 use crate::presence::redis::RedisPresence;
 use crate::rate_limit::redis::RedisCounts;
-use crate::streams::redis::RedisShelf;
+use crate::stream::redis::RedisShelf;
 
 /// Names both servers and begins to look after them; nothing is waited for.
 pub(super) fn start(

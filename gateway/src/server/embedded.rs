@@ -25,7 +25,7 @@ use crate::auth::Vault;
 use crate::broker::memory::MemoryBroker;
 use crate::config::Settings;
 use crate::presence::memory::MemoryPresence;
-use crate::streams::memory::MemoryShelf;
+use crate::stream::memory::MemoryShelf;
 
 /// How often something is written to the database to see whether it can be.
 const PING_INTERVAL: Duration = Duration::from_secs(5);

@@ -11,8 +11,8 @@ use shared::contract::message::MessageType;
 use shared::contract::protocol::{EventName, MessageStream, StreamState};
 use shared::contract::signal::StreamPart;
 
-use crate::streams::so_far::{PieceError, SoFar};
-use crate::streams::{Beginning, Open};
+use crate::stream::text::{PieceError, SoFar};
+use crate::stream::{Beginning, Open};
 use crate::wire::codec;
 use crate::wire::frame::Frame;
 

@@ -28,7 +28,7 @@ use crate::hub::{Parts, SYNCING_BYTES_MAX};
 use crate::metrics::Metrics;
 use crate::presence::desk::Desk;
 use crate::presence::memory::MemoryPresence;
-use crate::streams::memory::MemoryShelf;
+use crate::stream::memory::MemoryShelf;
 use crate::wire::frame::Frame;
 
 /// How long a task that never waits may keep this test from going on before it has failed.

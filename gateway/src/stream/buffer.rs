@@ -21,7 +21,7 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tracing::debug;
 
-use super::so_far::{self, PieceError, SoFar};
+use super::text::{self, PieceError, SoFar};
 use super::{AnswerKey, Beginning, Closed, Kept, Open, Shelf, ShelfError, Taken};
 use crate::broker::Broker;
 use crate::metrics::Metrics;
@@ -301,7 +301,7 @@ impl Desk {
                 };
             }
         }
-        let units = from.units + so_far::units(&piece);
+        let units = from.units + text::units(&piece);
         answer.lock().out = Mark { bytes: from.bytes + piece.len(), units };
         if !piece.is_empty() {
             self.tell(answer.part(from.units, piece, StreamState::Streaming)).await;

@@ -7,8 +7,8 @@
 //! former node's pieces are refused. The log gets the whole text once, at the end; until it has it,
 //! the answer stays on the shelf.
 
-pub(crate) mod desk;
-pub(crate) mod so_far;
+pub(crate) mod buffer;
+pub(crate) mod text;
 pub mod memory;
 pub mod redis;
 

@@ -7,7 +7,7 @@ use shared::process::clock::Clock;
 
 use super::*;
 use crate::broker::memory::MemoryBroker;
-use crate::streams::memory::MemoryShelf;
+use crate::stream::memory::MemoryShelf;
 
 const SILENCE: Duration = Duration::from_secs(30);
 
@@ -68,7 +68,7 @@ impl Scene {
 fn joined(parts: &[StreamPart]) -> String {
     let mut text = String::new();
     for part in parts {
-        assert_eq!(part.offset, so_far::units(&text));
+        assert_eq!(part.offset, text::units(&text));
         text.push_str(&part.delta);
     }
     text
