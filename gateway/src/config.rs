@@ -15,10 +15,10 @@ use shared::process::telemetry::metrics::Label;
 use shared::process::telemetry::{LogFilter, LogFormat};
 use shared::store::postgres::database_problem;
 
-use crate::api_keys::ApiKeys;
+use crate::auth::api_keys::ApiKeys;
+use crate::auth::client_address::{NetworkError, TrustedProxies};
+use crate::auth::origin::AllowedOrigins;
 use crate::auth::{Authenticator, Trust};
-use crate::client_address::{NetworkError, TrustedProxies};
-use crate::handshake::AllowedOrigins;
 
 shared::settings! {
     /// The settings of one gateway.

@@ -23,12 +23,12 @@ use tokio::time::Instant;
 use tracing::{Instrument, debug, debug_span};
 
 use crate::auth::Identity;
+use crate::auth::unproven::UnprovenPlace;
 use crate::command;
 use crate::node::Node;
 use crate::proof::ProofError;
 use crate::reply::Reply;
 use crate::session::Session;
-use crate::unproven::UnprovenPlace;
 use crate::wire::codec::{self, Request};
 use crate::wire::connections::Handle;
 use crate::wire::frame::Frame;

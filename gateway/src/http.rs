@@ -32,8 +32,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use self::timed_socket::{Progress, TimedSocket};
+use crate::auth::unproven::{Crowded, UnprovenPlace};
 use crate::node::Node;
-use crate::unproven::{Crowded, UnprovenPlace};
 
 /// When whoever finds no place may come again, in seconds.
 const RETRY_AFTER_S: u64 = 5;

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
 
-use gateway::api_keys;
+use gateway::auth::api_keys;
 use gateway::config::Settings;
 use gateway::mint;
 use gateway::server::Server;

@@ -9,13 +9,14 @@ use shared::store::Store;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::api_keys::ApiKeys;
+use crate::auth::api_keys::ApiKeys;
+use crate::auth::client_address::{Addresses, TrustedProxies};
+use crate::auth::origin::AllowedOrigins;
+use crate::auth::unproven::Unproven;
 use crate::auth::{Authenticator, Revocations, Vault};
 use crate::broker::Broker;
 use crate::broker::appender::Appender;
-use crate::client_address::{Addresses, TrustedProxies};
 use crate::config::Settings;
-use crate::handshake::AllowedOrigins;
 use crate::hub::Hub;
 use crate::metrics::Metrics;
 use crate::rate_limit::RateLimiter;
@@ -23,7 +24,6 @@ use crate::receipts::Receipts;
 use crate::roster::Roster;
 use crate::spending::Spending;
 use crate::stream::buffer::Desk;
-use crate::unproven::Unproven;
 use crate::wire::connections::Connections;
 
 /// Bytes of bodies that a node reads and works on at a time; beyond it whoever asks is told

@@ -29,15 +29,16 @@ use tracing::{info, warn};
 
 use self::backend::{Backend, Worker};
 use crate::answering;
-use crate::api_keys::ApiKeys;
+use crate::auth::api_keys::ApiKeys;
+use crate::auth::client_address::{Addresses, TrustedProxies};
+use crate::auth::origin::AllowedOrigins;
+use crate::auth::unproven::Unproven;
 use crate::auth::{Authenticator, Revocations, TrustError};
 use crate::broker::Broker;
 use crate::broker::appender::{self, Appender};
 use crate::broker::epochs::Epochs;
 use crate::broker::herald::Herald;
-use crate::client_address::{Addresses, TrustedProxies};
 use crate::config::Settings;
-use crate::handshake::AllowedOrigins;
 use crate::http::listening::{self, BindError};
 use crate::hub::sources::Sources;
 use crate::hub::{self, Hub};
@@ -53,7 +54,6 @@ use crate::roster::Roster;
 use crate::spending::Spending;
 use crate::spending::redis::RedisTurns;
 use crate::stream::buffer::Desk;
-use crate::unproven::Unproven;
 use crate::wire::connections::Connections;
 
 /// How often a leaving node looks whether its connections are gone.

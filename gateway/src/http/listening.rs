@@ -9,8 +9,8 @@ use shared::process::operator;
 use socket2::{Domain, Socket, Type};
 use tokio::net::TcpListener;
 
+use crate::auth::unproven::Crowded;
 use crate::node::Node;
-use crate::unproven::Crowded;
 
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 1024;

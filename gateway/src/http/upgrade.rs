@@ -21,12 +21,12 @@ use super::credentials::{self, Credentials};
 use super::timed_socket::TimedSocket;
 use super::{Answer, Visitor, text};
 use crate::auth::Identity;
-use crate::client_address::AddressPlace;
+use crate::auth::client_address::AddressPlace;
+use crate::auth::handshake;
+use crate::auth::unproven::UnprovenPlace;
 use crate::connection::{self, Caller};
-use crate::handshake;
 use crate::node::Node;
 use crate::proof::{self, ProofError};
-use crate::unproven::UnprovenPlace;
 
 /// Checks the handshake and who is asking, answers 101, and starts the connection.
 pub(super) async fn answer(

@@ -17,9 +17,10 @@ use super::super::Answer;
 use super::json;
 use super::problem::Problem;
 use super::request::Asked;
+use crate::auth::handshake;
 use crate::auth::{Grant, Role, RoomClaim};
 use crate::node::Node;
-use crate::{handshake, proof};
+use crate::proof;
 
 /// Whom a proof lets in, and as what.
 #[derive(Debug, Deserialize)]

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use shared::contract::limits::TURNED_AWAY_MAX;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
-use crate::client_address::{AddressPlace, Addresses};
+use crate::auth::client_address::{AddressPlace, Addresses};
 
 /// Those sockets.
 #[derive(Debug)]

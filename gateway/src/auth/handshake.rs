@@ -11,10 +11,8 @@ use hyper::header::{
 use hyper::{Method, Request, StatusCode, Version};
 use shared::contract::protocol::SUBPROTOCOL;
 
-pub(crate) use origin::AllowedOrigins;
-use origin::{Authority, Origin};
+use super::origin::{AllowedOrigins, Authority, Origin};
 
-mod origin;
 #[cfg(test)]
 mod tests;
 
