@@ -22,7 +22,7 @@ use shared::store::Identity;
 use shared::trouble;
 use tracing::debug;
 
-use crate::broker::appender::Outcome;
+use crate::broker::append_queue::Outcome;
 use crate::changing;
 use crate::node::Node;
 use crate::posting::{self, Charge, Draft, Said};

@@ -1,20 +1,27 @@
 //! The broker: orders a room's messages and carries them between nodes.
 
-pub(crate) mod appender;
+pub(crate) mod receipt_queue;
+pub(crate) mod append_queue;
 pub(crate) mod epochs;
-pub(crate) mod herald;
 pub mod memory;
 pub mod redis;
-mod retained;
+mod unpersisted;
+
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use shared::contract::id::{RoomId, Shard};
+use shared::contract::limits::SIGNALS_WAITING_MAX;
 use shared::contract::position::Position;
 use shared::contract::protocol::Durability;
 use shared::contract::refusal::Refusal;
 use shared::contract::signal::Signal;
 use shared::log::{Append, AppendStop};
+use shared::process::error_chain::error_chain;
+use shared::process::tasks::Tasks;
 use shared::store::Identity;
+use tokio::sync::mpsc;
+use tracing::debug;
 
 /// What became of one append.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,4 +92,33 @@ pub trait Broker: Send + Sync + 'static {
 
     /// Delivers them no more.
     async fn unsubscribe(&self, room: &RoomId) -> Result<(), BrokerError>;
+}
+
+/// Signals that may be lost, told in order and in the background, so that nobody waits for them:
+/// where too many wait, the next are dropped.
+#[derive(Clone, Debug)]
+pub(crate) struct Herald {
+    waiting: mpsc::Sender<Signal>,
+}
+
+impl Herald {
+    /// Starts the task, which ends when the last handle is dropped.
+    pub(crate) fn start(broker: Arc<dyn Broker>, tasks: &Tasks) -> Herald {
+        let (waiting, mut signals) = mpsc::channel(SIGNALS_WAITING_MAX);
+        tasks.spawn("herald", async move {
+            while let Some(signal) = signals.recv().await {
+                if let Err(error) = broker.signal(&signal).await {
+                    debug!(error = error_chain(&error), "signal is lost");
+                }
+            }
+        });
+        Herald { waiting }
+    }
+
+    /// Tells it, if there is room.
+    pub(crate) fn tell(&self, signal: Signal) {
+        if self.waiting.try_send(signal).is_err() {
+            debug!("too many signals wait; one is dropped");
+        }
+    }
 }

@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use crate::access;
-use crate::broker::appender::Outcome;
+use crate::broker::append_queue::Outcome;
 use crate::broker::{Answer, Place};
 use crate::node::Node;
 use crate::posting::{self, COMPARING_PATIENCE, Charge, away, digest};

@@ -21,7 +21,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
 use crate::auth::Identity;
-use crate::broker::appender::Outcome;
+use crate::broker::append_queue::Outcome;
 use crate::node::Node;
 use crate::posting::{self, Charge, away};
 use crate::spending::{NoTurn, Turn};

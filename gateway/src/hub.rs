@@ -38,7 +38,7 @@ use self::logged::{Cursor, Logged};
 use self::room::{Joined, Joiner, Membership, Room};
 use self::sources::{Messages, SourceError, Sources};
 use crate::broker::Broker;
-use crate::broker::herald::Herald;
+use crate::broker::Herald;
 use crate::metrics::Metrics;
 use crate::presence::desk::Desk;
 use crate::stream::Shelf;

@@ -20,7 +20,6 @@ mod posting;
 mod access;
 mod proof;
 mod node;
-mod receipts;
 mod roster;
 mod spending;
 mod rate_limit;

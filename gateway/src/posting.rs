@@ -16,7 +16,7 @@ use shared::store::Identity;
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
-use crate::broker::appender::Outcome;
+use crate::broker::append_queue::Outcome;
 use crate::broker::{Answer, Place};
 use crate::node::Node;
 use crate::wire::codec;

@@ -12,9 +12,9 @@ use shared::log::Append;
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
+use crate::broker::receipt_queue::{Read, Waiting};
 use crate::node::Node;
 use crate::posting;
-use crate::receipts::{Read, Waiting};
 use crate::wire::codec;
 
 /// Puts a mark in line; its answer comes when the log has it, or a further one of the same user.

@@ -35,9 +35,10 @@ use crate::auth::origin::AllowedOrigins;
 use crate::auth::unproven::Unproven;
 use crate::auth::{Authenticator, Revocations, TrustError};
 use crate::broker::Broker;
-use crate::broker::appender::{self, Appender};
+use crate::broker::Herald;
+use crate::broker::append_queue::{self, Appender};
 use crate::broker::epochs::Epochs;
-use crate::broker::herald::Herald;
+use crate::broker::receipt_queue::Receipts;
 use crate::config::Settings;
 use crate::http::listening::{self, BindError};
 use crate::hub::sources::Sources;
@@ -48,7 +49,6 @@ use crate::presence;
 use crate::proof;
 use crate::rate_limit::redis::RedisCounts;
 use crate::rate_limit::{self, RateLimiter, Rules};
-use crate::receipts::Receipts;
 use crate::relay;
 use crate::roster::Roster;
 use crate::spending::Spending;
@@ -280,7 +280,7 @@ fn node(
         ApiKeys::parse(&settings.api_keys).map_err(|error| unusable("ROOMCAST_API_KEYS", error))?;
     let Backend { log, store, broker, counts, vault, shelf, presence, .. } = backend;
     let epochs = Arc::new(Epochs::new(Arc::clone(log), Arc::clone(store)));
-    let appender = Appender::start(&appender::Parts {
+    let appender = Appender::start(&append_queue::Parts {
         broker: Arc::clone(broker),
         log: Arc::clone(log),
         store: Arc::clone(store),

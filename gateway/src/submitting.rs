@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 
 use crate::auth::Identity;
 use crate::broker::Place;
-use crate::broker::appender::Outcome;
+use crate::broker::append_queue::Outcome;
 use crate::changing::{self, Asker, Change, Made, Progress};
 use crate::config::Allowance;
 use crate::crediting;

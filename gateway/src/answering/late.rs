@@ -7,7 +7,7 @@ use shared::store::Identity;
 use uuid::Uuid;
 
 use super::Ending;
-use crate::broker::appender::Outcome;
+use crate::broker::append_queue::Outcome;
 use crate::changing::{self, Change, NewMetadata, What};
 use crate::node::Node;
 use crate::posting;

@@ -6,7 +6,7 @@ use shared::contract::id::{MessageId, RoomId};
 use shared::contract::protocol::ChangeReply;
 
 use crate::broker::Place;
-use crate::broker::appender::Outcome;
+use crate::broker::append_queue::Outcome;
 use crate::changing::Change;
 use crate::node::Node;
 use crate::reply::Reply;

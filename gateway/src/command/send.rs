@@ -8,7 +8,7 @@ use shared::contract::protocol::{MessageSend, SendReply};
 use shared::contract::refusal::Refusal;
 
 use crate::broker::Place;
-use crate::broker::appender::Outcome;
+use crate::broker::append_queue::Outcome;
 use crate::crediting;
 use crate::node::Node;
 use crate::posting::{self, Draft};

@@ -32,7 +32,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use self::flights::Flights;
 use super::logged::{Cursor, Logged, fold, leave_out_refused};
 use super::recent;
-use crate::broker::appender::heads;
+use crate::broker::append_queue::heads;
 use crate::broker::epochs::Epochs;
 
 pub(crate) use self::books::Books;

@@ -18,8 +18,8 @@ use shared::store::sqlite::SqliteStore;
 use tokio::sync::Notify;
 
 use super::*;
+use crate::broker::Herald;
 use crate::broker::epochs::Epochs;
-use crate::broker::herald::Herald;
 use crate::broker::memory::MemoryBroker;
 use crate::hub::logged::Logged;
 use crate::hub::room::{Joiner, Membership, Reading};

@@ -12,9 +12,9 @@
 //! newer; what still stands answers that it does. Only an edit whose message is not there waits.
 
 mod aside;
-mod held;
+mod held_edits;
 mod job;
-mod lookup;
+mod dedup;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -41,13 +41,13 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior};
 use tracing::{error, info};
 
-pub(crate) use self::lookup::heads;
+pub(crate) use self::dedup::heads;
 
 use self::aside::{Answered, Aside, Found, LookedUp, Needy};
-use self::held::Held;
+use self::held_edits::Held;
 use self::job::{Job, affordable, expire, merge};
 use super::epochs::Epochs;
-use super::retained::{self, ACCEPTED_BYTES_MAX, Retained, Retention};
+use super::unpersisted::{self, ACCEPTED_BYTES_MAX, Retained, Retention};
 use super::{Answer, Broker, BrokerError, Place};
 use crate::metrics::Metrics;
 
@@ -129,7 +129,7 @@ impl Appender {
         if way.retention.is_full() {
             return Err(full());
         }
-        let share = self.accepted.take(retained::bytes(&append)).ok_or_else(full)?;
+        let share = self.accepted.take(unpersisted::bytes(&append)).ok_or_else(full)?;
         let job = Job::new(append, Some(answer), share);
         match way.jobs.try_send(job) {
             Ok(()) => Ok(outcome),
@@ -356,7 +356,7 @@ impl ShardAppender {
             }
             let message = self.is_doubtful(epoch, &job);
             let message = message.filter(|message| {
-                let brought = batch.iter().any(|before| held::brings(before, message));
+                let brought = batch.iter().any(|before| held_edits::brings(before, message));
                 if brought {
                     job.cleared = epoch.number;
                 }
@@ -427,7 +427,7 @@ impl ShardAppender {
     /// The message of an edit, where it may be gone. Where the log forgot nothing lately it is
     /// there: whoever accepted the edit has seen it.
     fn is_doubtful(&self, epoch: Epoch, job: &Job) -> Option<Identity> {
-        let message = held::message_of(job).filter(|_| job.cleared != epoch.number)?;
+        let message = held_edits::message_of(job).filter(|_| job.cleared != epoch.number)?;
         let doubtful = job.answer.is_none() || self.is_young(epoch) || !self.held.is_empty();
         doubtful.then_some(message)
     }
@@ -439,7 +439,7 @@ impl ShardAppender {
 
     /// Whether neither log nor epoch can vouch for its id, and the database was not asked lately.
     fn is_late(&self, epoch: Epoch, job: &Job) -> bool {
-        if !lookup::is_looked_up(job.append.envelope.kind) {
+        if !dedup::is_looked_up(job.append.envelope.kind) {
             return false;
         }
         let made_at_ms = job.append.envelope.key().made_at_ms();

@@ -106,7 +106,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::broker::appender::Outcome;
+    use crate::broker::append_queue::Outcome;
 
     fn edit(id: &str, answer: Option<oneshot::Sender<Outcome>>) -> Job {
         let envelope = Envelope {

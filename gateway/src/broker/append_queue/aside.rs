@@ -17,9 +17,9 @@ use shared::trouble;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::held::Held;
+use super::dedup::{self, heads};
+use super::held_edits::Held;
 use super::job::Job;
-use super::lookup::{self, heads};
 use super::{PAUSE, Parts, TryError};
 use crate::broker::Answer;
 
@@ -318,9 +318,9 @@ async fn find(question: &Question, parts: &Parts) -> Result<Found, TryError> {
         parts.log.hydrate(*epoch, &hydration).await?;
     }
     let asked: Vec<&Envelope> = late.iter().flatten().collect();
-    let mut answers = lookup::stored(store, &asked).await?.into_iter();
+    let mut answers = dedup::stored(store, &asked).await?.into_iter();
     let stored = late.iter().map(|late| late.as_ref().and_then(|_| answers.next().flatten()));
     let stored = stored.collect();
-    let there = lookup::there(broker, store, wanted.clone()).await?;
+    let there = dedup::there(broker, store, wanted.clone()).await?;
     Ok(Found { there, stored })
 }
