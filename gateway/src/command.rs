@@ -15,15 +15,17 @@ mod receipt;
 mod stream;
 mod send;
 mod typing;
+pub(crate) mod session;
+pub(crate) mod reply;
 
 use std::sync::Arc;
 
 use shared::contract::protocol::Command;
 
 use self::admission::Turned;
+use self::reply::Reply;
+use self::session::Session;
 use crate::node::Node;
-use crate::reply::Reply;
-use crate::session::Session;
 
 pub(crate) use auth::first as first_auth;
 

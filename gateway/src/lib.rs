@@ -8,8 +8,6 @@ mod relay;
 mod http;
 pub mod connection;
 mod command;
-mod reply;
-mod session;
 mod answering;
 mod submitting;
 mod crediting;

@@ -7,11 +7,11 @@ use shared::contract::protocol::Command;
 use shared::contract::refusal::{CloseReason, Refusal};
 use shared::store::MemberRole;
 
+use crate::command::session::Session;
 use crate::config::Allowance;
 use crate::crediting;
 use crate::node::Node;
 use crate::rate_limit::Counted;
-use crate::session::Session;
 
 /// Why a command does not begin.
 #[derive(Debug)]

@@ -6,10 +6,10 @@ use shared::contract::refusal::{CloseReason, Refusal, RefusalCode};
 
 use crate::access;
 use crate::auth::Identity;
+use crate::command::reply::Reply;
+use crate::command::session::Session;
 use crate::node::Node;
 use crate::proof::{self, ProofError};
-use crate::reply::Reply;
-use crate::session::Session;
 use crate::wire::codec;
 
 /// The first frame of a connection that brought no other proof.

@@ -8,9 +8,9 @@ use shared::contract::protocol::ChangeReply;
 use crate::broker::Place;
 use crate::broker::append_queue::Outcome;
 use crate::changing::Change;
+use crate::command::reply::Reply;
+use crate::command::session::Session;
 use crate::node::Node;
-use crate::reply::Reply;
-use crate::session::Session;
 use crate::submitting::{self, Author};
 
 pub(super) async fn execute(session: &mut Session, node: &Arc<Node>, reply: Reply, wanted: Change) {

@@ -7,10 +7,10 @@ use shared::contract::id::UserId;
 use shared::contract::protocol::{CreditsGet, CreditsTrack, TrackReply};
 use shared::contract::refusal::{Refusal, RefusalCode};
 
+use crate::command::reply::Reply;
+use crate::command::session::Session;
 use crate::crediting;
 use crate::node::Node;
-use crate::reply::Reply;
-use crate::session::Session;
 
 /// One's own balance, or for the application's backend anybody's.
 pub(super) async fn get(session: &Session, node: &Node, reply: &Reply, data: CreditsGet) {

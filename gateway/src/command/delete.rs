@@ -6,10 +6,10 @@ use shared::contract::protocol::MessageDelete;
 
 use super::change;
 use crate::changing::{Change, What};
+use crate::command::reply::Reply;
+use crate::command::session::Session;
 use crate::node::Node;
 use crate::posting;
-use crate::reply::Reply;
-use crate::session::Session;
 use crate::validation;
 
 /// Puts a delete in line; its answer comes when the log has it, later commands need not wait.

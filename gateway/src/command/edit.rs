@@ -7,10 +7,10 @@ use shared::contract::refusal::Refusal;
 
 use super::change;
 use crate::changing::{Change, What};
+use crate::command::reply::Reply;
+use crate::command::session::Session;
 use crate::node::Node;
 use crate::posting;
-use crate::reply::Reply;
-use crate::session::Session;
 use crate::validation;
 
 /// Puts an edit in line; its answer comes when the log has it, later commands need not wait.

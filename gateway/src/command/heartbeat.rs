@@ -2,8 +2,8 @@
 
 use shared::contract::protocol::{EventName, Heartbeat};
 
-use crate::reply::Reply;
-use crate::session::Session;
+use crate::command::reply::Reply;
+use crate::command::session::Session;
 
 /// Answers with the heads of the rooms that the session is in.
 pub(super) fn execute(session: &Session, reply: &Reply) {

@@ -5,11 +5,11 @@ use shared::contract::protocol::{HistoryGet, HistoryReply};
 use shared::contract::refusal::{Refusal, RefusalCode};
 
 use crate::access;
+use crate::command::reply::Reply;
+use crate::command::session::Session;
 use crate::hub::Bound;
 use crate::node::Node;
 use crate::removal;
-use crate::reply::Reply;
-use crate::session::Session;
 use crate::validation;
 use crate::wire::codec;
 

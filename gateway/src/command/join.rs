@@ -4,11 +4,11 @@ use shared::contract::protocol::{JoinReply, RoomJoin, Since};
 use shared::contract::refusal::{Refusal, RefusalCode};
 
 use crate::access;
+use crate::command::reply::Reply;
+use crate::command::session::Session;
 use crate::hub::Resumption;
 use crate::hub::room::{Found, Joined, Joiner, Reading};
 use crate::node::Node;
-use crate::reply::Reply;
-use crate::session::Session;
 use crate::validation;
 use crate::wire::codec;
 

@@ -2,8 +2,8 @@
 
 use shared::contract::protocol::{Done, RoomLeave};
 
-use crate::reply::Reply;
-use crate::session::Session;
+use crate::command::reply::Reply;
+use crate::command::session::Session;
 
 /// Leaves; leaving a room that one is not in is done already.
 pub(super) fn execute(session: &mut Session, reply: &Reply, data: &RoomLeave) {

@@ -2,8 +2,8 @@
 
 use shared::contract::protocol::{Done, PresenceUpdate};
 
-use crate::reply::Reply;
-use crate::session::Session;
+use crate::command::reply::Reply;
+use crate::command::session::Session;
 
 /// Says it for this connection; somebody is active while one of theirs is.
 pub(super) fn execute(session: &mut Session, reply: &Reply, data: &PresenceUpdate) {

@@ -8,11 +8,11 @@ use shared::contract::protocol::{ReceiptReply, ReceiptUpdate};
 use shared::contract::refusal::{Refusal, RefusalCode};
 use shared::contract::signal::ReadMark;
 
+use crate::command::reply::Reply;
+use crate::command::session::Session;
 use crate::node::Node;
 use crate::posting;
 use crate::reading;
-use crate::reply::Reply;
-use crate::session::Session;
 use crate::validation;
 
 /// Puts a mark in line; its answer comes when the log has it, later commands need not wait.

@@ -9,11 +9,11 @@ use shared::contract::refusal::Refusal;
 
 use crate::broker::Place;
 use crate::broker::append_queue::Outcome;
+use crate::command::reply::Reply;
+use crate::command::session::Session;
 use crate::crediting;
 use crate::node::Node;
 use crate::posting::{self, Draft};
-use crate::reply::Reply;
-use crate::session::Session;
 use crate::submitting::{self, Author, Submitted};
 use crate::validation;
 

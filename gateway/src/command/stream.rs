@@ -8,11 +8,11 @@ use shared::contract::refusal::Refusal;
 
 use super::send;
 use crate::answering::{self, Ending, Found};
+use crate::command::reply::Reply;
+use crate::command::session::Session;
 use crate::crediting;
 use crate::node::Node;
 use crate::posting;
-use crate::reply::Reply;
-use crate::session::Session;
 use crate::stream::{AnswerKey, Beginning};
 use crate::submitting::Author;
 use crate::validation;

@@ -2,9 +2,9 @@
 
 use shared::contract::protocol::{Done, Typing};
 
+use crate::command::reply::Reply;
+use crate::command::session::Session;
 use crate::node::Node;
-use crate::reply::Reply;
-use crate::session::Session;
 
 /// Shows that somebody types, for a few seconds from now.
 pub(super) fn start(session: &mut Session, node: &Node, reply: &Reply, data: &Typing) {
