@@ -3,8 +3,7 @@
 pub mod echo;
 mod reader;
 mod writer;
-pub(crate) mod assembler;
-mod control_budget;
+pub(crate) mod decoder;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,7 +32,7 @@ use crate::wire::codec::{self, Request};
 use crate::wire::connections::Handle;
 use crate::wire::frame::Frame;
 
-use self::assembler::Incoming;
+use self::decoder::Incoming;
 use self::reader::Reader;
 
 /// For a timer that is not to go off: a day, after which it is looked at anew.

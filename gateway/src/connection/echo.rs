@@ -21,7 +21,7 @@ use shared::process::operator;
 use tokio::net::{TcpListener, TcpStream};
 use tracing::debug;
 
-use super::assembler::Incoming;
+use super::decoder::Incoming;
 use super::reader::Reader;
 use super::writer;
 use crate::auth::handshake;
