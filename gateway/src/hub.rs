@@ -40,7 +40,7 @@ use self::sources::{Messages, SourceError, Sources};
 use crate::broker::Broker;
 use crate::broker::Herald;
 use crate::metrics::Metrics;
-use crate::presence::desk::Desk;
+use crate::presence::local::Desk;
 use crate::stream::Shelf;
 
 /// What rooms that synchronise keep together of what is published meanwhile, in bytes. Not of what

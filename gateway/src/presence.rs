@@ -6,9 +6,9 @@
 //! lease lapsed does not take it up again: it goes on as another, and announces its people anew.
 //! Best effort, with a bound: the people of a dead node are gone within 10 s.
 
-pub(crate) mod desk;
-mod people;
-mod watch;
+pub(crate) mod local;
+mod members;
+mod lease;
 pub mod memory;
 pub mod redis;
 

@@ -289,7 +289,7 @@ fn node(
         metrics: Arc::clone(&metrics),
         tasks: tasks.clone(),
     });
-    let present = presence::desk::Desk::new(
+    let present = presence::local::Desk::new(
         Arc::clone(presence),
         Arc::clone(broker),
         clock.clone(),

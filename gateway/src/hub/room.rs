@@ -40,7 +40,7 @@ use super::logged::{Cursor, Logged};
 use super::recent::Recent;
 use super::sources::Refill;
 use super::{Parts, catch_up, synchronise};
-use crate::presence::desk::{Parting, Tab};
+use crate::presence::local::{Parting, Tab};
 use crate::wire::send_queue::SendQueue;
 
 pub(crate) use self::company::Found;

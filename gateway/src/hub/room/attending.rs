@@ -16,7 +16,7 @@ use super::company::{Company, Found};
 use super::presence::{HERE, News};
 use super::typing::Told;
 use super::{Joiner, MemberId, Membership, Room, State};
-use crate::presence::desk::{Others, Parting};
+use crate::presence::local::{Others, Parting};
 use crate::wire::codec;
 use crate::wire::frame::Frame;
 

@@ -12,7 +12,7 @@ use super::{Member, MemberId, Phase, Room, State};
 use crate::hub::logged::Cursor;
 use crate::hub::recent::Recent;
 use crate::hub::sources::Page;
-use crate::presence::desk::Parting;
+use crate::presence::local::Parting;
 use crate::wire::codec;
 use crate::wire::send_queue::SendQueue;
 

@@ -8,7 +8,7 @@ use shared::contract::position::Position;
 use shared::contract::protocol::RoomNotice;
 
 use super::{MemberId, Room, State};
-use crate::presence::desk::Parting;
+use crate::presence::local::Parting;
 use crate::wire::codec;
 
 impl Room {

@@ -26,7 +26,7 @@ use crate::hub::room::{Joiner, Membership, Reading};
 use crate::hub::sources::{Messages, Refill, Sources};
 use crate::hub::{Parts, SYNCING_BYTES_MAX};
 use crate::metrics::Metrics;
-use crate::presence::desk::Desk;
+use crate::presence::local::Desk;
 use crate::presence::memory::MemoryPresence;
 use crate::stream::memory::MemoryShelf;
 use crate::wire::frame::Frame;

@@ -23,13 +23,13 @@ use tokio::time::Instant;
 use tracing::info;
 use uuid::Uuid;
 
-use super::people::People;
-use super::watch::{Judgement, Watch};
+use super::lease::{Judgement, Watch};
+use super::members::People;
 use super::{Change, Entry, Presence, PresenceError, Renewal};
 use crate::broker::{Broker, BrokerError};
 use crate::metrics::Metrics;
 
-pub(crate) use super::people::{Parting, Tab};
+pub(crate) use super::members::{Parting, Tab};
 
 const PAUSE: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
