@@ -28,6 +28,5 @@ pub mod broker;
 mod wire;
 mod validation;
 mod metrics;
-pub mod mint;
 pub mod config;
 pub mod auth;

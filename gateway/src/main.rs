@@ -6,8 +6,8 @@ use std::process::ExitCode;
 
 use gateway::auth::api_keys;
 use gateway::config::Settings;
-use gateway::mint;
 use gateway::server::Server;
+use gateway::server::mint;
 use shared::process::clock::Clock;
 use shared::process::drain;
 use shared::process::error_chain::error_chain;

@@ -2,8 +2,8 @@
 
 mod cluster;
 mod embedded;
-mod backend;
 mod descriptors;
+pub mod mint;
 
 use std::io;
 use std::net::SocketAddr;
@@ -13,27 +13,30 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use serde_json::json;
+use shared::log::Log;
+use shared::log::deliveries::DeliveryReceiver;
 use shared::log::redis::connection::Health;
 use shared::process::byte_budget::ByteBudget;
 use shared::process::clock::Clock;
 use shared::process::operator::{Operator, Refresh};
 use shared::process::readiness::{Condition, Readiness};
 use shared::process::tasks::{TaskEnded, Tasks};
+use shared::store::Store;
 use shared::store::sqlite::OpenError;
 use sync_worker::stats::Stats;
 use tokio::sync::{Notify, oneshot};
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
-use self::backend::{Backend, Worker};
 use crate::answering;
 use crate::auth::api_keys::ApiKeys;
 use crate::auth::client_address::{Addresses, TrustedProxies};
 use crate::auth::origin::AllowedOrigins;
 use crate::auth::unproven::Unproven;
-use crate::auth::{Authenticator, Revocations, TrustError};
+use crate::auth::{Authenticator, Revocations, TrustError, Vault};
 use crate::broker::Broker;
 use crate::broker::Herald;
 use crate::broker::append_queue::{self, Appender};
@@ -45,7 +48,7 @@ use crate::hub::sources::Sources;
 use crate::hub::{self, Hub};
 use crate::metrics::Metrics;
 use crate::node::{BODIES_BYTES_MAX, Node};
-use crate::presence;
+use crate::presence::{self, Presence};
 use crate::proof;
 use crate::rate_limit::redis::RedisCounts;
 use crate::rate_limit::{self, RateLimiter, Rules};
@@ -53,6 +56,7 @@ use crate::relay;
 use crate::roster::Roster;
 use crate::spending::Spending;
 use crate::spending::redis::RedisTurns;
+use crate::stream::Shelf;
 use crate::stream::buffer::Desk;
 use crate::wire::connections::Connections;
 
@@ -87,6 +91,38 @@ pub enum StartError {
     /// What runs as long as the process does has ended.
     #[error(transparent)]
     Ended(#[from] TaskEnded),
+}
+
+/// What a node stands on: a log, a database, a broker. Embedded, or those of a cluster.
+struct Backend {
+    log: Arc<dyn Log>,
+    store: Arc<dyn Store>,
+    broker: Arc<dyn Broker>,
+    /// Where tickets and session tokens lie.
+    vault: Vault,
+    /// Where answers that are being written are kept.
+    shelf: Arc<dyn Shelf>,
+    presence: Arc<dyn Presence>,
+    /// What the broker delivers.
+    deliveries: DeliveryReceiver,
+    /// What is to run as long as the process does, once it has said what it is.
+    attendants: Vec<(&'static str, BoxFuture<'static, ()>)>,
+    /// Only in the embedded mode.
+    worker: Option<Worker>,
+    /// Only in a cluster.
+    redis: Option<Arc<Health>>,
+    /// The fleet's counts of what users do, only in a cluster.
+    counts: Option<RedisCounts>,
+    /// Told when it turns out that this process must not go on.
+    fatal: oneshot::Receiver<StartError>,
+}
+
+/// The sync-worker's loop inside this process.
+#[derive(Debug)]
+struct Worker {
+    task: JoinHandle<()>,
+    stop: CancellationToken,
+    stats: Arc<Stats>,
 }
 
 /// A running gateway.

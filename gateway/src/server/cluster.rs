@@ -14,8 +14,7 @@ use shared::store::postgres::{self, PostgresStore};
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
-use super::StartError;
-use super::backend::Backend;
+use super::{Backend, StartError};
 use crate::auth::Vault;
 use crate::broker::redis::RedisBroker;
 use crate::config::Settings;

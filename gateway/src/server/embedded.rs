@@ -19,8 +19,7 @@ use tokio::sync::oneshot;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
-use super::StartError;
-use super::backend::{Backend, Worker};
+use super::{Backend, StartError, Worker};
 use crate::auth::Vault;
 use crate::broker::memory::MemoryBroker;
 use crate::config::Settings;
