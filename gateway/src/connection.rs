@@ -27,7 +27,7 @@ use crate::command;
 use crate::command::reply::Reply;
 use crate::command::session::Session;
 use crate::node::Node;
-use crate::proof::ProofError;
+use crate::operation::authenticate::ProofError;
 use crate::wire::codec::{self, Request};
 use crate::wire::connections::Handle;
 use crate::wire::frame::Frame;

@@ -6,9 +6,9 @@ use shared::contract::signal::{NodeSignal, Signal};
 use shared::log::Delivery;
 use shared::log::deliveries::DeliveryReceiver;
 
-use crate::crediting::Moved;
 use crate::node::Node;
-use crate::proof;
+use crate::operation::authenticate;
+use crate::operation::credit::Moved;
 
 /// Hands on what the broker delivers, until the broker is gone.
 pub(crate) async fn run(node: Arc<Node>, deliveries: DeliveryReceiver) {
@@ -43,7 +43,7 @@ async fn deliver(node: &Arc<Node>, mut deliveries: DeliveryReceiver, moved: &Mov
 fn heed(node: &Arc<Node>, signal: &NodeSignal) {
     match signal {
         NodeSignal::Blocked { user, until_ms } => node.limiter.heed(user, *until_ms),
-        NodeSignal::Disconnect { user } => proof::cut(node, user),
+        NodeSignal::Disconnect { user } => authenticate::cut(node, user),
         NodeSignal::Revoked => node.revocations.wake(),
         NodeSignal::Reaped { incarnation } => node.hub.reaped(*incarnation),
         NodeSignal::Erased { room } => node.hub.erased(room),

@@ -31,7 +31,6 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
-use crate::answering;
 use crate::auth::api_keys::ApiKeys;
 use crate::auth::client_address::{Addresses, TrustedProxies};
 use crate::auth::origin::AllowedOrigins;
@@ -48,8 +47,9 @@ use crate::hub::sources::Sources;
 use crate::hub::{self, Hub};
 use crate::metrics::Metrics;
 use crate::node::{BODIES_BYTES_MAX, Node};
+use crate::operation::authenticate;
+use crate::operation::stream;
 use crate::presence::{self, Presence};
-use crate::proof;
 use crate::rate_limit::redis::RedisCounts;
 use crate::rate_limit::{self, RateLimiter, Rules};
 use crate::relay;
@@ -205,10 +205,10 @@ impl Server {
         }
         tasks.spawn("operator", operator.serve(CancellationToken::new()));
         tasks.spawn("relay", relay::run(Arc::clone(&node), deliveries));
-        tasks.spawn("revocations", proof::watch_revocations(Arc::clone(&node), revocations));
+        tasks.spawn("revocations", authenticate::watch_revocations(Arc::clone(&node), revocations));
         spawn_upkeep(&node, tasks);
         tasks.spawn("places", watch_places(Arc::clone(&node), places));
-        tasks.spawn("streams", answering::close_silent(Arc::clone(&node)));
+        tasks.spawn("streams", stream::close_silent(Arc::clone(&node)));
         tasks.spawn("accept", listening::accept(listener, Arc::clone(&node)));
         Ok(Server {
             node,
@@ -273,7 +273,7 @@ impl Server {
             warn!(connections, "going on leaving while clients are still connected");
         }
         let finished = tokio::time::timeout_at(deadline, async {
-            answering::leave(node, self.worker.is_some()).await;
+            stream::leave(node, self.worker.is_some()).await;
             node.hub.leave().await;
             if let Some(Worker { task, stop, .. }) = self.worker {
                 stop.cancel();

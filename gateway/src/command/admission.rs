@@ -9,8 +9,8 @@ use shared::store::MemberRole;
 
 use crate::command::session::Session;
 use crate::config::Allowance;
-use crate::crediting;
 use crate::node::Node;
+use crate::operation::credit;
 use crate::rate_limit::Counted;
 
 /// Why a command does not begin.
@@ -72,7 +72,7 @@ async fn admit_essential(
         }
     }
     if matches!(command, Command::StreamStart(_)) {
-        crediting::afford(node, &session.identity.user, 1).await?;
+        credit::afford(node, &session.identity.user, 1).await?;
     }
     Ok(())
 }

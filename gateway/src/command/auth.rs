@@ -4,17 +4,17 @@ use shared::contract::id::RoomId;
 use shared::contract::protocol::{Auth, AuthReply, RoomNotice};
 use shared::contract::refusal::{CloseReason, Refusal, RefusalCode};
 
-use crate::access;
 use crate::auth::Identity;
 use crate::command::reply::Reply;
 use crate::command::session::Session;
 use crate::node::Node;
-use crate::proof::{self, ProofError};
+use crate::operation::authenticate::{self, ProofError};
+use crate::operation::authorize;
 use crate::wire::codec;
 
 /// The first frame of a connection that brought no other proof.
 pub(crate) async fn first(node: &Node, reply: &Reply, data: &Auth) -> Result<Identity, ProofError> {
-    let proven = proof::token(node, &data.token).await;
+    let proven = authenticate::token(node, &data.token).await;
     match &proven {
         Ok(identity) => reply.done(&AuthReply { expires_at: identity.expires_at }),
         Err(error) => reply.refuse(None, &error.refusal()),
@@ -37,7 +37,7 @@ async fn goes_on<'a>(
     node: &Node,
     data: &Auth,
 ) -> Result<&'a Identity, Refusal> {
-    let identity = proof::token(node, &data.token).await.map_err(ProofError::refusal)?;
+    let identity = authenticate::token(node, &data.token).await.map_err(ProofError::refusal)?;
     if identity.user != session.identity.user {
         let text = "the token is another user's; open another connection for it";
         return Err(Refusal::new(RefusalCode::Forbidden, text).field("token"));
@@ -61,7 +61,7 @@ async fn lost(session: &Session, node: &Node, identity: &Identity) -> Result<Vec
     let joined: Vec<RoomId> = session.memberships().map(|(room, _)| room.clone()).collect();
     let mut lost = Vec::new();
     for room in joined {
-        match access::may_join(node, identity, &room).await {
+        match authorize::may_join(node, identity, &room).await {
             Ok(_) => {}
             Err(refusal) if refusal.code == RefusalCode::Forbidden => lost.push(room),
             Err(refusal) => return Err(refusal),

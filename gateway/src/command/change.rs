@@ -7,17 +7,17 @@ use shared::contract::protocol::ChangeReply;
 
 use crate::broker::Place;
 use crate::broker::append_queue::Outcome;
-use crate::changing::Change;
 use crate::command::reply::Reply;
 use crate::command::session::Session;
 use crate::node::Node;
-use crate::submitting::{self, Author};
+use crate::operation::change::Change;
+use crate::operation::submit::{self, Author};
 
 pub(super) async fn execute(session: &mut Session, node: &Arc<Node>, reply: Reply, wanted: Change) {
     let (room, change_id) = (wanted.room.clone(), wanted.change_id.clone());
     let membership = session.member_of(&room).map(|_| ());
     let author = Author::Client { identity: &session.identity, membership };
-    match submitting::change(node, &author, wanted, None).await {
+    match submit::change(node, &author, wanted, None).await {
         Ok(submitted) => {
             // The reader goes no further while too many answers are outstanding.
             let permit = session.in_flight.clone().acquire_owned().await;

@@ -9,8 +9,8 @@ use shared::contract::refusal::{Refusal, RefusalCode};
 
 use crate::command::reply::Reply;
 use crate::command::session::Session;
-use crate::crediting;
 use crate::node::Node;
+use crate::operation::credit;
 
 /// One's own balance, or for the application's backend anybody's.
 pub(super) async fn get(session: &Session, node: &Node, reply: &Reply, data: CreditsGet) {
@@ -18,7 +18,7 @@ pub(super) async fn get(session: &Session, node: &Node, reply: &Reply, data: Cre
         Ok(user) => user,
         Err(refusal) => return reply.refuse(None, &refusal),
     };
-    match crediting::balance(node, &user).await {
+    match credit::balance(node, &user).await {
         Ok(credits) => reply.done(&credits),
         Err(refusal) => reply.refuse(None, &refusal),
     }
@@ -38,7 +38,7 @@ fn whose(session: &Session, data: CreditsGet) -> Result<UserId, Refusal> {
 
 /// Puts a movement in line; its answer comes when the log has it, later commands need not wait.
 pub(super) async fn track(session: &Session, node: &Arc<Node>, reply: Reply, data: CreditsTrack) {
-    let tracked = may_track(session, data.kind).and_then(|()| crediting::track(node, data));
+    let tracked = may_track(session, data.kind).and_then(|()| credit::track(node, data));
     let tracked = match tracked {
         Ok(tracked) => tracked,
         Err(refusal) => return reply.refuse(None, &refusal),
@@ -48,7 +48,7 @@ pub(super) async fn track(session: &Session, node: &Arc<Node>, reply: Reply, dat
     let node = Arc::clone(node);
     tokio::spawn(async move {
         let id = tracked.id.clone();
-        match crediting::settled(&node, tracked).await {
+        match credit::settled(&node, tracked).await {
             Ok(duplicate) => reply.done(&TrackReply { id, duplicate }),
             Err(refusal) => reply.refuse(None, &refusal),
         }

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use shared::contract::protocol::MessageDelete;
 
 use super::change;
-use crate::changing::{Change, What};
 use crate::command::reply::Reply;
 use crate::command::session::Session;
 use crate::node::Node;
-use crate::posting;
-use crate::validation;
+use crate::operation::change::{Change, What};
+use crate::operation::post;
+use crate::operation::validate;
 
 /// Puts a delete in line; its answer comes when the log has it, later commands need not wait.
 pub(super) async fn execute(
@@ -21,8 +21,8 @@ pub(super) async fn execute(
 ) {
     let now_ms = node.clock.now_ms();
     let MessageDelete { room_id: room, id, user_id: author, change_id } = data;
-    let change_id = change_id.unwrap_or_else(|| posting::new_id(now_ms));
-    match validation::id("changeId", &change_id, now_ms) {
+    let change_id = change_id.unwrap_or_else(|| post::new_id(now_ms));
+    match validate::id("changeId", &change_id, now_ms) {
         Ok(()) => {
             let wanted = Change { room, author, id, change_id, what: What::Delete };
             change::execute(session, node, reply, wanted).await;

@@ -6,12 +6,12 @@ use shared::contract::protocol::MessageEdit;
 use shared::contract::refusal::Refusal;
 
 use super::change;
-use crate::changing::{Change, What};
 use crate::command::reply::Reply;
 use crate::command::session::Session;
 use crate::node::Node;
-use crate::posting;
-use crate::validation;
+use crate::operation::change::{Change, What};
+use crate::operation::post;
+use crate::operation::validate;
 
 /// Puts an edit in line; its answer comes when the log has it, later commands need not wait.
 pub(super) async fn execute(
@@ -30,9 +30,9 @@ pub(super) async fn execute(
 fn read(node: &Node, data: MessageEdit) -> Result<Change, Refusal> {
     let now_ms = node.clock.now_ms();
     let MessageEdit { room_id: room, id, user_id: author, change_id, content, metadata } = data;
-    let change_id = change_id.unwrap_or_else(|| posting::new_id(now_ms));
-    validation::id("changeId", &change_id, now_ms)?;
-    validation::content("content", &content)?;
-    let metadata = metadata.map(validation::message_metadata).transpose()?;
+    let change_id = change_id.unwrap_or_else(|| post::new_id(now_ms));
+    validate::id("changeId", &change_id, now_ms)?;
+    validate::content("content", &content)?;
+    let metadata = metadata.map(validate::message_metadata).transpose()?;
     Ok(Change { room, author, id, change_id, what: What::edit(content, metadata) })
 }

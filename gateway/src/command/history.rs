@@ -4,13 +4,13 @@ use shared::contract::position::Position;
 use shared::contract::protocol::{HistoryGet, HistoryReply};
 use shared::contract::refusal::{Refusal, RefusalCode};
 
-use crate::access;
 use crate::command::reply::Reply;
 use crate::command::session::Session;
 use crate::hub::Bound;
 use crate::node::Node;
-use crate::removal;
-use crate::validation;
+use crate::operation::authorize;
+use crate::operation::member;
+use crate::operation::validate;
 use crate::wire::codec;
 
 /// Reads for whoever may enter the room; joining is not needed.
@@ -22,11 +22,11 @@ pub(super) async fn execute(session: &mut Session, node: &Node, reply: &Reply, d
 }
 
 async fn page(session: &mut Session, node: &Node, data: &HistoryGet) -> Result<Vec<u8>, Refusal> {
-    let limit = validation::page_rows(data.limit)?;
+    let limit = validate::page_rows(data.limit)?;
     let bound = match (data.before, data.after) {
         (None, None) => Bound::Before(Position::MAX),
-        (Some(before), None) => Bound::Before(validation::position("before", before)?),
-        (None, Some(after)) => Bound::After(validation::position("after", after)?),
+        (Some(before), None) => Bound::Before(validate::position("before", before)?),
+        (None, Some(after)) => Bound::After(validate::position("after", after)?),
         (Some(_), Some(_)) => {
             let text = "a page is before or after a position, not both";
             return Err(Refusal::new(RefusalCode::InvalidField, text).field("after"));
@@ -34,10 +34,10 @@ async fn page(session: &mut Session, node: &Node, data: &HistoryGet) -> Result<V
     };
     // A room that is joined has looked already, and ends the memberships of those it loses.
     if !session.is_in(&data.room_id) {
-        access::may_enter(node, &session.identity, &data.room_id).await?;
+        authorize::may_enter(node, &session.identity, &data.room_id).await?;
     }
     let page = node.hub.history(&data.room_id, bound, limit).await?;
     // Behind the reading, so that nothing is in it that was said after a removal.
-    removal::refuse_removed(node, &data.room_id, &session.identity.user).await?;
+    member::refuse_removed(node, &data.room_id, &session.identity.user).await?;
     Ok(codec::with_messages(&HistoryReply { has_more: page.more }, &page.messages))
 }

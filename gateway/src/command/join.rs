@@ -3,13 +3,13 @@
 use shared::contract::protocol::{JoinReply, RoomJoin, Since};
 use shared::contract::refusal::{Refusal, RefusalCode};
 
-use crate::access;
 use crate::command::reply::Reply;
 use crate::command::session::Session;
 use crate::hub::Resumption;
 use crate::hub::room::{Found, Joined, Joiner, Reading};
 use crate::node::Node;
-use crate::validation;
+use crate::operation::authorize;
+use crate::operation::validate;
 use crate::wire::codec;
 
 /// Joins; joining again is idempotent and answers like the first time.
@@ -27,12 +27,12 @@ async fn join(
     data: RoomJoin,
 ) -> Result<(), Refusal> {
     let RoomJoin { room_id, since, limit } = data;
-    let limit = validation::page_rows(limit)?;
+    let limit = validate::page_rows(limit)?;
     since
         .as_ref()
-        .map(|since: &Since| validation::position("since", since.position()))
+        .map(|since: &Since| validate::position("since", since.position()))
         .transpose()?;
-    access::may_join(node, &session.identity, &room_id).await?;
+    authorize::may_join(node, &session.identity, &room_id).await?;
     let user = session.identity.user.clone();
     session.forget_ended();
     let max = node.settings.rooms_per_user;

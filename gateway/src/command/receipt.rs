@@ -11,9 +11,9 @@ use shared::contract::signal::ReadMark;
 use crate::command::reply::Reply;
 use crate::command::session::Session;
 use crate::node::Node;
-use crate::posting;
-use crate::reading;
-use crate::validation;
+use crate::operation::post;
+use crate::operation::receipt;
+use crate::operation::validate;
 
 /// Puts a mark in line; its answer comes when the log has it, later commands need not wait.
 pub(super) async fn execute(
@@ -32,12 +32,12 @@ pub(super) async fn execute(
         // Nothing new: others would not hear of it either.
         return reply.done(&ReceiptReply { position: known });
     }
-    let read = reading::submit(node, &room, mark.clone());
+    let read = receipt::submit(node, &room, mark.clone());
     // The reader goes no further while too many answers are outstanding.
     let permit = session.in_flight.clone().acquire_owned().await;
     let node = Arc::clone(node);
     tokio::spawn(async move {
-        match read.await.unwrap_or_else(|_| Err(posting::leaving())) {
+        match read.await.unwrap_or_else(|_| Err(post::leaving())) {
             Ok(position) => {
                 let position = position.max(self::known(&node, &room, &mark));
                 reply.done(&ReceiptReply { position });
@@ -80,7 +80,7 @@ async fn read(
             (position, Some(id))
         }
         (None, Some(position)) => {
-            let position = validation::position("position", position)?.min(head);
+            let position = validate::position("position", position)?.min(head);
             (position, node.hub.message_at(&room, position))
         }
         (Some(_), Some(_)) | (None, None) => {
@@ -90,5 +90,5 @@ async fn read(
     };
     // Found by its id, a message may be ahead of what the room has heard of here: not read, then.
     let id = id.filter(|_| position <= head);
-    Ok(reading::mark(node, user, position.min(head), id))
+    Ok(receipt::mark(node, user, position.min(head), id))
 }

@@ -11,11 +11,11 @@ use crate::broker::Place;
 use crate::broker::append_queue::Outcome;
 use crate::command::reply::Reply;
 use crate::command::session::Session;
-use crate::crediting;
 use crate::node::Node;
-use crate::posting::{self, Draft};
-use crate::submitting::{self, Author, Submitted};
-use crate::validation;
+use crate::operation::credit;
+use crate::operation::post::{self, Draft};
+use crate::operation::submit::{self, Author, Submitted};
+use crate::operation::validate;
 
 /// Puts a message in line; its answer comes when the log has it, later commands need not wait.
 pub(super) async fn execute(
@@ -46,16 +46,16 @@ async fn submit(
 ) -> Result<(MessageId, Submitted), Refusal> {
     let now_ms = node.clock.now_ms();
     let MessageSend { room_id: room, id, content, kind, metadata, credits } = data;
-    let id = id.unwrap_or_else(|| posting::new_id(now_ms));
-    validation::id("id", &id, now_ms)?;
-    validation::content("content", &content)?;
-    let metadata = validation::message_metadata(metadata)?;
+    let id = id.unwrap_or_else(|| post::new_id(now_ms));
+    validate::id("id", &id, now_ms)?;
+    validate::content("content", &content)?;
+    let metadata = validate::message_metadata(metadata)?;
     let user = session.identity.user.clone();
-    let cost = credits.map(|cost| crediting::charge(&user, cost)).transpose()?;
+    let cost = credits.map(|cost| credit::charge(&user, cost)).transpose()?;
     let membership = session.member_of(&room).map(|_| ());
     let author = Author::Client { identity: &session.identity, membership };
     let draft = Draft { room: room.clone(), id: id.clone(), user, kind, content, metadata, cost };
-    let submitted = submitting::message(node, &author, draft).await?;
+    let submitted = submit::message(node, &author, draft).await?;
     session.touch(&room, now_ms);
     Ok((id, submitted))
 }

@@ -7,15 +7,15 @@ use shared::contract::protocol::{StreamAppend, StreamEnd, StreamReply, StreamSta
 use shared::contract::refusal::Refusal;
 
 use super::send;
-use crate::answering::{self, Ending, Found};
 use crate::command::reply::Reply;
 use crate::command::session::Session;
-use crate::crediting;
 use crate::node::Node;
-use crate::posting;
+use crate::operation::credit;
+use crate::operation::post;
+use crate::operation::stream::{self, Ending, Found};
+use crate::operation::submit::Author;
+use crate::operation::validate;
 use crate::stream::{AnswerKey, Beginning};
-use crate::submitting::Author;
-use crate::validation;
 
 /// Begins an answer, or says where to go on with it.
 pub(super) async fn start(
@@ -38,15 +38,15 @@ async fn try_start(
 ) -> Result<StreamReply, Refusal> {
     let StreamStart { room_id: room, id, kind, metadata } = data;
     let now_ms = node.clock.now_ms();
-    let id = id.unwrap_or_else(|| posting::new_id(now_ms));
-    validation::id("id", &id, now_ms)?;
-    let metadata = validation::message_metadata(metadata)?;
+    let id = id.unwrap_or_else(|| post::new_id(now_ms));
+    validate::id("id", &id, now_ms)?;
+    let metadata = validate::message_metadata(metadata)?;
     let kind = kind.unwrap_or(MessageType::Assistant);
     let membership = session.member_of(&room).map(|_| ());
     Author::Client { identity: &session.identity, membership }.may_say(kind, None)?;
     let user = session.identity.user.clone();
     let key = AnswerKey { room, id: id.clone() };
-    let offset = answering::start(node, &key, Beginning { user, kind, metadata }).await?;
+    let offset = stream::start(node, &key, Beginning { user, kind, metadata }).await?;
     Ok(StreamReply { id, offset })
 }
 
@@ -65,7 +65,7 @@ pub(super) async fn append(
             let key = AnswerKey { room: room_id, id: id.clone() };
             let author = Author::Client { identity: &session.identity, membership };
             match look_up(session, node, &key).await {
-                Ok(()) => answering::append(node, &author, &key, offset, &delta).await,
+                Ok(()) => stream::append(node, &author, &key, offset, &delta).await,
                 Err(refusal) => Err(refusal),
             }
         }
@@ -97,7 +97,7 @@ pub(super) async fn end(session: &mut Session, node: &Arc<Node>, reply: Reply, d
             tokio::spawn(async move {
                 let id = ending.key.id.clone();
                 let author = Author::Client { identity: &identity, membership };
-                let outcome = answering::end(&node, &author, found, ending).await;
+                let outcome = stream::end(&node, &author, found, ending).await;
                 send::answer(&reply, &room, id, outcome);
                 drop(permit);
             });
@@ -113,15 +113,15 @@ async fn try_end(
 ) -> Result<(Found, Ending, Result<(), Refusal>), Refusal> {
     let StreamEnd { room_id: room, id, content, metadata, credits } = data;
     if let Some(content) = &content {
-        validation::content("content", content)?;
+        validate::content("content", content)?;
     }
-    let metadata = metadata.map(validation::message_metadata).transpose()?;
+    let metadata = metadata.map(validate::message_metadata).transpose()?;
     let user = session.identity.user.clone();
-    let cost = credits.map(|cost| crediting::charge(&user, cost)).transpose()?;
+    let cost = credits.map(|cost| credit::charge(&user, cost)).transpose()?;
     let membership = session.member_of(&room).map(|_| ());
     let key = AnswerKey { room, id };
     look_up(session, node, &key).await?;
     let ending = Ending { key, user, content, metadata, cost };
-    let (found, ending) = answering::find(node, ending).await?;
+    let (found, ending) = stream::find(node, ending).await?;
     Ok((found, ending, membership))
 }

@@ -26,7 +26,7 @@ use crate::auth::handshake;
 use crate::auth::unproven::UnprovenPlace;
 use crate::connection::{self, Caller};
 use crate::node::Node;
-use crate::proof::{self, ProofError};
+use crate::operation::authenticate::{self, ProofError};
 
 /// Checks the handshake and who is asking, answers 101, and starts the connection.
 pub(super) async fn answer(
@@ -172,8 +172,10 @@ fn identity(
             Credentials::User(user) => {
                 return Ok(Some(Identity::anybody(user, Timestamp(node.clock.now_ms()))));
             }
-            Credentials::Token(token) => proof::token(&node, &token).await,
-            Credentials::Ticket(ticket) => proof::ticket(&node, &ticket, origin.as_deref()).await,
+            Credentials::Token(token) => authenticate::token(&node, &token).await,
+            Credentials::Ticket(ticket) => {
+                authenticate::ticket(&node, &ticket, origin.as_deref()).await
+            }
         };
         proven.map(Some).map_err(|error| match error {
             ProofError::Wrong => unauthorized(&format!("{error}\n")),

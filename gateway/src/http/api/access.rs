@@ -20,7 +20,7 @@ use super::request::Asked;
 use crate::auth::handshake;
 use crate::auth::{Grant, Role, RoomClaim};
 use crate::node::Node;
-use crate::proof;
+use crate::operation::authenticate;
 
 /// Whom a proof lets in, and as what.
 #[derive(Debug, Deserialize)]
@@ -67,7 +67,7 @@ pub(super) async fn mint_ticket(node: &Arc<Node>, asked: &Asked<'_>) -> Result<A
     check_rooms(&rooms)?;
     let origin = origin.map(|text| plain_origin(&text)).transpose()?;
     let grant = Grant { user, rooms, role, origin };
-    let (ticket, expires_at) = proof::issue_ticket(node, grant).await?;
+    let (ticket, expires_at) = authenticate::issue_ticket(node, grant).await?;
     Ok(json(StatusCode::CREATED, &Ticket { ticket, expires_at }))
 }
 
@@ -78,7 +78,7 @@ pub(super) async fn mint_session(node: &Arc<Node>, asked: &Asked<'_>) -> Result<
     let ttl_ms = ttl_ms(expires_in_ms)?;
     let grant = Grant { user, rooms, role, origin: None };
     let ttl = Duration::from_millis(ttl_ms);
-    let (token, expires_at) = proof::issue_session(node, grant, ttl).await?;
+    let (token, expires_at) = authenticate::issue_session(node, grant, ttl).await?;
     Ok(json(StatusCode::CREATED, &Session { token, expires_at }))
 }
 
@@ -135,13 +135,13 @@ struct Revoke {
 pub(super) async fn revoke(node: &Arc<Node>, asked: &Asked<'_>) -> Result<Answer, Problem> {
     match asked.json()? {
         Revoke { user_id: Some(user), token_id: None, token: None } => {
-            proof::revoke(node, RevokedSubject::User(user)).await?;
+            authenticate::revoke(node, RevokedSubject::User(user)).await?;
         }
         Revoke { user_id: None, token_id: Some(id), token: None } => {
-            proof::revoke(node, RevokedSubject::Token(id.to_string())).await?;
+            authenticate::revoke(node, RevokedSubject::Token(id.to_string())).await?;
         }
         Revoke { user_id: None, token_id: None, token: Some(token) } => {
-            proof::end_session(node, &token).await?;
+            authenticate::end_session(node, &token).await?;
         }
         Revoke { .. } => {
             let text = "one of userId, tokenId and token";
@@ -160,6 +160,6 @@ struct Disconnect {
 /// `POST /disconnect`
 pub(super) async fn disconnect(node: &Arc<Node>, asked: &Asked<'_>) -> Result<Answer, Problem> {
     let Disconnect { user_id } = asked.json()?;
-    proof::disconnect(node, &user_id).await?;
+    authenticate::disconnect(node, &user_id).await?;
     Ok(json(StatusCode::OK, &Done {}))
 }

@@ -13,10 +13,11 @@ use super::super::Answer;
 use super::problem::Problem;
 use super::request::Asked;
 use super::{backend, json};
-use crate::changing::{Change, What};
 use crate::node::Node;
-use crate::submitting::{self, Author};
-use crate::{posting, validation};
+use crate::operation::change::{Change, What};
+use crate::operation::post;
+use crate::operation::submit::{self, Author};
+use crate::operation::validate;
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -38,8 +39,8 @@ struct Edit {
 pub(super) async fn edit(node: &Arc<Node>, asked: &Asked<'_>) -> Result<Answer, Problem> {
     let (room, id) = (asked.room()?, asked.message()?);
     let Edit { content, metadata, change_id, user_id, author_id: author } = asked.json()?;
-    validation::content("content", &content)?;
-    let metadata = metadata.map(validation::message_metadata).transpose()?;
+    validate::content("content", &content)?;
+    let metadata = metadata.map(validate::message_metadata).transpose()?;
     let what = What::edit(content, metadata);
     change(node, asked, (room, id, what), By { user_id, author, change_id }).await
 }
@@ -77,10 +78,10 @@ async fn change(
     let now_ms = node.clock.now_ms();
     let user = user_id.unwrap_or_else(backend);
     let named = asked.idempotent_id(&room, &user, None)?;
-    let change_id = change_id.or(named).unwrap_or_else(|| posting::new_id(now_ms));
-    validation::id("changeId", &change_id, now_ms)?;
+    let change_id = change_id.or(named).unwrap_or_else(|| post::new_id(now_ms));
+    validate::id("changeId", &change_id, now_ms)?;
     let wanted = Change { room, author, id, change_id: change_id.clone(), what };
-    let submitted = submitting::change(node, &Author::Backend(&user), wanted, None).await?;
+    let submitted = submit::change(node, &Author::Backend(&user), wanted, None).await?;
     let place = submitted.settled(node).await?;
     let (position, duplicate) = (place.position, place.duplicate);
     Ok(json(StatusCode::OK, &ChangeReply { change_id, position, duplicate }))

@@ -14,8 +14,8 @@ use super::json;
 use super::messages::within_batch;
 use super::problem::Problem;
 use super::request::{Asked, object};
-use crate::crediting::{self, Tracked};
 use crate::node::Node;
+use crate::operation::credit::{self, Tracked};
 
 /// Whether a request brings one movement or several.
 #[derive(Debug, Deserialize)]
@@ -55,9 +55,9 @@ pub(super) async fn track(node: &Arc<Node>, asked: &Asked<'_>) -> Result<Answer,
     }
     let mut data: CreditsTrack = asked.json()?;
     name(asked, &mut data, None)?;
-    let tracked = crediting::track(node, data)?;
+    let tracked = credit::track(node, data)?;
     let id = tracked.id.clone();
-    let duplicate = crediting::settled(node, tracked).await?;
+    let duplicate = credit::settled(node, tracked).await?;
     let status = if duplicate { StatusCode::OK } else { StatusCode::CREATED };
     Ok(json(status, &TrackReply { id, duplicate }))
 }
@@ -104,7 +104,7 @@ impl Waiting {
         };
         let id = data.id.clone();
         name(asked, &mut data, Some(place))?;
-        Ok(match crediting::track(node, data) {
+        Ok(match credit::track(node, data) {
             Ok(tracked) => Waiting { id: Some(tracked.id.clone()), tracked: Ok(tracked) },
             Err(refusal) => Waiting { id, tracked: Err(refusal) },
         })
@@ -112,7 +112,7 @@ impl Waiting {
 
     async fn settled(self, node: &Node) -> TrackResult {
         let counted = match self.tracked {
-            Ok(tracked) => crediting::settled(node, tracked).await,
+            Ok(tracked) => credit::settled(node, tracked).await,
             Err(refusal) => Err(refusal),
         };
         match (self.id, counted) {
@@ -127,7 +127,7 @@ impl Waiting {
 pub(super) async fn balance(node: &Arc<Node>, asked: &Asked<'_>) -> Result<Answer, Problem> {
     let user = asked.user(0)?;
     asked.query(&[])?;
-    Ok(json(StatusCode::OK, &crediting::balance(node, &user).await?))
+    Ok(json(StatusCode::OK, &credit::balance(node, &user).await?))
 }
 
 #[derive(Serialize)]
@@ -141,7 +141,7 @@ struct Unsynced {
 pub(super) async fn unsynced(node: &Arc<Node>, asked: &Asked<'_>) -> Result<Answer, Problem> {
     let user_id = asked.user(0)?;
     asked.query(&[])?;
-    let unsynced = crediting::unsynced(node, &user_id).await?;
+    let unsynced = credit::unsynced(node, &user_id).await?;
     Ok(json(StatusCode::OK, &Unsynced { user_id, unsynced }))
 }
 
@@ -164,7 +164,7 @@ struct Synced {
 pub(super) async fn synced(node: &Arc<Node>, asked: &Asked<'_>) -> Result<Answer, Problem> {
     let AskSynced { user_id, ids } = asked.json()?;
     within_batch("ids", ids.len())?;
-    let stand = crediting::synced(node, &user_id, &ids).await?;
+    let stand = credit::synced(node, &user_id, &ids).await?;
     let (mut synced, mut unsynced) = (Vec::new(), Vec::new());
     for (id, stands) in ids.into_iter().zip(stand) {
         if stands { synced.push(id) } else { unsynced.push(id) }

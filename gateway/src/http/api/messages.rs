@@ -17,11 +17,11 @@ use super::json;
 use super::problem::Problem;
 use super::request::{Asked, object};
 use crate::broker::Place;
-use crate::crediting;
 use crate::node::Node;
-use crate::posting::{self, Draft};
-use crate::submitting::{self, Author, Submitted};
-use crate::validation;
+use crate::operation::credit;
+use crate::operation::post::{self, Draft};
+use crate::operation::submit::{self, Author, Submitted};
+use crate::operation::validate;
 
 /// A message as whoever of the backend says it.
 #[derive(Debug, Deserialize)]
@@ -137,7 +137,7 @@ impl Naming {
 
 async fn submit(node: &Node, draft: Draft) -> Result<Submitted, Refusal> {
     let user = draft.user.clone();
-    let submitted = submitting::message(node, &Author::Backend(&user), draft).await?;
+    let submitted = submit::message(node, &Author::Backend(&user), draft).await?;
     if !submitted.has_a_turn() {
         return Ok(submitted);
     }
@@ -205,11 +205,11 @@ fn draft(
 ) -> Result<Draft, Refusal> {
     let now_ms = node.clock.now_ms();
     let Publish { user_id: user, id, content, kind, metadata, credits } = publish;
-    let id = id.or(named).unwrap_or_else(|| posting::new_id(now_ms));
-    validation::id("id", &id, now_ms)?;
-    validation::content("content", &content)?;
-    let metadata = validation::message_metadata(metadata)?;
-    let cost = credits.map(|cost| crediting::charge(&user, cost)).transpose()?;
+    let id = id.or(named).unwrap_or_else(|| post::new_id(now_ms));
+    validate::id("id", &id, now_ms)?;
+    validate::content("content", &content)?;
+    let metadata = validate::message_metadata(metadata)?;
+    let cost = credits.map(|cost| credit::charge(&user, cost)).transpose()?;
     Ok(Draft { room, id, user, kind, content, metadata, cost })
 }
 

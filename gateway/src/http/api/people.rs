@@ -15,8 +15,8 @@ use super::problem::Problem;
 use super::request::Asked;
 use super::{backend, json};
 use crate::node::Node;
-use crate::posting::away;
-use crate::removal;
+use crate::operation::member;
+use crate::operation::post::away;
 
 /// `GET /rooms/{room}/presence`
 pub(super) async fn presence(node: &Arc<Node>, asked: &Asked<'_>) -> Result<Answer, Problem> {
@@ -121,13 +121,13 @@ pub(super) async fn add_member(node: &Arc<Node>, asked: &Asked<'_>) -> Result<An
         AddedRole::Member => MemberRole::Member,
         AddedRole::Moderator => MemberRole::Moderator,
     };
-    removal::add_member(node, &room_id, &user_id, role).await?;
+    member::add_member(node, &room_id, &user_id, role).await?;
     Ok(json(StatusCode::OK, &Membership { room_id, user_id, role }))
 }
 
 /// `DELETE /rooms/{room}/members/{user}`
 pub(super) async fn remove_member(node: &Arc<Node>, asked: &Asked<'_>) -> Result<Answer, Problem> {
     let (room_id, user_id) = (asked.room()?, asked.user(1)?);
-    removal::remove_member(node, &room_id, &user_id, &backend()).await?;
+    member::remove_member(node, &room_id, &user_id, &backend()).await?;
     Ok(json(StatusCode::OK, &Membership { room_id, user_id, role: MemberRole::Removed }))
 }

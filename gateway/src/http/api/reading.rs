@@ -15,7 +15,7 @@ use super::raw;
 use super::request::{self, Asked};
 use crate::hub::Bound;
 use crate::node::Node;
-use crate::validation;
+use crate::operation::validate;
 use crate::wire::codec;
 
 /// `GET /rooms/{room}/messages`
@@ -64,7 +64,7 @@ pub(super) async fn stream(node: &Arc<Node>, asked: &Asked<'_>) -> Result<Answer
 /// The place that `after` names: a position, or a message's.
 async fn place(node: &Node, room: &RoomId, text: &str) -> Result<Position, Refusal> {
     if let Some(position) = request::position(text) {
-        return validation::position("after", position);
+        return validate::position("after", position);
     }
     let id = MessageId::parse(text)
         .map_err(|error| Refusal::new(RefusalCode::BadId, error.to_string()).field("after"))?;

@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::problem::Problem;
-use crate::validation;
+use crate::operation::validate;
 use crate::wire::codec;
 
 /// When to ask again, in milliseconds.
@@ -159,7 +159,7 @@ impl Query {
     /// How many of something a page may have.
     pub(super) fn limit(&self) -> Result<u32, Refusal> {
         let number = |text: &str| text.parse::<u32>().unwrap_or(u32::MAX);
-        validation::page_rows(self.get("limit").map(number))
+        validate::page_rows(self.get("limit").map(number))
     }
 
     /// A position, written `EPOCH-SEQ`.
@@ -169,7 +169,7 @@ impl Query {
             let text = "a position is EPOCH-SEQ, such as 3-41";
             return Err(Refusal::new(RefusalCode::InvalidField, text).field(name));
         };
-        validation::position(name, position).map(Some)
+        validate::position(name, position).map(Some)
     }
 }
 
@@ -305,7 +305,7 @@ mod tests {
     fn a_position_is_two_numbers() {
         assert_eq!(position("3-41"), Some(Position::new(3, 41)));
         let huge = position("99999999999999999999-1").unwrap();
-        assert!(validation::position("after", huge).is_err());
+        assert!(validate::position("after", huge).is_err());
         for bad in ["", "3", "-", "3-", "-41", "3-4-1", "+3-41", "3--1", "a-b", "019ab123-4567"] {
             let found = position(bad);
             assert!(found.is_none(), "{bad}: {found:?}");

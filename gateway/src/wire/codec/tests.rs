@@ -122,7 +122,7 @@ fn metadata_too_deep_to_be_read_are_too_large() {
     let Ok(Command::MessageSend(data)) = read(text.as_bytes()).command else {
         panic!("{text:.80}")
     };
-    let checked = crate::validation::message_metadata(data.metadata).unwrap_err();
+    let checked = crate::operation::validate::message_metadata(data.metadata).unwrap_err();
     // Those of credits are read, which serde_json gives up.
     let cost = send(&format!("\"credits\":{{\"amount\":1,\"metadata\":{{\"b\":{deep}}}}}"));
     let (reference, read) = refused(&cost);

@@ -15,12 +15,12 @@ use shared::store::Identity;
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
-use crate::access;
 use crate::broker::append_queue::Outcome;
 use crate::broker::{Answer, Place};
 use crate::node::Node;
-use crate::posting::{self, COMPARING_PATIENCE, Charge, away, digest};
-use crate::validation::ABORTED;
+use crate::operation::authorize;
+use crate::operation::post::{self, COMPARING_PATIENCE, Charge, away, digest};
+use crate::operation::validate::ABORTED;
 use crate::wire::codec;
 
 /// Who wants a change.
@@ -190,7 +190,7 @@ async fn as_asked(node: &Node, made: &Made, place: Place) -> Outcome {
     let read = node.store.message(room, user, id);
     match tokio::time::timeout(COMPARING_PATIENCE, read).await {
         Ok(Ok(None)) => Err(not_found()),
-        Ok(Ok(Some(row))) if !made.is(&row, place.position) => Err(posting::conflict("changeId")),
+        Ok(Ok(Some(row))) if !made.is(&row, place.position) => Err(post::conflict("changeId")),
         // Where it cannot be seen any more, it is answered as it was.
         Ok(_) | Err(_) => Ok(place),
     }
@@ -298,7 +298,7 @@ async fn make(
             (EntryKind::Delete, codec::json(&body), digest)
         }
     };
-    let cost = cost.map(|charge| posting::usage(&room, &message.user_id, &id, now, charge));
+    let cost = cost.map(|charge| post::usage(&room, &message.user_id, &id, now, charge));
     let envelope = Envelope {
         kind,
         room,
@@ -314,7 +314,7 @@ async fn make(
 }
 
 async fn moderates(node: &Node, asker: &Asker, room: &RoomId) -> Result<bool, Refusal> {
-    Ok(asker.moderates || access::is_moderator(node, &asker.user, room).await?)
+    Ok(asker.moderates || authorize::is_moderator(node, &asker.user, room).await?)
 }
 
 /// The last change of a message, which is the one that was wanted.
@@ -346,7 +346,7 @@ pub(crate) async fn settled(
     made: &Made,
     outcome: oneshot::Receiver<Outcome>,
 ) -> Outcome {
-    let place = posting::answered(outcome).await?;
+    let place = post::answered(outcome).await?;
     if !place.duplicate {
         node.metrics.changes_in_total.inc();
     }

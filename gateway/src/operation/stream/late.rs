@@ -8,11 +8,11 @@ use uuid::Uuid;
 
 use super::Ending;
 use crate::broker::append_queue::Outcome;
-use crate::changing::{self, Change, NewMetadata, What};
 use crate::node::Node;
-use crate::posting;
+use crate::operation::change::{self, Change, NewMetadata, What};
+use crate::operation::post;
+use crate::operation::submit::{self, Author};
 use crate::stream::{AnswerKey, Beginning, Closed};
-use crate::submitting::{self, Author};
 
 /// The name space of the ids of these edits; chosen once.
 const EDIT: Uuid = Uuid::from_u128(0x7c55_0e1d_92ab_5d3e_a6f4_524f_4f4d_4341);
@@ -23,13 +23,13 @@ pub(super) async fn end(node: &Node, author: &Author<'_>, ending: Ending) -> Out
     let AnswerKey { room, id } = ending.key.clone();
     let user = ending.user.clone();
     let identity = Identity { room: room.clone(), user: user.clone(), id: id.clone() };
-    let Some(place) = posting::known(node, identity).await? else {
+    let Some(place) = post::known(node, identity).await? else {
         let text = "no such answer is being written, and no such message stands";
         return Err(Refusal::new(RefusalCode::NotFound, text).field("id"));
     };
     // The log has it and the database does not yet: soon it will.
     let found = node.hub.message(&room, &user, &id).await?;
-    let message = found.ok_or_else(posting::away)?;
+    let message = found.ok_or_else(post::away)?;
     if message.user_id != user || !was_cut_off(&message) {
         return Ok(place);
     }
@@ -39,7 +39,7 @@ pub(super) async fn end(node: &Node, author: &Author<'_>, ending: Ending) -> Out
 }
 
 fn was_cut_off(message: &Message) -> bool {
-    message.deleted_at.is_none() && changing::is_marked(&message.metadata)
+    message.deleted_at.is_none() && change::is_marked(&message.metadata)
 }
 
 /// Edits the message of an answer that was cut off; however often that is asked for, once.
@@ -51,11 +51,11 @@ pub(super) async fn edit(
 ) -> Outcome {
     let Ending { key: AnswerKey { room, id }, user, content, metadata, cost } = ending;
     let content = content.unwrap_or(closed.text);
-    let metadata = changing::unmarked(&metadata.unwrap_or(closed.beginning.metadata));
+    let metadata = change::unmarked(&metadata.unwrap_or(closed.beginning.metadata));
     let change_id = change_id(&room, &user, &id);
     let what = What::Edit { content, metadata: NewMetadata::Unmarked(metadata) };
     let change = Change { room, author: Some(user), id, change_id, what };
-    submitting::change(node, author, change, cost).await?.settled(node).await
+    submit::change(node, author, change, cost).await?.settled(node).await
 }
 
 /// `UUIDv5` (RFC 9562, 5.5) of the message's identity.

@@ -23,12 +23,12 @@ use shared::trouble;
 use tracing::debug;
 
 use crate::broker::append_queue::Outcome;
-use crate::changing;
 use crate::node::Node;
-use crate::posting::{self, Charge, Draft, Said};
+use crate::operation::change;
+use crate::operation::post::{self, Charge, Draft, Said};
+use crate::operation::submit::Author;
 use crate::stream::buffer::{AddError, Answer};
 use crate::stream::{AnswerKey, Beginning, Closed, Open, Taken};
-use crate::submitting::Author;
 
 /// How often silent answers are looked for, at least and at most.
 const LOOK_MIN: Duration = Duration::from_millis(20);
@@ -93,10 +93,10 @@ pub(crate) async fn start(
         Ok(Taken::Foreign) => Err(foreign()),
         Ok(Taken::Full) => Err(too_many(STREAMS_PER_ROOM_MAX, "in a room")),
         Ok(Taken::FullForUser) => Err(too_many(STREAMS_PER_USER_MAX, "by one user in a room")),
-        Ok(Taken::Lively | Taken::Unknown) => Err(posting::away()),
+        Ok(Taken::Lively | Taken::Unknown) => Err(post::away()),
         Err(error) => {
             debug!(room.id = %key.room, error = error_chain(&error), "answer cannot be begun");
-            let held = node.desk.get(key).ok_or_else(posting::away)?;
+            let held = node.desk.get(key).ok_or_else(post::away)?;
             own(&held.beginning, &beginning.user)?;
             Ok(held.units())
         }
@@ -131,7 +131,7 @@ pub(crate) async fn append(
             }
         }
     }
-    Err(posting::away())
+    Err(post::away())
 }
 
 /// The answer on this node's desk, or else from the shelf.
@@ -148,7 +148,7 @@ async fn seek(node: &Node, key: &AnswerKey, user: &UserId) -> Result<Found, Refu
         }
         Err(error) => {
             debug!(room.id = %key.room, error = error_chain(&error), "answer cannot be sought");
-            Err(posting::away())
+            Err(post::away())
         }
     }
 }
@@ -176,7 +176,7 @@ async fn whole(node: &Node, author: &Author<'_>, answer: &Arc<Answer>, ending: E
     if let Err(refusal) = author.may_say(answer.beginning.kind, ending.cost.as_ref()) {
         // It may have been closed a moment ago: then it is as late as any other end.
         let key = identity(&answer.key, &answer.beginning.user);
-        return match posting::known(node, key).await? {
+        return match post::known(node, key).await? {
             Some(_) => late::end(node, author, ending).await,
             None => Err(refusal),
         };
@@ -218,7 +218,7 @@ async fn post(
     let Beginning { user, kind, .. } = answer.beginning.clone();
     let draft = Draft { room, id, user, kind, content, metadata, cost };
     let said = Said::of(&draft);
-    posting::settled(node, &said, posting::post(node, draft)?).await
+    post::settled(node, &said, post::post(node, draft)?).await
 }
 
 /// How the answer was closed, if it was closed as aborted through another node, which may still be
@@ -295,7 +295,7 @@ async fn abort(node: &Arc<Node>, key: &AnswerKey, silence: Duration) {
 
 /// What there is of an answer becomes its message, marked as aborted.
 async fn give_up(node: &Node, answer: &Arc<Answer>) {
-    let metadata = changing::marked(&answer.beginning.metadata);
+    let metadata = change::marked(&answer.beginning.metadata);
     let refusal = match post(node, answer, answer.text(), metadata, None).await {
         Ok(_) => return node.desk.close(answer, true).await,
         Err(refusal) => refusal,

@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use crate::broker::receipt_queue::{Read, Waiting};
 use crate::node::Node;
-use crate::posting;
+use crate::operation::post;
 use crate::wire::codec;
 
 /// Puts a mark in line; its answer comes when the log has it, or a further one of the same user.
@@ -38,7 +38,7 @@ async fn drive(node: Arc<Node>, key: (RoomId, UserId), first: Waiting) {
         node.receipts.gather(&key, &mut one);
         let Waiting { mark, answers } = one;
         let outcome = match node.appender.append(append(&key.0, &mark)) {
-            Ok(outcome) => outcome.await.unwrap_or_else(|_| Err(posting::leaving())),
+            Ok(outcome) => outcome.await.unwrap_or_else(|_| Err(post::leaving())),
             Err(refusal) => Err(refusal),
         };
         let read = outcome.map(|_| mark.position);

@@ -16,11 +16,11 @@ use tokio::sync::oneshot;
 use crate::auth::Identity;
 use crate::broker::Place;
 use crate::broker::append_queue::Outcome;
-use crate::changing::{self, Asker, Change, Made, Progress};
 use crate::config::Allowance;
-use crate::crediting;
 use crate::node::Node;
-use crate::posting::{self, Charge, Draft, Said};
+use crate::operation::change::{self, Asker, Change, Made, Progress};
+use crate::operation::credit;
+use crate::operation::post::{self, Charge, Draft, Said};
 use crate::rate_limit::Counted;
 use crate::spending::Turn;
 
@@ -70,7 +70,7 @@ impl Author<'_> {
     fn may_change(&self, cost: Option<&Charge>) -> Result<(), Refusal> {
         let Author::Client { identity, membership } = self else { return Ok(()) };
         membership.clone()?;
-        cost.map_or(Ok(()), |_| crediting::may_charge(identity))
+        cost.map_or(Ok(()), |_| credit::may_charge(identity))
     }
 
     async fn count(&self, node: &Node) -> Result<Counted, Refusal> {
@@ -139,11 +139,11 @@ impl Submitted {
             Submitted::Stands(place) => return Ok(place),
         };
         let outcome = match what {
-            What::Message(said) => posting::settled(node, &said, outcome).await,
-            What::Change(made) => changing::settled(node, &made, outcome).await,
+            What::Message(said) => post::settled(node, &said, outcome).await,
+            What::Change(made) => change::settled(node, &made, outcome).await,
         };
         drop(turn);
-        let unused = if posting::is_nothing_new(&outcome) { counted } else { looked_up };
+        let unused = if post::is_nothing_new(&outcome) { counted } else { looked_up };
         node.limiter.give_back(unused);
         outcome
     }
@@ -163,10 +163,10 @@ pub(crate) async fn message(
             let Draft { room, id, user, .. } = draft;
             let key = MessageKey { room, user, id };
             let place = known_or(node, author, key, refusal).await?;
-            return posting::standing(node, &said, place).await.map(Submitted::Stands);
+            return post::standing(node, &said, place).await.map(Submitted::Stands);
         }
     };
-    match posting::post(node, draft) {
+    match post::post(node, draft) {
         Ok(outcome) => {
             let what = What::Message(said);
             Ok(Submitted::InLine(InLine { outcome, counted, looked_up, what, turn }))
@@ -185,13 +185,13 @@ async fn admit(
     draft: &Draft,
 ) -> Result<(Counted, Option<Box<Turn>>), Refusal> {
     author.may_say(draft.kind, draft.cost.as_ref())?;
-    let turn = crediting::afford_message(node, draft.kind, draft.cost.as_ref()).await?;
+    let turn = credit::afford_message(node, draft.kind, draft.cost.as_ref()).await?;
     Ok((author.count(node).await?, turn.map(Box::new)))
 }
 
 /// Where a message stands that may not be said now.
 async fn known_or(node: &Node, author: &Author<'_>, key: MessageKey, refusal: Refusal) -> Outcome {
-    let known = posting::known(node, key).await?;
+    let known = post::known(node, key).await?;
     known.ok_or_else(|| {
         author.heard(node, &refusal);
         refusal
@@ -214,7 +214,7 @@ pub(crate) async fn change(
         Ok(counted) => (Ok(()), counted),
         Err(refusal) => (Err(refusal), Counted::nothing()),
     };
-    match changing::change(node, &author.asker(), wanted, cost, allowed).await {
+    match change::change(node, &author.asker(), wanted, cost, allowed).await {
         Ok(Progress::Waiting(outcome, made)) => {
             let what = What::Change(made);
             let line = InLine { outcome, counted, looked_up, what, turn: None };
@@ -225,7 +225,7 @@ pub(crate) async fn change(
             Ok(Submitted::Stands(place))
         }
         Err(refusal) => {
-            if posting::was_not_taken(&refusal) {
+            if post::was_not_taken(&refusal) {
                 node.limiter.give_back(counted);
             }
             author.heard(node, &refusal);

@@ -23,9 +23,9 @@ use tokio::time::Instant;
 use crate::auth::Identity;
 use crate::broker::append_queue::Outcome;
 use crate::node::Node;
-use crate::posting::{self, Charge, away};
+use crate::operation::post::{self, Charge, away};
+use crate::operation::validate;
 use crate::spending::{NoTurn, Turn};
-use crate::validation;
 use crate::wire::codec;
 
 /// Balances that are read at a time.
@@ -50,11 +50,11 @@ pub(crate) struct Tracked {
 pub(crate) fn track(node: &Node, data: CreditsTrack) -> Result<Tracked, Refusal> {
     let now_ms = node.clock.now_ms();
     let CreditsTrack { user_id: user, amount, kind, id, message_id, metadata } = data;
-    let id = id.unwrap_or_else(|| posting::new_id(now_ms));
-    validation::id("id", &id, now_ms)?;
-    let amount = validation::amount("amount", amount)?;
-    validation::attached("metadata", &metadata)?;
-    let digest = posting::digest(&[user.as_str(), &amount.to_string(), kind.as_str()]);
+    let id = id.unwrap_or_else(|| post::new_id(now_ms));
+    validate::id("id", &id, now_ms)?;
+    let amount = validate::amount("amount", amount)?;
+    validate::attached("metadata", &metadata)?;
+    let digest = post::digest(&[user.as_str(), &amount.to_string(), kind.as_str()]);
     let amount = kind.signed(amount);
     let entry = CreditEntry { amount, kind, room_id: None, message_id, metadata };
     let envelope = Envelope {
@@ -74,7 +74,7 @@ pub(crate) fn track(node: &Node, data: CreditsTrack) -> Result<Tracked, Refusal>
 /// What became of a movement that was put in line: whether it was counted before.
 pub(crate) async fn settled(node: &Node, tracked: Tracked) -> Result<bool, Refusal> {
     let Tracked { id, user, amount, outcome } = tracked;
-    let place = match posting::answered(outcome).await {
+    let place = match post::answered(outcome).await {
         // It was a dead letter, and may have been driven again since.
         Err(refusal) if refusal.code == RefusalCode::Rejected => {
             let found = node.store.find_movements(&[(id, user)]).await;
@@ -103,8 +103,8 @@ pub(crate) fn may_charge(identity: &Identity) -> Result<(), Refusal> {
 /// What a message costs, checked; the sender pays where nobody else is named.
 pub(crate) fn charge(sender: &UserId, cost: Cost) -> Result<Charge, Refusal> {
     let Cost { amount, user_id, metadata } = cost;
-    let amount = validation::amount("credits.amount", amount)?;
-    validation::attached("credits.metadata", &metadata)?;
+    let amount = validate::amount("credits.amount", amount)?;
+    validate::attached("credits.metadata", &metadata)?;
     Ok(Charge { user: user_id.unwrap_or_else(|| sender.clone()), amount, metadata })
 }
 

@@ -15,7 +15,7 @@ use shared::store::MemberRole;
 
 use crate::hub::not_yours;
 use crate::node::Node;
-use crate::posting::{self, away, digest};
+use crate::operation::post::{self, away, digest};
 use crate::wire::codec;
 
 /// Removes somebody from a room, whatever their token says; gives the place behind which nothing of
@@ -28,7 +28,7 @@ pub(crate) async fn remove_member(
 ) -> Result<Position, Refusal> {
     node.store.set_member(room, user, MemberRole::Removed).await.map_err(|_| away())?;
     let now_ms = node.clock.now_ms();
-    let id = posting::new_id(now_ms);
+    let id = post::new_id(now_ms);
     let envelope = Envelope {
         kind: EntryKind::Removal,
         room: room.clone(),
@@ -40,7 +40,7 @@ pub(crate) async fn remove_member(
     };
     let digest = digest(&["removal", user.as_str()]);
     let outcome = node.appender.append(Append { envelope, digest, cost: None, author: None })?;
-    let place = outcome.await.unwrap_or_else(|_| Err(posting::leaving()))?;
+    let place = outcome.await.unwrap_or_else(|_| Err(post::leaving()))?;
     Ok(place.position)
 }
 
