@@ -1,15 +1,16 @@
 //! Which local connections are in which room.
 
+pub(crate) mod room_quota;
 mod joins;
-mod synchronise;
+mod sync;
 mod catch_up;
-mod attendance;
+mod presence_sync;
 pub(crate) mod room;
-mod feed;
-pub(crate) mod sources;
-mod recent;
-mod standing;
-mod logged;
+mod changes;
+pub(crate) mod history;
+mod cache;
+mod view;
+mod entry;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,11 +33,11 @@ use shared::trouble;
 use tokio::sync::Notify;
 use tracing::{debug, error, warn};
 
-use self::feed::Feed;
+use self::changes::Feed;
+use self::entry::{Cursor, Logged};
+use self::history::{Messages, SourceError, Sources};
 use self::joins::JoinError;
-use self::logged::{Cursor, Logged};
 use self::room::{Joined, Joiner, Membership, Room};
-use self::sources::{Messages, SourceError, Sources};
 use crate::broker::Broker;
 use crate::broker::Herald;
 use crate::metrics::Metrics;
@@ -108,7 +109,7 @@ impl Hub {
         let room = self.rooms.entry(id.clone()).or_insert_with(|| {
             let room = Room::new(id.clone(), Arc::clone(&self.parts));
             self.parts.metrics.rooms.inc();
-            tokio::spawn(synchronise::run(Arc::clone(&room)));
+            tokio::spawn(sync::run(Arc::clone(&room)));
             room
         });
         Arc::clone(&room)
@@ -220,10 +221,10 @@ impl Hub {
         let mut messages: Vec<Bytes> = messages.into_iter().map(|message| message.json).collect();
         let count = messages.len();
         if from_back {
-            let fit = recent::fitting(messages.iter().rev()).min(count);
+            let fit = cache::fitting(messages.iter().rev()).min(count);
             messages.drain(..count - fit);
         } else {
-            messages.truncate(recent::fitting(messages.iter()).min(count));
+            messages.truncate(cache::fitting(messages.iter()).min(count));
         }
         more |= messages.len() < count;
         Ok(HistoryPage { messages, more })
@@ -292,7 +293,7 @@ impl Hub {
             for room in self.all() {
                 match self.parts.sources.head(&room.id).await {
                     Ok((_, head, persisted)) => {
-                        if let Err(error) = synchronise::learn_refused(&room, persisted).await {
+                        if let Err(error) = sync::learn_refused(&room, persisted).await {
                             debug!(room.id = %room.id, error = error_chain(&error),
                                 "refusals cannot be read");
                             continue;

@@ -10,7 +10,6 @@ pub mod connection;
 mod command;
 mod operation;
 mod node;
-mod roster;
 mod spending;
 mod rate_limit;
 mod hub;

@@ -10,7 +10,7 @@ use tokio::sync::Semaphore;
 
 use crate::auth::Identity;
 use crate::hub::room::Membership;
-use crate::roster::RosterPlace;
+use crate::hub::room_quota::RosterPlace;
 use crate::wire::connections::Handle;
 
 /// An identity on a connection.

@@ -8,8 +8,8 @@ use shared::process::backoff::Backoff;
 use shared::process::error_chain::error_chain;
 use shared::trouble;
 
+use super::history::{Page, SourceError};
 use super::room::{Given, Lagging, MemberId, Room, Step};
-use super::sources::{Page, SourceError};
 use crate::wire::send_queue::SendQueue;
 
 const PAUSE: Duration = Duration::from_millis(50);

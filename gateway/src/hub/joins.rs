@@ -11,9 +11,9 @@ use shared::store::{MemberRole, StoreError};
 use tokio::time::Instant;
 use tracing::debug;
 
-use super::logged::Cursor;
+use super::entry::Cursor;
+use super::history::SourceError;
 use super::room::{Joined, Joiner, Membership, Miss, Reading, Room};
-use super::sources::SourceError;
 use super::{Hub, Parts, READING_PATIENCE, Resumption};
 
 /// Tries of a join whose room's memory moves on under it.

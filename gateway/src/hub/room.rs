@@ -9,9 +9,9 @@
 //! memory cost nobody a question.
 
 mod joining;
-mod attending;
+mod activity;
 mod reading;
-mod company;
+mod ephemeral;
 mod lagging;
 mod removing;
 mod lifetime;
@@ -34,16 +34,18 @@ use shared::contract::protocol::Receipt;
 use shared::process::byte_budget::ByteShare;
 use tokio::sync::Notify;
 
-use self::company::Company;
+use self::ephemeral::Company;
 use self::refusing::Refusals;
-use super::logged::{Cursor, Logged};
-use super::recent::Recent;
-use super::sources::Refill;
-use super::{Parts, catch_up, synchronise};
+use super::Parts;
+use super::cache::Recent;
+use super::catch_up;
+use super::entry::{Cursor, Logged};
+use super::history::Refill;
+use super::sync;
 use crate::presence::local::{Parting, Tab};
 use crate::wire::send_queue::SendQueue;
 
-pub(crate) use self::company::Found;
+pub(crate) use self::ephemeral::Found;
 pub(super) use self::lagging::{Given, Lagging, Step};
 pub(crate) use self::reading::Reading;
 
@@ -266,7 +268,7 @@ impl Room {
 
     fn begin_sync(self: &Arc<Self>, state: &mut State) {
         state.phase = Phase::syncing(&self.parts);
-        tokio::spawn(synchronise::run(Arc::clone(self)));
+        tokio::spawn(sync::run(Arc::clone(self)));
     }
 
     /// Hands the next entry to every member.

@@ -11,7 +11,7 @@ use super::source::{Source, Without};
 const KNOTS: [(&str, &[&str]); 1] = [
     // A room starts the tasks that bring it, or one of its members, to where the log stands; they
     // work on the room that started them.
-    ("gateway/src/hub.rs", &["room", "catch_up", "synchronise"]),
+    ("gateway/src/hub.rs", &["room", "catch_up", "sync"]),
 ];
 
 /// One module: the file it is in, and the modules that it declares, in order.

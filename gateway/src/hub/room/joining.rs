@@ -8,9 +8,9 @@ use shared::contract::protocol::{EventName, ReceiptList};
 
 use super::refusing::{persisted_before, rejected_frame};
 use super::{Joined, Joiner, Lagging, Membership, Miss, Room, State};
-use crate::hub::logged::{Cursor, Logged};
-use crate::hub::recent::fitting;
-use crate::hub::sources::{Messages, Page};
+use crate::hub::cache::fitting;
+use crate::hub::entry::{Cursor, Logged};
+use crate::hub::history::{Messages, Page};
 use crate::wire::codec;
 
 /// What a join's reply holds of the messages, and from where the member catches up, if it has to.

@@ -9,9 +9,9 @@ use shared::contract::protocol::RoomNotice;
 use tokio::time::Instant;
 
 use super::{Member, MemberId, Phase, Room, State};
-use crate::hub::logged::Cursor;
-use crate::hub::recent::Recent;
-use crate::hub::sources::Page;
+use crate::hub::cache::Recent;
+use crate::hub::entry::Cursor;
+use crate::hub::history::Page;
 use crate::presence::local::Parting;
 use crate::wire::codec;
 use crate::wire::send_queue::SendQueue;

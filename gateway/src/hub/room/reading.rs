@@ -10,7 +10,7 @@ use shared::contract::protocol::{EventName, ReceiptList};
 use shared::contract::signal::ReadMark;
 
 use super::{Joiner, Member, Room, State};
-use crate::hub::sources::Books;
+use crate::hub::history::Books;
 use crate::wire::codec;
 use crate::wire::frame::Frame;
 

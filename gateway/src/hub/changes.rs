@@ -15,9 +15,9 @@ use shared::contract::message::Message;
 use shared::contract::position::Position;
 use shared::log::RejectedEntry;
 
-use super::logged::Logged;
-use super::recent;
-use super::sources::{Rows, RowsOf, SourceError, Sources, Waiting, may_follow, settled};
+use super::cache;
+use super::entry::Logged;
+use super::history::{Rows, RowsOf, SourceError, Sources, Waiting, may_follow, settled};
 use crate::wire::codec;
 
 /// A page of changes, oldest first.
@@ -224,7 +224,7 @@ fn page(
     let mut items = refused;
     items.extend(changed.iter().take(limit + 1).map(of));
     let mut messages: Vec<Bytes> = items.values().take(limit).cloned().collect();
-    messages.truncate(recent::fitting(messages.iter()));
+    messages.truncate(cache::fitting(messages.iter()));
     let next = items.keys().take(messages.len()).last().copied().unwrap_or(after);
     Feed { next, more: messages.len() < items.len(), messages }
 }

@@ -5,7 +5,7 @@ use shared::contract::id::{MessageId, UserId};
 use shared::contract::message::Message;
 use shared::contract::position::Position;
 
-use super::logged::Logged;
+use super::entry::Logged;
 use crate::wire::codec;
 
 /// A message at its own place, in the state in which it was read.

@@ -4,24 +4,25 @@
 //! last change. A message that changed while somebody walks through its room therefore moves ahead
 //! of them, and is met where it stands then.
 
-mod refilling;
-mod paging;
+mod reload;
+mod pages;
 mod rows;
 mod waiting;
-mod books;
-mod flights;
+mod single_flight;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use shared::contract::envelope::EnvelopeError;
-use shared::contract::id::RoomId;
+use shared::contract::id::{RoomId, UserId};
 use shared::contract::limits::{
-    HYDRATIONS_MAX, RECENT_BYTES_MAX, RECENT_ENTRIES_MAX, REFUSAL_MEMORY_MS, RESUME_ENTRIES_MAX,
+    HYDRATIONS_MAX, RECEIPTS_REMEMBERED_MAX, RECENT_BYTES_MAX, RECENT_ENTRIES_MAX,
+    REFUSAL_MEMORY_MS, RESUME_ENTRIES_MAX,
 };
 use shared::contract::message::Message;
 use shared::contract::position::Position;
+use shared::contract::signal::ReadMark;
 use shared::contract::timestamp::Timestamp;
 use shared::epoch::EpochError;
 use shared::log::{Hydration, Log, LogError, RingEntry, RoomPage};
@@ -29,15 +30,14 @@ use shared::process::byte_budget::ByteBudget;
 use shared::store::{Store, StoreError};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use self::flights::Flights;
-use super::logged::{Cursor, Logged, fold, leave_out_refused};
-use super::recent;
+use self::single_flight::Flights;
+use super::cache;
+use super::entry::{Cursor, Logged, fold, leave_out_refused};
 use crate::broker::append_queue::heads;
 use crate::broker::epochs::Epochs;
 
-pub(crate) use self::books::Books;
-pub(crate) use self::paging::Messages;
-pub(crate) use self::refilling::Refill;
+pub(crate) use self::pages::Messages;
+pub(crate) use self::reload::Refill;
 pub(crate) use self::rows::{Rows, RowsOf};
 pub(crate) use self::waiting::Waiting;
 
@@ -169,9 +169,20 @@ impl std::fmt::Debug for Sources {
     }
 }
 
+/// What is kept of a room beside its order: who has read how far, and who was removed, as log and
+/// database have it.
+#[derive(Debug)]
+pub(crate) struct Books {
+    /// The furthest receipts; one user may have two.
+    pub(crate) receipts: Vec<ReadMark>,
+    /// Nobody else has read anything.
+    pub(crate) whole: bool,
+    pub(crate) removed: Vec<UserId>,
+}
+
 impl Sources {
     pub(crate) fn new(log: Arc<dyn Log>, store: Arc<dyn Store>, epochs: Arc<Epochs>) -> Sources {
-        Sources { log, store, epochs, flights: SourceFlights::default(), memory: recent::budget() }
+        Sources { log, store, epochs, flights: SourceFlights::default(), memory: cache::budget() }
     }
 
     /// A part of the ring, and the epoch in which it was read; tells the log the database's head
@@ -347,6 +358,17 @@ impl Sources {
         let complete = end.is_none() && entries.len() <= limit as usize;
         entries.truncate(limit as usize);
         Ok(Page { entries: fold(entries), complete, head, epoch })
+    }
+
+    /// Reads who has read how far, and who was removed.
+    pub(crate) async fn books(&self, room: &RoomId) -> Result<Books, SourceError> {
+        // What the database does not have yet was read before it is asked.
+        let logged = self.log.receipts(room).await?;
+        let limit = u32::try_from(RECEIPTS_REMEMBERED_MAX).unwrap_or(u32::MAX);
+        let mut receipts = self.store.receipts(room, limit).await?;
+        let whole = receipts.len() < RECEIPTS_REMEMBERED_MAX;
+        receipts.extend(logged);
+        Ok(Books { receipts, whole, removed: self.store.removed(room).await? })
     }
 }
 

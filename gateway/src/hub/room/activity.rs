@@ -12,7 +12,7 @@ use shared::contract::signal::{RoomSignal, Signal, Standing};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::company::{Company, Found};
+use super::ephemeral::{Company, Found};
 use super::presence::{HERE, News};
 use super::typing::Told;
 use super::{Joiner, MemberId, Membership, Room, State};

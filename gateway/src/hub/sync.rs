@@ -8,10 +8,10 @@ use shared::process::backoff::Backoff;
 use shared::process::error_chain::error_chain;
 use shared::trouble;
 
-use super::attendance;
-use super::logged::{Logged, leave_out_refused};
+use super::entry::{Logged, leave_out_refused};
+use super::history::SourceError;
+use super::presence_sync;
 use super::room::Room;
-use super::sources::SourceError;
 use crate::broker::BrokerError;
 use crate::presence::PresenceError;
 
@@ -60,7 +60,7 @@ async fn attempt(room: &Arc<Room>) -> Result<bool, SyncError> {
         Ok(confirmed) => confirmed?,
         Err(_) => return Err(SyncError::Unheard),
     }
-    attendance::read(room, room.is_settled()).await?;
+    presence_sync::read(room, room.is_settled()).await?;
     room.read_streams().await;
     // What is read from here on may hold what is erased meanwhile.
     let erasures = room.erasures();

@@ -10,7 +10,7 @@ use shared::contract::position::Position;
 use shared::log::{RingEntry, RoomPage};
 
 use super::{Part, RING_PAGE, SourceError, Sources, logged};
-use crate::hub::logged::{Logged, leave_out_refused};
+use crate::hub::entry::{Logged, leave_out_refused};
 
 /// Bytes at which the first part ends.
 const KEPT_BYTES_MAX: usize = 4 * 1024 * 1024;

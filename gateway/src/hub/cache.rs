@@ -14,8 +14,8 @@ use shared::contract::message::Message;
 use shared::contract::position::Position;
 use shared::process::byte_budget::{ByteBudget, ByteShare};
 
-use super::logged::{Cursor, Logged};
-use super::standing::Standing;
+use super::entry::{Cursor, Logged};
+use super::view::Standing;
 
 /// What a page's frame may add to its messages.
 const PAGE_OVERHEAD_BYTES: usize = 4096;

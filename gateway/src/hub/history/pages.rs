@@ -9,8 +9,8 @@ use tracing::debug;
 
 use super::waiting::Waiting;
 use super::{Rows, RowsOf, SourceError, Sources, may_follow, settled};
-use crate::hub::logged::Logged;
-use crate::hub::standing::Standing;
+use crate::hub::entry::Logged;
+use crate::hub::view::Standing;
 
 /// A page of messages, oldest first.
 #[derive(Debug)]

@@ -7,8 +7,8 @@ use shared::contract::position::Position;
 use shared::store::PlacedRefusal;
 
 use super::{Rows, RowsOf, SourceError, Sources, TRIES_MAX, Tail, logged, may_follow, merge};
-use crate::hub::logged::{Cursor, Logged, fold};
-use crate::hub::recent::Recent;
+use crate::hub::cache::Recent;
+use crate::hub::entry::{Cursor, Logged, fold};
 
 /// Changes in the ring whose message is looked up in the database alone; with more of them the
 /// memory begins with the ring.
