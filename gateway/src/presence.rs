@@ -95,7 +95,7 @@ pub trait Presence: Send + Sync + 'static {
 
     /// Takes out another's run with all its people, if its lease has lapsed and nobody else is at
     /// it; says whether it did.
-    async fn reap(&self, incarnation: Uuid) -> Result<bool, PresenceError>;
+    async fn clean_up(&self, incarnation: Uuid) -> Result<bool, PresenceError>;
 
     /// Takes out single entries of runs that were taken out before.
     async fn forget(&self, room: &RoomId, stale: &[(UserId, Uuid)]) -> Result<(), PresenceError>;

@@ -120,7 +120,7 @@ async fn a_lease_that_stands_is_renewed_and_one_that_was_taken_out_is_not(subjec
     assert!(!subject.presence.renew(HERE, Renewal::Again).await.unwrap());
     assert!(subject.presence.renew(HERE, Renewal::First).await.unwrap());
     assert!(subject.presence.renew(HERE, Renewal::Again).await.unwrap());
-    assert!(!subject.presence.reap(HERE).await.unwrap(), "it has not lapsed");
+    assert!(!subject.presence.clean_up(HERE).await.unwrap(), "it has not lapsed");
     assert_eq!(subject.presence.leases().await.unwrap().living, [HERE].into());
     subject.presence.withdraw(HERE).await.unwrap();
     assert!(!subject.presence.renew(HERE, Renewal::Again).await.unwrap());
@@ -182,7 +182,7 @@ mod in_redis {
         eventually(SOON, "the lease lapses", lapsed).await;
         assert_eq!(subject.list("a").await.len(), 1, "who is dead is the reader's to judge");
         assert!(!presence.renew(HERE, Renewal::Again).await.unwrap(), "it is not taken up again");
-        let (one, other) = tokio::join!(presence.reap(HERE), presence.reap(HERE));
+        let (one, other) = tokio::join!(presence.clean_up(HERE), presence.clean_up(HERE));
         assert!(one.unwrap() != other.unwrap(), "one of them does it");
         assert!(subject.list("a").await.is_empty());
         let redis = subject.servers.as_ref().unwrap().redis();

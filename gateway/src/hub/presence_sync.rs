@@ -40,30 +40,32 @@ impl Hub {
     /// Looks after who is there, for as long as the node lives.
     pub(crate) async fn attend(&self) {
         let desk = &self.parts.desk;
-        tokio::join!(desk.announce(), self.tend(), self.expire(), self.compare_attendance());
+        tokio::join!(desk.announce(), self.renew_lease(), self.expire(), self.compare_attendance());
     }
 
     /// Holds the lease, and takes the dead off the boards.
-    async fn tend(&self) {
+    async fn renew_lease(&self) {
         let mut ticks = tokio::time::interval(Duration::from_millis(LEASE_LOOK_MS));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut reaping: Option<JoinHandle<()>> = None;
         loop {
             ticks.tick().await;
-            let tidings = self.parts.desk.tend().await;
-            for died in tidings.died {
-                self.bury(died);
+            let report = self.parts.desk.renew().await;
+            for died in report.died {
+                self.mark_dead(died);
             }
-            if tidings.settled {
+            if report.settled {
                 self.parts.unsure.notify_one();
             }
             // Beside the renewals: a node that had many people takes longer than a lease holds.
             // What is left for a later look, that look finds.
-            if !tidings.to_reap.is_empty() && reaping.as_ref().is_none_or(JoinHandle::is_finished) {
+            if !report.to_clean_up.is_empty()
+                && reaping.as_ref().is_none_or(JoinHandle::is_finished)
+            {
                 let desk = Arc::clone(&self.parts.desk);
                 reaping = Some(tokio::spawn(async move {
-                    for dead in tidings.to_reap {
-                        desk.reap(dead).await;
+                    for dead in report.to_clean_up {
+                        desk.clean_up(dead).await;
                     }
                 }));
             }
@@ -73,13 +75,13 @@ impl Hub {
     /// A run of a node was reaped.
     pub(crate) fn reaped(&self, incarnation: Uuid) {
         if self.parts.desk.reaped(incarnation) {
-            self.bury(incarnation);
+            self.mark_dead(incarnation);
         }
     }
 
-    fn bury(&self, incarnation: Uuid) {
+    fn mark_dead(&self, incarnation: Uuid) {
         for room in self.all() {
-            room.bury(incarnation);
+            room.mark_dead(incarnation);
         }
     }
 

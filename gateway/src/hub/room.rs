@@ -42,7 +42,7 @@ use super::catch_up;
 use super::entry::{Cursor, Logged};
 use super::history::Refill;
 use super::sync;
-use crate::presence::local::{Parting, Tab};
+use crate::presence::local::{ConnectionId, Parting};
 use crate::wire::send_queue::SendQueue;
 
 pub(crate) use self::ephemeral::Found;
@@ -50,7 +50,7 @@ pub(super) use self::lagging::{Given, Lagging, Step};
 pub(crate) use self::reading::Reading;
 
 /// Names a connection within a node.
-pub(crate) type MemberId = Tab;
+pub(crate) type MemberId = ConnectionId;
 
 /// One room.
 #[derive(Debug)]

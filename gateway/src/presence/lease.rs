@@ -24,7 +24,7 @@ const PAST_RUNS_MAX: usize = 16;
 
 /// What one node knows of the leases.
 #[derive(Debug)]
-pub(super) struct Watch {
+pub(super) struct LeaseMonitor {
     incarnation: Uuid,
     past: Vec<Uuid>,
     /// When the last renewal that came through was begun; `None` before the first.
@@ -38,16 +38,16 @@ pub(super) struct Watch {
 
 /// What a look at the leases has shown.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Judgement {
+pub(super) struct LeasePoll {
     /// These are dead, as of now.
     pub(super) died: Vec<Uuid>,
     /// Nobody has cleaned up after these.
-    pub(super) to_reap: Vec<Uuid>,
+    pub(super) to_clean_up: Vec<Uuid>,
 }
 
-impl Watch {
-    pub(super) fn new(incarnation: Uuid) -> Watch {
-        Watch {
+impl LeaseMonitor {
+    pub(super) fn new(incarnation: Uuid) -> LeaseMonitor {
+        LeaseMonitor {
             incarnation,
             past: Vec::new(),
             held: None,
@@ -78,7 +78,7 @@ impl Watch {
     }
 
     /// Goes on as another run; gives the one that ended.
-    pub(super) fn fence(&mut self, incarnation: Uuid) -> Uuid {
+    pub(super) fn start_new_incarnation(&mut self, incarnation: Uuid) -> Uuid {
         let ended = std::mem::replace(&mut self.incarnation, incarnation);
         if self.past.len() == PAST_RUNS_MAX {
             self.past.remove(0);
@@ -124,13 +124,13 @@ impl Watch {
     }
 
     /// Looks at the leases, as they were asked for then.
-    pub(super) fn look(&mut self, began: Instant, now: Instant, leases: &Leases) -> Judgement {
+    pub(super) fn poll(&mut self, began: Instant, now: Instant, leases: &Leases) -> LeasePoll {
         // Without its own lease among them, Redis has forgotten, or this node has slept.
         if !self.came_through(began, now) || !leases.living.contains(&self.incarnation) {
             self.failed();
         }
         for incarnation in leases.living.iter().chain(&leases.lapsed) {
-            self.hear(*incarnation, now);
+            self.accept(*incarnation, now);
         }
         for living in &leases.living {
             if self.dead.remove(living).is_some() {
@@ -139,7 +139,7 @@ impl Watch {
         }
         self.dead.retain(|_, died| now - *died < DEAD_MEMORY);
         if !self.is_settled(now) {
-            return Judgement::default();
+            return LeasePoll::default();
         }
         let died = |(incarnation, since): (&Uuid, &Instant)| {
             let lapsed = !leases.living.contains(incarnation) && now - *since >= LEASE;
@@ -147,14 +147,14 @@ impl Watch {
         };
         let died: Vec<Uuid> = self.known.iter().filter_map(died).collect();
         for incarnation in &died {
-            self.bury(*incarnation, now);
+            self.mark_dead(*incarnation, now);
         }
         let dead = leases.lapsed.iter().filter(|lapsed| self.dead.contains_key(lapsed));
-        Judgement { died, to_reap: dead.copied().collect() }
+        LeasePoll { died, to_clean_up: dead.copied().collect() }
     }
 
     /// Somebody is said to be there through another's run; whether that is to be believed.
-    pub(super) fn hear(&mut self, incarnation: Uuid, now: Instant) -> bool {
+    pub(super) fn accept(&mut self, incarnation: Uuid, now: Instant) -> bool {
         if self.is_own(incarnation) || self.dead.contains_key(&incarnation) {
             return false;
         }
@@ -163,7 +163,7 @@ impl Watch {
     }
 
     /// Another's run is dead.
-    pub(super) fn bury(&mut self, incarnation: Uuid, now: Instant) {
+    pub(super) fn mark_dead(&mut self, incarnation: Uuid, now: Instant) {
         self.known.remove(&incarnation);
         self.dead.insert(incarnation, now);
     }
@@ -174,7 +174,7 @@ mod tests {
     use super::*;
 
     struct Scene {
-        watch: Watch,
+        monitor: LeaseMonitor,
         began: Instant,
     }
 
@@ -183,7 +183,7 @@ mod tests {
 
     impl Scene {
         fn new() -> Scene {
-            Scene { watch: Watch::new(HERE), began: Instant::now() }
+            Scene { monitor: LeaseMonitor::new(HERE), began: Instant::now() }
         }
 
         fn at(&self, ms: u64) -> Instant {
@@ -191,45 +191,45 @@ mod tests {
         }
 
         /// Renews and looks each second of a span, every answer prompt.
-        fn live(&mut self, from_ms: u64, to_ms: u64, living: &[Uuid]) -> Judgement {
-            let mut last = Judgement::default();
+        fn live(&mut self, from_ms: u64, to_ms: u64, living: &[Uuid]) -> LeasePoll {
+            let mut last = LeasePoll::default();
             for ms in (from_ms..=to_ms).step_by(1000) {
                 let now = self.at(ms);
-                if self.watch.renewal(now).is_some() {
-                    self.watch.renewed(now, now);
+                if self.monitor.renewal(now).is_some() {
+                    self.monitor.renewed(now, now);
                 }
-                last = self.look(ms, living, &[]);
+                last = self.poll(ms, living, &[]);
             }
             last
         }
 
-        fn look(&mut self, ms: u64, living: &[Uuid], lapsed: &[Uuid]) -> Judgement {
-            let living = living.iter().copied().chain([self.watch.incarnation()]).collect();
+        fn poll(&mut self, ms: u64, living: &[Uuid], lapsed: &[Uuid]) -> LeasePoll {
+            let living = living.iter().copied().chain([self.monitor.incarnation()]).collect();
             let lapsed = lapsed.iter().copied().collect();
             let now = self.at(ms);
-            self.watch.look(now, now, &Leases { living, lapsed })
+            self.monitor.poll(now, now, &Leases { living, lapsed })
         }
     }
 
     #[test]
     fn whose_lease_lapses_is_dead_and_to_be_reaped_until_somebody_has() {
         let mut scene = Scene::new();
-        assert_eq!(scene.live(0, 10_000, &[THERE]), Judgement::default());
-        let judged = scene.look(11_000, &[], &[THERE]);
-        assert_eq!(judged, Judgement { died: vec![THERE], to_reap: vec![THERE] });
-        assert!(!scene.watch.hear(THERE, scene.at(11_500)), "a late word of the dead");
-        let judged = scene.look(12_000, &[], &[THERE]);
-        assert_eq!(judged, Judgement { died: vec![], to_reap: vec![THERE] });
-        assert_eq!(scene.look(13_000, &[], &[]), Judgement::default());
+        assert_eq!(scene.live(0, 10_000, &[THERE]), LeasePoll::default());
+        let judged = scene.poll(11_000, &[], &[THERE]);
+        assert_eq!(judged, LeasePoll { died: vec![THERE], to_clean_up: vec![THERE] });
+        assert!(!scene.monitor.accept(THERE, scene.at(11_500)), "a late word of the dead");
+        let judged = scene.poll(12_000, &[], &[THERE]);
+        assert_eq!(judged, LeasePoll { died: vec![], to_clean_up: vec![THERE] });
+        assert_eq!(scene.poll(13_000, &[], &[]), LeasePoll::default());
     }
 
     #[test]
     fn nobody_is_judged_before_ones_own_renewals_have_come_through_for_a_lease() {
         let mut scene = Scene::new();
         scene.live(0, 20_000, &[THERE]);
-        scene.watch.failed();
-        assert_eq!(scene.look(36_000, &[], &[THERE]), Judgement::default());
-        assert_eq!(scene.live(37_000, 42_000, &[]), Judgement::default());
+        scene.monitor.failed();
+        assert_eq!(scene.poll(36_000, &[], &[THERE]), LeasePoll::default());
+        assert_eq!(scene.live(37_000, 42_000, &[]), LeasePoll::default());
         assert_eq!(scene.live(43_000, 43_000, &[]).died, [THERE]);
     }
 
@@ -239,43 +239,43 @@ mod tests {
         scene.live(0, 20_000, &[THERE]);
         let leases = Leases { living: [HERE].into(), ..Leases::default() };
         let (asked, answered) = (scene.at(21_000), scene.at(22_500));
-        assert_eq!(scene.watch.look(asked, answered, &leases), Judgement::default());
+        assert_eq!(scene.monitor.poll(asked, answered, &leases), LeasePoll::default());
         scene.live(23_000, 40_000, &[THERE]);
         let now = scene.at(41_000);
-        assert_eq!(scene.watch.look(now, now, &Leases::default()), Judgement::default());
+        assert_eq!(scene.monitor.poll(now, now, &Leases::default()), LeasePoll::default());
     }
 
     #[test]
     fn who_was_heard_of_first_a_moment_ago_is_not_judged() {
         let mut scene = Scene::new();
         scene.live(0, 20_000, &[]);
-        assert!(scene.watch.hear(THERE, scene.at(20_000)));
-        assert_eq!(scene.live(21_000, 25_000, &[]), Judgement::default());
+        assert!(scene.monitor.accept(THERE, scene.at(20_000)));
+        assert_eq!(scene.live(21_000, 25_000, &[]), LeasePoll::default());
         assert_eq!(scene.live(26_000, 26_000, &[]).died, [THERE]);
     }
 
     #[test]
     fn a_run_that_slept_past_its_lease_is_another_and_hears_nothing_of_the_one_before() {
         let mut scene = Scene::new();
-        assert!(!scene.watch.is_leased());
+        assert!(!scene.monitor.is_leased());
         scene.live(0, 10_000, &[THERE]);
-        assert!(!scene.watch.is_overdue(scene.at(15_999)));
-        assert!(scene.watch.is_overdue(scene.at(30_000)));
+        assert!(!scene.monitor.is_overdue(scene.at(15_999)));
+        assert!(scene.monitor.is_overdue(scene.at(30_000)));
         let other = Uuid::from_u128(3);
-        assert_eq!(scene.watch.fence(other), HERE);
-        assert!(!scene.watch.is_leased() && !scene.watch.is_overdue(scene.at(90_000)));
-        assert_eq!(scene.watch.renewal(scene.at(30_000)), Some(Renewal::First));
-        assert!(!scene.watch.hear(HERE, scene.at(30_000)));
-        assert!(!scene.watch.hear(other, scene.at(30_000)));
+        assert_eq!(scene.monitor.start_new_incarnation(other), HERE);
+        assert!(!scene.monitor.is_leased() && !scene.monitor.is_overdue(scene.at(90_000)));
+        assert_eq!(scene.monitor.renewal(scene.at(30_000)), Some(Renewal::First));
+        assert!(!scene.monitor.accept(HERE, scene.at(30_000)));
+        assert!(!scene.monitor.accept(other, scene.at(30_000)));
     }
 
     #[test]
     fn a_run_that_was_judged_wrongly_lives_again() {
         let mut scene = Scene::new();
         scene.live(0, 10_000, &[THERE]);
-        assert_eq!(scene.look(11_000, &[], &[]).died, [THERE]);
-        scene.look(12_000, &[THERE], &[]);
-        assert!(scene.watch.hear(THERE, scene.at(12_000)));
-        assert_eq!(scene.look(13_000, &[], &[]), Judgement::default());
+        assert_eq!(scene.poll(11_000, &[], &[]).died, [THERE]);
+        scene.poll(12_000, &[THERE], &[]);
+        assert!(scene.monitor.accept(THERE, scene.at(12_000)));
+        assert_eq!(scene.poll(13_000, &[], &[]), LeasePoll::default());
     }
 }

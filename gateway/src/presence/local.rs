@@ -23,13 +23,13 @@ use tokio::time::Instant;
 use tracing::info;
 use uuid::Uuid;
 
-use super::lease::{Judgement, Watch};
-use super::members::People;
+use super::lease::{LeaseMonitor, LeasePoll};
+use super::members::LocalMembers;
 use super::{Change, Entry, Presence, PresenceError, Renewal};
 use crate::broker::{Broker, BrokerError};
 use crate::metrics::Metrics;
 
-pub(crate) use super::members::{Parting, Tab};
+pub(crate) use super::members::{ConnectionId, Parting};
 
 const PAUSE: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
@@ -47,8 +47,8 @@ pub(crate) struct Desk {
 
 #[derive(Debug)]
 struct State {
-    people: People,
-    watch: Watch,
+    members: LocalMembers,
+    monitor: LeaseMonitor,
     /// Own runs that have ended and are to be taken out, once their people are announced anew.
     ended: Vec<Uuid>,
     settled: bool,
@@ -57,11 +57,11 @@ struct State {
 
 /// What others have to do after a look at the leases.
 #[derive(Debug, Default)]
-pub(crate) struct Tidings {
+pub(crate) struct LeaseReport {
     /// These runs are dead: their people are not there any more.
     pub(crate) died: Vec<Uuid>,
     /// Nobody has cleaned up after these.
-    pub(crate) to_reap: Vec<Uuid>,
+    pub(crate) to_clean_up: Vec<Uuid>,
     /// What this node sees of others counts again: who is there has to be read anew.
     pub(crate) settled: bool,
 }
@@ -97,8 +97,8 @@ impl Desk {
         metrics: Arc<Metrics>,
     ) -> Desk {
         let state = State {
-            people: People::default(),
-            watch: Watch::new(Uuid::new_v4()),
+            members: LocalMembers::default(),
+            monitor: LeaseMonitor::new(Uuid::new_v4()),
             ended: Vec::new(),
             settled: false,
             left: false,
@@ -116,10 +116,10 @@ impl Desk {
     }
 
     /// Does something with the people, and wakes whoever announces it.
-    fn with_people<T>(&self, change: impl FnOnce(&mut People) -> T) -> T {
+    fn with_members<T>(&self, change: impl FnOnce(&mut LocalMembers) -> T) -> T {
         let mut state = self.lock();
-        let result = change(&mut state.people);
-        let (present, unannounced) = (state.people.present(), state.people.is_unannounced());
+        let result = change(&mut state.members);
+        let (present, unannounced) = (state.members.present(), state.members.is_unannounced());
         drop(state);
         self.metrics.presence_people.set(i64::try_from(present).unwrap_or(i64::MAX));
         if unannounced {
@@ -131,26 +131,38 @@ impl Desk {
     // --- People ---
 
     /// A connection is in a room.
-    pub(crate) fn enter(&self, room: &RoomId, user: &UserId, tab: Tab) {
+    pub(crate) fn enter(&self, room: &RoomId, user: &UserId, connection: ConnectionId) {
         let at = self.now();
-        self.with_people(|people| people.enter((room, user), tab, at));
+        self.with_members(|members| members.enter((room, user), connection, at));
     }
 
     /// A connection is no longer in a room.
-    pub(crate) fn part(&self, room: &RoomId, user: &UserId, tab: Tab, how: Parting) {
-        self.with_people(|people| people.part((room, user), tab, how, Instant::now()));
+    pub(crate) fn part(
+        &self,
+        room: &RoomId,
+        user: &UserId,
+        connection: ConnectionId,
+        how: Parting,
+    ) {
+        self.with_members(|members| members.part((room, user), connection, how, Instant::now()));
     }
 
     /// A connection says whether its user does something.
-    pub(crate) fn say(&self, room: &RoomId, user: &UserId, tab: Tab, status: PresenceStatus) {
+    pub(crate) fn say(
+        &self,
+        room: &RoomId,
+        user: &UserId,
+        connection: ConnectionId,
+        status: PresenceStatus,
+    ) {
         let at = self.now();
-        self.with_people(|people| people.say((room, user), tab, status, at));
+        self.with_members(|members| members.say((room, user), connection, status, at));
     }
 
     /// Somebody did something.
     pub(crate) fn touch(&self, room: &RoomId, user: &UserId) {
         let at = self.now();
-        self.with_people(|people| people.touch((room, user), at));
+        self.with_members(|members| members.touch((room, user), at));
     }
 
     /// How people are there who need no connection, until a minute from now; `None`: not any more.
@@ -160,8 +172,8 @@ impl Desk {
         guests: &[(UserId, Option<PresenceStatus>)],
     ) -> Result<(), Refusal> {
         let time = (self.now(), Instant::now());
-        let room_left = self.with_people(|people| {
-            guests.iter().all(|(user, status)| people.host((room, user), *status, time))
+        let room_left = self.with_members(|members| {
+            guests.iter().all(|(user, status)| members.host((room, user), *status, time))
         });
         if room_left {
             return Ok(());
@@ -173,7 +185,7 @@ impl Desk {
     /// Tells the other nodes of whom the backend has just said something here. Where that is lost,
     /// what it said to them before ends with its time.
     pub(crate) async fn tell_hosted(&self, room: &RoomId, users: Vec<UserId>) {
-        let (incarnation, at) = (self.lock().watch.incarnation(), self.now());
+        let (incarnation, at) = (self.lock().monitor.incarnation(), self.now());
         let signal = NodeSignal::Hosted { room: room.clone(), users, incarnation, at };
         if let Err(error) = self.broker.signal(&Signal::Nodes(signal)).await {
             trouble!(
@@ -192,58 +204,58 @@ impl Desk {
         users: &[UserId],
         (incarnation, at): (Uuid, Timestamp),
     ) -> Vec<UserId> {
-        if self.lock().watch.is_own(incarnation) {
+        if self.lock().monitor.is_own(incarnation) {
             return Vec::new();
         }
-        let ended = |people: &mut People| {
-            users.iter().filter(|user| people.unhost((room, user), at)).cloned().collect()
+        let ended = |members: &mut LocalMembers| {
+            users.iter().filter(|user| members.unhost((room, user), at)).cloned().collect()
         };
-        self.with_people(ended)
+        self.with_members(ended)
     }
 
     /// How somebody is there through this node.
     pub(crate) fn standing(&self, room: &RoomId, user: &UserId) -> Option<Standing> {
-        self.lock().people.standing((room, user))
+        self.lock().members.standing((room, user))
     }
 
     /// Everybody in a room through this node.
-    pub(crate) fn people(&self, room: &RoomId) -> Vec<(UserId, Standing)> {
-        self.lock().people.of(room)
+    pub(crate) fn members(&self, room: &RoomId) -> Vec<(UserId, Standing)> {
+        self.lock().members.of(room)
     }
 
     /// Whose time is over.
     pub(crate) fn expire(&self) -> Vec<(RoomId, UserId)> {
-        self.with_people(|people| people.expire(Instant::now()))
+        self.with_members(|members| members.expire(Instant::now()))
     }
 
     // --- Others ---
 
     /// Whether to believe that somebody is there through a run, which is not one of this process.
-    pub(crate) fn hear(&self, incarnation: Uuid) -> bool {
-        self.lock().watch.hear(incarnation, Instant::now())
+    pub(crate) fn accept(&self, incarnation: Uuid) -> bool {
+        self.lock().monitor.accept(incarnation, Instant::now())
     }
 
     /// Who is in a room through other nodes. What is kept wrongly of this node's own people is
     /// announced again, what is left of the dead is taken out.
     pub(crate) async fn others(&self, room: &RoomId) -> Result<Others, PresenceError> {
         // As of when it was asked: what was forgotten since is in the answer's place.
-        let complete = self.lock().watch.is_settled(Instant::now());
+        let complete = self.lock().monitor.is_settled(Instant::now());
         let listed = self.presence.list(room).await?;
         let (mut entries, mut own, mut stale) = (Vec::new(), HashMap::new(), Vec::new());
         {
             let mut state = self.lock();
-            let current = state.watch.incarnation();
+            let current = state.monitor.incarnation();
             for entry in listed {
-                if state.watch.hear(entry.incarnation, Instant::now()) {
+                if state.monitor.accept(entry.incarnation, Instant::now()) {
                     entries.push(entry);
                 } else if entry.incarnation == current {
                     own.insert(entry.user, entry.standing);
-                } else if !state.watch.is_own(entry.incarnation) {
+                } else if !state.monitor.is_own(entry.incarnation) {
                     stale.push((entry.user, entry.incarnation));
                 }
             }
         }
-        self.with_people(|people| people.compare(room, &own));
+        self.with_members(|members| members.compare(room, &own));
         if !stale.is_empty() {
             self.presence.forget(room, &stale).await?;
         }
@@ -254,47 +266,47 @@ impl Desk {
     /// announced anew under another.
     pub(crate) fn reaped(&self, incarnation: Uuid) -> bool {
         let mut state = self.lock();
-        if state.watch.is_own(incarnation) {
-            if state.watch.incarnation() == incarnation {
-                self.fence(&mut state);
+        if state.monitor.is_own(incarnation) {
+            if state.monitor.incarnation() == incarnation {
+                self.start_new_incarnation(&mut state);
             }
             return false;
         }
-        state.watch.bury(incarnation, Instant::now());
+        state.monitor.mark_dead(incarnation, Instant::now());
         true
     }
 
     // --- The lease ---
 
     /// Goes on as another run, to which everybody who is here belongs from now on.
-    fn fence(&self, state: &mut State) {
-        let ended = state.watch.fence(Uuid::new_v4());
-        info!(incarnation = %state.watch.incarnation(), %ended, "going on under a new lease");
+    fn start_new_incarnation(&self, state: &mut State) {
+        let ended = state.monitor.start_new_incarnation(Uuid::new_v4());
+        info!(incarnation = %state.monitor.incarnation(), %ended, "going on under a new lease");
         state.ended.push(ended);
-        state.people.forget_announced();
+        state.members.forget_announced();
         self.changed.notify_one();
     }
 
     /// Renews the lease where that is due, and looks at the others'.
-    pub(crate) async fn tend(&self) -> Tidings {
-        if let Err(error) = self.renew().await {
-            self.lock().watch.failed();
+    pub(crate) async fn renew(&self) -> LeaseReport {
+        if let Err(error) = self.renew_lease().await {
+            self.lock().monitor.failed();
             trouble!(error = error_chain(&error), "the lease cannot be renewed");
         }
-        let judgement = self.look().await.unwrap_or_else(|error| {
-            self.lock().watch.failed();
+        let poll = self.poll().await.unwrap_or_else(|error| {
+            self.lock().monitor.failed();
             trouble!(error = error_chain(&error), "the leases cannot be looked at");
-            Judgement::default()
+            LeasePoll::default()
         });
         let mut state = self.lock();
-        let settles = state.watch.is_settled(Instant::now());
+        let settles = state.monitor.is_settled(Instant::now());
         let settled = settles && !state.settled;
         state.settled = settles;
-        let Judgement { died, to_reap } = judgement;
-        Tidings { died, to_reap, settled }
+        let LeasePoll { died, to_clean_up } = poll;
+        LeaseReport { died, to_clean_up, settled }
     }
 
-    async fn renew(&self) -> Result<(), PresenceError> {
+    async fn renew_lease(&self) -> Result<(), PresenceError> {
         // A lease that turns out to have lapsed is followed by another at once.
         for _ in 0..2 {
             let began = Instant::now();
@@ -303,36 +315,36 @@ impl Desk {
                 if state.left {
                     return Ok(());
                 }
-                if state.watch.is_overdue(began) {
-                    self.fence(&mut state);
+                if state.monitor.is_overdue(began) {
+                    self.start_new_incarnation(&mut state);
                 }
-                let Some(renewal) = state.watch.renewal(began) else { return Ok(()) };
-                (state.watch.incarnation(), renewal)
+                let Some(renewal) = state.monitor.renewal(began) else { return Ok(()) };
+                (state.monitor.incarnation(), renewal)
             };
             let holds = self.presence.renew(incarnation, renewal).await?;
             let mut state = self.lock();
-            if state.watch.incarnation() != incarnation {
+            if state.monitor.incarnation() != incarnation {
                 continue;
             }
             if holds {
-                state.watch.renewed(began, Instant::now());
+                state.monitor.renewed(began, Instant::now());
                 self.changed.notify_one();
                 return Ok(());
             }
-            self.fence(&mut state);
+            self.start_new_incarnation(&mut state);
         }
         Ok(())
     }
 
-    async fn look(&self) -> Result<Judgement, PresenceError> {
+    async fn poll(&self) -> Result<LeasePoll, PresenceError> {
         let began = Instant::now();
         let leases = self.presence.leases().await?;
-        Ok(self.lock().watch.look(began, Instant::now(), &leases))
+        Ok(self.lock().monitor.poll(began, Instant::now(), &leases))
     }
 
     /// Cleans up after a dead run, unless another node does.
-    pub(crate) async fn reap(&self, incarnation: Uuid) {
-        match self.presence.reap(incarnation).await {
+    pub(crate) async fn clean_up(&self, incarnation: Uuid) {
+        match self.presence.clean_up(incarnation).await {
             Ok(true) => {
                 info!(%incarnation, "cleaned up after a node whose lease has lapsed");
                 self.metrics.nodes_reaped_total.inc();
@@ -352,7 +364,7 @@ impl Desk {
         let incarnation = {
             let mut state = self.lock();
             state.left = true;
-            state.watch.incarnation()
+            state.monitor.incarnation()
         };
         if let Err(error) = self.presence.renew(incarnation, Renewal::Last).await {
             trouble!(error = error_chain(&error), "the lease ends by itself");
@@ -381,17 +393,17 @@ impl Desk {
         let (incarnation, changes, ended) = {
             let mut state = self.lock();
             // Without a lease, nobody could clean up after this run.
-            if !state.watch.is_leased() {
+            if !state.monitor.is_leased() {
                 return Ok(false);
             }
-            let changes = state.people.take(PRESENCE_BATCH_MAX);
-            (state.watch.incarnation(), changes, state.ended.first().copied())
+            let changes = state.members.take(PRESENCE_BATCH_MAX);
+            (state.monitor.incarnation(), changes, state.ended.first().copied())
         };
         if !changes.is_empty() {
             let told = self.tell(incarnation, &changes).await;
             let mut state = self.lock();
-            if told.is_err() && state.watch.incarnation() == incarnation {
-                state.people.failed(&changes);
+            if told.is_err() && state.monitor.incarnation() == incarnation {
+                state.members.failed(&changes);
             }
             return told.map(|()| true);
         }

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use super::Change;
 
 /// Names a connection within a node.
-pub(crate) type Tab = u64;
+pub(crate) type ConnectionId = u64;
 
 /// Somebody in a room.
 pub(super) type Who<'a> = (&'a RoomId, &'a UserId);
@@ -33,8 +33,8 @@ pub(crate) enum Parting {
 
 /// The people of one node.
 #[derive(Debug, Default)]
-pub(super) struct People {
-    rooms: HashMap<RoomId, HashMap<UserId, Here>>,
+pub(super) struct LocalMembers {
+    rooms: HashMap<RoomId, HashMap<UserId, LocalMember>>,
     unannounced: HashSet<(RoomId, UserId)>,
     /// When somebody's time may be over.
     deadlines: BTreeSet<(Instant, RoomId, UserId)>,
@@ -44,8 +44,8 @@ pub(super) struct People {
 
 /// Somebody in a room, or somebody whose going is still to be announced.
 #[derive(Debug)]
-struct Here {
-    tabs: HashMap<Tab, PresenceStatus>,
+struct LocalMember {
+    connections: HashMap<ConnectionId, PresenceStatus>,
     /// As the application's backend says, and until when.
     guest: Option<(PresenceStatus, Instant)>,
     /// When it said so.
@@ -67,10 +67,10 @@ enum Announced {
     Unsure,
 }
 
-impl Here {
-    fn new() -> Here {
-        Here {
-            tabs: HashMap::new(),
+impl LocalMember {
+    fn new() -> LocalMember {
+        LocalMember {
+            connections: HashMap::new(),
             guest: None,
             guest_said_at: Timestamp(0),
             lingers: None,
@@ -82,7 +82,7 @@ impl Here {
 
     fn standing(&self) -> Option<Standing> {
         let guest = self.guest.map(|(status, _)| status);
-        let connected = self.tabs.values().copied().chain(guest).max();
+        let connected = self.connections.values().copied().chain(guest).max();
         let status = connected.or(self.lingers.map(|_| self.status))?;
         Some(Standing { status, last_active_at: self.last_active_at })
     }
@@ -109,7 +109,7 @@ impl Here {
     }
 }
 
-impl People {
+impl LocalMembers {
     /// How many are there, each counted in each room.
     pub(super) fn present(&self) -> usize {
         self.present
@@ -132,19 +132,25 @@ impl People {
     }
 
     /// A connection of theirs is in the room. Entering again changes nothing.
-    pub(super) fn enter(&mut self, who: Who<'_>, tab: Tab, at: Timestamp) {
+    pub(super) fn enter(&mut self, who: Who<'_>, connection: ConnectionId, at: Timestamp) {
         self.change(who, |here| {
-            here.tabs.entry(tab).or_insert(PresenceStatus::Active);
+            here.connections.entry(connection).or_insert(PresenceStatus::Active);
             here.lingers = None;
             here.active(at);
         });
     }
 
     /// A connection of theirs is no longer in the room.
-    pub(super) fn part(&mut self, who: Who<'_>, tab: Tab, how: Parting, now: Instant) {
+    pub(super) fn part(
+        &mut self,
+        who: Who<'_>,
+        connection: ConnectionId,
+        how: Parting,
+        now: Instant,
+    ) {
         self.change(who, |here| {
-            let Some(status) = here.tabs.remove(&tab) else { return };
-            if here.tabs.is_empty() && how == Parting::Dropped {
+            let Some(status) = here.connections.remove(&connection) else { return };
+            if here.connections.is_empty() && how == Parting::Dropped {
                 here.status = status;
                 here.lingers = Some(now + Duration::from_millis(PRESENCE_LINGER_MS));
             }
@@ -152,9 +158,15 @@ impl People {
     }
 
     /// A connection says whether its user does something.
-    pub(super) fn say(&mut self, who: Who<'_>, tab: Tab, status: PresenceStatus, at: Timestamp) {
+    pub(super) fn say(
+        &mut self,
+        who: Who<'_>,
+        connection: ConnectionId,
+        status: PresenceStatus,
+        at: Timestamp,
+    ) {
         self.change(who, |here| {
-            if let Some(said) = here.tabs.get_mut(&tab) {
+            if let Some(said) = here.connections.get_mut(&connection) {
                 *said = status;
                 here.active(at);
             }
@@ -194,7 +206,7 @@ impl People {
     /// something else here before.
     pub(super) fn unhost(&mut self, who: Who<'_>, at: Timestamp) -> bool {
         let known = self.rooms.get(who.0).and_then(|people| people.get(who.1));
-        let before = |here: &Here| here.guest.is_some() && here.guest_said_at < at;
+        let before = |here: &LocalMember| here.guest.is_some() && here.guest_said_at < at;
         if !known.is_some_and(before) {
             return false;
         }
@@ -270,9 +282,9 @@ impl People {
     }
 
     /// Changes somebody, and keeps in step whatever follows from how they are.
-    fn change(&mut self, (room, user): Who<'_>, change: impl FnOnce(&mut Here)) {
+    fn change(&mut self, (room, user): Who<'_>, change: impl FnOnce(&mut LocalMember)) {
         let people = self.rooms.entry(room.clone()).or_default();
-        let here = people.entry(user.clone()).or_insert_with(Here::new);
+        let here = people.entry(user.clone()).or_insert_with(LocalMember::new);
         let (was_there, deadline) = (here.standing().is_some(), here.deadline());
         change(here);
         let is_there = here.standing().is_some();

@@ -92,7 +92,7 @@ impl Presence for MemoryPresence {
         Ok(())
     }
 
-    async fn reap(&self, _incarnation: Uuid) -> Result<bool, PresenceError> {
+    async fn clean_up(&self, _incarnation: Uuid) -> Result<bool, PresenceError> {
         Ok(false)
     }
 

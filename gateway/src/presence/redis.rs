@@ -189,7 +189,7 @@ impl Presence for RedisPresence {
         Ok(self.take_out(incarnation).await?)
     }
 
-    async fn reap(&self, incarnation: Uuid) -> Result<bool, PresenceError> {
+    async fn clean_up(&self, incarnation: Uuid) -> Result<bool, PresenceError> {
         let mut pipe = redis::pipe();
         let lock = keys::reaping(incarnation);
         pipe.cmd("SET").arg(lock).arg(1).arg("NX").arg("PX").arg(REAP_MS);

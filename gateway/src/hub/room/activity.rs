@@ -120,16 +120,16 @@ impl Room {
         incarnation: Uuid,
         standing: Option<Standing>,
     ) {
-        if self.parts.desk.hear(incarnation) {
+        if self.parts.desk.accept(incarnation) {
             state.company.presence.apply(user, incarnation, standing, Instant::now());
             self.attend(state);
         }
     }
 
     /// A run of another node is dead.
-    pub(in crate::hub) fn bury(self: &Arc<Self>, incarnation: Uuid) {
+    pub(in crate::hub) fn mark_dead(self: &Arc<Self>, incarnation: Uuid) {
         let mut state = self.lock();
-        state.company.presence.bury(incarnation, Instant::now());
+        state.company.presence.mark_dead(incarnation, Instant::now());
         self.attend(&mut state);
     }
 
@@ -149,7 +149,7 @@ impl Room {
         let (board, now) = (&mut state.company.presence, Instant::now());
         let how = (others.complete, lost);
         let done = board.finish_reading(reading, &others.entries, how, now);
-        for (user, standing) in self.parts.desk.people(&self.id) {
+        for (user, standing) in self.parts.desk.members(&self.id) {
             board.apply(&user, HERE, Some(standing), now);
         }
         self.attend(&mut state);

@@ -134,7 +134,7 @@ impl Board {
     }
 
     /// A run of a node is dead, and nobody is here through it any more.
-    pub(super) fn bury(&mut self, incarnation: Uuid, now: Instant) {
+    pub(super) fn mark_dead(&mut self, incarnation: Uuid, now: Instant) {
         let through =
             |person: &Person| person.standings.iter().any(|(from, _)| *from == incarnation);
         let gone: Vec<UserId> = self

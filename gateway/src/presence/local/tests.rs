@@ -28,7 +28,7 @@ impl Scene {
         let kept: Arc<dyn Presence> = Arc::clone(&presence) as _;
         let metrics = Arc::new(Metrics::register(&prometheus::Registry::new()));
         let desk = Arc::new(Desk::new(kept, Arc::new(broker), clock, metrics));
-        desk.tend().await;
+        desk.renew().await;
         let announcing = Arc::clone(&desk);
         tokio::spawn(async move { announcing.announce().await });
         Scene { desk, presence, deliveries, room, ann: UserId::parse("ann").unwrap() }
@@ -90,7 +90,7 @@ async fn a_node_that_slept_past_its_lease_goes_on_as_another_and_clears_up_after
     scene.desk.enter(&room, &ann, 1);
     assert_eq!(scene.said().await, (true, before));
     tokio::time::advance(Duration::from_secs(20)).await;
-    scene.desk.tend().await;
+    scene.desk.renew().await;
     let after = scene.incarnation();
     assert_ne!(after, before);
     // First they are known under the new run, then the old one goes.
@@ -98,7 +98,7 @@ async fn a_node_that_slept_past_its_lease_goes_on_as_another_and_clears_up_after
     let reaped = Signal::Nodes(NodeSignal::Reaped { incarnation: before });
     assert_eq!(scene.told().await, reaped);
     assert_eq!(scene.kept().await, [after]);
-    assert!(!scene.desk.hear(before) && !scene.desk.reaped(before));
+    assert!(!scene.desk.accept(before) && !scene.desk.reaped(before));
     assert_eq!(scene.incarnation(), after, "the end of the old run is no end of this one");
 }
 
@@ -110,14 +110,14 @@ async fn a_node_that_was_reaped_goes_on_as_another() {
     assert_eq!(scene.said().await, (true, before));
     // By another node, which took it for dead.
     scene.presence.withdraw(before).await.unwrap();
-    scene.desk.tend().await;
+    scene.desk.renew().await;
     tokio::time::advance(Duration::from_millis(2_000)).await;
-    scene.desk.tend().await;
+    scene.desk.renew().await;
     let after = scene.incarnation();
     assert_ne!(after, before);
     assert_eq!(scene.said().await, (true, after));
     assert!(!scene.desk.reaped(after), "and again, told by the other");
-    scene.desk.tend().await;
+    scene.desk.renew().await;
     assert_ne!(scene.incarnation(), after);
 }
 

@@ -4,7 +4,7 @@ const ACTIVE: PresenceStatus = PresenceStatus::Active;
 const IDLE: PresenceStatus = PresenceStatus::Idle;
 
 struct Scene {
-    people: People,
+    people: LocalMembers,
     room: RoomId,
     ann: UserId,
     now: Instant,
@@ -12,7 +12,7 @@ struct Scene {
 
 impl Scene {
     fn new() -> Scene {
-        let people = People::default();
+        let people = LocalMembers::default();
         let (room, ann) = (RoomId::parse("r").unwrap(), UserId::parse("ann").unwrap());
         Scene { people, room, ann, now: Instant::now() }
     }
@@ -21,15 +21,15 @@ impl Scene {
         self.now + Duration::from_millis(ms)
     }
 
-    fn enter(&mut self, tab: Tab) {
+    fn enter(&mut self, tab: ConnectionId) {
         self.people.enter((&self.room, &self.ann), tab, Timestamp(1));
     }
 
-    fn part(&mut self, tab: Tab, how: Parting) {
+    fn part(&mut self, tab: ConnectionId, how: Parting) {
         self.people.part((&self.room, &self.ann), tab, how, self.now);
     }
 
-    fn say(&mut self, tab: Tab, status: PresenceStatus) {
+    fn say(&mut self, tab: ConnectionId, status: PresenceStatus) {
         self.people.say((&self.room, &self.ann), tab, status, Timestamp(2));
     }
 

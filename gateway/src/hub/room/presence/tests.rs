@@ -145,7 +145,7 @@ fn the_people_of_a_dead_run_are_gone_unless_they_are_here_in_another_way() {
     scene.apply("bob", THERE, Some(ACTIVE));
     scene.apply("bob", ELSEWHERE, Some(ACTIVE));
     scene.board.settle_all();
-    scene.board.bury(THERE, scene.now);
+    scene.board.mark_dead(THERE, scene.now);
     assert_eq!(scene.told(250), ["ann Offline of 1"]);
 }
 
