@@ -41,7 +41,7 @@ use self::room::{Joined, Joiner, Membership, Room};
 use crate::broker::Broker;
 use crate::broker::Herald;
 use crate::metrics::Metrics;
-use crate::presence::local::Desk;
+use crate::presence::local::LocalPresence;
 use crate::stream::Shelf;
 
 /// What rooms that synchronise keep together of what is published meanwhile, in bytes. Not of what
@@ -59,7 +59,7 @@ pub(crate) struct Parts {
     pub(crate) syncing: Arc<ByteBudget>,
     pub(crate) shelf: Arc<dyn Shelf>,
     pub(crate) metrics: Arc<Metrics>,
-    pub(crate) desk: Arc<Desk>,
+    pub(crate) presence: Arc<LocalPresence>,
     pub(crate) herald: Herald,
     /// Some room has lost its last member.
     pub(crate) empty: Notify,

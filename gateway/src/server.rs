@@ -325,7 +325,7 @@ fn node(
         metrics: Arc::clone(&metrics),
         tasks: tasks.clone(),
     });
-    let present = presence::local::Desk::new(
+    let present = presence::local::LocalPresence::new(
         Arc::clone(presence),
         Arc::clone(broker),
         clock.clone(),
@@ -338,7 +338,7 @@ fn node(
         syncing: ByteBudget::new(hub::SYNCING_BYTES_MAX),
         shelf: Arc::clone(shelf),
         metrics: Arc::clone(&metrics),
-        desk: Arc::new(present),
+        presence: Arc::new(present),
         herald: Herald::start(Arc::clone(broker), tasks),
         empty: Notify::new(),
         unsure: Notify::new(),

@@ -27,7 +27,7 @@ const READINGS_MAX: usize = 5;
 pub(super) async fn read(room: &Arc<Room>, lost: bool) -> Result<(), PresenceError> {
     for _ in 0..READINGS_MAX {
         let reading = room.begin_attendance();
-        let others = room.parts.desk.others(&room.id).await?;
+        let others = room.parts.presence.others(&room.id).await?;
         if room.finish_attendance(reading, &others, lost) {
             return Ok(());
         }
@@ -39,8 +39,13 @@ pub(super) async fn read(room: &Arc<Room>, lost: bool) -> Result<(), PresenceErr
 impl Hub {
     /// Looks after who is there, for as long as the node lives.
     pub(crate) async fn attend(&self) {
-        let desk = &self.parts.desk;
-        tokio::join!(desk.announce(), self.renew_lease(), self.expire(), self.compare_attendance());
+        let presence = &self.parts.presence;
+        tokio::join!(
+            presence.announce(),
+            self.renew_lease(),
+            self.expire(),
+            self.compare_attendance()
+        );
     }
 
     /// Holds the lease, and takes the dead off the boards.
@@ -50,7 +55,7 @@ impl Hub {
         let mut reaping: Option<JoinHandle<()>> = None;
         loop {
             ticks.tick().await;
-            let report = self.parts.desk.renew().await;
+            let report = self.parts.presence.renew().await;
             for died in report.died {
                 self.mark_dead(died);
             }
@@ -62,10 +67,10 @@ impl Hub {
             if !report.to_clean_up.is_empty()
                 && reaping.as_ref().is_none_or(JoinHandle::is_finished)
             {
-                let desk = Arc::clone(&self.parts.desk);
+                let presence = Arc::clone(&self.parts.presence);
                 reaping = Some(tokio::spawn(async move {
                     for dead in report.to_clean_up {
-                        desk.clean_up(dead).await;
+                        presence.clean_up(dead).await;
                     }
                 }));
             }
@@ -74,7 +79,7 @@ impl Hub {
 
     /// A run of a node was reaped.
     pub(crate) fn reaped(&self, incarnation: Uuid) {
-        if self.parts.desk.reaped(incarnation) {
+        if self.parts.presence.reaped(incarnation) {
             self.mark_dead(incarnation);
         }
     }
@@ -91,7 +96,7 @@ impl Hub {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            for (room, user) in self.parts.desk.expire() {
+            for (room, user) in self.parts.presence.expire() {
                 if let Some(room) = self.known(&room) {
                     room.refresh(&user);
                 }
@@ -117,7 +122,7 @@ impl Hub {
 
     /// The node leaves.
     pub(crate) async fn leave(&self) {
-        self.parts.desk.leave().await;
+        self.parts.presence.leave().await;
     }
 
     /// How people are in a room who need no connection to this node, until a minute from now unless
@@ -130,7 +135,7 @@ impl Hub {
         room: &RoomId,
         guests: &[(UserId, Option<PresenceStatus>)],
     ) -> Result<(), Refusal> {
-        let hosted = self.parts.desk.host(room, guests);
+        let hosted = self.parts.presence.host(room, guests);
         if let Some(room) = self.known(room) {
             for (user, _) in guests {
                 room.refresh(user);
@@ -138,13 +143,13 @@ impl Hub {
         }
         // Whatever node it was that the backend spoke to last: its word counts.
         let users = guests.iter().map(|(user, _)| user.clone()).collect();
-        self.parts.desk.tell_hosted(room, users).await;
+        self.parts.presence.tell_hosted(room, users).await;
         hosted
     }
 
     /// The backend has said to another node how people are in a room.
     pub(crate) fn overruled(&self, room: &RoomId, users: &[UserId], said: (Uuid, Timestamp)) {
-        let ended = self.parts.desk.overruled(room, users, said);
+        let ended = self.parts.presence.overruled(room, users, said);
         if let Some(room) = self.known(room) {
             ended.iter().for_each(|user| room.refresh(user));
         }

@@ -35,7 +35,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 
 /// One node's part in presence.
-pub(crate) struct Desk {
+pub(crate) struct LocalPresence {
     presence: Arc<dyn Presence>,
     broker: Arc<dyn Broker>,
     clock: Clock,
@@ -83,19 +83,19 @@ enum AnnounceError {
     Broker(#[from] BrokerError),
 }
 
-impl std::fmt::Debug for Desk {
+impl std::fmt::Debug for LocalPresence {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Desk").field("state", &self.state).finish_non_exhaustive()
+        f.debug_struct("LocalPresence").field("state", &self.state).finish_non_exhaustive()
     }
 }
 
-impl Desk {
+impl LocalPresence {
     pub(crate) fn new(
         presence: Arc<dyn Presence>,
         broker: Arc<dyn Broker>,
         clock: Clock,
         metrics: Arc<Metrics>,
-    ) -> Desk {
+    ) -> LocalPresence {
         let state = State {
             members: LocalMembers::default(),
             monitor: LeaseMonitor::new(Uuid::new_v4()),
@@ -104,7 +104,7 @@ impl Desk {
             left: false,
         };
         let (state, changed) = (Mutex::new(state), Notify::new());
-        Desk { presence, broker, clock, metrics, state, changed }
+        LocalPresence { presence, broker, clock, metrics, state, changed }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

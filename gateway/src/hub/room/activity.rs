@@ -32,7 +32,7 @@ impl Membership {
         let room = &self.room;
         let mut state = room.lock();
         if let Some(user) = state.members.get(&self.member).map(|member| member.user.clone()) {
-            room.parts.desk.say(&room.id, &user, self.member, status);
+            room.parts.presence.say(&room.id, &user, self.member, status);
             room.reflect(&mut state, &user);
         }
     }
@@ -42,7 +42,7 @@ impl Membership {
         let room = &self.room;
         let mut state = room.lock();
         if let Some(user) = state.members.get(&self.member).map(|member| member.user.clone()) {
-            room.parts.desk.touch(&room.id, &user);
+            room.parts.presence.touch(&room.id, &user);
             room.reflect(&mut state, &user);
         }
     }
@@ -77,7 +77,7 @@ impl Room {
             state.company.presence.hasten(now);
             self.tell_presence(state, now);
         }
-        self.parts.desk.enter(&self.id, user, *member);
+        self.parts.presence.enter(&self.id, user, *member);
         self.reflect(state, user);
         let typing = state.company.typing.list(user, Instant::now());
         Found { presence: self.present(state, user), typing }
@@ -91,7 +91,7 @@ impl Room {
         user: &UserId,
         how: Parting,
     ) {
-        self.parts.desk.part(&self.id, user, member, how);
+        self.parts.presence.part(&self.id, user, member, how);
         self.reflect(state, user);
         if state.members.values().all(|member| member.user != *user) {
             self.stop_typing(state, user);
@@ -106,7 +106,7 @@ impl Room {
     /// What this node knows of its own people, it knows from its desk: no echo of a signal, and no
     /// reading of what is kept, can be newer.
     fn reflect(self: &Arc<Self>, state: &mut State, user: &UserId) {
-        let standing = self.parts.desk.standing(&self.id, user);
+        let standing = self.parts.presence.standing(&self.id, user);
         state.company.presence.apply(user, HERE, standing, Instant::now());
         self.attend(state);
     }
@@ -120,7 +120,7 @@ impl Room {
         incarnation: Uuid,
         standing: Option<Standing>,
     ) {
-        if self.parts.desk.accept(incarnation) {
+        if self.parts.presence.accept(incarnation) {
             state.company.presence.apply(user, incarnation, standing, Instant::now());
             self.attend(state);
         }
@@ -149,7 +149,7 @@ impl Room {
         let (board, now) = (&mut state.company.presence, Instant::now());
         let how = (others.complete, lost);
         let done = board.finish_reading(reading, &others.entries, how, now);
-        for (user, standing) in self.parts.desk.members(&self.id) {
+        for (user, standing) in self.parts.presence.members(&self.id) {
             board.apply(&user, HERE, Some(standing), now);
         }
         self.attend(&mut state);

@@ -9,7 +9,7 @@ use crate::broker::memory::MemoryBroker;
 use crate::presence::memory::MemoryPresence;
 
 struct Scene {
-    desk: Arc<Desk>,
+    local: Arc<LocalPresence>,
     presence: Arc<MemoryPresence>,
     deliveries: DeliveryReceiver,
     room: RoomId,
@@ -27,11 +27,11 @@ impl Scene {
         let presence = Arc::new(MemoryPresence::default());
         let kept: Arc<dyn Presence> = Arc::clone(&presence) as _;
         let metrics = Arc::new(Metrics::register(&prometheus::Registry::new()));
-        let desk = Arc::new(Desk::new(kept, Arc::new(broker), clock, metrics));
-        desk.renew().await;
-        let announcing = Arc::clone(&desk);
+        let local = Arc::new(LocalPresence::new(kept, Arc::new(broker), clock, metrics));
+        local.renew().await;
+        let announcing = Arc::clone(&local);
         tokio::spawn(async move { announcing.announce().await });
-        Scene { desk, presence, deliveries, room, ann: UserId::parse("ann").unwrap() }
+        Scene { local, presence, deliveries, room, ann: UserId::parse("ann").unwrap() }
     }
 
     /// The next thing the nodes are told.
@@ -59,7 +59,7 @@ impl Scene {
     }
 
     fn incarnation(&self) -> Uuid {
-        self.desk.lock().watch.incarnation()
+        self.local.lock().monitor.incarnation()
     }
 }
 
@@ -67,19 +67,19 @@ impl Scene {
 async fn who_drops_is_there_for_five_seconds_and_who_leaves_is_not() {
     let mut scene = Scene::begin().await;
     let (room, ann, here) = (scene.room.clone(), scene.ann.clone(), scene.incarnation());
-    scene.desk.enter(&room, &ann, 1);
+    scene.local.enter(&room, &ann, 1);
     assert_eq!(scene.said().await, (true, here));
     assert_eq!(scene.kept().await, [here]);
-    scene.desk.part(&room, &ann, 1, Parting::Dropped);
+    scene.local.part(&room, &ann, 1, Parting::Dropped);
     tokio::time::advance(Duration::from_millis(4_999)).await;
-    assert!(scene.desk.expire().is_empty() && scene.desk.standing(&room, &ann).is_some());
+    assert!(scene.local.expire().is_empty() && scene.local.standing(&room, &ann).is_some());
     tokio::time::advance(Duration::from_millis(1)).await;
-    assert_eq!(scene.desk.expire(), [(room.clone(), ann.clone())]);
+    assert_eq!(scene.local.expire(), [(room.clone(), ann.clone())]);
     assert_eq!(scene.said().await, (false, here));
     assert!(scene.kept().await.is_empty());
-    scene.desk.enter(&room, &ann, 2);
+    scene.local.enter(&room, &ann, 2);
     assert_eq!(scene.said().await, (true, here));
-    scene.desk.part(&room, &ann, 2, Parting::Left);
+    scene.local.part(&room, &ann, 2, Parting::Left);
     assert_eq!(scene.said().await, (false, here));
 }
 
@@ -87,10 +87,10 @@ async fn who_drops_is_there_for_five_seconds_and_who_leaves_is_not() {
 async fn a_node_that_slept_past_its_lease_goes_on_as_another_and_clears_up_after_itself() {
     let mut scene = Scene::begin().await;
     let (room, ann, before) = (scene.room.clone(), scene.ann.clone(), scene.incarnation());
-    scene.desk.enter(&room, &ann, 1);
+    scene.local.enter(&room, &ann, 1);
     assert_eq!(scene.said().await, (true, before));
     tokio::time::advance(Duration::from_secs(20)).await;
-    scene.desk.renew().await;
+    scene.local.renew().await;
     let after = scene.incarnation();
     assert_ne!(after, before);
     // First they are known under the new run, then the old one goes.
@@ -98,7 +98,7 @@ async fn a_node_that_slept_past_its_lease_goes_on_as_another_and_clears_up_after
     let reaped = Signal::Nodes(NodeSignal::Reaped { incarnation: before });
     assert_eq!(scene.told().await, reaped);
     assert_eq!(scene.kept().await, [after]);
-    assert!(!scene.desk.accept(before) && !scene.desk.reaped(before));
+    assert!(!scene.local.accept(before) && !scene.local.reaped(before));
     assert_eq!(scene.incarnation(), after, "the end of the old run is no end of this one");
 }
 
@@ -106,18 +106,18 @@ async fn a_node_that_slept_past_its_lease_goes_on_as_another_and_clears_up_after
 async fn a_node_that_was_reaped_goes_on_as_another() {
     let mut scene = Scene::begin().await;
     let (room, ann, before) = (scene.room.clone(), scene.ann.clone(), scene.incarnation());
-    scene.desk.enter(&room, &ann, 1);
+    scene.local.enter(&room, &ann, 1);
     assert_eq!(scene.said().await, (true, before));
     // By another node, which took it for dead.
     scene.presence.withdraw(before).await.unwrap();
-    scene.desk.renew().await;
+    scene.local.renew().await;
     tokio::time::advance(Duration::from_millis(2_000)).await;
-    scene.desk.renew().await;
+    scene.local.renew().await;
     let after = scene.incarnation();
     assert_ne!(after, before);
     assert_eq!(scene.said().await, (true, after));
-    assert!(!scene.desk.reaped(after), "and again, told by the other");
-    scene.desk.renew().await;
+    assert!(!scene.local.reaped(after), "and again, told by the other");
+    scene.local.renew().await;
     assert_ne!(scene.incarnation(), after);
 }
 
@@ -125,17 +125,17 @@ async fn a_node_that_was_reaped_goes_on_as_another() {
 async fn what_is_lost_of_ones_own_people_is_announced_again_and_the_dead_are_forgotten() {
     let mut scene = Scene::begin().await;
     let (room, ann, here) = (scene.room.clone(), scene.ann.clone(), scene.incarnation());
-    scene.desk.enter(&room, &ann, 1);
+    scene.local.enter(&room, &ann, 1);
     assert_eq!(scene.said().await, (true, here));
     scene.presence.forget(&room, &[(ann.clone(), here)]).await.unwrap();
     let (dead, other) = (Uuid::from_u128(1), Uuid::from_u128(2));
-    let standing = scene.desk.standing(&room, &ann);
+    let standing = scene.local.standing(&room, &ann);
     for run in [dead, other] {
         let change = Change { room: room.clone(), user: ann.clone(), standing, last: false };
         scene.presence.announce(run, &[change]).await.unwrap();
     }
-    assert!(scene.desk.reaped(dead));
-    let others = scene.desk.others(&room).await.unwrap();
+    assert!(scene.local.reaped(dead));
+    let others = scene.local.others(&room).await.unwrap();
     assert_eq!(others.entries.iter().map(|e| e.incarnation).collect::<Vec<_>>(), [other]);
     assert!(!others.complete, "this node does not know for long enough who lives");
     assert_eq!(scene.said().await, (true, here));

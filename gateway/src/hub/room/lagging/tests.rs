@@ -26,7 +26,7 @@ use crate::hub::history::{Messages, Refill, Sources};
 use crate::hub::room::{Joiner, Membership, Reading};
 use crate::hub::{Parts, SYNCING_BYTES_MAX};
 use crate::metrics::Metrics;
-use crate::presence::local::Desk;
+use crate::presence::local::LocalPresence;
 use crate::presence::memory::MemoryPresence;
 use crate::stream::memory::MemoryShelf;
 use crate::wire::frame::Frame;
@@ -45,7 +45,7 @@ fn room(folder: &std::path::Path) -> Arc<Room> {
     let broker = Arc::new(MemoryBroker::new(Arc::clone(&log)));
     let metrics = Arc::new(Metrics::register(&prometheus::Registry::new()));
     let presence = Arc::new(MemoryPresence::default());
-    let desk = Desk::new(presence, broker.clone(), clock, Arc::clone(&metrics));
+    let presence = LocalPresence::new(presence, broker.clone(), clock, Arc::clone(&metrics));
     let epochs = Arc::new(Epochs::new(log.clone(), store.clone()));
     let sources = Sources::new(log, store, epochs);
     let parts = Parts {
@@ -55,7 +55,7 @@ fn room(folder: &std::path::Path) -> Arc<Room> {
         syncing: ByteBudget::new(SYNCING_BYTES_MAX),
         shelf: Arc::new(MemoryShelf::default()),
         metrics,
-        desk: Arc::new(desk),
+        presence: Arc::new(presence),
         empty: Notify::new(),
         unsure: Notify::new(),
     };
