@@ -42,7 +42,7 @@ use crate::broker::Broker;
 use crate::broker::Herald;
 use crate::metrics::Metrics;
 use crate::presence::local::LocalPresence;
-use crate::stream::Shelf;
+use crate::stream::StreamStore;
 
 /// What rooms that synchronise keep together of what is published meanwhile, in bytes. Not of what
 /// rooms remember: that does not drain by itself, and no room would become live.
@@ -57,7 +57,7 @@ pub(crate) struct Parts {
     pub(crate) sources: Sources,
     /// What rooms that synchronise may keep together of what is published meanwhile.
     pub(crate) syncing: Arc<ByteBudget>,
-    pub(crate) shelf: Arc<dyn Shelf>,
+    pub(crate) streams: Arc<dyn StreamStore>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) presence: Arc<LocalPresence>,
     pub(crate) herald: Herald,

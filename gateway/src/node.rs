@@ -23,7 +23,7 @@ use crate::hub::room_quota::Roster;
 use crate::metrics::Metrics;
 use crate::rate_limit::RateLimiter;
 use crate::spending::Spending;
-use crate::stream::buffer::Desk;
+use crate::stream::buffer::StreamBuffers;
 use crate::wire::connections::Connections;
 
 /// Bytes of bodies that a node reads and works on at a time; beyond it whoever asks is told
@@ -71,7 +71,7 @@ pub(crate) struct Node {
     /// Its rooms.
     pub(crate) hub: Hub,
     /// The answers that are written through it.
-    pub(crate) desk: Arc<Desk>,
+    pub(crate) streams: Arc<StreamBuffers>,
     /// The way into the log.
     pub(crate) appender: Appender,
     /// Receipts on their way there.

@@ -56,8 +56,8 @@ use crate::rate_limit::{self, RateLimiter, Rules};
 use crate::relay;
 use crate::spending::Spending;
 use crate::spending::redis::RedisTurns;
-use crate::stream::Shelf;
-use crate::stream::buffer::Desk;
+use crate::stream::StreamStore;
+use crate::stream::buffer::StreamBuffers;
 use crate::wire::connections::Connections;
 
 /// How often a leaving node looks whether its connections are gone.
@@ -101,7 +101,7 @@ struct Backend {
     /// Where tickets and session tokens lie.
     vault: Vault,
     /// Where answers that are being written are kept.
-    shelf: Arc<dyn Shelf>,
+    streams: Arc<dyn StreamStore>,
     presence: Arc<dyn Presence>,
     /// What the broker delivers.
     deliveries: DeliveryReceiver,
@@ -314,7 +314,7 @@ fn node(
     let authenticator = authenticator(&settings)?;
     let api_keys =
         ApiKeys::parse(&settings.api_keys).map_err(|error| unusable("ROOMCAST_API_KEYS", error))?;
-    let Backend { log, store, broker, counts, vault, shelf, presence, .. } = backend;
+    let Backend { log, store, broker, counts, vault, streams, presence, .. } = backend;
     let epochs = Arc::new(Epochs::new(Arc::clone(log), Arc::clone(store)));
     let appender = Appender::start(&append_queue::Parts {
         broker: Arc::clone(broker),
@@ -336,7 +336,7 @@ fn node(
         broker: Arc::clone(broker),
         sources,
         syncing: ByteBudget::new(hub::SYNCING_BYTES_MAX),
-        shelf: Arc::clone(shelf),
+        streams: Arc::clone(streams),
         metrics: Arc::clone(&metrics),
         presence: Arc::new(present),
         herald: Herald::start(Arc::clone(broker), tasks),
@@ -346,7 +346,11 @@ fn node(
     let spending = Spending::new(counts.as_ref().map(turns));
     let limiter = limiter(&settings, (&clock, &metrics), Arc::clone(broker), counts.take());
     Ok(Node {
-        desk: Arc::new(Desk::new(Arc::clone(shelf), Arc::clone(broker), Arc::clone(&metrics))),
+        streams: Arc::new(StreamBuffers::new(
+            Arc::clone(streams),
+            Arc::clone(broker),
+            Arc::clone(&metrics),
+        )),
         api_keys,
         authenticator,
         revocations: Revocations::default(),

@@ -15,7 +15,7 @@ use crate::operation::post;
 use crate::operation::stream::{self, Ending, Found};
 use crate::operation::submit::Author;
 use crate::operation::validate;
-use crate::stream::{AnswerKey, Beginning};
+use crate::stream::{StreamHeader, StreamKey};
 
 /// Begins an answer, or says where to go on with it.
 pub(super) async fn start(
@@ -45,8 +45,8 @@ async fn try_start(
     let membership = session.member_of(&room).map(|_| ());
     Author::Client { identity: &session.identity, membership }.may_say(kind, None)?;
     let user = session.identity.user.clone();
-    let key = AnswerKey { room, id: id.clone() };
-    let offset = stream::start(node, &key, Beginning { user, kind, metadata }).await?;
+    let key = StreamKey { room, id: id.clone() };
+    let offset = stream::start(node, &key, StreamHeader { user, kind, metadata }).await?;
     Ok(StreamReply { id, offset })
 }
 
@@ -62,7 +62,7 @@ pub(super) async fn append(
     let membership = session.member_of(&room).map(|_| ());
     let added = match membership {
         Ok(()) => {
-            let key = AnswerKey { room: room_id, id: id.clone() };
+            let key = StreamKey { room: room_id, id: id.clone() };
             let author = Author::Client { identity: &session.identity, membership };
             match look_up(session, node, &key).await {
                 Ok(()) => stream::append(node, &author, &key, offset, &delta).await,
@@ -78,8 +78,8 @@ pub(super) async fn append(
 }
 
 /// Counts a look at what other nodes know of an answer, where this one does not have it.
-async fn look_up(session: &Session, node: &Node, key: &AnswerKey) -> Result<(), Refusal> {
-    if node.desk.get(key).is_some() {
+async fn look_up(session: &Session, node: &Node, key: &StreamKey) -> Result<(), Refusal> {
+    if node.streams.get(key).is_some() {
         return Ok(());
     }
     node.limiter.look_up(&session.identity).await.map(drop)
@@ -119,7 +119,7 @@ async fn try_end(
     let user = session.identity.user.clone();
     let cost = credits.map(|cost| credit::charge(&user, cost)).transpose()?;
     let membership = session.member_of(&room).map(|_| ());
-    let key = AnswerKey { room, id };
+    let key = StreamKey { room, id };
     look_up(session, node, &key).await?;
     let ending = Ending { key, user, content, metadata, cost };
     let (found, ending) = stream::find(node, ending).await?;

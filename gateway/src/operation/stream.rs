@@ -27,8 +27,8 @@ use crate::node::Node;
 use crate::operation::change;
 use crate::operation::post::{self, Charge, Draft, Said};
 use crate::operation::submit::Author;
-use crate::stream::buffer::{AddError, Answer};
-use crate::stream::{AnswerKey, Beginning, Closed, Open, Taken};
+use crate::stream::buffer::{AddError, StreamBuffer};
+use crate::stream::{ClaimResult, Closed, Open, StreamHeader, StreamKey};
 
 /// How often silent answers are looked for, at least and at most.
 const LOOK_MIN: Duration = Duration::from_millis(20);
@@ -44,7 +44,7 @@ const CLOSING_TRIES_MAX: usize = 20;
 /// The end of an answer, as its producer asks for it.
 #[derive(Debug)]
 pub(crate) struct Ending {
-    pub(crate) key: AnswerKey,
+    pub(crate) key: StreamKey,
     /// Who asks.
     pub(crate) user: UserId,
     /// The whole text; what there is of it where it is absent.
@@ -58,7 +58,7 @@ pub(crate) struct Ending {
 #[derive(Debug)]
 pub(crate) enum Found {
     /// An answer that is being written.
-    Open(Arc<Answer>),
+    Open(Arc<StreamBuffer>),
     /// One that was closed not long ago.
     Closed(Closed),
     /// Nothing that is remembered.
@@ -68,35 +68,37 @@ pub(crate) enum Found {
 /// Begins an answer, or takes the one that was begun; says where its next delta begins.
 pub(crate) async fn start(
     node: &Node,
-    key: &AnswerKey,
-    beginning: Beginning,
+    key: &StreamKey,
+    beginning: StreamHeader,
 ) -> Result<u64, Refusal> {
     let identity = identity(key, &beginning.user);
     let stands = node.broker.known(&identity).await;
     if matches!(stands, Ok(Some(_))) {
         return Err(closed());
     }
-    if node.desk.get(key).is_none()
-        && node.desk.count_of(&beginning.user) >= STREAMS_PER_USER_ON_NODE_MAX
+    if node.streams.get(key).is_none()
+        && node.streams.count_of(&beginning.user) >= STREAMS_PER_USER_ON_NODE_MAX
     {
         return Err(too_many(STREAMS_PER_USER_ON_NODE_MAX, "by one user through a node"));
     }
-    match node.desk.shelf.begin(key, &beginning).await {
-        Ok(Taken::Begun) => {
+    match node.streams.store.begin(key, &beginning).await {
+        Ok(ClaimResult::Begun) => {
             node.metrics.streams_begun_total.inc();
             let open = Open { beginning, text: String::new(), mine: true };
-            Ok(node.desk.put(key, open).units())
+            Ok(node.streams.put(key, open).units())
         }
-        Ok(Taken::Open(open)) => Ok(node.desk.put(key, open).units()),
-        Ok(Taken::Closed(was)) if was.beginning.user != beginning.user => Err(foreign()),
-        Ok(Taken::Closed(_)) => Err(closed()),
-        Ok(Taken::Foreign) => Err(foreign()),
-        Ok(Taken::Full) => Err(too_many(STREAMS_PER_ROOM_MAX, "in a room")),
-        Ok(Taken::FullForUser) => Err(too_many(STREAMS_PER_USER_MAX, "by one user in a room")),
-        Ok(Taken::Lively | Taken::Unknown) => Err(post::away()),
+        Ok(ClaimResult::Open(open)) => Ok(node.streams.put(key, open).units()),
+        Ok(ClaimResult::Closed(was)) if was.beginning.user != beginning.user => Err(foreign()),
+        Ok(ClaimResult::Closed(_)) => Err(closed()),
+        Ok(ClaimResult::NotOwner) => Err(foreign()),
+        Ok(ClaimResult::Full) => Err(too_many(STREAMS_PER_ROOM_MAX, "in a room")),
+        Ok(ClaimResult::FullForUser) => {
+            Err(too_many(STREAMS_PER_USER_MAX, "by one user in a room"))
+        }
+        Ok(ClaimResult::StillActive | ClaimResult::Unknown) => Err(post::away()),
         Err(error) => {
             debug!(room.id = %key.room, error = error_chain(&error), "answer cannot be begun");
-            let held = node.desk.get(key).ok_or_else(post::away)?;
+            let held = node.streams.get(key).ok_or_else(post::away)?;
             own(&held.beginning, &beginning.user)?;
             Ok(held.units())
         }
@@ -107,7 +109,7 @@ pub(crate) async fn start(
 pub(crate) async fn append(
     node: &Node,
     author: &Author<'_>,
-    key: &AnswerKey,
+    key: &StreamKey,
     offset: u64,
     delta: &str,
 ) -> Result<u64, Refusal> {
@@ -121,7 +123,7 @@ pub(crate) async fn append(
             }
         };
         author.may_say(answer.beginning.kind, None)?;
-        match node.desk.add(&answer, offset, delta) {
+        match node.streams.add(&answer, offset, delta) {
             Ok(units) => return Ok(units),
             Err(AddError::Gone) => {}
             Err(AddError::Piece(error)) => return Err(error.into()),
@@ -134,18 +136,24 @@ pub(crate) async fn append(
     Err(post::away())
 }
 
-/// The answer on this node's desk, or else from the shelf.
-async fn seek(node: &Node, key: &AnswerKey, user: &UserId) -> Result<Found, Refusal> {
-    if let Some(answer) = node.desk.get(key) {
+/// The answer in the buffers of this node, or else from the stream store.
+async fn seek(node: &Node, key: &StreamKey, user: &UserId) -> Result<Found, Refusal> {
+    if let Some(answer) = node.streams.get(key) {
         return own(&answer.beginning, user).map(|()| Found::Open(answer));
     }
-    match node.desk.shelf.take(key, user).await {
-        Ok(Taken::Open(open)) => Ok(Found::Open(node.desk.put(key, open))),
-        Ok(Taken::Closed(closed)) => own(&closed.beginning, user).map(|()| Found::Closed(closed)),
-        Ok(Taken::Foreign) => Err(foreign()),
-        Ok(Taken::Unknown | Taken::Begun | Taken::Full | Taken::FullForUser | Taken::Lively) => {
-            Ok(Found::Nothing)
+    match node.streams.store.take(key, user).await {
+        Ok(ClaimResult::Open(open)) => Ok(Found::Open(node.streams.put(key, open))),
+        Ok(ClaimResult::Closed(closed)) => {
+            own(&closed.beginning, user).map(|()| Found::Closed(closed))
         }
+        Ok(ClaimResult::NotOwner) => Err(foreign()),
+        Ok(
+            ClaimResult::Unknown
+            | ClaimResult::Begun
+            | ClaimResult::Full
+            | ClaimResult::FullForUser
+            | ClaimResult::StillActive,
+        ) => Ok(Found::Nothing),
         Err(error) => {
             debug!(room.id = %key.room, error = error_chain(&error), "answer cannot be sought");
             Err(post::away())
@@ -157,7 +165,7 @@ async fn seek(node: &Node, key: &AnswerKey, user: &UserId) -> Result<Found, Refu
 pub(crate) async fn find(node: &Node, mut ending: Ending) -> Result<(Found, Ending), Refusal> {
     let found = seek(node, &ending.key, &ending.user).await?;
     if let Found::Open(answer) = &found {
-        node.desk.touch(answer);
+        node.streams.touch(answer);
         ending.content.get_or_insert_with(|| answer.text());
     }
     Ok((found, ending))
@@ -172,7 +180,12 @@ pub(crate) async fn end(node: &Node, author: &Author<'_>, found: Found, ending: 
     }
 }
 
-async fn whole(node: &Node, author: &Author<'_>, answer: &Arc<Answer>, ending: Ending) -> Outcome {
+async fn whole(
+    node: &Node,
+    author: &Author<'_>,
+    answer: &Arc<StreamBuffer>,
+    ending: Ending,
+) -> Outcome {
     if let Err(refusal) = author.may_say(answer.beginning.kind, ending.cost.as_ref()) {
         // It may have been closed a moment ago: then it is as late as any other end.
         let key = identity(&answer.key, &answer.beginning.user);
@@ -182,13 +195,13 @@ async fn whole(node: &Node, author: &Author<'_>, answer: &Arc<Answer>, ending: E
         };
     }
     // Every part goes out before the message that ends them.
-    node.desk.flush(answer).await;
+    node.streams.flush(answer).await;
     let Ending { content, metadata, cost, .. } = &ending;
     let content = content.clone().unwrap_or_else(|| answer.text());
     let metadata = metadata.clone().unwrap_or_else(|| answer.beginning.metadata.clone());
     let outcome = post(node, answer, content, metadata, cost.clone()).await;
     let Err(refusal) = &outcome else {
-        node.desk.close(answer, false).await;
+        node.streams.close(answer, false).await;
         return outcome;
     };
     if refusal.code == RefusalCode::Conflict {
@@ -196,12 +209,12 @@ async fn whole(node: &Node, author: &Author<'_>, answer: &Arc<Answer>, ending: E
             return late::edit(node, author, closed, ending).await;
         }
         // Something else stands under its id.
-        node.desk.close(answer, false).await;
+        node.streams.close(answer, false).await;
     } else if refusal.code == RefusalCode::Rejected {
-        node.desk.close(answer, true).await;
+        node.streams.close(answer, true).await;
     } else {
         // The producer offers the end again.
-        node.desk.touch(answer);
+        node.streams.touch(answer);
     }
     outcome
 }
@@ -209,13 +222,13 @@ async fn whole(node: &Node, author: &Author<'_>, answer: &Arc<Answer>, ending: E
 /// Puts the message in line and waits for what becomes of it.
 async fn post(
     node: &Node,
-    answer: &Answer,
+    answer: &StreamBuffer,
     content: String,
     metadata: Metadata,
     cost: Option<Charge>,
 ) -> Outcome {
-    let AnswerKey { room, id } = answer.key.clone();
-    let Beginning { user, kind, .. } = answer.beginning.clone();
+    let StreamKey { room, id } = answer.key.clone();
+    let StreamHeader { user, kind, .. } = answer.beginning.clone();
     let draft = Draft { room, id, user, kind, content, metadata, cost };
     let said = Said::of(&draft);
     post::settled(node, &said, post::post(node, draft)?).await
@@ -223,18 +236,18 @@ async fn post(
 
 /// How the answer was closed, if it was closed as aborted through another node, which may still be
 /// about to say so.
-async fn closed_elsewhere(node: &Node, answer: &Answer) -> Option<Closed> {
+async fn closed_elsewhere(node: &Node, answer: &StreamBuffer) -> Option<Closed> {
     for _ in 0..CLOSING_TRIES_MAX {
-        match node.desk.shelf.take(&answer.key, &answer.beginning.user).await {
-            Ok(Taken::Closed(closed)) => return Some(closed).filter(|closed| closed.aborted),
-            Ok(Taken::Open(_)) => tokio::time::sleep(CLOSING_PAUSE).await,
+        match node.streams.store.take(&answer.key, &answer.beginning.user).await {
+            Ok(ClaimResult::Closed(closed)) => return Some(closed).filter(|closed| closed.aborted),
+            Ok(ClaimResult::Open(_)) => tokio::time::sleep(CLOSING_PAUSE).await,
             Ok(
-                Taken::Begun
-                | Taken::Foreign
-                | Taken::Full
-                | Taken::FullForUser
-                | Taken::Lively
-                | Taken::Unknown,
+                ClaimResult::Begun
+                | ClaimResult::NotOwner
+                | ClaimResult::Full
+                | ClaimResult::FullForUser
+                | ClaimResult::StillActive
+                | ClaimResult::Unknown,
             )
             | Err(_) => return None,
         }
@@ -243,16 +256,16 @@ async fn closed_elsewhere(node: &Node, answer: &Answer) -> Option<Closed> {
 }
 
 /// Closes answers whose producers have fallen silent, for ever. Another node's are left to it for
-/// a while longer: whoever takes an answer from the shelf first closes it.
+/// a while longer: whoever takes an answer from the stream store first closes it.
 pub(crate) async fn close_silent(node: Arc<Node>) {
     let silence = node.settings.stream_timeout_ms.duration();
     let patience = silence + silence / 4;
     loop {
         tokio::time::sleep((silence / 8).clamp(LOOK_MIN, LOOK_MAX)).await;
-        for key in node.desk.silent(silence) {
+        for key in node.streams.silent(silence) {
             abort(&node, &key, silence).await;
         }
-        match node.desk.shelf.silent(patience).await {
+        match node.streams.store.silent(patience).await {
             Ok(keys) => {
                 for key in keys {
                     abort(&node, &key, patience).await;
@@ -266,62 +279,67 @@ pub(crate) async fn close_silent(node: Arc<Node>) {
 }
 
 /// Closes an answer, if its producer has been silent for so long wherever it was.
-async fn abort(node: &Arc<Node>, key: &AnswerKey, silence: Duration) {
-    let held = node.desk.get(key);
-    let answer = match node.desk.shelf.claim(key, silence).await {
-        Ok(Taken::Open(open)) => node.desk.put(key, open),
-        Ok(Taken::Closed(_) | Taken::Foreign) => {
+async fn abort(node: &Arc<Node>, key: &StreamKey, silence: Duration) {
+    let held = node.streams.get(key);
+    let answer = match node.streams.store.claim(key, silence).await {
+        Ok(ClaimResult::Open(open)) => node.streams.put(key, open),
+        Ok(ClaimResult::Closed(_) | ClaimResult::NotOwner) => {
             if let Some(answer) = held {
-                node.desk.remove(&answer);
+                node.streams.remove(&answer);
             }
             return;
         }
-        // The shelf has forgotten it; the desk has not.
-        Ok(Taken::Unknown) => match held {
+        // The stream store has forgotten it; the buffers have not.
+        Ok(ClaimResult::Unknown) => match held {
             Some(answer) => answer,
             None => return,
         },
-        Ok(Taken::Lively | Taken::Begun | Taken::Full | Taken::FullForUser) => return,
+        Ok(
+            ClaimResult::StillActive
+            | ClaimResult::Begun
+            | ClaimResult::Full
+            | ClaimResult::FullForUser,
+        ) => return,
         Err(error) => {
             debug!(room.id = %key.room, error = error_chain(&error),
                 "silent answer cannot be claimed");
             return;
         }
     };
-    node.desk.touch(&answer);
+    node.streams.touch(&answer);
     let node = Arc::clone(node);
     tokio::spawn(async move { give_up(&node, &answer).await });
 }
 
 /// What there is of an answer becomes its message, marked as aborted.
-async fn give_up(node: &Node, answer: &Arc<Answer>) {
+async fn give_up(node: &Node, answer: &Arc<StreamBuffer>) {
     let metadata = change::marked(&answer.beginning.metadata);
     let refusal = match post(node, answer, answer.text(), metadata, None).await {
-        Ok(_) => return node.desk.close(answer, true).await,
+        Ok(_) => return node.streams.close(answer, true).await,
         Err(refusal) => refusal,
     };
     if refusal.code == RefusalCode::Conflict {
-        match node.desk.shelf.take(&answer.key, &answer.beginning.user).await {
+        match node.streams.store.take(&answer.key, &answer.beginning.user).await {
             // Whoever came first has said how.
-            Ok(Taken::Closed(_)) => {
-                node.desk.remove(answer);
+            Ok(ClaimResult::Closed(_)) => {
+                node.streams.remove(answer);
             }
             // Its producer had ended it, and nobody had come to say so.
             Ok(
-                Taken::Open(_)
-                | Taken::Begun
-                | Taken::Foreign
-                | Taken::Full
-                | Taken::FullForUser
-                | Taken::Lively
-                | Taken::Unknown,
+                ClaimResult::Open(_)
+                | ClaimResult::Begun
+                | ClaimResult::NotOwner
+                | ClaimResult::Full
+                | ClaimResult::FullForUser
+                | ClaimResult::StillActive
+                | ClaimResult::Unknown,
             )
-            | Err(_) => node.desk.close(answer, false).await,
+            | Err(_) => node.streams.close(answer, false).await,
         }
     } else if refusal.code == RefusalCode::Rejected {
-        node.desk.close(answer, true).await;
+        node.streams.close(answer, true).await;
     } else {
-        let AnswerKey { room, id } = &answer.key;
+        let StreamKey { room, id } = &answer.key;
         trouble!(room.id = %room, message.id = %id, code = refusal.code.as_str(),
             "silent answer is not closed yet");
     }
@@ -330,20 +348,20 @@ async fn give_up(node: &Node, answer: &Arc<Answer>) {
 /// Before the node leaves: what others can go on with is put where they find it. Where there are
 /// no others, every answer is closed, because its text would go with the process.
 pub(crate) async fn leave(node: &Node, alone: bool) {
-    for answer in node.desk.all() {
-        node.desk.flush(&answer).await;
+    for answer in node.streams.all() {
+        node.streams.flush(&answer).await;
         if alone {
             give_up(node, &answer).await;
         }
     }
 }
 
-fn identity(key: &AnswerKey, user: &UserId) -> Identity {
-    let AnswerKey { room, id } = key.clone();
+fn identity(key: &StreamKey, user: &UserId) -> Identity {
+    let StreamKey { room, id } = key.clone();
     Identity { room, user: user.clone(), id }
 }
 
-fn own(beginning: &Beginning, user: &UserId) -> Result<(), Refusal> {
+fn own(beginning: &StreamHeader, user: &UserId) -> Result<(), Refusal> {
     if beginning.user == *user { Ok(()) } else { Err(foreign()) }
 }
 

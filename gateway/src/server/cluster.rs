@@ -21,7 +21,7 @@ use crate::config::Settings;
 use crate::metrics::Metrics;
 use crate::presence::redis::RedisPresence;
 use crate::rate_limit::redis::RedisCounts;
-use crate::stream::redis::RedisShelf;
+use crate::stream::redis::RedisStreamStore;
 
 /// Names both servers and begins to look after them; nothing is waited for.
 pub(super) fn start(
@@ -61,7 +61,7 @@ pub(super) fn start(
         store,
         broker: Arc::new(broker),
         vault: Vault::Redis(Box::new(connection.clone())),
-        shelf: Arc::new(RedisShelf::new(connection.clone(), node)),
+        streams: Arc::new(RedisStreamStore::new(connection.clone(), node)),
         presence: Arc::new(RedisPresence::new(connection.clone())),
         deliveries,
         attendants: vec![("dependencies", attended.boxed())],

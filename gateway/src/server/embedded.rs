@@ -24,7 +24,7 @@ use crate::auth::Vault;
 use crate::broker::memory::MemoryBroker;
 use crate::config::Settings;
 use crate::presence::memory::MemoryPresence;
-use crate::stream::memory::MemoryShelf;
+use crate::stream::memory::MemoryStreamStore;
 
 /// How often something is written to the database to see whether it can be.
 const PING_INTERVAL: Duration = Duration::from_secs(5);
@@ -74,7 +74,7 @@ pub(super) fn start(
     Ok(Backend {
         broker: Arc::new(MemoryBroker::new(Arc::clone(&log))),
         vault: Vault::memory(),
-        shelf: Arc::new(MemoryShelf::default()),
+        streams: Arc::new(MemoryStreamStore::default()),
         presence: Arc::new(MemoryPresence::default()),
         log,
         store,

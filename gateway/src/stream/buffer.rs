@@ -1,10 +1,10 @@
 //! The answers that are written through this node.
 //!
-//! What is new of an answer gathers for a tick and then goes out in one piece: first to the shelf,
-//! so that whoever hears of it later finds it there, then to the nodes with members of the room.
-//! A delta is answered before that: a node that dies takes at most a tick's worth with it, and the
-//! producer, asking where to go on, is told what is left. While the shelf does not answer, the text
-//! grows here and goes out when it does.
+//! What is new of an answer gathers for a tick and then goes out in one piece: first to the stream
+//! store, so that whoever hears of it later finds it there, then to the nodes with members of the
+//! room. A delta is answered before that: a node that dies takes at most a tick's worth with it,
+//! and the producer, asking where to go on, is told what is left. While the stream store does not
+//! answer, the text grows here and goes out when it does.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -21,38 +21,40 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tracing::debug;
 
-use super::text::{self, PieceError, SoFar};
-use super::{AnswerKey, Beginning, Closed, Kept, Open, Shelf, ShelfError, Taken};
+use super::text::{self, PieceError, StreamText};
+use super::{
+    ClaimResult, Closed, Open, PutResult, StreamHeader, StreamKey, StreamStore, StreamStoreError,
+};
 use crate::broker::Broker;
 use crate::metrics::Metrics;
 
 /// The tick.
 const TICK: Duration = Duration::from_millis(STREAM_TICK_MS);
 
-/// Tries of one piece whose answer the shelf has forgotten meanwhile.
+/// Tries of one piece whose answer the stream store has forgotten meanwhile.
 const TRIES_MAX: usize = 3;
 
-/// The desk of a node.
-pub(crate) struct Desk {
-    pub(crate) shelf: Arc<dyn Shelf>,
+/// The buffers of a node.
+pub(crate) struct StreamBuffers {
+    pub(crate) store: Arc<dyn StreamStore>,
     broker: Arc<dyn Broker>,
     metrics: Arc<Metrics>,
-    answers: Mutex<HashMap<AnswerKey, Arc<Answer>>>,
-    /// Of all texts on the desk.
+    answers: Mutex<HashMap<StreamKey, Arc<StreamBuffer>>>,
+    /// Of all texts in the buffers.
     bytes: AtomicUsize,
 }
 
-impl std::fmt::Debug for Desk {
+impl std::fmt::Debug for StreamBuffers {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Desk").field("answers", &self.lock().len()).finish_non_exhaustive()
+        f.debug_struct("StreamBuffers").field("answers", &self.lock().len()).finish_non_exhaustive()
     }
 }
 
-/// An answer on the desk.
+/// An answer in the buffers.
 #[derive(Debug)]
-pub(crate) struct Answer {
-    pub(crate) key: AnswerKey,
-    pub(crate) beginning: Beginning,
+pub(crate) struct StreamBuffer {
+    pub(crate) key: StreamKey,
+    pub(crate) beginning: StreamHeader,
     state: Mutex<State>,
     /// Its pieces go out one after the other.
     turn: Semaphore,
@@ -60,16 +62,16 @@ pub(crate) struct Answer {
 
 #[derive(Debug)]
 struct State {
-    so_far: SoFar,
-    /// How much of it is on the shelf and was told.
+    so_far: StreamText,
+    /// How much of it is in the stream store and was told.
     out: Mark,
-    /// Its producer has shown life since the shelf was told.
+    /// Its producer has shown life since the stream store was told.
     lively: bool,
     /// A task sees to it that what is new goes out.
     attended: bool,
     /// When its producer last showed life.
     touched: Instant,
-    /// It is not on the desk any more.
+    /// It is not in the buffers any more.
     gone: bool,
 }
 
@@ -86,15 +88,15 @@ pub(crate) enum AddError {
     /// The text does not take it.
     #[error(transparent)]
     Piece(#[from] PieceError),
-    /// The desk is full.
+    /// The buffers are full.
     #[error("too much is being written through this node")]
     Full,
-    /// The answer has just left the desk.
+    /// The answer has just left the buffers.
     #[error("the answer is not written here any more")]
     Gone,
 }
 
-impl Answer {
+impl StreamBuffer {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -130,42 +132,43 @@ impl Answer {
     }
 
     fn part(&self, offset: u64, delta: String, state: StreamState) -> Signal {
-        let Beginning { user, kind, .. } = &self.beginning;
+        let StreamHeader { user, kind, .. } = &self.beginning;
         let (id, user, kind) = (self.key.id.clone(), user.clone(), *kind);
         let part = StreamPart { id, user, kind, offset, delta, state };
         Signal::Room { room: self.key.room.clone(), what: RoomSignal::Stream(part) }
     }
 }
 
-impl Desk {
+impl StreamBuffers {
     pub(crate) fn new(
-        shelf: Arc<dyn Shelf>,
+        store: Arc<dyn StreamStore>,
         broker: Arc<dyn Broker>,
         metrics: Arc<Metrics>,
-    ) -> Desk {
+    ) -> StreamBuffers {
         let (answers, bytes) = (Mutex::default(), AtomicUsize::new(0));
-        Desk { shelf, broker, metrics, answers, bytes }
+        StreamBuffers { store, broker, metrics, answers, bytes }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<AnswerKey, Arc<Answer>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<StreamKey, Arc<StreamBuffer>>> {
         self.answers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The answer, if it is written through this node.
-    pub(crate) fn get(&self, key: &AnswerKey) -> Option<Arc<Answer>> {
+    pub(crate) fn get(&self, key: &StreamKey) -> Option<Arc<StreamBuffer>> {
         self.lock().get(key).map(Arc::clone)
     }
 
-    /// Puts an answer that was taken from the shelf on the desk. What is there of it already is
-    /// ahead of the shelf where no other node has taken it, and has no meaning where one has.
-    pub(crate) fn put(&self, key: &AnswerKey, open: Open) -> Arc<Answer> {
+    /// Puts an answer that was taken from the stream store into the buffers. What is there of it
+    /// already is ahead of the stream store where no other node has taken it, and has no meaning
+    /// where one has.
+    pub(crate) fn put(&self, key: &StreamKey, open: Open) -> Arc<StreamBuffer> {
         let Open { beginning, text, mine } = open;
         let mut answers = self.lock();
         if let Some(known) = answers.get(key).filter(|_| mine) {
             known.lock().touched = Instant::now();
             return Arc::clone(known);
         }
-        let so_far = SoFar::from(text);
+        let so_far = StreamText::from(text);
         let bytes = so_far.as_str().len();
         let state = State {
             out: Mark { bytes, units: so_far.units() },
@@ -176,7 +179,7 @@ impl Desk {
             gone: false,
         };
         let (key, state, turn) = (key.clone(), Mutex::new(state), Semaphore::new(1));
-        let answer = Arc::new(Answer { key: key.clone(), beginning, state, turn });
+        let answer = Arc::new(StreamBuffer { key: key.clone(), beginning, state, turn });
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
         if let Some(former) = answers.insert(key, Arc::clone(&answer)) {
             self.let_go(&former);
@@ -184,8 +187,8 @@ impl Desk {
         answer
     }
 
-    /// Takes an answer off the desk; says whether it was on it.
-    pub(crate) fn remove(&self, answer: &Arc<Answer>) -> bool {
+    /// Takes an answer out of the buffers; says whether it was in them.
+    pub(crate) fn remove(&self, answer: &Arc<StreamBuffer>) -> bool {
         let mut answers = self.lock();
         if answers.get(&answer.key).is_some_and(|held| Arc::ptr_eq(held, answer)) {
             answers.remove(&answer.key);
@@ -193,7 +196,7 @@ impl Desk {
         self.let_go(answer)
     }
 
-    fn let_go(&self, answer: &Answer) -> bool {
+    fn let_go(&self, answer: &StreamBuffer) -> bool {
         let mut state = answer.lock();
         let left = !std::mem::replace(&mut state.gone, true);
         if left {
@@ -205,7 +208,7 @@ impl Desk {
     /// Adds what is new of a delta, and sees to it that it goes out; says where the next begins.
     pub(crate) fn add(
         self: &Arc<Self>,
-        answer: &Arc<Answer>,
+        answer: &Arc<StreamBuffer>,
         offset: u64,
         delta: &str,
     ) -> Result<u64, AddError> {
@@ -230,12 +233,12 @@ impl Desk {
     }
 
     /// Its producer shows life.
-    pub(crate) fn touch(&self, answer: &Answer) {
+    pub(crate) fn touch(&self, answer: &StreamBuffer) {
         answer.lock().touched = Instant::now();
     }
 
     /// The answers whose producers have shown no life for so long.
-    pub(crate) fn silent(&self, silence: Duration) -> Vec<AnswerKey> {
+    pub(crate) fn silent(&self, silence: Duration) -> Vec<StreamKey> {
         let answers = self.lock();
         let silent = answers.values().filter(|answer| answer.lock().touched.elapsed() >= silence);
         silent.map(|answer| answer.key.clone()).collect()
@@ -246,13 +249,13 @@ impl Desk {
         self.all().iter().filter(|answer| answer.beginning.user == *user).count()
     }
 
-    /// Every answer on the desk.
-    pub(crate) fn all(&self) -> Vec<Arc<Answer>> {
+    /// Every answer in the buffers.
+    pub(crate) fn all(&self) -> Vec<Arc<StreamBuffer>> {
         self.lock().values().map(Arc::clone).collect()
     }
 
     /// Sends out what is new, unless nothing is.
-    pub(crate) async fn flush(&self, answer: &Arc<Answer>) {
+    pub(crate) async fn flush(&self, answer: &Arc<StreamBuffer>) {
         // Never closed.
         let Ok(_turn) = answer.turn.acquire().await else { return };
         for _ in 0..TRIES_MAX {
@@ -262,7 +265,7 @@ impl Desk {
                 Ok(false) => {}
                 Err(error) => {
                     answer.lock().lively = true;
-                    let AnswerKey { room, id } = &answer.key;
+                    let StreamKey { room, id } = &answer.key;
                     debug!(room.id = %room, message.id = %id, error = error_chain(&error),
                         "piece waits");
                     return;
@@ -274,30 +277,33 @@ impl Desk {
     /// Says whether that is done; otherwise there is another piece to send now.
     async fn send_out(
         &self,
-        answer: &Arc<Answer>,
+        answer: &Arc<StreamBuffer>,
         from: Mark,
         piece: String,
-    ) -> Result<bool, ShelfError> {
-        match self.shelf.keep(&answer.key, from.bytes, &piece).await? {
-            Kept::Done => {}
-            Kept::Moved | Kept::Closed => {
+    ) -> Result<bool, StreamStoreError> {
+        match self.store.keep(&answer.key, from.bytes, &piece).await? {
+            PutResult::Done => {}
+            PutResult::Moved | PutResult::Closed => {
                 self.remove(answer);
                 return Ok(true);
             }
-            Kept::Lost => {
-                // The shelf has lost its memory: the answer is put there anew, as a whole.
-                return match self.shelf.begin(&answer.key, &answer.beginning).await? {
-                    Taken::Begun | Taken::Open(_) => {
+            PutResult::Lost => {
+                // The stream store has lost its memory: the answer is put there anew, as a whole.
+                return match self.store.begin(&answer.key, &answer.beginning).await? {
+                    ClaimResult::Begun | ClaimResult::Open(_) => {
                         let mut state = answer.lock();
                         state.out = Mark::default();
                         state.lively = true;
                         Ok(false)
                     }
-                    Taken::Closed(_) | Taken::Foreign => {
+                    ClaimResult::Closed(_) | ClaimResult::NotOwner => {
                         self.remove(answer);
                         Ok(true)
                     }
-                    Taken::Full | Taken::FullForUser | Taken::Lively | Taken::Unknown => Ok(true),
+                    ClaimResult::Full
+                    | ClaimResult::FullForUser
+                    | ClaimResult::StillActive
+                    | ClaimResult::Unknown => Ok(true),
                 };
             }
         }
@@ -316,15 +322,16 @@ impl Desk {
         }
     }
 
-    /// The log has the message that the answer became: the shelf forgets it, the room is told.
-    pub(crate) async fn close(&self, answer: &Arc<Answer>, aborted: bool) {
+    /// The log has the message that the answer became: the stream store forgets it, the room is
+    /// told.
+    pub(crate) async fn close(&self, answer: &Arc<StreamBuffer>, aborted: bool) {
         let text = if aborted { answer.text() } else { String::new() };
         let closed = Closed { beginning: answer.beginning.clone(), aborted, text };
-        if let Err(error) = self.shelf.close(&answer.key, &closed).await {
+        if let Err(error) = self.store.close(&answer.key, &closed).await {
             // It lies there until its silence is noticed, and is then found in the log.
-            let AnswerKey { room, id } = &answer.key;
+            let StreamKey { room, id } = &answer.key;
             trouble!(room.id = %room, message.id = %id, error = error_chain(&error),
-                "answer stays on the shelf");
+                "answer stays in the stream store");
         }
         if !self.remove(answer) {
             return;
@@ -340,9 +347,9 @@ impl Desk {
 }
 
 /// Sends out what is new, tick by tick, until nothing is.
-async fn attend(desk: Arc<Desk>, answer: Arc<Answer>) {
+async fn attend(buffers: Arc<StreamBuffers>, answer: Arc<StreamBuffer>) {
     loop {
-        desk.flush(&answer).await;
+        buffers.flush(&answer).await;
         tokio::time::sleep(TICK).await;
         if answer.rests() {
             return;

@@ -1,4 +1,4 @@
-//! The shelf of one process: the embedded mode, where there is no other node to go on.
+//! The stream store of one process: the embedded mode, where there is no other node to go on.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -11,28 +11,30 @@ use shared::contract::limits::{
 };
 use tokio::time::Instant;
 
-use super::{AnswerKey, Beginning, Closed, Kept, Open, Shelf, ShelfError, Taken};
+use super::{
+    ClaimResult, Closed, Open, PutResult, StreamHeader, StreamKey, StreamStore, StreamStoreError,
+};
 
 /// How long a closed answer is remembered.
 const MEMORY: Duration = Duration::from_millis(STREAM_MEMORY_MS);
 
 /// In memory.
 #[derive(Debug, Default)]
-pub struct MemoryShelf {
+pub struct MemoryStreamStore {
     state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
 struct State {
     rooms: HashMap<RoomId, BTreeMap<MessageId, Row>>,
-    closed: HashMap<AnswerKey, (Closed, Instant)>,
+    closed: HashMap<StreamKey, (Closed, Instant)>,
     /// In the order of their closing.
-    order: VecDeque<(AnswerKey, Instant)>,
+    order: VecDeque<(StreamKey, Instant)>,
 }
 
 #[derive(Debug)]
 struct Row {
-    beginning: Beginning,
+    beginning: StreamHeader,
     text: String,
     touched: Instant,
 }
@@ -44,28 +46,28 @@ impl Row {
 }
 
 impl State {
-    fn row(&mut self, key: &AnswerKey) -> Option<&mut Row> {
+    fn row(&mut self, key: &StreamKey) -> Option<&mut Row> {
         self.rooms.get_mut(&key.room)?.get_mut(&key.id)
     }
 
-    fn closed(&self, key: &AnswerKey) -> Option<Closed> {
+    fn closed(&self, key: &StreamKey) -> Option<Closed> {
         let (closed, at) = self.closed.get(key)?;
         (at.elapsed() < MEMORY).then(|| closed.clone())
     }
 
     /// Takes what is there, if it is for this user; `None` is for anybody.
-    fn take(&mut self, key: &AnswerKey, user: Option<&UserId>) -> Taken {
+    fn take(&mut self, key: &StreamKey, user: Option<&UserId>) -> ClaimResult {
         let Some(row) = self.row(key) else {
-            return self.closed(key).map_or(Taken::Unknown, Taken::Closed);
+            return self.closed(key).map_or(ClaimResult::Unknown, ClaimResult::Closed);
         };
         if user.is_some_and(|user| *user != row.beginning.user) {
-            return Taken::Foreign;
+            return ClaimResult::NotOwner;
         }
         row.touched = Instant::now();
-        Taken::Open(row.open())
+        ClaimResult::Open(row.open())
     }
 
-    fn remember(&mut self, key: AnswerKey, closed: Closed) {
+    fn remember(&mut self, key: StreamKey, closed: Closed) {
         let now = Instant::now();
         self.closed.insert(key.clone(), (closed, now));
         self.order.push_back((key, now));
@@ -81,60 +83,77 @@ impl State {
     }
 }
 
-impl MemoryShelf {
+impl MemoryStreamStore {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 #[async_trait]
-impl Shelf for MemoryShelf {
-    async fn begin(&self, key: &AnswerKey, beginning: &Beginning) -> Result<Taken, ShelfError> {
+impl StreamStore for MemoryStreamStore {
+    async fn begin(
+        &self,
+        key: &StreamKey,
+        beginning: &StreamHeader,
+    ) -> Result<ClaimResult, StreamStoreError> {
         let mut state = self.lock();
         let found = state.take(key, Some(&beginning.user));
-        if found != Taken::Unknown {
+        if found != ClaimResult::Unknown {
             return Ok(found);
         }
         let room = state.rooms.entry(key.room.clone()).or_default();
         if room.len() >= STREAMS_PER_ROOM_MAX {
-            return Ok(Taken::Full);
+            return Ok(ClaimResult::Full);
         }
         let own = room.values().filter(|row| row.beginning.user == beginning.user).count();
         if own >= STREAMS_PER_USER_MAX {
-            return Ok(Taken::FullForUser);
+            return Ok(ClaimResult::FullForUser);
         }
         let (beginning, touched) = (beginning.clone(), Instant::now());
         room.insert(key.id.clone(), Row { beginning, text: String::new(), touched });
-        Ok(Taken::Begun)
+        Ok(ClaimResult::Begun)
     }
 
-    async fn take(&self, key: &AnswerKey, user: &UserId) -> Result<Taken, ShelfError> {
+    async fn take(&self, key: &StreamKey, user: &UserId) -> Result<ClaimResult, StreamStoreError> {
         Ok(self.lock().take(key, Some(user)))
     }
 
-    async fn claim(&self, key: &AnswerKey, silence: Duration) -> Result<Taken, ShelfError> {
+    async fn claim(
+        &self,
+        key: &StreamKey,
+        silence: Duration,
+    ) -> Result<ClaimResult, StreamStoreError> {
         let mut state = self.lock();
         if state.row(key).is_some_and(|row| row.touched.elapsed() < silence) {
-            return Ok(Taken::Lively);
+            return Ok(ClaimResult::StillActive);
         }
         Ok(state.take(key, None))
     }
 
-    async fn keep(&self, key: &AnswerKey, from: usize, piece: &str) -> Result<Kept, ShelfError> {
+    async fn keep(
+        &self,
+        key: &StreamKey,
+        from: usize,
+        piece: &str,
+    ) -> Result<PutResult, StreamStoreError> {
         let mut state = self.lock();
         let Some(row) = state.row(key) else {
-            return Ok(if state.closed(key).is_some() { Kept::Closed } else { Kept::Lost });
+            return Ok(if state.closed(key).is_some() {
+                PutResult::Closed
+            } else {
+                PutResult::Lost
+            });
         };
         if !row.text.is_char_boundary(from) {
-            return Ok(Kept::Lost);
+            return Ok(PutResult::Lost);
         }
         row.text.truncate(from);
         row.text.push_str(piece);
         row.touched = Instant::now();
-        Ok(Kept::Done)
+        Ok(PutResult::Done)
     }
 
-    async fn close(&self, key: &AnswerKey, closed: &Closed) -> Result<(), ShelfError> {
+    async fn close(&self, key: &StreamKey, closed: &Closed) -> Result<(), StreamStoreError> {
         let mut state = self.lock();
         if let Some(room) = state.rooms.get_mut(&key.room) {
             room.remove(&key.id);
@@ -146,17 +165,17 @@ impl Shelf for MemoryShelf {
         Ok(())
     }
 
-    async fn open_in(&self, room: &RoomId) -> Result<Vec<(MessageId, Open)>, ShelfError> {
+    async fn open_in(&self, room: &RoomId) -> Result<Vec<(MessageId, Open)>, StreamStoreError> {
         let state = self.lock();
         let rows = state.rooms.get(room).into_iter().flatten();
         Ok(rows.map(|(id, row)| (id.clone(), row.open())).collect())
     }
 
-    async fn silent(&self, silence: Duration) -> Result<Vec<AnswerKey>, ShelfError> {
+    async fn silent(&self, silence: Duration) -> Result<Vec<StreamKey>, StreamStoreError> {
         let state = self.lock();
         let rows = state.rooms.iter().flat_map(|(room, rows)| rows.iter().map(move |r| (room, r)));
         let silent = rows.filter(|(_, (_, row))| row.touched.elapsed() >= silence);
-        let key = |(room, (id, _)): (&RoomId, (&MessageId, &Row))| AnswerKey {
+        let key = |(room, (id, _)): (&RoomId, (&MessageId, &Row))| StreamKey {
             room: room.clone(),
             id: id.clone(),
         };

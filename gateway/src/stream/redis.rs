@@ -1,4 +1,4 @@
-//! The shelf of a cluster: per answer a field of its room's hash and a string, in Redis.
+//! The stream store of a cluster: per answer a field of its room's hash and a string, in Redis.
 //!
 //! Every script has all its keys declared, which carry their shard's hash tag. Whatever lies there
 //! has an expiry, which each touch puts off.
@@ -17,10 +17,12 @@ use shared::contract::limits::{
 use shared::log::redis::connection::{RedisConnection, RedisFailure};
 use uuid::Uuid;
 
-use super::{AnswerKey, Beginning, Closed, Kept, Open, Shelf, ShelfError, Taken};
+use super::{
+    ClaimResult, Closed, Open, PutResult, StreamHeader, StreamKey, StreamStore, StreamStoreError,
+};
 
 /// In Redis.
-pub struct RedisShelf {
+pub struct RedisStreamStore {
     connection: RedisConnection,
     /// Names this run of this node.
     node: String,
@@ -29,47 +31,47 @@ pub struct RedisShelf {
     close: Script,
 }
 
-impl std::fmt::Debug for RedisShelf {
+impl std::fmt::Debug for RedisStreamStore {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RedisShelf").field("node", &self.node).finish_non_exhaustive()
+        f.debug_struct("RedisStreamStore").field("node", &self.node).finish_non_exhaustive()
     }
 }
 
 /// An answer of Redis that none of the scripts gives.
 #[derive(Debug, thiserror::Error)]
 #[error("redis gave an answer of another form")]
-struct MalformedAnswer;
+struct MalformedReply;
 
-impl From<MalformedAnswer> for ShelfError {
-    fn from(error: MalformedAnswer) -> ShelfError {
-        ShelfError(Box::new(error))
+impl From<MalformedReply> for StreamStoreError {
+    fn from(error: MalformedReply) -> StreamStoreError {
+        StreamStoreError(Box::new(error))
     }
 }
 
-impl From<redis::RedisError> for ShelfError {
-    fn from(error: redis::RedisError) -> ShelfError {
-        ShelfError(Box::new(RedisFailure::from(error)))
+impl From<redis::RedisError> for StreamStoreError {
+    fn from(error: redis::RedisError) -> StreamStoreError {
+        StreamStoreError(Box::new(RedisFailure::from(error)))
     }
 }
 
-impl From<serde_json::Error> for ShelfError {
-    fn from(error: serde_json::Error) -> ShelfError {
-        ShelfError(Box::new(error))
+impl From<serde_json::Error> for StreamStoreError {
+    fn from(error: serde_json::Error) -> StreamStoreError {
+        StreamStoreError(Box::new(error))
     }
 }
 
 /// Whose answer is wanted, and in which state.
 struct Wanted<'a> {
     user: Option<&'a UserId>,
-    beginning: Option<&'a Beginning>,
+    beginning: Option<&'a StreamHeader>,
     silence: Option<Duration>,
 }
 
-impl RedisShelf {
+impl RedisStreamStore {
     /// For one run of a node, which `node` names.
     #[must_use]
-    pub fn new(connection: RedisConnection, node: Uuid) -> RedisShelf {
-        RedisShelf {
+    pub fn new(connection: RedisConnection, node: Uuid) -> RedisStreamStore {
+        RedisStreamStore {
             connection,
             node: node.to_string(),
             take: Script::new(include_str!("redis/take.lua")),
@@ -78,7 +80,11 @@ impl RedisShelf {
         }
     }
 
-    async fn taken(&self, key: &AnswerKey, wanted: Wanted<'_>) -> Result<Taken, ShelfError> {
+    async fn taken(
+        &self,
+        key: &StreamKey,
+        wanted: Wanted<'_>,
+    ) -> Result<ClaimResult, StreamStoreError> {
         let mut call = prepared(&self.take, key);
         let beginning = wanted.beginning.map(serde_json::to_string).transpose()?;
         call.arg(&self.node).arg(wanted.user.map_or("", UserId::as_str));
@@ -88,23 +94,23 @@ impl RedisShelf {
         let answer: Vec<String> = self.connection.script(&call).await?;
         let fields: Vec<&str> = answer.iter().map(String::as_str).collect();
         match fields[..] {
-            ["begun"] => Ok(Taken::Begun),
+            ["begun"] => Ok(ClaimResult::Begun),
             ["open", former, beginning, text] => {
                 let beginning = serde_json::from_str(beginning)?;
                 let mine = former == self.node;
-                Ok(Taken::Open(Open { beginning, text: text.to_owned(), mine }))
+                Ok(ClaimResult::Open(Open { beginning, text: text.to_owned(), mine }))
             }
-            ["closed", how] => Ok(Taken::Closed(serde_json::from_str(how)?)),
-            ["foreign"] => Ok(Taken::Foreign),
-            ["full"] => Ok(Taken::Full),
-            ["full for user"] => Ok(Taken::FullForUser),
-            ["lively"] => Ok(Taken::Lively),
-            ["unknown"] => Ok(Taken::Unknown),
-            _ => Err(MalformedAnswer.into()),
+            ["closed", how] => Ok(ClaimResult::Closed(serde_json::from_str(how)?)),
+            ["foreign"] => Ok(ClaimResult::NotOwner),
+            ["full"] => Ok(ClaimResult::Full),
+            ["full for user"] => Ok(ClaimResult::FullForUser),
+            ["lively"] => Ok(ClaimResult::StillActive),
+            ["unknown"] => Ok(ClaimResult::Unknown),
+            _ => Err(MalformedReply.into()),
         }
     }
 
-    async fn now_ms(&self) -> Result<i64, ShelfError> {
+    async fn now_ms(&self) -> Result<i64, StreamStoreError> {
         let mut pipe = redis::pipe();
         pipe.cmd("TIME");
         let ((seconds, micros),): ((i64, i64),) = self.connection.pipeline(&pipe).await?;
@@ -113,8 +119,8 @@ impl RedisShelf {
 }
 
 /// A call with the keys of an answer and its first two arguments.
-fn prepared<'a>(script: &'a Script, key: &AnswerKey) -> ScriptInvocation<'a> {
-    let AnswerKey { room, id } = key;
+fn prepared<'a>(script: &'a Script, key: &StreamKey) -> ScriptInvocation<'a> {
+    let StreamKey { room, id } = key;
     let mut call = script.prepare_invoke();
     call.key(keys::streams(room)).key(keys::stream_text(room, id));
     call.key(keys::stream_lives(room.shard())).key(keys::stream_closed(room, id));
@@ -124,54 +130,67 @@ fn prepared<'a>(script: &'a Script, key: &AnswerKey) -> ScriptInvocation<'a> {
 }
 
 /// What [`prepared`] put among the lives of a shard.
-fn read_member(member: &str) -> Option<AnswerKey> {
+fn read_member(member: &str) -> Option<StreamKey> {
     let (room, id) = member.split_once(' ')?;
-    Some(AnswerKey { room: RoomId::parse(room).ok()?, id: MessageId::parse(id).ok()? })
+    Some(StreamKey { room: RoomId::parse(room).ok()?, id: MessageId::parse(id).ok()? })
 }
 
 /// What the take script puts into a room's hash: node, user, beginning.
-fn read_held(held: &str) -> Option<(&str, Beginning)> {
+fn read_held(held: &str) -> Option<(&str, StreamHeader)> {
     let (node, rest) = held.split_once(' ')?;
     let (_, beginning) = rest.split_once(' ')?;
     Some((node, serde_json::from_str(beginning).ok()?))
 }
 
 #[async_trait]
-impl Shelf for RedisShelf {
-    async fn begin(&self, key: &AnswerKey, beginning: &Beginning) -> Result<Taken, ShelfError> {
+impl StreamStore for RedisStreamStore {
+    async fn begin(
+        &self,
+        key: &StreamKey,
+        beginning: &StreamHeader,
+    ) -> Result<ClaimResult, StreamStoreError> {
         let user = Some(&beginning.user);
         self.taken(key, Wanted { user, beginning: Some(beginning), silence: None }).await
     }
 
-    async fn take(&self, key: &AnswerKey, user: &UserId) -> Result<Taken, ShelfError> {
+    async fn take(&self, key: &StreamKey, user: &UserId) -> Result<ClaimResult, StreamStoreError> {
         self.taken(key, Wanted { user: Some(user), beginning: None, silence: None }).await
     }
 
-    async fn claim(&self, key: &AnswerKey, silence: Duration) -> Result<Taken, ShelfError> {
+    async fn claim(
+        &self,
+        key: &StreamKey,
+        silence: Duration,
+    ) -> Result<ClaimResult, StreamStoreError> {
         self.taken(key, Wanted { user: None, beginning: None, silence: Some(silence) }).await
     }
 
-    async fn keep(&self, key: &AnswerKey, from: usize, piece: &str) -> Result<Kept, ShelfError> {
+    async fn keep(
+        &self,
+        key: &StreamKey,
+        from: usize,
+        piece: &str,
+    ) -> Result<PutResult, StreamStoreError> {
         let mut call = prepared(&self.keep, key);
         call.arg(&self.node).arg(from).arg(piece).arg(STREAM_KEPT_MS);
         let answer: String = self.connection.script(&call).await?;
         match answer.as_str() {
-            "done" => Ok(Kept::Done),
-            "moved" => Ok(Kept::Moved),
-            "closed" => Ok(Kept::Closed),
-            "lost" => Ok(Kept::Lost),
-            _ => Err(MalformedAnswer.into()),
+            "done" => Ok(PutResult::Done),
+            "moved" => Ok(PutResult::Moved),
+            "closed" => Ok(PutResult::Closed),
+            "lost" => Ok(PutResult::Lost),
+            _ => Err(MalformedReply.into()),
         }
     }
 
-    async fn close(&self, key: &AnswerKey, closed: &Closed) -> Result<(), ShelfError> {
+    async fn close(&self, key: &StreamKey, closed: &Closed) -> Result<(), StreamStoreError> {
         let mut call = prepared(&self.close, key);
         call.arg(serde_json::to_string(closed)?).arg(STREAM_MEMORY_MS);
         let _: Value = self.connection.script(&call).await?;
         Ok(())
     }
 
-    async fn open_in(&self, room: &RoomId) -> Result<Vec<(MessageId, Open)>, ShelfError> {
+    async fn open_in(&self, room: &RoomId) -> Result<Vec<(MessageId, Open)>, StreamStoreError> {
         let mut pipe = redis::pipe();
         pipe.cmd("HGETALL").arg(keys::streams(room));
         let (held,): (HashMap<String, String>,) = self.connection.pipeline(&pipe).await?;
@@ -195,7 +214,7 @@ impl Shelf for RedisShelf {
         Ok(open.collect())
     }
 
-    async fn silent(&self, silence: Duration) -> Result<Vec<AnswerKey>, ShelfError> {
+    async fn silent(&self, silence: Duration) -> Result<Vec<StreamKey>, StreamStoreError> {
         let silence_ms = i64::try_from(silence.as_millis()).unwrap_or(i64::MAX);
         let before = self.now_ms().await? - silence_ms;
         let mut pipe = redis::pipe();

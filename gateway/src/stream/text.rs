@@ -8,7 +8,7 @@ use shared::contract::refusal::{Refusal, RefusalCode};
 
 /// A text and its length.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct SoFar {
+pub(crate) struct StreamText {
     text: String,
     units: u64,
 }
@@ -51,7 +51,7 @@ impl From<PieceError> for Refusal {
     }
 }
 
-impl SoFar {
+impl StreamText {
     /// All of it.
     pub(crate) fn as_str(&self) -> &str {
         &self.text
@@ -78,10 +78,10 @@ impl SoFar {
     }
 }
 
-impl From<String> for SoFar {
-    fn from(text: String) -> SoFar {
+impl From<String> for StreamText {
+    fn from(text: String) -> StreamText {
         let units = units(&text);
-        SoFar { text, units }
+        StreamText { text, units }
     }
 }
 
@@ -110,13 +110,13 @@ fn cut(piece: &str, known: u64) -> Result<usize, PieceError> {
 mod tests {
     use super::*;
 
-    fn text(so_far: &SoFar) -> (&str, u64) {
+    fn text(so_far: &StreamText) -> (&str, u64) {
         (so_far.as_str(), so_far.units())
     }
 
     #[test]
     fn places_are_counted_as_javascript_counts() {
-        let mut so_far = SoFar::default();
+        let mut so_far = StreamText::default();
         assert_eq!(so_far.add(0, "né"), Ok(3));
         assert_eq!(so_far.add(2, "👩"), Ok(4));
         assert_eq!(so_far.units(), 4, "an emoji is a surrogate pair");
@@ -124,12 +124,12 @@ mod tests {
         assert_eq!(so_far.add(4, "\u{200d}👧"), Ok(7));
         assert_eq!(so_far.add(7, "!"), Ok(1));
         assert_eq!(text(&so_far), ("né👩\u{200d}👧!", 8));
-        assert_eq!(SoFar::from("né👩\u{200d}👧!".to_owned()), so_far);
+        assert_eq!(StreamText::from("né👩\u{200d}👧!".to_owned()), so_far);
     }
 
     #[test]
     fn what_is_there_already_is_cut_off() {
-        let mut so_far = SoFar::default();
+        let mut so_far = StreamText::default();
         so_far.add(0, "ab👍").unwrap();
         for (offset, piece) in [(0, "ab👍"), (0, "a"), (1, "b👍"), (2, "👍"), (4, ""), (0, "")]
         {
@@ -142,7 +142,7 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_changes_nothing() {
-        let mut so_far = SoFar::from("abc".to_owned());
+        let mut so_far = StreamText::from("abc".to_owned());
         assert_eq!(so_far.add(4, "x"), Err(PieceError::Gap { units: 3 }));
         assert_eq!(so_far.add(2, "👍"), Err(PieceError::Split));
         assert_eq!(so_far.add(2, "👍x"), Err(PieceError::Split));

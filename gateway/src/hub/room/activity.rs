@@ -103,8 +103,8 @@ impl Room {
         self.reflect(&mut self.lock(), user);
     }
 
-    /// What this node knows of its own people, it knows from its desk: no echo of a signal, and no
-    /// reading of what is kept, can be newer.
+    /// What this node knows of its own people, it knows from its own part: no echo of a signal, and
+    /// no reading of what is kept, can be newer.
     fn reflect(self: &Arc<Self>, state: &mut State, user: &UserId) {
         let standing = self.parts.presence.standing(&self.id, user);
         state.company.presence.apply(user, HERE, standing, Instant::now());

@@ -106,7 +106,7 @@ impl Room {
     /// not known yet. Where that fails, the next part that does not fit is another reason to.
     pub(in crate::hub) async fn read_streams(&self) {
         self.lock().company.streams.begin_reading();
-        let read = self.parts.shelf.open_in(&self.id).await;
+        let read = self.parts.streams.open_in(&self.id).await;
         let mut state = self.lock();
         match read {
             Ok(open) => {

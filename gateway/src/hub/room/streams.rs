@@ -1,7 +1,7 @@
 //! The answers that are being written in a room.
 //!
 //! Parts come over signals, which may be lost: a part that begins beyond what is here means that
-//! the shelf has to be asked, which has had every part before it was told.
+//! the stream store has to be asked, which has had every part before it was told.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,8 +11,8 @@ use shared::contract::message::MessageType;
 use shared::contract::protocol::{EventName, MessageStream, StreamState};
 use shared::contract::signal::StreamPart;
 
-use crate::stream::text::{PieceError, SoFar};
-use crate::stream::{Beginning, Open};
+use crate::stream::text::{PieceError, StreamText};
+use crate::stream::{Open, StreamHeader};
 use crate::wire::codec;
 use crate::wire::frame::Frame;
 
@@ -20,11 +20,11 @@ use crate::wire::frame::Frame;
 #[derive(Debug, Default)]
 pub(super) struct Board {
     answers: BTreeMap<MessageId, Answer>,
-    /// The shelf is being asked because of a gap.
+    /// The stream store is being asked because of a gap.
     mending: bool,
-    /// How often the shelf is being asked at this moment.
+    /// How often the stream store is being asked at this moment.
     readings: usize,
-    /// What went on or ended meanwhile, so that what the shelf had before sets nothing back.
+    /// What went on or ended meanwhile, so that what the stream store had before sets nothing back.
     touched: BTreeSet<MessageId>,
 }
 
@@ -32,7 +32,7 @@ pub(super) struct Board {
 struct Answer {
     user: UserId,
     kind: MessageType,
-    so_far: SoFar,
+    so_far: StreamText,
     /// The text so far as an event, made once for all who come between two parts.
     whole: Option<Frame>,
 }
@@ -40,20 +40,20 @@ struct Answer {
 /// What comes of a part.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Told {
-    /// There is nothing new in it, or the shelf is being asked already.
+    /// There is nothing new in it, or the stream store is being asked already.
     Nothing,
     /// What members are told who have had everything so far.
     Part(Frame),
     /// What every member is told: no more will come.
     Last(Frame),
-    /// Something before it was lost: ask the shelf, and give its answer to [`Board::load`] or
-    /// [`Board::give_up`].
+    /// Something before it was lost: ask the stream store, and give its answer to [`Board::load`]
+    /// or [`Board::give_up`].
     Gap,
 }
 
 impl Answer {
     fn new(user: UserId, kind: MessageType, text: String) -> Answer {
-        Answer { user, kind, so_far: SoFar::from(text), whole: None }
+        Answer { user, kind, so_far: StreamText::from(text), whole: None }
     }
 
     fn whole(&mut self, room: &RoomId, id: &MessageId) -> Frame {
@@ -108,14 +108,14 @@ impl Board {
         if std::mem::replace(&mut self.mending, true) { Told::Nothing } else { Told::Gap }
     }
 
-    /// Notes that a reading of the shelf that is under way may know less of this one.
+    /// Notes that a reading of the stream store that is under way may know less of this one.
     fn touch(&mut self, id: &MessageId) {
         if self.readings > 0 {
             self.touched.insert(id.clone());
         }
     }
 
-    /// Before the shelf is asked; [`Board::load`] or [`Board::give_up`] has to follow.
+    /// Before the stream store is asked; [`Board::load`] or [`Board::give_up`] has to follow.
     pub(super) fn begin_reading(&mut self) {
         self.readings += 1;
     }
@@ -128,8 +128,8 @@ impl Board {
         }
     }
 
-    /// Takes what the shelf has; gives what members are told of it: the text so far of each answer
-    /// of which they were told less.
+    /// Takes what the stream store has; gives what members are told of it: the text so far of each
+    /// answer of which they were told less.
     pub(super) fn load(&mut self, room: &RoomId, open: Vec<(MessageId, Open)>) -> Vec<Frame> {
         let mut former = std::mem::take(&mut self.answers);
         let mut told = Vec::new();
@@ -138,11 +138,11 @@ impl Board {
             if has_ended {
                 continue;
             }
-            let Open { beginning: Beginning { user, kind, .. }, text, .. } = open;
+            let Open { beginning: StreamHeader { user, kind, .. }, text, .. } = open;
             let known = former.remove(&id);
             let mut answer = Answer::new(user, kind, text);
             match known {
-                // A part has come while the shelf was being asked.
+                // A part has come while the stream store was being asked.
                 Some(known) if known.so_far.units() >= answer.so_far.units() => answer = known,
                 Some(_) => told.push(answer.whole(room, &id)),
                 None if answer.so_far.units() > 0 => told.push(answer.whole(room, &id)),
@@ -150,7 +150,7 @@ impl Board {
             }
             self.answers.insert(id, answer);
         }
-        // The shelf had these after it was asked.
+        // The stream store had these after it was asked.
         former.retain(|id, _| self.touched.contains(id));
         let room_left = STREAMS_PER_ROOM_MAX - self.answers.len();
         self.answers.extend(former.into_iter().take(room_left));
@@ -158,7 +158,7 @@ impl Board {
         told
     }
 
-    /// The shelf does not answer.
+    /// The stream store does not answer.
     pub(super) fn give_up(&mut self) {
         self.end_reading();
     }

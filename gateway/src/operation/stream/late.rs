@@ -12,7 +12,7 @@ use crate::node::Node;
 use crate::operation::change::{self, Change, NewMetadata, What};
 use crate::operation::post;
 use crate::operation::submit::{self, Author};
-use crate::stream::{AnswerKey, Beginning, Closed};
+use crate::stream::{Closed, StreamHeader, StreamKey};
 
 /// The name space of the ids of these edits; chosen once.
 const EDIT: Uuid = Uuid::from_u128(0x7c55_0e1d_92ab_5d3e_a6f4_524f_4f4d_4341);
@@ -20,7 +20,7 @@ const EDIT: Uuid = Uuid::from_u128(0x7c55_0e1d_92ab_5d3e_a6f4_524f_4f4d_4341);
 /// Of an answer that was ended before, or of which nothing is remembered: what stands is answered
 /// as it stands, and edited if it was cut off.
 pub(super) async fn end(node: &Node, author: &Author<'_>, ending: Ending) -> Outcome {
-    let AnswerKey { room, id } = ending.key.clone();
+    let StreamKey { room, id } = ending.key.clone();
     let user = ending.user.clone();
     let identity = Identity { room: room.clone(), user: user.clone(), id: id.clone() };
     let Some(place) = post::known(node, identity).await? else {
@@ -34,7 +34,7 @@ pub(super) async fn end(node: &Node, author: &Author<'_>, ending: Ending) -> Out
         return Ok(place);
     }
     let Message { kind, metadata, content, .. } = message;
-    let beginning = Beginning { user, kind, metadata };
+    let beginning = StreamHeader { user, kind, metadata };
     edit(node, author, Closed { beginning, aborted: true, text: content }, ending).await
 }
 
@@ -49,7 +49,7 @@ pub(super) async fn edit(
     closed: Closed,
     ending: Ending,
 ) -> Outcome {
-    let Ending { key: AnswerKey { room, id }, user, content, metadata, cost } = ending;
+    let Ending { key: StreamKey { room, id }, user, content, metadata, cost } = ending;
     let content = content.unwrap_or(closed.text);
     let metadata = change::unmarked(&metadata.unwrap_or(closed.beginning.metadata));
     let change_id = change_id(&room, &user, &id);

@@ -7,16 +7,16 @@ use shared::process::clock::Clock;
 
 use super::*;
 use crate::broker::memory::MemoryBroker;
-use crate::stream::memory::MemoryShelf;
+use crate::stream::memory::MemoryStreamStore;
 
 const SILENCE: Duration = Duration::from_secs(30);
 
 struct Scene {
-    desk: Arc<Desk>,
-    shelf: Arc<MemoryShelf>,
+    buffers: Arc<StreamBuffers>,
+    store: Arc<MemoryStreamStore>,
     deliveries: DeliveryReceiver,
-    key: AnswerKey,
-    beginning: Beginning,
+    key: StreamKey,
+    beginning: StreamHeader,
 }
 
 impl Scene {
@@ -24,30 +24,30 @@ impl Scene {
         let (log, deliveries) = MemoryLog::new(Clock::system(), 100);
         let broker = Arc::new(MemoryBroker::new(Arc::new(log)));
         let key =
-            AnswerKey { room: RoomId::parse("r").unwrap(), id: MessageId::parse("a1").unwrap() };
+            StreamKey { room: RoomId::parse("r").unwrap(), id: MessageId::parse("a1").unwrap() };
         broker.subscribe(&key.room).await.unwrap();
-        let shelf = Arc::new(MemoryShelf::default());
+        let store = Arc::new(MemoryStreamStore::default());
         let metrics = Arc::new(Metrics::register(&prometheus::Registry::new()));
-        let desk = Arc::new(Desk::new(shelf.clone(), broker, metrics));
+        let buffers = Arc::new(StreamBuffers::new(store.clone(), broker, metrics));
         let user = UserId::parse("bot").unwrap();
         let metadata = Metadata::default();
-        let beginning = Beginning { user, kind: MessageType::Assistant, metadata };
-        Scene { desk, shelf, deliveries, key, beginning }
+        let beginning = StreamHeader { user, kind: MessageType::Assistant, metadata };
+        Scene { buffers, store, deliveries, key, beginning }
     }
 
-    /// An answer that is new on shelf and desk.
-    async fn begun(&self) -> Arc<Answer> {
-        assert_eq!(self.shelf.begin(&self.key, &self.beginning).await.unwrap(), Taken::Begun);
+    /// An answer that is new in store and buffers.
+    async fn begun(&self) -> Arc<StreamBuffer> {
+        assert_eq!(self.store.begin(&self.key, &self.beginning).await.unwrap(), ClaimResult::Begun);
         self.put()
     }
 
-    fn put(&self) -> Arc<Answer> {
+    fn put(&self) -> Arc<StreamBuffer> {
         let (beginning, text) = (self.beginning.clone(), String::new());
-        self.desk.put(&self.key, Open { beginning, text, mine: true })
+        self.buffers.put(&self.key, Open { beginning, text, mine: true })
     }
 
     async fn shelved(&self) -> String {
-        self.shelf.open_in(&self.key.room).await.unwrap()[0].1.text.clone()
+        self.store.open_in(&self.key.room).await.unwrap()[0].1.text.clone()
     }
 
     /// Every part so far.
@@ -84,7 +84,7 @@ async fn deltas_gather_for_a_tick_and_each_is_told_once() {
     let mut parts = Vec::new();
     for token in 0..TOKENS {
         let delta = format!("t{} ", token % 10);
-        offset = scene.desk.add(&answer, offset, &delta).unwrap();
+        offset = scene.buffers.add(&answer, offset, &delta).unwrap();
         text.push_str(&delta);
         tokio::time::sleep(PACE).await;
         parts.extend(scene.parts());
@@ -102,7 +102,7 @@ async fn deltas_gather_for_a_tick_and_each_is_told_once() {
 async fn a_delta_goes_out_at_once_when_nothing_is_under_way() {
     let mut scene = Scene::new().await;
     let answer = scene.begun().await;
-    scene.desk.add(&answer, 0, "first").unwrap();
+    scene.buffers.add(&answer, 0, "first").unwrap();
     tokio::time::sleep(Duration::from_millis(1)).await;
     assert_eq!(joined(&scene.parts()), "first");
 }
@@ -111,14 +111,14 @@ async fn a_delta_goes_out_at_once_when_nothing_is_under_way() {
 async fn what_is_offered_again_or_does_not_fit_is_told_to_nobody() {
     let mut scene = Scene::new().await;
     let answer = scene.begun().await;
-    assert_eq!(scene.desk.add(&answer, 0, "👍 yes"), Ok(6));
-    assert_eq!(scene.desk.add(&answer, 0, "👍 yes"), Ok(6));
-    assert_eq!(scene.desk.add(&answer, 3, "yes, no"), Ok(10));
+    assert_eq!(scene.buffers.add(&answer, 0, "👍 yes"), Ok(6));
+    assert_eq!(scene.buffers.add(&answer, 0, "👍 yes"), Ok(6));
+    assert_eq!(scene.buffers.add(&answer, 3, "yes, no"), Ok(10));
     let gap = AddError::Piece(PieceError::Gap { units: 10 });
-    assert_eq!(scene.desk.add(&answer, 11, "x"), Err(gap));
+    assert_eq!(scene.buffers.add(&answer, 11, "x"), Err(gap));
     let huge = "x".repeat(shared::contract::limits::CONTENT_BYTES_MAX);
-    assert_eq!(scene.desk.add(&answer, 10, &huge), Err(PieceError::TooLong.into()));
-    scene.desk.flush(&answer).await;
+    assert_eq!(scene.buffers.add(&answer, 10, &huge), Err(PieceError::TooLong.into()));
+    scene.buffers.flush(&answer).await;
     assert_eq!(joined(&scene.parts()), "👍 yes, no");
     assert_eq!(answer.text(), "👍 yes, no");
 }
@@ -126,12 +126,12 @@ async fn what_is_offered_again_or_does_not_fit_is_told_to_nobody() {
 #[tokio::test(start_paused = true)]
 async fn an_answer_that_the_shelf_has_forgotten_is_put_there_anew_as_a_whole() {
     let mut scene = Scene::new().await;
-    // On the desk, and not on the shelf.
+    // In the buffers, and not in the stream store.
     let answer = scene.put();
-    scene.desk.add(&answer, 0, "one ").unwrap();
-    scene.desk.flush(&answer).await;
-    scene.desk.add(&answer, 4, "two").unwrap();
-    scene.desk.flush(&answer).await;
+    scene.buffers.add(&answer, 0, "one ").unwrap();
+    scene.buffers.flush(&answer).await;
+    scene.buffers.add(&answer, 4, "two").unwrap();
+    scene.buffers.flush(&answer).await;
     assert_eq!(scene.shelved().await, "one two");
     assert_eq!(joined(&scene.parts()), "one two");
 }
@@ -142,13 +142,13 @@ async fn an_answer_that_was_closed_elsewhere_leaves_the_desk() {
     let answer = scene.begun().await;
     let beginning = scene.beginning.clone();
     let closed = Closed { beginning, aborted: true, text: String::new() };
-    scene.shelf.close(&scene.key, &closed).await.unwrap();
-    scene.desk.add(&answer, 0, "too late").unwrap();
-    scene.desk.flush(&answer).await;
-    assert!(scene.desk.get(&scene.key).is_none());
-    assert_eq!(scene.desk.add(&answer, 8, "!"), Err(AddError::Gone));
+    scene.store.close(&scene.key, &closed).await.unwrap();
+    scene.buffers.add(&answer, 0, "too late").unwrap();
+    scene.buffers.flush(&answer).await;
+    assert!(scene.buffers.get(&scene.key).is_none());
+    assert_eq!(scene.buffers.add(&answer, 8, "!"), Err(AddError::Gone));
     assert!(scene.parts().is_empty(), "nobody hears of it");
-    assert_eq!(scene.desk.bytes.load(Ordering::Relaxed), 0);
+    assert_eq!(scene.buffers.bytes.load(Ordering::Relaxed), 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -157,14 +157,14 @@ async fn any_delta_is_a_sign_of_life_and_silence_is_found() {
     let answer = scene.begun().await;
     for _ in 0..4 {
         tokio::time::sleep(SILENCE / 2).await;
-        scene.desk.add(&answer, 0, "").unwrap();
+        scene.buffers.add(&answer, 0, "").unwrap();
         tokio::time::sleep(TICK).await;
-        assert!(scene.desk.silent(SILENCE).is_empty());
-        assert!(scene.shelf.silent(SILENCE).await.unwrap().is_empty());
+        assert!(scene.buffers.silent(SILENCE).is_empty());
+        assert!(scene.store.silent(SILENCE).await.unwrap().is_empty());
     }
     tokio::time::sleep(SILENCE).await;
-    assert_eq!(scene.desk.silent(SILENCE), std::slice::from_ref(&scene.key));
-    let silent = scene.shelf.silent(SILENCE).await.unwrap();
+    assert_eq!(scene.buffers.silent(SILENCE), std::slice::from_ref(&scene.key));
+    let silent = scene.store.silent(SILENCE).await.unwrap();
     assert_eq!(silent, std::slice::from_ref(&scene.key));
 }
 
@@ -172,9 +172,9 @@ async fn any_delta_is_a_sign_of_life_and_silence_is_found() {
 async fn the_desk_holds_so_many_bytes_and_gives_them_back() {
     let scene = Scene::new().await;
     let answer = scene.begun().await;
-    scene.desk.bytes.store(STREAMS_BYTES_MAX - 10, Ordering::Relaxed);
-    assert_eq!(scene.desk.add(&answer, 0, "0123456789"), Ok(10));
-    assert_eq!(scene.desk.add(&answer, 10, "x"), Err(AddError::Full));
-    scene.desk.close(&answer, false).await;
-    assert_eq!(scene.desk.bytes.load(Ordering::Relaxed), STREAMS_BYTES_MAX - 10);
+    scene.buffers.bytes.store(STREAMS_BYTES_MAX - 10, Ordering::Relaxed);
+    assert_eq!(scene.buffers.add(&answer, 0, "0123456789"), Ok(10));
+    assert_eq!(scene.buffers.add(&answer, 10, "x"), Err(AddError::Full));
+    scene.buffers.close(&answer, false).await;
+    assert_eq!(scene.buffers.bytes.load(Ordering::Relaxed), STREAMS_BYTES_MAX - 10);
 }

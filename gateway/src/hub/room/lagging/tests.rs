@@ -28,7 +28,7 @@ use crate::hub::{Parts, SYNCING_BYTES_MAX};
 use crate::metrics::Metrics;
 use crate::presence::local::LocalPresence;
 use crate::presence::memory::MemoryPresence;
-use crate::stream::memory::MemoryShelf;
+use crate::stream::memory::MemoryStreamStore;
 use crate::wire::frame::Frame;
 
 /// How long a task that never waits may keep this test from going on before it has failed.
@@ -53,7 +53,7 @@ fn room(folder: &std::path::Path) -> Arc<Room> {
         broker,
         sources,
         syncing: ByteBudget::new(SYNCING_BYTES_MAX),
-        shelf: Arc::new(MemoryShelf::default()),
+        streams: Arc::new(MemoryStreamStore::default()),
         metrics,
         presence: Arc::new(presence),
         empty: Notify::new(),

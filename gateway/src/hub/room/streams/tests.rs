@@ -22,7 +22,7 @@ fn part(number: usize, offset: u64, delta: &str) -> StreamPart {
 
 fn open(number: usize, text: &str) -> (MessageId, Open) {
     let (kind, metadata) = (MessageType::Assistant, Metadata::default());
-    let beginning = Beginning { user: user(), kind, metadata };
+    let beginning = StreamHeader { user: user(), kind, metadata };
     (id(number), Open { beginning, text: text.to_owned(), mine: false })
 }
 
@@ -67,7 +67,7 @@ fn a_gap_asks_the_shelf_once_and_the_whole_is_told_again() {
     let frames = board.load(&room(), vec![open(1, "one two three ")]);
     assert_eq!(frames.iter().map(said).collect::<Vec<_>>(), [(0, "one two three ".to_owned())]);
     assert_eq!(told(board.apply(&room(), part(1, 8, "three four "))), (14, "four ".to_owned()));
-    // Where the shelf does not answer, the next gap asks it again.
+    // Where the stream store does not answer, the next gap asks it again.
     assert_eq!(board.apply(&room(), part(1, 99, "x")), Told::Gap);
     board.begin_reading();
     board.give_up();
