@@ -12,7 +12,9 @@ mod token_store;
 mod revocations;
 mod identity;
 
-pub(crate) use identity::{Bearer, Identity, Role, RoomClaim};
+pub(crate) use identity::{Identity, Role, RoomClaim, TokenSubject};
 pub(crate) use revocations::Revocations;
-pub(crate) use token_store::{Grant, Kept, Kind, Proof, Vault, VaultError};
+pub(crate) use token_store::{
+    Grant, OpaqueToken, StoredGrant, TokenKind, TokenStore, TokenStoreError,
+};
 pub(crate) use tokens::{Authenticator, Trust, TrustError};

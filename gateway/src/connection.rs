@@ -27,7 +27,7 @@ use crate::command;
 use crate::command::reply::Reply;
 use crate::command::session::Session;
 use crate::node::Node;
-use crate::operation::authenticate::ProofError;
+use crate::operation::authenticate::AuthError;
 use crate::wire::codec::{self, Request};
 use crate::wire::connections::Handle;
 use crate::wire::frame::Frame;
@@ -116,9 +116,9 @@ async fn talk(
         },
     };
     reader.allow(node.settings.message_bytes_max);
-    node.connections.identify(handle, identity.bearer());
+    node.connections.identify(handle, identity.subject());
     // Taken back between the look at it and the moment from which a revocation finds it.
-    if node.revocations.cover(&identity.bearer()) {
+    if node.revocations.cover(&identity.subject()) {
         return CloseReason::Unauthenticated;
     }
     handle.queue.push(welcome(node, handle, &identity));
@@ -196,9 +196,9 @@ async fn prove(
             (reply, Ok(Command::Auth(data))) => {
                 match command::first_auth(node, &reply, &data).await {
                     Ok(identity) => return Ok(identity),
-                    Err(ProofError::Wrong) => return Err(CloseReason::Unauthenticated),
+                    Err(AuthError::Invalid) => return Err(CloseReason::Unauthenticated),
                     // It may ask again while its time lasts.
-                    Err(ProofError::Unavailable) => {}
+                    Err(AuthError::Unavailable) => {}
                 }
             }
             (reply, Ok(_)) => {

@@ -13,7 +13,7 @@ use crate::auth::api_keys::ApiKeys;
 use crate::auth::client_address::{Addresses, TrustedProxies};
 use crate::auth::origin::AllowedOrigins;
 use crate::auth::unproven::Unproven;
-use crate::auth::{Authenticator, Revocations, Vault};
+use crate::auth::{Authenticator, Revocations, TokenStore};
 use crate::broker::Broker;
 use crate::broker::append_queue::Appender;
 use crate::broker::receipt_queue::Receipts;
@@ -45,7 +45,7 @@ pub(crate) struct Node {
     /// Which proofs hold no longer.
     pub(crate) revocations: Revocations,
     /// Proofs that were given out here, or anywhere in the cluster.
-    pub(crate) vault: Vault,
+    pub(crate) token_store: TokenStore,
     /// Who is believed about where a client is.
     pub(crate) proxies: TrustedProxies,
     /// How many connections there are from where.

@@ -35,7 +35,7 @@ use crate::auth::api_keys::ApiKeys;
 use crate::auth::client_address::{Addresses, TrustedProxies};
 use crate::auth::origin::AllowedOrigins;
 use crate::auth::unproven::Unproven;
-use crate::auth::{Authenticator, Revocations, TrustError, Vault};
+use crate::auth::{Authenticator, Revocations, TokenStore, TrustError};
 use crate::broker::Broker;
 use crate::broker::Herald;
 use crate::broker::append_queue::{self, Appender};
@@ -99,7 +99,7 @@ struct Backend {
     store: Arc<dyn Store>,
     broker: Arc<dyn Broker>,
     /// Where tickets and session tokens lie.
-    vault: Vault,
+    token_store: TokenStore,
     /// Where answers that are being written are kept.
     streams: Arc<dyn StreamStore>,
     presence: Arc<dyn Presence>,
@@ -314,7 +314,7 @@ fn node(
     let authenticator = authenticator(&settings)?;
     let api_keys =
         ApiKeys::parse(&settings.api_keys).map_err(|error| unusable("ROOMCAST_API_KEYS", error))?;
-    let Backend { log, store, broker, counts, vault, streams, presence, .. } = backend;
+    let Backend { log, store, broker, counts, token_store, streams, presence, .. } = backend;
     let epochs = Arc::new(Epochs::new(Arc::clone(log), Arc::clone(store)));
     let appender = Appender::start(&append_queue::Parts {
         broker: Arc::clone(broker),
@@ -354,7 +354,7 @@ fn node(
         api_keys,
         authenticator,
         revocations: Revocations::default(),
-        vault: vault.clone(),
+        token_store: token_store.clone(),
         proxies,
         addresses: Arc::new(Addresses::default()),
         unproven: Unproven::new(settings.unproven_max(), settings.unauthenticated_per_address),

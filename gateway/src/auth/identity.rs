@@ -142,15 +142,15 @@ impl Identity {
     }
 
     /// What a revocation is compared with.
-    pub(crate) fn bearer(&self) -> Bearer {
+    pub(crate) fn subject(&self) -> TokenSubject {
         let (issued_at, proof_id) = (self.issued_at, self.proof_id.clone());
-        Bearer { user: self.user.clone(), issued_at, proof_id }
+        TokenSubject { user: self.user.clone(), issued_at, proof_id }
     }
 }
 
 /// Whose a proof is, and which one.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Bearer {
+pub(crate) struct TokenSubject {
     /// Whose.
     pub(crate) user: UserId,
     /// When it was given out, where it says so.

@@ -69,7 +69,7 @@ pub(crate) enum JwksError {
 /// The set, and where it comes from.
 #[derive(Debug)]
 pub(crate) struct Jwks {
-    place: Place,
+    place: JwksSource,
     state: Mutex<State>,
     /// Somebody needs it read now.
     wanted: Notify,
@@ -85,7 +85,7 @@ struct State {
 }
 
 #[derive(Debug)]
-enum Place {
+enum JwksSource {
     File(PathBuf),
     Url(Uri, Box<HttpClient>),
 }
@@ -97,14 +97,14 @@ impl Jwks {
             let url = check_url(location)?;
             // Those who come before the first answer wait for it.
             let client = client(url.scheme_str() == Some("https"))?;
-            (Place::Url(url, Box::new(client)), KeySet::default(), true)
+            (JwksSource::Url(url, Box::new(client)), KeySet::default(), true)
         } else {
             let path = PathBuf::from(location);
             let json = std::fs::read(&path).map_err(JwksError::File)?;
             if json.len() > JWKS_BYTES_MAX {
                 return Err(JwksError::TooLarge);
             }
-            (Place::File(path), KeySet::parse(&json)?, false)
+            (JwksSource::File(path), KeySet::parse(&json)?, false)
         };
         let state = State { keys: Arc::new(keys), reading, began: None };
         let (rounds, _) = watch::channel(0);
@@ -144,7 +144,7 @@ impl Jwks {
 
     /// Reads the set now, every 5 minutes, and when somebody needs it.
     pub(super) async fn run(&self) {
-        if matches!(self.place, Place::File(_)) {
+        if matches!(self.place, JwksSource::File(_)) {
             self.until_wanted(Duration::from_millis(JWKS_INTERVAL_MS)).await;
         }
         loop {
@@ -202,7 +202,7 @@ impl Jwks {
 
     async fn bytes(&self) -> Result<Bytes, JwksError> {
         match &self.place {
-            Place::File(path) => {
+            JwksSource::File(path) => {
                 let file = tokio::fs::File::open(path).await.map_err(JwksError::File)?;
                 let mut json = Vec::new();
                 // One byte more tells the difference.
@@ -210,7 +210,7 @@ impl Jwks {
                 bounded.read_to_end(&mut json).await.map_err(JwksError::File)?;
                 if json.len() > JWKS_BYTES_MAX { Err(JwksError::TooLarge) } else { Ok(json.into()) }
             }
-            Place::Url(url, client) => get(url, client).await,
+            JwksSource::Url(url, client) => get(url, client).await,
         }
     }
 }

@@ -8,7 +8,7 @@ use shared::contract::timestamp::Timestamp;
 use shared::store::{Revocation, RevokedSubject};
 use tokio::sync::Notify;
 
-use super::identity::Bearer;
+use super::identity::TokenSubject;
 
 /// Every revocation that this node knows of.
 #[derive(Debug, Default)]
@@ -36,11 +36,11 @@ impl Known {
         }
     }
 
-    fn covers(&self, bearer: &Bearer) -> bool {
+    fn covers(&self, subject: &TokenSubject) -> bool {
         // What does not say when it was given out may be from before.
-        let before = |at: &Timestamp| bearer.issued_at.is_none_or(|issued_at| issued_at < *at);
-        self.users.get(&bearer.user).is_some_and(before)
-            || bearer.proof_id.as_ref().is_some_and(|id| self.proofs.contains(id))
+        let before = |at: &Timestamp| subject.issued_at.is_none_or(|issued_at| issued_at < *at);
+        self.users.get(&subject.user).is_some_and(before)
+            || subject.proof_id.as_ref().is_some_and(|id| self.proofs.contains(id))
     }
 }
 
@@ -55,8 +55,8 @@ impl Revocations {
     }
 
     /// Whether this proof was taken back.
-    pub(crate) fn cover(&self, bearer: &Bearer) -> bool {
-        self.lock().as_ref().is_some_and(|known| known.covers(bearer))
+    pub(crate) fn cover(&self, subject: &TokenSubject) -> bool {
+        self.lock().as_ref().is_some_and(|known| known.covers(subject))
     }
 
     /// What the database has, in place of what was known.
@@ -93,10 +93,10 @@ impl Revocations {
 mod tests {
     use super::*;
 
-    fn bearer(user: &str, issued_ms: Option<i64>, id: Option<&str>) -> Bearer {
+    fn subject(user: &str, issued_ms: Option<i64>, id: Option<&str>) -> TokenSubject {
         let user = UserId::parse(user).unwrap();
         let (issued_at, proof_id) = (issued_ms.map(Timestamp), id.map(str::to_owned));
-        Bearer { user, issued_at, proof_id }
+        TokenSubject { user, issued_at, proof_id }
     }
 
     fn revoked(subject: RevokedSubject, at_ms: i64) -> Revocation {
@@ -116,18 +116,18 @@ mod tests {
         ]);
         assert!(revocations.are_known());
         let cases = [
-            (bearer("ann", Some(1_999), None), true),
-            (bearer("ann", Some(2_000), None), false),
-            (bearer("ann", None, None), true),
-            (bearer("bob", None, None), false),
-            (bearer("bob", Some(1), Some("t1")), true),
-            (bearer("bob", Some(9_999), Some("t1")), true),
-            (bearer("bob", Some(1), Some("t2")), false),
+            (subject("ann", Some(1_999), None), true),
+            (subject("ann", Some(2_000), None), false),
+            (subject("ann", None, None), true),
+            (subject("bob", None, None), false),
+            (subject("bob", Some(1), Some("t1")), true),
+            (subject("bob", Some(9_999), Some("t1")), true),
+            (subject("bob", Some(1), Some("t2")), false),
         ];
-        for (bearer, covered) in cases {
-            assert_eq!(revocations.cover(&bearer), covered, "{bearer:?}");
+        for (subject, covered) in cases {
+            assert_eq!(revocations.cover(&subject), covered, "{subject:?}");
         }
         revocations.replace(Vec::new());
-        assert!(!revocations.cover(&bearer("ann", None, None)));
+        assert!(!revocations.cover(&subject("ann", None, None)));
     }
 }

@@ -1,7 +1,7 @@
 //! Proofs that the server gives out itself and keeps: tickets, taken once, and session tokens.
 //!
-//! Whoever reads the vault cannot use what lies there: only the SHA-256 of a proof is kept, which
-//! needs no salt where the proof is 256 random bits. In a cluster the vault is Redis, and any node
+//! Whoever reads the store cannot use what lies there: only the SHA-256 of a proof is kept, which
+//! needs no salt where the proof is 256 random bits. In a cluster the store is Redis, and any node
 //! takes what any other has given out.
 
 use std::collections::HashMap;
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use shared::contract::id::UserId;
 use shared::contract::keys;
-use shared::contract::limits::VAULT_ENTRIES_MAX;
+use shared::contract::limits::TOKEN_STORE_ENTRIES_MAX;
 use shared::contract::timestamp::Timestamp;
 use shared::log::redis::connection::RedisConnection;
 use uuid::Uuid;
@@ -20,19 +20,19 @@ use super::identity::{Identity, Role, RoomClaim};
 
 /// Which kind of proof.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Kind {
+pub(crate) enum TokenKind {
     /// Opens one connection.
     Ticket,
     /// Is as good as a token, until it expires or is taken back.
     Session,
 }
 
-impl Kind {
+impl TokenKind {
     /// What such a proof begins with.
     pub(crate) fn prefix(self) -> &'static str {
         match self {
-            Kind::Ticket => "rct_",
-            Kind::Session => "rcs_",
+            TokenKind::Ticket => "rct_",
+            TokenKind::Session => "rcs_",
         }
     }
 }
@@ -53,7 +53,7 @@ pub(crate) struct Grant {
 /// What lies under a proof's hash.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Kept {
+pub(crate) struct StoredGrant {
     user: UserId,
     #[serde(default)]
     rooms: Vec<String>,
@@ -67,14 +67,14 @@ pub(crate) struct Kept {
     pub(crate) expires_at: Timestamp,
 }
 
-impl Kept {
-    pub(crate) fn new(grant: Grant, issued_at: Timestamp, expires_at: Timestamp) -> Kept {
+impl StoredGrant {
+    pub(crate) fn new(grant: Grant, issued_at: Timestamp, expires_at: Timestamp) -> StoredGrant {
         let Grant { user, rooms, role, origin } = grant;
-        Kept { user, rooms, role, origin, issued_at: Some(issued_at), expires_at }
+        StoredGrant { user, rooms, role, origin, issued_at: Some(issued_at), expires_at }
     }
 
     /// Who it is, until then.
-    pub(crate) fn identity(self, until: Timestamp, proof: &Proof) -> Identity {
+    pub(crate) fn identity(self, until: Timestamp, proof: &OpaqueToken) -> Identity {
         Identity {
             user: self.user,
             expires_at: Some(until),
@@ -89,33 +89,33 @@ impl Kept {
 
 /// A proof as its bearer brings it, by its hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Proof {
-    kind: Kind,
+pub(crate) struct OpaqueToken {
+    kind: TokenKind,
     hash: [u8; 32],
 }
 
-impl Proof {
+impl OpaqueToken {
     /// A new one, and the text that its bearer gets.
-    pub(crate) fn random(kind: Kind) -> (Proof, String) {
+    pub(crate) fn random(kind: TokenKind) -> (OpaqueToken, String) {
         let mut random = Sha256::new();
         // Each has 122 random bits of the system's generator.
         for _ in 0..3 {
             random.update(Uuid::new_v4().as_bytes());
         }
         let text = format!("{}{}", kind.prefix(), hex(&random.finalize()));
-        (Proof::hashed(kind, &text), text)
+        (OpaqueToken::hashed(kind, &text), text)
     }
 
     /// What a text may be, where it looks like one.
-    pub(crate) fn parse(kind: Kind, text: &str) -> Option<Proof> {
+    pub(crate) fn parse(kind: TokenKind, text: &str) -> Option<OpaqueToken> {
         let digits = text.strip_prefix(kind.prefix())?;
         let is_hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
         let fits = digits.len() == 64 && digits.bytes().all(is_hex);
-        fits.then(|| Proof::hashed(kind, text))
+        fits.then(|| OpaqueToken::hashed(kind, text))
     }
 
-    fn hashed(kind: Kind, text: &str) -> Proof {
-        Proof { kind, hash: Sha256::digest(text.as_bytes()).into() }
+    fn hashed(kind: TokenKind, text: &str) -> OpaqueToken {
+        OpaqueToken { kind, hash: Sha256::digest(text.as_bytes()).into() }
     }
 
     /// Names it where it may be revoked alone.
@@ -125,8 +125,8 @@ impl Proof {
 
     fn key(&self) -> String {
         match self.kind {
-            Kind::Ticket => keys::ticket(&self.id()),
-            Kind::Session => keys::session(&self.id()),
+            TokenKind::Ticket => keys::ticket(&self.id()),
+            TokenKind::Session => keys::session(&self.id()),
         }
     }
 }
@@ -135,14 +135,14 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Why the vault did not do it.
+/// Why the store did not do it.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum VaultError {
+pub(crate) enum TokenStoreError {
     /// Redis does not answer, or refuses.
     #[error("redis does not keep or give proofs")]
     Redis(#[from] redis::RedisError),
     /// There is no room for more in this process's memory.
-    #[error("{VAULT_ENTRIES_MAX} proofs are outstanding")]
+    #[error("{TOKEN_STORE_ENTRIES_MAX} proofs are outstanding")]
     Full,
     /// What lies there cannot be written or read.
     #[error("what is kept under a proof is no grant")]
@@ -151,39 +151,39 @@ pub(crate) enum VaultError {
 
 /// Where proofs lie; clones are the same one.
 #[derive(Clone, Debug)]
-pub(crate) enum Vault {
+pub(crate) enum TokenStore {
     /// In this process, and gone with it.
-    Memory(Arc<Mutex<HashMap<Proof, Kept>>>),
+    Memory(Arc<Mutex<HashMap<OpaqueToken, StoredGrant>>>),
     /// In the cluster's Redis.
     Redis(Box<RedisConnection>),
 }
 
-impl Vault {
+impl TokenStore {
     /// One in this process's memory.
-    pub(crate) fn memory() -> Vault {
-        Vault::Memory(Arc::default())
+    pub(crate) fn memory() -> TokenStore {
+        TokenStore::Memory(Arc::default())
     }
 
     /// Keeps a proof until it expires.
     pub(crate) async fn keep(
         &self,
-        proof: &Proof,
-        kept: Kept,
+        proof: &OpaqueToken,
+        kept: StoredGrant,
         now_ms: i64,
-    ) -> Result<(), VaultError> {
+    ) -> Result<(), TokenStoreError> {
         match self {
-            Vault::Memory(shelf) => {
-                let mut shelf = shelf.lock().unwrap_or_else(PoisonError::into_inner);
-                if shelf.len() >= VAULT_ENTRIES_MAX {
-                    shelf.retain(|_, kept| kept.expires_at.0 > now_ms);
+            TokenStore::Memory(entries) => {
+                let mut entries = entries.lock().unwrap_or_else(PoisonError::into_inner);
+                if entries.len() >= TOKEN_STORE_ENTRIES_MAX {
+                    entries.retain(|_, kept| kept.expires_at.0 > now_ms);
                 }
-                if shelf.len() >= VAULT_ENTRIES_MAX {
-                    return Err(VaultError::Full);
+                if entries.len() >= TOKEN_STORE_ENTRIES_MAX {
+                    return Err(TokenStoreError::Full);
                 }
-                shelf.insert(*proof, kept);
+                entries.insert(*proof, kept);
                 Ok(())
             }
-            Vault::Redis(redis) => {
+            TokenStore::Redis(redis) => {
                 let left_ms = (kept.expires_at.0 - now_ms).max(1);
                 let mut pipe = redis::pipe();
                 let value = serde_json::to_string(&kept)?;
@@ -196,14 +196,14 @@ impl Vault {
     /// Takes a proof out; of those who try, one gets it.
     pub(crate) async fn take(
         &self,
-        proof: &Proof,
+        proof: &OpaqueToken,
         now_ms: i64,
-    ) -> Result<Option<Kept>, VaultError> {
+    ) -> Result<Option<StoredGrant>, TokenStoreError> {
         let kept = match self {
-            Vault::Memory(shelf) => {
-                shelf.lock().unwrap_or_else(PoisonError::into_inner).remove(proof)
+            TokenStore::Memory(entries) => {
+                entries.lock().unwrap_or_else(PoisonError::into_inner).remove(proof)
             }
-            Vault::Redis(redis) => asked(redis, "GETDEL", proof).await?,
+            TokenStore::Redis(redis) => asked(redis, "GETDEL", proof).await?,
         };
         Ok(kept.filter(|kept| kept.expires_at.0 > now_ms))
     }
@@ -211,14 +211,14 @@ impl Vault {
     /// What lies under a proof, which stays there.
     pub(crate) async fn look(
         &self,
-        proof: &Proof,
+        proof: &OpaqueToken,
         now_ms: i64,
-    ) -> Result<Option<Kept>, VaultError> {
+    ) -> Result<Option<StoredGrant>, TokenStoreError> {
         let kept = match self {
-            Vault::Memory(shelf) => {
-                shelf.lock().unwrap_or_else(PoisonError::into_inner).get(proof).cloned()
+            TokenStore::Memory(entries) => {
+                entries.lock().unwrap_or_else(PoisonError::into_inner).get(proof).cloned()
             }
-            Vault::Redis(redis) => asked(redis, "GET", proof).await?,
+            TokenStore::Redis(redis) => asked(redis, "GET", proof).await?,
         };
         Ok(kept.filter(|kept| kept.expires_at.0 > now_ms))
     }
@@ -227,8 +227,8 @@ impl Vault {
 async fn asked(
     redis: &RedisConnection,
     command: &str,
-    proof: &Proof,
-) -> Result<Option<Kept>, VaultError> {
+    proof: &OpaqueToken,
+) -> Result<Option<StoredGrant>, TokenStoreError> {
     let mut pipe = redis::pipe();
     pipe.cmd(command).arg(proof.key());
     let (value,): (Option<String>,) = redis.pipeline(&pipe).await?;
@@ -241,19 +241,19 @@ mod tests {
 
     const NOW_MS: i64 = 1_800_000_000_000;
 
-    fn kept(expires_ms: i64) -> Kept {
+    fn kept(expires_ms: i64) -> StoredGrant {
         let user = UserId::parse("ann").unwrap();
         let grant = Grant { user, rooms: vec!["a".into()], role: Role::Member, origin: None };
-        Kept::new(grant, Timestamp(NOW_MS), Timestamp(expires_ms))
+        StoredGrant::new(grant, Timestamp(NOW_MS), Timestamp(expires_ms))
     }
 
     #[test]
     fn a_proof_is_long_random_and_known_by_its_form() {
-        let (proof, text) = Proof::random(Kind::Ticket);
-        assert_eq!(Proof::parse(Kind::Ticket, &text), Some(proof));
-        assert_ne!(Proof::random(Kind::Ticket).1, text);
+        let (proof, text) = OpaqueToken::random(TokenKind::Ticket);
+        assert_eq!(OpaqueToken::parse(TokenKind::Ticket, &text), Some(proof));
+        assert_ne!(OpaqueToken::random(TokenKind::Ticket).1, text);
         assert!(!format!("{proof:?}{}", proof.key()).contains(&text[4..]));
-        assert_eq!(Proof::parse(Kind::Session, &text), None);
+        assert_eq!(OpaqueToken::parse(TokenKind::Session, &text), None);
         let digits = &text[4..];
         for bad in [
             digits.to_owned(),
@@ -263,30 +263,30 @@ mod tests {
             format!("rct_{}", digits.to_uppercase()).replace(char::is_numeric, "A"),
             "rct_".to_owned(),
         ] {
-            assert_eq!(Proof::parse(Kind::Ticket, &bad), None, "{bad}");
+            assert_eq!(OpaqueToken::parse(TokenKind::Ticket, &bad), None, "{bad}");
         }
     }
 
     #[tokio::test]
     async fn what_is_taken_is_gone_and_what_has_expired_is_not_given() {
-        let vault = Vault::memory();
-        let (proof, _) = Proof::random(Kind::Ticket);
-        vault.keep(&proof, kept(NOW_MS + 10), NOW_MS).await.unwrap();
-        assert_eq!(vault.look(&proof, NOW_MS + 10).await.unwrap(), None);
-        assert_eq!(vault.take(&proof, NOW_MS).await.unwrap(), Some(kept(NOW_MS + 10)));
-        assert_eq!(vault.take(&proof, NOW_MS).await.unwrap(), None);
+        let store = TokenStore::memory();
+        let (proof, _) = OpaqueToken::random(TokenKind::Ticket);
+        store.keep(&proof, kept(NOW_MS + 10), NOW_MS).await.unwrap();
+        assert_eq!(store.look(&proof, NOW_MS + 10).await.unwrap(), None);
+        assert_eq!(store.take(&proof, NOW_MS).await.unwrap(), Some(kept(NOW_MS + 10)));
+        assert_eq!(store.take(&proof, NOW_MS).await.unwrap(), None);
     }
 
     #[tokio::test]
     async fn a_vault_in_memory_is_bounded_and_makes_room_of_what_has_expired() {
-        let vault = Vault::memory();
-        for _ in 0..VAULT_ENTRIES_MAX {
-            let (proof, _) = Proof::random(Kind::Ticket);
-            vault.keep(&proof, kept(NOW_MS + 10), NOW_MS).await.unwrap();
+        let store = TokenStore::memory();
+        for _ in 0..TOKEN_STORE_ENTRIES_MAX {
+            let (proof, _) = OpaqueToken::random(TokenKind::Ticket);
+            store.keep(&proof, kept(NOW_MS + 10), NOW_MS).await.unwrap();
         }
-        let (proof, _) = Proof::random(Kind::Ticket);
-        let full = vault.keep(&proof, kept(NOW_MS + 20), NOW_MS).await;
-        assert!(matches!(full, Err(VaultError::Full)), "{full:?}");
-        vault.keep(&proof, kept(NOW_MS + 20), NOW_MS + 10).await.unwrap();
+        let (proof, _) = OpaqueToken::random(TokenKind::Ticket);
+        let full = store.keep(&proof, kept(NOW_MS + 20), NOW_MS).await;
+        assert!(matches!(full, Err(TokenStoreError::Full)), "{full:?}");
+        store.keep(&proof, kept(NOW_MS + 20), NOW_MS + 10).await.unwrap();
     }
 }

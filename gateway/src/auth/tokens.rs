@@ -18,7 +18,7 @@ const AHEAD_S_MAX: i64 = 30;
 
 /// Why somebody is not let in. For logs: a client is told the same of all of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum AuthError {
+pub(crate) enum TokenError {
     /// No token may be checked here.
     #[error("this server accepts no tokens")]
     NoKey,
@@ -146,24 +146,24 @@ impl Authenticator {
 
     /// Checks a token. The algorithm is the key's, never the header's; nothing else that a header
     /// says is heeded either, except for `kid`, which chooses among the keys that are here.
-    pub(crate) async fn token(&self, token: &str, now_ms: i64) -> Result<Identity, AuthError> {
+    pub(crate) async fn token(&self, token: &str, now_ms: i64) -> Result<Identity, TokenError> {
         if self.keys.is_empty() && self.jwks.is_none() {
-            return Err(AuthError::NoKey);
+            return Err(TokenError::NoKey);
         }
         if token.len() > TOKEN_BYTES_MAX {
-            return Err(AuthError::TooLong);
+            return Err(TokenError::TooLong);
         }
-        let header = decode_header(token).map_err(|_| AuthError::Invalid)?;
+        let header = decode_header(token).map_err(|_| TokenError::Invalid)?;
         // RFC 7515, 4.1.11: what is critical and not understood makes it invalid.
         if header.crit.is_some() {
-            return Err(AuthError::Invalid);
+            return Err(TokenError::Invalid);
         }
         let set = self.key_set();
         let mut claims = self.verified(token, &header, &set);
         if claims.is_none() && self.was_read_again(&header, &set).await {
             claims = self.verified(token, &header, &self.key_set());
         }
-        self.identity(claims.ok_or(AuthError::Invalid)?, now_ms)
+        self.identity(claims.ok_or(TokenError::Invalid)?, now_ms)
     }
 
     fn key_set(&self) -> Arc<KeySet> {
@@ -190,24 +190,24 @@ impl Authenticator {
         !Arc::ptr_eq(&jwks.keys(), set) || jwks.read_again().await
     }
 
-    fn identity(&self, claims: Claims, now_ms: i64) -> Result<Identity, AuthError> {
-        let expires_ms = claims.exp.checked_mul(1000).ok_or(AuthError::Invalid)?;
+    fn identity(&self, claims: Claims, now_ms: i64) -> Result<Identity, TokenError> {
+        let expires_ms = claims.exp.checked_mul(1000).ok_or(TokenError::Invalid)?;
         if expires_ms <= now_ms {
-            return Err(AuthError::Expired);
+            return Err(TokenError::Expired);
         }
         let latest_s = now_ms / 1000 + AHEAD_S_MAX;
         if [claims.nbf, claims.iat].into_iter().flatten().any(|at_s| at_s > latest_s) {
-            return Err(AuthError::NotYet);
+            return Err(TokenError::NotYet);
         }
         if self.issuer.is_some() && claims.iss != self.issuer {
-            return Err(AuthError::Issuer);
+            return Err(TokenError::Issuer);
         }
         let audience = self.audience.as_deref();
         if audience.is_some_and(|own| claims.aud.is_none_or(|audience| !audience.contains(own))) {
-            return Err(AuthError::Audience);
+            return Err(TokenError::Audience);
         }
         Ok(Identity {
-            user: UserId::parse(&claims.sub).map_err(|_| AuthError::Subject)?,
+            user: UserId::parse(&claims.sub).map_err(|_| TokenError::Subject)?,
             expires_at: Some(Timestamp(expires_ms)),
             role: claims.role,
             rooms: RoomClaim::all_of(&claims.rooms),

@@ -8,12 +8,12 @@ use crate::auth::Identity;
 use crate::command::reply::Reply;
 use crate::command::session::Session;
 use crate::node::Node;
-use crate::operation::authenticate::{self, ProofError};
+use crate::operation::authenticate::{self, AuthError};
 use crate::operation::authorize;
 use crate::wire::codec;
 
 /// The first frame of a connection that brought no other proof.
-pub(crate) async fn first(node: &Node, reply: &Reply, data: &Auth) -> Result<Identity, ProofError> {
+pub(crate) async fn first(node: &Node, reply: &Reply, data: &Auth) -> Result<Identity, AuthError> {
     let proven = authenticate::token(node, &data.token).await;
     match &proven {
         Ok(identity) => reply.done(&AuthReply { expires_at: identity.expires_at }),
@@ -37,14 +37,14 @@ async fn goes_on<'a>(
     node: &Node,
     data: &Auth,
 ) -> Result<&'a Identity, Refusal> {
-    let identity = authenticate::token(node, &data.token).await.map_err(ProofError::refusal)?;
+    let identity = authenticate::token(node, &data.token).await.map_err(AuthError::refusal)?;
     if identity.user != session.identity.user {
         let text = "the token is another user's; open another connection for it";
         return Err(Refusal::new(RefusalCode::Forbidden, text).field("token"));
     }
     let lost = lost(session, node, &identity).await?;
     session.identity = identity;
-    let bearer = session.identity.bearer();
+    let bearer = session.identity.subject();
     node.connections.identify(&session.handle, bearer.clone());
     // Taken back between the look at it and the moment from which a revocation finds it.
     if node.revocations.cover(&bearer) {

@@ -26,7 +26,7 @@ use crate::auth::handshake;
 use crate::auth::unproven::UnprovenPlace;
 use crate::connection::{self, Caller};
 use crate::node::Node;
-use crate::operation::authenticate::{self, ProofError};
+use crate::operation::authenticate::{self, AuthError};
 
 /// Checks the handshake and who is asking, answers 101, and starts the connection.
 pub(super) async fn answer(
@@ -178,8 +178,8 @@ fn identity(
             }
         };
         proven.map(Some).map_err(|error| match error {
-            ProofError::Wrong => unauthorized(&format!("{error}\n")),
-            ProofError::Unavailable => busy("who you are cannot be checked now\n"),
+            AuthError::Invalid => unauthorized(&format!("{error}\n")),
+            AuthError::Unavailable => busy("who you are cannot be checked now\n"),
         })
     })
 }

@@ -21,7 +21,7 @@ use shared::trouble;
 use tokio::time::Instant;
 use tracing::debug;
 
-use crate::auth::{Grant, Identity, Kept, Kind, Proof, VaultError};
+use crate::auth::{Grant, Identity, OpaqueToken, StoredGrant, TokenKind, TokenStoreError};
 use crate::node::Node;
 
 /// When to try again where something did not answer, in milliseconds.
@@ -29,27 +29,27 @@ const RETRY_AFTER_MS: u64 = 1000;
 
 /// Why somebody is not let in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum ProofError {
+pub(crate) enum AuthError {
     /// It proves nothing.
     #[error("the proof of who you are is not valid")]
-    Wrong,
+    Invalid,
     /// It cannot be judged now.
     #[error("who you are cannot be checked now")]
     Unavailable,
 }
 
 /// Checks a token: a JSON Web Token, or a session token.
-pub(crate) async fn token(node: &Node, text: &str) -> Result<Identity, ProofError> {
+pub(crate) async fn token(node: &Node, text: &str) -> Result<Identity, AuthError> {
     let now_ms = node.clock.now_ms();
-    let identity = match Proof::parse(Kind::Session, text) {
+    let identity = match OpaqueToken::parse(TokenKind::Session, text) {
         Some(proof) => {
-            let kept = found(node.vault.look(&proof, now_ms).await)?;
+            let kept = found(node.token_store.look(&proof, now_ms).await)?;
             let until = kept.expires_at;
             kept.identity(until, &proof)
         }
         None => node.authenticator.token(text, now_ms).await.map_err(|error| {
             debug!(reason = %error, "token refused");
-            ProofError::Wrong
+            AuthError::Invalid
         })?,
     };
     standing(node, identity)
@@ -61,40 +61,40 @@ pub(crate) async fn ticket(
     node: &Node,
     text: &str,
     origin: Option<&str>,
-) -> Result<Identity, ProofError> {
+) -> Result<Identity, AuthError> {
     let now_ms = node.clock.now_ms();
-    let proof = Proof::parse(Kind::Ticket, text).ok_or(ProofError::Wrong)?;
-    let kept = found(node.vault.take(&proof, now_ms).await)?;
+    let proof = OpaqueToken::parse(TokenKind::Ticket, text).ok_or(AuthError::Invalid)?;
+    let kept = found(node.token_store.take(&proof, now_ms).await)?;
     if kept.origin.is_some() && kept.origin.as_deref() != origin {
         debug!("ticket of another origin");
-        return Err(ProofError::Wrong);
+        return Err(AuthError::Invalid);
     }
     let until = Timestamp(now_ms + TICKET_CONNECTION_MS);
     standing(node, kept.identity(until, &proof))
 }
 
-fn found(kept: Result<Option<Kept>, VaultError>) -> Result<Kept, ProofError> {
+fn found(kept: Result<Option<StoredGrant>, TokenStoreError>) -> Result<StoredGrant, AuthError> {
     match kept {
-        Ok(kept) => kept.ok_or(ProofError::Wrong),
-        Err(error @ VaultError::Form(_)) => {
+        Ok(kept) => kept.ok_or(AuthError::Invalid),
+        Err(error @ TokenStoreError::Form(_)) => {
             trouble!(error = error_chain(&error), "proof cannot be read");
-            Err(ProofError::Wrong)
+            Err(AuthError::Invalid)
         }
-        Err(error @ (VaultError::Redis(_) | VaultError::Full)) => {
+        Err(error @ (TokenStoreError::Redis(_) | TokenStoreError::Full)) => {
             trouble!(error = error_chain(&error), "proof cannot be checked");
-            Err(ProofError::Unavailable)
+            Err(AuthError::Unavailable)
         }
     }
 }
 
 /// Who it is, unless that was revoked.
-fn standing(node: &Node, identity: Identity) -> Result<Identity, ProofError> {
+fn standing(node: &Node, identity: Identity) -> Result<Identity, AuthError> {
     if !node.revocations.are_known() {
-        return Err(ProofError::Unavailable);
+        return Err(AuthError::Unavailable);
     }
-    if node.revocations.cover(&identity.bearer()) {
+    if node.revocations.cover(&identity.subject()) {
         debug!("proof is revoked");
-        return Err(ProofError::Wrong);
+        return Err(AuthError::Invalid);
     }
     Ok(identity)
 }
@@ -104,7 +104,7 @@ pub(crate) async fn issue_ticket(
     node: &Node,
     grant: Grant,
 ) -> Result<(String, Timestamp), Refusal> {
-    issue(node, Kind::Ticket, grant, TICKET_MS).await
+    issue(node, TokenKind::Ticket, grant, TICKET_MS).await
 }
 
 /// Gives out a session token for as long as `ttl`, at most [`SESSION_MS_MAX`]: its text, and until
@@ -115,20 +115,20 @@ pub(crate) async fn issue_session(
     ttl: Duration,
 ) -> Result<(String, Timestamp), Refusal> {
     let ttl_ms = i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX).min(SESSION_MS_MAX);
-    issue(node, Kind::Session, grant, ttl_ms).await
+    issue(node, TokenKind::Session, grant, ttl_ms).await
 }
 
 async fn issue(
     node: &Node,
-    kind: Kind,
+    kind: TokenKind,
     grant: Grant,
     ttl_ms: i64,
 ) -> Result<(String, Timestamp), Refusal> {
     let now_ms = node.clock.now_ms();
-    let (proof, text) = Proof::random(kind);
+    let (proof, text) = OpaqueToken::random(kind);
     let expires_at = Timestamp(now_ms + ttl_ms);
-    let kept = Kept::new(grant, Timestamp(now_ms), expires_at);
-    match node.vault.keep(&proof, kept, now_ms).await {
+    let kept = StoredGrant::new(grant, Timestamp(now_ms), expires_at);
+    match node.token_store.keep(&proof, kept, now_ms).await {
         Ok(()) => Ok((text, expires_at)),
         Err(error) => {
             trouble!(error = error_chain(&error), "proof cannot be given out");
@@ -139,11 +139,11 @@ async fn issue(
 
 /// Takes a session token back; connections that it opened are closed.
 pub(crate) async fn end_session(node: &Node, text: &str) -> Result<(), Refusal> {
-    let Some(proof) = Proof::parse(Kind::Session, text) else { return Ok(()) };
+    let Some(proof) = OpaqueToken::parse(TokenKind::Session, text) else { return Ok(()) };
     let now_ms = node.clock.now_ms();
     // Afterwards nobody needs to remember it. Where Redis does not say until when it holds, or may
     // know it again once it is set back, it is for as long as any session can.
-    let kept = node.vault.look(&proof, now_ms).await.ok().flatten();
+    let kept = node.token_store.look(&proof, now_ms).await.ok().flatten();
     let until = kept.map_or(Timestamp(now_ms + SESSION_MS_MAX), |kept| kept.expires_at);
     revoke_until(node, RevokedSubject::Token(proof.id()), until).await
 }
@@ -196,7 +196,7 @@ pub(crate) fn cut(node: &Node, user: &UserId) {
 }
 
 fn cut_revoked(node: &Node) {
-    let revoked = |bearer: &_| node.revocations.cover(bearer);
+    let revoked = |subject: &_| node.revocations.cover(subject);
     node.connections.close_where(CloseReason::Unauthenticated, revoked);
 }
 
@@ -257,14 +257,14 @@ fn unavailable(text: &str) -> Refusal {
     Refusal::new(RefusalCode::Unavailable, text).retry_after_ms(RETRY_AFTER_MS)
 }
 
-impl ProofError {
+impl AuthError {
     /// As the answer to `auth`.
     pub(crate) fn refusal(self) -> Refusal {
         match self {
-            ProofError::Wrong => {
+            AuthError::Invalid => {
                 Refusal::new(RefusalCode::Unauthenticated, self.to_string()).field("token")
             }
-            ProofError::Unavailable => unavailable(&self.to_string()),
+            AuthError::Unavailable => unavailable(&self.to_string()),
         }
     }
 }

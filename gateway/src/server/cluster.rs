@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use super::{Backend, StartError};
-use crate::auth::Vault;
+use crate::auth::TokenStore;
 use crate::broker::redis::RedisBroker;
 use crate::config::Settings;
 use crate::metrics::Metrics;
@@ -60,7 +60,7 @@ pub(super) fn start(
         log: Arc::new(log),
         store,
         broker: Arc::new(broker),
-        vault: Vault::Redis(Box::new(connection.clone())),
+        token_store: TokenStore::Redis(Box::new(connection.clone())),
         streams: Arc::new(RedisStreamStore::new(connection.clone(), node)),
         presence: Arc::new(RedisPresence::new(connection.clone())),
         deliveries,

@@ -20,7 +20,7 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use super::{Backend, StartError, Worker};
-use crate::auth::Vault;
+use crate::auth::TokenStore;
 use crate::broker::memory::MemoryBroker;
 use crate::config::Settings;
 use crate::presence::memory::MemoryPresence;
@@ -73,7 +73,7 @@ pub(super) fn start(
     let (_, fatal) = oneshot::channel();
     Ok(Backend {
         broker: Arc::new(MemoryBroker::new(Arc::clone(&log))),
-        vault: Vault::memory(),
+        token_store: TokenStore::memory(),
         streams: Arc::new(MemoryStreamStore::default()),
         presence: Arc::new(MemoryPresence::default()),
         log,

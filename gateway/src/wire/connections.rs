@@ -12,7 +12,7 @@ use shared::contract::refusal::CloseReason;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, MissedTickBehavior};
 
-use crate::auth::Bearer;
+use crate::auth::TokenSubject;
 use crate::wire::frame::Frame;
 use crate::wire::send_queue::SendQueue;
 
@@ -44,15 +44,15 @@ pub(crate) struct Handle {
     /// Where its frames go.
     pub(crate) queue: Arc<SendQueue>,
     /// On whose proof it stands; `None` until it has brought one.
-    bearer: Mutex<Option<Bearer>>,
+    subject: Mutex<Option<TokenSubject>>,
     /// When its client last showed life, in milliseconds since the node began.
     heard_ms: AtomicU64,
     pinged_ms: AtomicU64,
 }
 
 impl Handle {
-    fn bearer(&self) -> Option<Bearer> {
-        self.bearer.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    fn subject(&self) -> Option<TokenSubject> {
+        self.subject.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -102,7 +102,7 @@ impl Connections {
         let handle = Arc::new(Handle {
             number,
             queue: Arc::new(SendQueue::default()),
-            bearer: Mutex::new(None),
+            subject: Mutex::new(None),
             heard_ms: AtomicU64::new(now_ms),
             pinged_ms: AtomicU64::new(now_ms),
         });
@@ -112,9 +112,9 @@ impl Connections {
 
     pub(crate) fn close(&self, handle: &Handle) {
         self.open.remove(&handle.number);
-        let bearer = handle.bearer();
-        if let Some(bearer) = bearer.as_ref() {
-            self.users.remove_if_mut(&bearer.user, |_, handles| {
+        let subject = handle.subject();
+        if let Some(subject) = subject.as_ref() {
+            self.users.remove_if_mut(&subject.user, |_, handles| {
                 handles.remove(&handle.number);
                 handles.is_empty()
             });
@@ -122,11 +122,11 @@ impl Connections {
     }
 
     /// The connection has proven whose it is, or brought another proof of the same user.
-    pub(crate) fn identify(&self, handle: &Arc<Handle>, bearer: Bearer) {
+    pub(crate) fn identify(&self, handle: &Arc<Handle>, subject: TokenSubject) {
         // The guard of the entry ends with the statement.
-        let user = bearer.user.clone();
+        let user = subject.user.clone();
         self.users.entry(user).or_default().insert(handle.number, Arc::clone(handle));
-        *handle.bearer.lock().unwrap_or_else(PoisonError::into_inner) = Some(bearer);
+        *handle.subject.lock().unwrap_or_else(PoisonError::into_inner) = Some(subject);
     }
 
     /// Whether a user has a connection.
@@ -141,10 +141,10 @@ impl Connections {
     }
 
     /// Ends the connections whose proofs are such.
-    pub(crate) fn close_where(&self, reason: CloseReason, is_such: impl Fn(&Bearer) -> bool) {
+    pub(crate) fn close_where(&self, reason: CloseReason, is_such: impl Fn(&TokenSubject) -> bool) {
         // The iterator's guards are held over short sections, none of which looks at the map again.
         for handle in &self.open {
-            if handle.bearer().as_ref().is_some_and(&is_such) {
+            if handle.subject().as_ref().is_some_and(&is_such) {
                 handle.queue.close(reason);
             }
         }

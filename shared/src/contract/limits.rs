@@ -169,7 +169,7 @@ pub const SESSION_MS_DEFAULT: i64 = 24 * 60 * 60 * 1000;
 pub const SESSION_MS_MAX: i64 = 400 * 24 * 60 * 60 * 1000;
 
 /// Tickets and session tokens that one process keeps in its memory.
-pub const VAULT_ENTRIES_MAX: usize = 100_000;
+pub const TOKEN_STORE_ENTRIES_MAX: usize = 100_000;
 
 /// How long a revocation is remembered, in milliseconds: longer than any token's life.
 pub const REVOCATION_MEMORY_MS: i64 = 3650 * 24 * 60 * 60 * 1000;

@@ -18,7 +18,7 @@ fn authenticator(issuer: Option<&str>, audience: Option<&str>) -> Authenticator 
     Authenticator::new(trust, false).unwrap()
 }
 
-async fn check(algorithm: Algorithm, secret: &str, claims: &Value) -> Result<Identity, AuthError> {
+async fn check(algorithm: Algorithm, secret: &str, claims: &Value) -> Result<Identity, TokenError> {
     authenticator(None, None).token(&token(algorithm, secret, claims), NOW_S * 1000).await
 }
 
@@ -37,17 +37,17 @@ async fn a_token_says_who_and_where_and_until_when() {
 #[tokio::test]
 async fn bad_tokens_are_refused_by_reason() {
     let table = [
-        (json!({"sub": "ann", "exp": NOW_S}), AuthError::Expired),
-        (json!({"sub": "ann"}), AuthError::Invalid),
-        (json!({"exp": NOW_S + 60}), AuthError::Invalid),
-        (json!({"sub": "ann", "exp": "soon"}), AuthError::Invalid),
-        (json!({"sub": "ann", "exp": i64::MAX}), AuthError::Invalid),
-        (json!({"sub": "a b", "exp": NOW_S + 60}), AuthError::Subject),
-        (json!({"sub": "a", "exp": NOW_S + 60, "nbf": NOW_S + 31}), AuthError::NotYet),
-        (json!({"sub": "a", "exp": NOW_S + 60, "iat": NOW_S + 31}), AuthError::NotYet),
-        (json!({"sub": "a", "exp": NOW_S + 60, "iat": "1"}), AuthError::Invalid),
-        (json!({"sub": "a", "exp": NOW_S + 60, "jti": 1}), AuthError::Invalid),
-        (json!({"sub": "a", "exp": NOW_S + 60, "role": "king"}), AuthError::Invalid),
+        (json!({"sub": "ann", "exp": NOW_S}), TokenError::Expired),
+        (json!({"sub": "ann"}), TokenError::Invalid),
+        (json!({"exp": NOW_S + 60}), TokenError::Invalid),
+        (json!({"sub": "ann", "exp": "soon"}), TokenError::Invalid),
+        (json!({"sub": "ann", "exp": i64::MAX}), TokenError::Invalid),
+        (json!({"sub": "a b", "exp": NOW_S + 60}), TokenError::Subject),
+        (json!({"sub": "a", "exp": NOW_S + 60, "nbf": NOW_S + 31}), TokenError::NotYet),
+        (json!({"sub": "a", "exp": NOW_S + 60, "iat": NOW_S + 31}), TokenError::NotYet),
+        (json!({"sub": "a", "exp": NOW_S + 60, "iat": "1"}), TokenError::Invalid),
+        (json!({"sub": "a", "exp": NOW_S + 60, "jti": 1}), TokenError::Invalid),
+        (json!({"sub": "a", "exp": NOW_S + 60, "role": "king"}), TokenError::Invalid),
     ];
     for (claims, expected) in table {
         let refused = check(Algorithm::HS256, "secret", &claims).await.unwrap_err();
@@ -56,15 +56,15 @@ async fn bad_tokens_are_refused_by_reason() {
     let good = json!({"sub": "ann", "exp": NOW_S + 60});
     assert!(check(Algorithm::HS256, "secret", &good).await.is_ok());
     let other = check(Algorithm::HS256, "other", &good).await;
-    assert_eq!(other.unwrap_err(), AuthError::Invalid);
+    assert_eq!(other.unwrap_err(), TokenError::Invalid);
     let other = check(Algorithm::HS512, "secret", &good).await;
-    assert_eq!(other.unwrap_err(), AuthError::Invalid);
+    assert_eq!(other.unwrap_err(), TokenError::Invalid);
     let none = "eyJhbGciOiJub25lIn0.eyJzdWIiOiJhIiwiZXhwIjo5OTk5OTk5OTk5fQ.";
     for token in ["", "a.b.c", none, &"x".repeat(TOKEN_BYTES_MAX + 1)] {
         assert!(authenticator(None, None).token(token, 0).await.is_err(), "{token}");
     }
     let nobody = Authenticator::new(Trust::default(), false).unwrap();
-    assert_eq!(nobody.token("x", 0).await.unwrap_err(), AuthError::NoKey);
+    assert_eq!(nobody.token("x", 0).await.unwrap_err(), TokenError::NoKey);
 }
 
 #[tokio::test]
@@ -74,21 +74,21 @@ async fn issuer_and_audience_are_compared_where_a_setting_asks() {
     let table = [
         (claims("us".into(), "chat".into()), Ok(())),
         (claims("us".into(), json!(["other", "chat"])), Ok(())),
-        (claims("us ".into(), "chat".into()), Err(AuthError::Issuer)),
-        (claims("US".into(), "chat".into()), Err(AuthError::Issuer)),
-        (claims(Value::Null, "chat".into()), Err(AuthError::Issuer)),
-        (claims("us".into(), Value::Null), Err(AuthError::Audience)),
-        (claims("us".into(), json!([])), Err(AuthError::Audience)),
-        (claims("us".into(), "chat2".into()), Err(AuthError::Audience)),
-        (claims("us".into(), 7.into()), Err(AuthError::Invalid)),
-        (claims(json!(["us"]), "chat".into()), Err(AuthError::Invalid)),
+        (claims("us ".into(), "chat".into()), Err(TokenError::Issuer)),
+        (claims("US".into(), "chat".into()), Err(TokenError::Issuer)),
+        (claims(Value::Null, "chat".into()), Err(TokenError::Issuer)),
+        (claims("us".into(), Value::Null), Err(TokenError::Audience)),
+        (claims("us".into(), json!([])), Err(TokenError::Audience)),
+        (claims("us".into(), "chat2".into()), Err(TokenError::Audience)),
+        (claims("us".into(), 7.into()), Err(TokenError::Invalid)),
+        (claims(json!(["us"]), "chat".into()), Err(TokenError::Invalid)),
     ];
     for (claims, expected) in table {
         let token = token(Algorithm::HS256, "secret", &claims);
         let strict = authenticator(Some("us"), Some("chat")).token(&token, NOW_S * 1000).await;
         assert_eq!(strict.map(|_| ()), expected, "{claims}");
         let any = authenticator(None, None).token(&token, NOW_S * 1000).await;
-        assert_eq!(any.is_ok(), expected != Err(AuthError::Invalid), "{claims}");
+        assert_eq!(any.is_ok(), expected != Err(TokenError::Invalid), "{claims}");
     }
 }
 
@@ -99,7 +99,7 @@ async fn what_a_header_calls_critical_is_not_understood() {
     let header = Header { crit: Some(vec!["exp".into()]), ..Header::new(Algorithm::HS256) };
     let token = encode(&header, &claims, &key).unwrap();
     let refused = authenticator(None, None).token(&token, NOW_S * 1000).await;
-    assert_eq!(refused.unwrap_err(), AuthError::Invalid);
+    assert_eq!(refused.unwrap_err(), TokenError::Invalid);
 }
 
 #[test]
