@@ -19,7 +19,7 @@ use crate::broker::append_queue::Appender;
 use crate::broker::receipt_queue::Receipts;
 use crate::config::Settings;
 use crate::hub::Hub;
-use crate::hub::room_quota::Roster;
+use crate::hub::room_quota::RoomQuota;
 use crate::metrics::Metrics;
 use crate::rate_limit::RateLimiter;
 use crate::spending::Spending;
@@ -63,7 +63,7 @@ pub(crate) struct Node {
     /// Its other TCP connections, those that speak HTTP.
     pub(crate) exchanges: TaskTracker,
     /// Who is in how many rooms.
-    pub(crate) roster: Arc<Roster>,
+    pub(crate) room_quota: Arc<RoomQuota>,
     /// Whose turn it is to spend somebody's credits.
     pub(crate) spending: Spending,
     /// Who asks too often.

@@ -44,7 +44,7 @@ use crate::broker::receipt_queue::Receipts;
 use crate::config::Settings;
 use crate::http::listening::{self, BindError};
 use crate::hub::history::Sources;
-use crate::hub::room_quota::Roster;
+use crate::hub::room_quota::RoomQuota;
 use crate::hub::{self, Hub};
 use crate::metrics::Metrics;
 use crate::node::{BODIES_BYTES_MAX, Node};
@@ -364,7 +364,7 @@ fn node(
         bodies: ByteBudget::new(BODIES_BYTES_MAX),
         sockets_max,
         exchanges: TaskTracker::new(),
-        roster: Arc::new(Roster::default()),
+        room_quota: Arc::new(RoomQuota::default()),
         spending,
         limiter: Arc::new(limiter),
         leaving: CancellationToken::new(),

@@ -36,7 +36,7 @@ async fn join(
     let user = session.identity.user.clone();
     session.forget_ended();
     let max = node.settings.rooms_per_user;
-    let place = node.roster.enter(&user, &room_id, max).ok_or_else(|| too_many_rooms(max))?;
+    let place = node.room_quota.enter(&user, &room_id, max).ok_or_else(|| too_many_rooms(max))?;
     let answer = |how: Resumption, joined: Joined<'_>| {
         match how {
             Resumption::Fresh => {}

@@ -10,7 +10,7 @@ use tokio::sync::Semaphore;
 
 use crate::auth::Identity;
 use crate::hub::room::Membership;
-use crate::hub::room_quota::RosterPlace;
+use crate::hub::room_quota::RoomSlot;
 use crate::wire::connections::Handle;
 
 /// An identity on a connection.
@@ -34,7 +34,7 @@ struct Joined {
     membership: Membership,
     /// When it was last noted that they do something there, in Unix milliseconds.
     touched_ms: i64,
-    _place: RosterPlace,
+    _place: RoomSlot,
 }
 
 impl Session {
@@ -45,7 +45,7 @@ impl Session {
     }
 
     /// The room now counts this connection as its member.
-    pub(crate) fn joined(&mut self, room: RoomId, membership: Membership, place: RosterPlace) {
+    pub(crate) fn joined(&mut self, room: RoomId, membership: Membership, place: RoomSlot) {
         self.rooms.insert(room, Joined { membership, touched_ms: 0, _place: place });
     }
 

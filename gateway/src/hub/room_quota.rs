@@ -8,27 +8,27 @@ use shared::contract::id::{RoomId, UserId};
 
 /// Connections by user and room.
 #[derive(Debug, Default)]
-pub(crate) struct Roster {
+pub(crate) struct RoomQuota {
     users: DashMap<UserId, HashMap<RoomId, usize>>,
 }
 
 /// A place in the roster; dropping it gives it back.
 #[derive(Debug)]
-pub(crate) struct RosterPlace {
-    roster: Arc<Roster>,
+pub(crate) struct RoomSlot {
+    room_quota: Arc<RoomQuota>,
     user: UserId,
     room: RoomId,
 }
 
-impl Roster {
+impl RoomQuota {
     /// Takes a place, unless the user is in `max` other rooms. A second connection to the same
     /// room takes none.
     pub(crate) fn enter(
-        self: &Arc<Roster>,
+        self: &Arc<RoomQuota>,
         user: &UserId,
         room: &RoomId,
         max: usize,
-    ) -> Option<RosterPlace> {
+    ) -> Option<RoomSlot> {
         // The guard ends with the block; nothing in it looks at the map again.
         {
             let mut rooms = self.users.entry(user.clone()).or_default();
@@ -37,13 +37,13 @@ impl Roster {
             }
             *rooms.entry(room.clone()).or_default() += 1;
         }
-        Some(RosterPlace { roster: Arc::clone(self), user: user.clone(), room: room.clone() })
+        Some(RoomSlot { room_quota: Arc::clone(self), user: user.clone(), room: room.clone() })
     }
 }
 
-impl Drop for RosterPlace {
+impl Drop for RoomSlot {
     fn drop(&mut self) {
-        self.roster.users.remove_if_mut(&self.user, |_, rooms| {
+        self.room_quota.users.remove_if_mut(&self.user, |_, rooms| {
             if let Some(connections) = rooms.get_mut(&self.room) {
                 *connections -= 1;
                 if *connections == 0 {
@@ -61,16 +61,16 @@ mod tests {
 
     #[test]
     fn rooms_are_counted_per_user_and_given_back() {
-        let roster = Arc::new(Roster::default());
+        let room_quota = Arc::new(RoomQuota::default());
         let ann = UserId::parse("ann").unwrap();
         let room = |name: &str| RoomId::parse(name).unwrap();
-        let first = roster.enter(&ann, &room("a"), 2).unwrap();
-        let tab = roster.enter(&ann, &room("a"), 2).unwrap();
-        let _second = roster.enter(&ann, &room("b"), 2).unwrap();
-        assert!(roster.enter(&ann, &room("c"), 2).is_none());
+        let first = room_quota.enter(&ann, &room("a"), 2).unwrap();
+        let tab = room_quota.enter(&ann, &room("a"), 2).unwrap();
+        let _second = room_quota.enter(&ann, &room("b"), 2).unwrap();
+        assert!(room_quota.enter(&ann, &room("c"), 2).is_none());
         drop(first);
-        assert!(roster.enter(&ann, &room("c"), 2).is_none(), "the other tab is still there");
+        assert!(room_quota.enter(&ann, &room("c"), 2).is_none(), "the other tab is still there");
         drop(tab);
-        assert!(roster.enter(&ann, &room("c"), 2).is_some());
+        assert!(room_quota.enter(&ann, &room("c"), 2).is_some());
     }
 }
