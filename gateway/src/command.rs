@@ -40,7 +40,7 @@ pub(crate) async fn execute(
         Ok(()) => {}
         Err(Turned::Refused(refusal)) => {
             reply.refuse(command.room_id(), &refusal);
-            return admission::cut_hammerer(session, node);
+            return admission::close_if_abusive(session, node);
         }
         Err(Turned::Dropped(refusal)) => return reply.refuse_if_asked(&refusal),
     }

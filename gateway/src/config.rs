@@ -182,7 +182,7 @@ const DEV_LIMIT_FACTOR: u32 = 20;
 
 /// What a user may do so many times within a minute, each counted apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Allowance {
+pub enum RateClass {
     /// Messages, edits and deletions.
     Messages,
     /// Typing events.
@@ -203,35 +203,35 @@ pub enum Allowance {
     Commands,
 }
 
-impl Allowance {
+impl RateClass {
     /// How many there are.
-    pub(crate) const COUNT: usize = <Allowance as Label>::ALL.len();
+    pub(crate) const COUNT: usize = <RateClass as Label>::ALL.len();
 }
 
-impl Label for Allowance {
-    const ALL: &'static [Allowance] = &[
-        Allowance::Messages,
-        Allowance::Typing,
-        Allowance::Joins,
-        Allowance::Resumes,
-        Allowance::Presence,
-        Allowance::Streams,
-        Allowance::History,
-        Allowance::Lookups,
-        Allowance::Commands,
+impl Label for RateClass {
+    const ALL: &'static [RateClass] = &[
+        RateClass::Messages,
+        RateClass::Typing,
+        RateClass::Joins,
+        RateClass::Resumes,
+        RateClass::Presence,
+        RateClass::Streams,
+        RateClass::History,
+        RateClass::Lookups,
+        RateClass::Commands,
     ];
 
     fn label(&self) -> &'static str {
         match self {
-            Allowance::Messages => "messages",
-            Allowance::Typing => "typing",
-            Allowance::Joins => "joins",
-            Allowance::Resumes => "resumes",
-            Allowance::Presence => "presence",
-            Allowance::Streams => "streams",
-            Allowance::History => "history",
-            Allowance::Lookups => "lookups",
-            Allowance::Commands => "commands",
+            RateClass::Messages => "messages",
+            RateClass::Typing => "typing",
+            RateClass::Joins => "joins",
+            RateClass::Resumes => "resumes",
+            RateClass::Presence => "presence",
+            RateClass::Streams => "streams",
+            RateClass::History => "history",
+            RateClass::Lookups => "lookups",
+            RateClass::Commands => "commands",
         }
     }
 }
@@ -239,35 +239,35 @@ impl Label for Allowance {
 impl Settings {
     /// How often a user may do it within its window.
     #[must_use]
-    pub fn allowance(&self, allowance: Allowance) -> u32 {
-        let limit = match allowance {
-            Allowance::Messages => self.rate_limit_message_send,
-            Allowance::Typing => self.rate_limit_typing_events,
-            Allowance::Joins => self.rate_limit_room_join,
-            Allowance::Resumes => self.rate_limit_resume,
-            Allowance::Presence => self.rate_limit_presence_update,
-            Allowance::Streams => self.rate_limit_stream,
-            Allowance::History => self.rate_limit_history,
+    pub fn rate_limit(&self, class: RateClass) -> u32 {
+        let limit = match class {
+            RateClass::Messages => self.rate_limit_message_send,
+            RateClass::Typing => self.rate_limit_typing_events,
+            RateClass::Joins => self.rate_limit_room_join,
+            RateClass::Resumes => self.rate_limit_resume,
+            RateClass::Presence => self.rate_limit_presence_update,
+            RateClass::Streams => self.rate_limit_stream,
+            RateClass::History => self.rate_limit_history,
             // Whatever was sent may be offered again.
-            Allowance::Lookups => self.rate_limit_lookup.max(self.rate_limit_message_send),
-            Allowance::Commands => self.rate_limit_command.max(self.limits_together()),
+            RateClass::Lookups => self.rate_limit_lookup.max(self.rate_limit_message_send),
+            RateClass::Commands => self.rate_limit_command.max(self.limits_together()),
         };
         if self.is_dev() { limit.saturating_mul(DEV_LIMIT_FACTOR) } else { limit }
     }
 
     /// Within how long.
     #[must_use]
-    pub fn window_ms(&self, allowance: Allowance) -> Millis {
-        match allowance {
-            Allowance::Messages => self.rate_window_message_send_ms,
-            Allowance::Typing => self.rate_window_typing_events_ms,
-            Allowance::Joins => self.rate_window_room_join_ms,
-            Allowance::Presence => self.rate_window_presence_update_ms,
-            Allowance::Resumes
-            | Allowance::Streams
-            | Allowance::History
-            | Allowance::Lookups
-            | Allowance::Commands => Millis(RATE_WINDOW_MS.unsigned_abs()),
+    pub fn window_ms(&self, class: RateClass) -> Millis {
+        match class {
+            RateClass::Messages => self.rate_window_message_send_ms,
+            RateClass::Typing => self.rate_window_typing_events_ms,
+            RateClass::Joins => self.rate_window_room_join_ms,
+            RateClass::Presence => self.rate_window_presence_update_ms,
+            RateClass::Resumes
+            | RateClass::Streams
+            | RateClass::History
+            | RateClass::Lookups
+            | RateClass::Commands => Millis(RATE_WINDOW_MS.unsigned_abs()),
         }
     }
 

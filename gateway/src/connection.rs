@@ -122,7 +122,7 @@ async fn talk(
         return CloseReason::Unauthenticated;
     }
     handle.queue.push(welcome(node, handle, &identity));
-    node.limiter.learn(&identity);
+    node.limiter.load_block(&identity);
     let mut session = Session::new(identity, Arc::clone(handle));
     loop {
         tokio::select! {

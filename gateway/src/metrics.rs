@@ -2,7 +2,7 @@
 
 use shared::contract::refusal::CloseReason;
 
-use crate::config::Allowance;
+use crate::config::RateClass;
 
 /// Seconds of an append: from memory to a database that struggles.
 const APPEND_SECONDS: &[f64] =
@@ -26,7 +26,7 @@ shared::metrics! {
         /// Requests to the API that were answered with a problem.
         api_refusals_total: counter,
         /// Commands that were refused because their sender asks too often, by what was asked.
-        rate_limited_total: counter_by(allowance: Allowance),
+        rate_limited_total: counter_by(allowance: RateClass),
         /// Users blocked, on this node's word or another's.
         blocks_total: counter,
         /// Commands that were counted on this node alone, because Redis did not answer.

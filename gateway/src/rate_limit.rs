@@ -30,12 +30,12 @@ use shared::trouble;
 use tracing::info;
 
 use self::blocks::Blocks;
-use self::memory::{Taken, Windows};
+use self::memory::{LocalCount, Windows};
 use self::redis::{Given, RedisCounts};
 use self::usual::Usual;
 use crate::auth::Identity;
 use crate::broker::Broker;
-use crate::config::{Allowance, Settings};
+use crate::config::{RateClass, Settings};
 use crate::metrics::Metrics;
 
 /// How long Redis is not asked after it did not answer, in milliseconds.
@@ -51,9 +51,9 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 #[derive(Clone, Debug)]
 pub(crate) struct Rules {
     /// By the place of each allowance among all of them.
-    limits: [u32; Allowance::COUNT],
+    limits: [u32; RateClass::COUNT],
     /// How long the window of each is.
-    windows_ms: [i64; Allowance::COUNT],
+    windows_ms: [i64; RateClass::COUNT],
     /// Refusals within a minute; 0 for never.
     block_after: u32,
     block_ms: i64,
@@ -61,12 +61,12 @@ pub(crate) struct Rules {
 
 impl Rules {
     pub(crate) fn new(settings: &Settings) -> Rules {
-        let mut limits = [0; Allowance::COUNT];
-        let mut windows_ms = [0; Allowance::COUNT];
-        for allowance in Allowance::ALL {
-            limits[*allowance as usize] = settings.allowance(*allowance);
-            let window_ms = settings.window_ms(*allowance).0;
-            windows_ms[*allowance as usize] = i64::try_from(window_ms).unwrap_or(i64::MAX);
+        let mut limits = [0; RateClass::COUNT];
+        let mut windows_ms = [0; RateClass::COUNT];
+        for class in RateClass::ALL {
+            limits[*class as usize] = settings.rate_limit(*class);
+            let window_ms = settings.window_ms(*class).0;
+            windows_ms[*class as usize] = i64::try_from(window_ms).unwrap_or(i64::MAX);
         }
         Rules {
             limits,
@@ -110,12 +110,12 @@ impl std::fmt::Debug for RateLimiter {
 /// those who have no limit.
 #[derive(Debug)]
 #[must_use]
-pub(crate) struct Counted(Option<(UserId, Allowance)>);
+pub(crate) struct RatePermit(Option<(UserId, RateClass)>);
 
-impl Counted {
+impl RatePermit {
     /// Nothing was counted.
-    pub(crate) fn nothing() -> Counted {
-        Counted(None)
+    pub(crate) fn nothing() -> RatePermit {
+        RatePermit(None)
     }
 }
 
@@ -137,37 +137,37 @@ impl RateLimiter {
     pub(crate) async fn count(
         &self,
         identity: &Identity,
-        allowance: Allowance,
-    ) -> Result<Counted, Refusal> {
+        class: RateClass,
+    ) -> Result<RatePermit, Refusal> {
         if !identity.is_limited() {
-            return Ok(Counted(None));
+            return Ok(RatePermit(None));
         }
         let user = &identity.user;
-        let limit = self.rules.limits[allowance as usize];
+        let limit = self.rules.limits[class as usize];
         let now_ms = self.parts.clock.now_ms();
-        let fleet = self.parts.fleet.as_ref().filter(|_| !is_of_each_node(allowance));
+        let fleet = self.parts.fleet.as_ref().filter(|_| !is_of_each_node(class));
         let asked = fleet.filter(|_| self.alone_until_ms.load(Ordering::Relaxed) <= now_ms);
         if fleet.is_some() && asked.is_none() {
             self.parts.metrics.counted_alone_total.inc();
         }
-        let taken = match (self.windows.take(user, allowance, limit, now_ms), asked) {
-            (Taken::Locally, Some(fleet)) => match self.ask(fleet, user, allowance).await {
-                Some(given) => self.windows.given(user, allowance, given, now_ms),
-                None => Taken::Locally,
+        let taken = match (self.windows.take(user, class, limit, now_ms), asked) {
+            (LocalCount::Locally, Some(fleet)) => match self.ask(fleet, user, class).await {
+                Some(given) => self.windows.given(user, class, given, now_ms),
+                None => LocalCount::Locally,
             },
             (taken, _) => taken,
         };
         match taken {
-            Taken::Locally | Taken::Held => Ok(Counted(Some((user.clone(), allowance)))),
-            Taken::Over { rest_ms } => Err(too_often(allowance, rest_ms)),
+            LocalCount::Locally | LocalCount::Held => Ok(RatePermit(Some((user.clone(), class)))),
+            LocalCount::Over { rest_ms } => Err(too_often(class, rest_ms)),
         }
     }
 
     /// Takes a portion of the fleet's count; `None` when Redis does not answer.
-    async fn ask(&self, fleet: &RedisCounts, user: &UserId, allowance: Allowance) -> Option<Given> {
-        let limit = self.rules.limits[allowance as usize];
+    async fn ask(&self, fleet: &RedisCounts, user: &UserId, class: RateClass) -> Option<Given> {
+        let limit = self.rules.limits[class as usize];
         let portion = (limit / RATE_PORTIONS).max(1);
-        let asked = fleet.take(user, allowance, (portion, limit), self.window_ms(allowance)).await;
+        let asked = fleet.take(user, class, (portion, limit), self.window_ms(class)).await;
         let given = self.heard(asked);
         if given.is_none() {
             self.parts.metrics.counted_alone_total.inc();
@@ -175,8 +175,8 @@ impl RateLimiter {
         given
     }
 
-    fn window_ms(&self, allowance: Allowance) -> i64 {
-        self.rules.windows_ms[allowance as usize]
+    fn window_ms(&self, class: RateClass) -> i64 {
+        self.rules.windows_ms[class as usize]
     }
 
     /// Whether somebody has been in a room lately, through whatever node.
@@ -241,20 +241,20 @@ impl RateLimiter {
     }
 
     /// Nothing new was done: it stood already, or was refused.
-    pub(crate) fn give_back(&self, counted: Counted) {
-        if let Counted(Some((user, allowance))) = counted {
-            self.windows.give_back(&user, allowance, self.parts.clock.now_ms());
+    pub(crate) fn refund(&self, counted: RatePermit) {
+        if let RatePermit(Some((user, class))) = counted {
+            self.windows.refund(&user, class, self.parts.clock.now_ms());
         }
     }
 
     /// Something that may be lost was dropped, because it came too often. It blocks nobody.
-    pub(crate) fn dropped(&self, allowance: Allowance) {
-        self.parts.metrics.rate_limited_total.inc(allowance);
+    pub(crate) fn dropped(&self, class: RateClass) {
+        self.parts.metrics.rate_limited_total.inc(class);
     }
 
     /// Notes that somebody was told [`RefusalCode::RateLimited`].
-    pub(crate) fn refused(self: &Arc<RateLimiter>, user: &UserId, allowance: Allowance) {
-        self.parts.metrics.rate_limited_total.inc(allowance);
+    pub(crate) fn refused(self: &Arc<RateLimiter>, user: &UserId, class: RateClass) {
+        self.parts.metrics.rate_limited_total.inc(class);
         if self.rules.block_after == 0 {
             return;
         }
@@ -307,13 +307,13 @@ impl RateLimiter {
     }
 
     /// Another node says that somebody is blocked.
-    pub(crate) fn heed(&self, user: &UserId, until_ms: i64) {
+    pub(crate) fn apply_block(&self, user: &UserId, until_ms: i64) {
         self.block(user, until_ms - self.parts.clock.now_ms());
     }
 
     /// Asks the fleet whether somebody who has just connected is blocked, without holding them up;
     /// while Redis does not answer, nobody is.
-    pub(crate) fn learn(self: &Arc<RateLimiter>, identity: &Identity) {
+    pub(crate) fn load_block(self: &Arc<RateLimiter>, identity: &Identity) {
         let now_ms = self.parts.clock.now_ms();
         let is_asked = self.parts.fleet.is_some()
             && identity.is_limited()
@@ -336,9 +336,9 @@ impl RateLimiter {
     pub(crate) async fn look_up(
         self: &Arc<RateLimiter>,
         identity: &Identity,
-    ) -> Result<Counted, Refusal> {
-        let counted = self.count(identity, Allowance::Lookups).await;
-        counted.inspect_err(|_| self.refused(&identity.user, Allowance::Lookups))
+    ) -> Result<RatePermit, Refusal> {
+        let counted = self.count(identity, RateClass::Lookups).await;
+        counted.inspect_err(|_| self.refused(&identity.user, RateClass::Lookups))
     }
 
     /// Refuses somebody who is blocked.
@@ -356,7 +356,7 @@ impl RateLimiter {
     }
 
     /// How many refusals of a blocked user a connection survives; `None` for any number.
-    pub(crate) fn patience(&self) -> Option<u32> {
+    pub(crate) fn refusals_before_close(&self) -> Option<u32> {
         (self.rules.block_after > 0).then_some(self.rules.block_after)
     }
 
@@ -374,20 +374,20 @@ impl RateLimiter {
 
 /// Whether each node counts by itself: what is only read or looked up is no burden to the others,
 /// and too much to ask them about.
-fn is_of_each_node(allowance: Allowance) -> bool {
-    match allowance {
-        Allowance::History | Allowance::Lookups | Allowance::Commands => true,
-        Allowance::Messages
-        | Allowance::Typing
-        | Allowance::Joins
-        | Allowance::Resumes
-        | Allowance::Presence
-        | Allowance::Streams => false,
+fn is_of_each_node(class: RateClass) -> bool {
+    match class {
+        RateClass::History | RateClass::Lookups | RateClass::Commands => true,
+        RateClass::Messages
+        | RateClass::Typing
+        | RateClass::Joins
+        | RateClass::Resumes
+        | RateClass::Presence
+        | RateClass::Streams => false,
     }
 }
 
-fn too_often(allowance: Allowance, rest_ms: u64) -> Refusal {
-    let text = format!("too often ({}); wait until it is allowed again", allowance.label());
+fn too_often(class: RateClass, rest_ms: u64) -> Refusal {
+    let text = format!("too often ({}); wait until it is allowed again", class.label());
     Refusal::new(RefusalCode::RateLimited, text).retry_after_ms(rest_ms)
 }
 

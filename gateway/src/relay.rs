@@ -42,7 +42,7 @@ async fn deliver(node: &Arc<Node>, mut deliveries: DeliveryReceiver, moved: &Mov
 /// What every node has to know.
 fn heed(node: &Arc<Node>, signal: &NodeSignal) {
     match signal {
-        NodeSignal::Blocked { user, until_ms } => node.limiter.heed(user, *until_ms),
+        NodeSignal::Blocked { user, until_ms } => node.limiter.apply_block(user, *until_ms),
         NodeSignal::Disconnect { user } => authenticate::cut(node, user),
         NodeSignal::Revoked => node.revocations.wake(),
         NodeSignal::Reaped { incarnation } => node.hub.reaped(*incarnation),

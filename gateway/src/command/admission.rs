@@ -8,10 +8,10 @@ use shared::contract::refusal::{CloseReason, Refusal};
 use shared::store::MemberRole;
 
 use crate::command::session::Session;
-use crate::config::Allowance;
+use crate::config::RateClass;
 use crate::node::Node;
 use crate::operation::credit;
-use crate::rate_limit::Counted;
+use crate::rate_limit::RatePermit;
 
 /// Why a command does not begin.
 #[derive(Debug)]
@@ -28,22 +28,18 @@ pub(super) async fn admit(
     node: &Arc<Node>,
     command: &Command,
 ) -> Result<(), Turned> {
-    if let Some(allowance) = ephemeral(command) {
-        return admit_ephemeral(session, node, allowance).await.map_err(Turned::Dropped);
+    if let Some(class) = ephemeral(command) {
+        return admit_ephemeral(session, node, class).await.map_err(Turned::Dropped);
     }
     admit_essential(session, node, command).await.map_err(Turned::Refused)
 }
 
 /// What may be lost costs its sender nothing but itself: no block, no connection, and nothing of
 /// what the other commands may use.
-async fn admit_ephemeral(
-    session: &Session,
-    node: &Node,
-    allowance: Allowance,
-) -> Result<(), Refusal> {
+async fn admit_ephemeral(session: &Session, node: &Node, class: RateClass) -> Result<(), Refusal> {
     node.limiter.check(&session.identity)?;
-    let counted = node.limiter.count(&session.identity, allowance).await;
-    counted.map(drop).inspect_err(|_| node.limiter.dropped(allowance))
+    let counted = node.limiter.count(&session.identity, class).await;
+    counted.map(drop).inspect_err(|_| node.limiter.dropped(class))
 }
 
 async fn admit_essential(
@@ -58,16 +54,16 @@ async fn admit_essential(
     unblocked(session, node)?;
     // A delta is bounded by the answer that it belongs to.
     let is_general = !matches!(command, Command::StreamAppend(_));
-    let general = is_general.then_some(Allowance::Commands);
-    for allowance in general.into_iter().chain(allowance(command)) {
-        let counted = match (allowance, command) {
-            (Allowance::Joins, Command::RoomJoin(data)) => {
+    let general = is_general.then_some(RateClass::Commands);
+    for class in general.into_iter().chain(class_of(command)) {
+        let counted = match (class, command) {
+            (RateClass::Joins, Command::RoomJoin(data)) => {
                 count_join(session, node, &data.room_id).await
             }
-            (allowance, _) => node.limiter.count(&session.identity, allowance).await,
+            (class, _) => node.limiter.count(&session.identity, class).await,
         };
         if let Err(refusal) = counted {
-            node.limiter.refused(&session.identity.user, allowance);
+            node.limiter.refused(&session.identity.user, class);
             return Err(refusal);
         }
     }
@@ -85,24 +81,24 @@ async fn count_join(
     session: &mut Session,
     node: &Arc<Node>,
     room: &RoomId,
-) -> Result<Counted, Refusal> {
+) -> Result<RatePermit, Refusal> {
     if session.is_in(room) {
-        return node.limiter.count(&session.identity, Allowance::Joins).await;
+        return node.limiter.count(&session.identity, RateClass::Joins).await;
     }
     let identity = &session.identity;
     let user = &identity.user;
     if node.limiter.is_usual_here(user, room) {
-        return node.limiter.count(identity, Allowance::Resumes).await;
+        return node.limiter.count(identity, RateClass::Resumes).await;
     }
-    let refusal = match node.limiter.count(identity, Allowance::Joins).await {
+    let refusal = match node.limiter.count(identity, RateClass::Joins).await {
         Ok(counted) => return Ok(counted),
         Err(refusal) => refusal,
     };
-    if let Ok(looked_up) = node.limiter.count(identity, Allowance::Lookups).await
+    if let Ok(looked_up) = node.limiter.count(identity, RateClass::Lookups).await
         && (node.limiter.is_usual(user, room).await || is_known(node, user, room).await)
     {
-        node.limiter.give_back(looked_up);
-        return node.limiter.count(identity, Allowance::Resumes).await;
+        node.limiter.refund(looked_up);
+        return node.limiter.count(identity, RateClass::Resumes).await;
     }
     Err(refusal)
 }
@@ -114,10 +110,10 @@ async fn is_known(node: &Node, user: &UserId, room: &RoomId) -> bool {
 }
 
 /// What a command is counted as that may be lost.
-fn ephemeral(command: &Command) -> Option<Allowance> {
+fn ephemeral(command: &Command) -> Option<RateClass> {
     match command {
-        Command::TypingStart(_) | Command::TypingStop(_) => Some(Allowance::Typing),
-        Command::PresenceUpdate(_) => Some(Allowance::Presence),
+        Command::TypingStart(_) | Command::TypingStop(_) => Some(RateClass::Typing),
+        Command::PresenceUpdate(_) => Some(RateClass::Presence),
         Command::Auth(_)
         | Command::RoomJoin(_)
         | Command::RoomLeave(_)
@@ -143,21 +139,25 @@ fn unblocked(session: &mut Session, node: &Node) -> Result<(), Refusal> {
 }
 
 /// Ends a connection that hammers on although its user is blocked; said after the last refusal.
-pub(super) fn cut_hammerer(session: &Session, node: &Node) {
-    if node.limiter.patience().is_some_and(|most| session.refused_while_blocked >= most) {
+pub(super) fn close_if_abusive(session: &Session, node: &Node) {
+    if node
+        .limiter
+        .refusals_before_close()
+        .is_some_and(|most| session.refused_while_blocked >= most)
+    {
         session.handle.queue.close(CloseReason::Blocked);
     }
 }
 
 /// What a command is counted as before it begins.
-fn allowance(command: &Command) -> Option<Allowance> {
+fn class_of(command: &Command) -> Option<RateClass> {
     match command {
-        Command::RoomJoin(data) if data.since.is_some() => Some(Allowance::Resumes),
-        Command::RoomJoin(_) => Some(Allowance::Joins),
-        Command::StreamStart(_) => Some(Allowance::Streams),
-        Command::HistoryGet(_) | Command::CreditsGet(_) => Some(Allowance::History),
+        Command::RoomJoin(data) if data.since.is_some() => Some(RateClass::Resumes),
+        Command::RoomJoin(_) => Some(RateClass::Joins),
+        Command::StreamStart(_) => Some(RateClass::Streams),
+        Command::HistoryGet(_) | Command::CreditsGet(_) => Some(RateClass::History),
         // Each asks for a proof or an id that may be nobody's.
-        Command::Auth(_) | Command::CreditsTrack(_) => Some(Allowance::Lookups),
+        Command::Auth(_) | Command::CreditsTrack(_) => Some(RateClass::Lookups),
         // These count themselves, once they know what they are about.
         Command::MessageSend(_)
         | Command::MessageEdit(_)

@@ -76,7 +76,7 @@ async fn read(
                 let text = "no such message in this room";
                 return Err(Refusal::new(RefusalCode::NotFound, text).field("lastReadMessageId"));
             };
-            node.limiter.give_back(looked_up);
+            node.limiter.refund(looked_up);
             (position, Some(id))
         }
         (None, Some(position)) => {

@@ -16,12 +16,12 @@ use tokio::sync::oneshot;
 use crate::auth::Identity;
 use crate::broker::Place;
 use crate::broker::append_queue::Outcome;
-use crate::config::Allowance;
+use crate::config::RateClass;
 use crate::node::Node;
 use crate::operation::change::{self, Asker, Change, Made, Progress};
 use crate::operation::credit;
 use crate::operation::post::{self, Charge, Draft, Said};
-use crate::rate_limit::Counted;
+use crate::rate_limit::RatePermit;
 use crate::spending::Turn;
 
 /// Who wants it.
@@ -73,19 +73,19 @@ impl Author<'_> {
         cost.map_or(Ok(()), |_| credit::may_charge(identity))
     }
 
-    async fn count(&self, node: &Node) -> Result<Counted, Refusal> {
+    async fn count(&self, node: &Node) -> Result<RatePermit, Refusal> {
         match self {
             Author::Client { identity, .. } => {
-                node.limiter.count(identity, Allowance::Messages).await
+                node.limiter.count(identity, RateClass::Messages).await
             }
-            Author::Backend(_) => Ok(Counted::nothing()),
+            Author::Backend(_) => Ok(RatePermit::nothing()),
         }
     }
 
-    async fn look_up(&self, node: &Node) -> Result<Counted, Refusal> {
+    async fn look_up(&self, node: &Node) -> Result<RatePermit, Refusal> {
         match self {
             Author::Client { identity, .. } => node.limiter.look_up(identity).await,
-            Author::Backend(_) => Ok(Counted::nothing()),
+            Author::Backend(_) => Ok(RatePermit::nothing()),
         }
     }
 
@@ -94,7 +94,7 @@ impl Author<'_> {
         if let Author::Client { identity, .. } = self
             && refusal.code == RefusalCode::RateLimited
         {
-            node.limiter.refused(&identity.user, Allowance::Messages);
+            node.limiter.refused(&identity.user, RateClass::Messages);
         }
     }
 }
@@ -112,8 +112,8 @@ pub(crate) enum Submitted {
 #[derive(Debug)]
 pub(crate) struct InLine {
     outcome: oneshot::Receiver<Outcome>,
-    counted: Counted,
-    looked_up: Counted,
+    counted: RatePermit,
+    looked_up: RatePermit,
     what: What,
     /// Until it is settled nobody else spends of the credits that it costs.
     turn: Option<Box<Turn>>,
@@ -144,7 +144,7 @@ impl Submitted {
         };
         drop(turn);
         let unused = if post::is_nothing_new(&outcome) { counted } else { looked_up };
-        node.limiter.give_back(unused);
+        node.limiter.refund(unused);
         outcome
     }
 }
@@ -172,7 +172,7 @@ pub(crate) async fn message(
             Ok(Submitted::InLine(InLine { outcome, counted, looked_up, what, turn }))
         }
         Err(refusal) => {
-            node.limiter.give_back(counted);
+            node.limiter.refund(counted);
             Err(refusal)
         }
     }
@@ -183,7 +183,7 @@ async fn admit(
     node: &Node,
     author: &Author<'_>,
     draft: &Draft,
-) -> Result<(Counted, Option<Box<Turn>>), Refusal> {
+) -> Result<(RatePermit, Option<Box<Turn>>), Refusal> {
     author.may_say(draft.kind, draft.cost.as_ref())?;
     let turn = credit::afford_message(node, draft.kind, draft.cost.as_ref()).await?;
     Ok((author.count(node).await?, turn.map(Box::new)))
@@ -212,7 +212,7 @@ pub(crate) async fn change(
     };
     let (allowed, counted) = match admitted {
         Ok(counted) => (Ok(()), counted),
-        Err(refusal) => (Err(refusal), Counted::nothing()),
+        Err(refusal) => (Err(refusal), RatePermit::nothing()),
     };
     match change::change(node, &author.asker(), wanted, cost, allowed).await {
         Ok(Progress::Waiting(outcome, made)) => {
@@ -221,12 +221,12 @@ pub(crate) async fn change(
             Ok(Submitted::InLine(line))
         }
         Ok(Progress::Made(place)) => {
-            node.limiter.give_back(counted);
+            node.limiter.refund(counted);
             Ok(Submitted::Stands(place))
         }
         Err(refusal) => {
             if post::was_not_taken(&refusal) {
-                node.limiter.give_back(counted);
+                node.limiter.refund(counted);
             }
             author.heard(node, &refusal);
             Err(refusal)

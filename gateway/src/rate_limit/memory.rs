@@ -5,14 +5,14 @@ use shared::contract::id::UserId;
 use shared::contract::limits::RATED_USERS_MAX;
 
 use super::redis::Given;
-use crate::config::Allowance;
+use crate::config::RateClass;
 
 /// The windows of all users.
 #[derive(Debug)]
 pub(super) struct Windows {
-    users: DashMap<UserId, [Window; Allowance::COUNT]>,
+    users: DashMap<UserId, [Window; RateClass::COUNT]>,
     /// How long the window of each allowance is.
-    windows_ms: [i64; Allowance::COUNT],
+    windows_ms: [i64; RateClass::COUNT],
 }
 
 /// One user's use of one allowance.
@@ -30,7 +30,7 @@ struct Window {
 
 /// What came of a use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Taken {
+pub(super) enum LocalCount {
     /// This node does not refuse it; it is for the fleet to say, where there is one.
     Locally,
     /// It was taken from the fleet's count before.
@@ -52,13 +52,13 @@ impl Window {
         self
     }
 
-    fn over(&self, now_ms: i64) -> Taken {
-        Taken::Over { rest_ms: u64::try_from(self.ends_ms - now_ms).unwrap_or(1).max(1) }
+    fn over(&self, now_ms: i64) -> LocalCount {
+        LocalCount::Over { rest_ms: u64::try_from(self.ends_ms - now_ms).unwrap_or(1).max(1) }
     }
 }
 
 impl Windows {
-    pub(super) fn new(windows_ms: [i64; Allowance::COUNT]) -> Windows {
+    pub(super) fn new(windows_ms: [i64; RateClass::COUNT]) -> Windows {
         Windows { users: DashMap::new(), windows_ms }
     }
 
@@ -66,7 +66,7 @@ impl Windows {
     fn present<T>(
         &self,
         user: &UserId,
-        allowance: Allowance,
+        class: RateClass,
         now_ms: i64,
         act: impl FnOnce(&mut Window) -> T,
     ) -> Option<T> {
@@ -77,31 +77,31 @@ impl Windows {
             return None;
         }
         let mut windows = self.users.entry(user.clone()).or_default();
-        Some(act(windows[allowance as usize].present(now_ms, self.windows_ms[allowance as usize])))
+        Some(act(windows[class as usize].present(now_ms, self.windows_ms[class as usize])))
     }
 
     /// Counts one use, unless it is known to be one too many.
     pub(super) fn take(
         &self,
         user: &UserId,
-        allowance: Allowance,
+        class: RateClass,
         limit: u32,
         now_ms: i64,
-    ) -> Taken {
-        let taken = self.present(user, allowance, now_ms, |window| {
+    ) -> LocalCount {
+        let taken = self.present(user, class, now_ms, |window| {
             if window.used >= limit || (window.spent && window.held == 0) {
                 return window.over(now_ms);
             }
             window.used += 1;
             match window.held.checked_sub(1) {
-                None => Taken::Locally,
+                None => LocalCount::Locally,
                 Some(left) => {
                     window.held = left;
-                    Taken::Held
+                    LocalCount::Held
                 }
             }
         });
-        taken.unwrap_or(Taken::Locally)
+        taken.unwrap_or(LocalCount::Locally)
     }
 
     /// What the fleet said of a use that was counted here: it is one of what was given, and the
@@ -109,13 +109,13 @@ impl Windows {
     pub(super) fn given(
         &self,
         user: &UserId,
-        allowance: Allowance,
+        class: RateClass,
         given: Given,
         now_ms: i64,
-    ) -> Taken {
+    ) -> LocalCount {
         let Given { count, rest_ms, is_first } = given;
-        let window_ms = self.windows_ms[allowance as usize];
-        let took = self.present(user, allowance, now_ms, |window| {
+        let window_ms = self.windows_ms[class as usize];
+        let took = self.present(user, class, now_ms, |window| {
             window.ends_ms = now_ms + rest_ms.clamp(1, window_ms);
             if is_first {
                 // The fleet's window was over a moment before this node's.
@@ -127,15 +127,15 @@ impl Windows {
                 return window.over(now_ms);
             }
             window.held += count - 1;
-            Taken::Held
+            LocalCount::Held
         });
-        let over = Taken::Over { rest_ms: u64::try_from(rest_ms).unwrap_or(1).max(1) };
-        took.unwrap_or(if count == 0 { over } else { Taken::Held })
+        let over = LocalCount::Over { rest_ms: u64::try_from(rest_ms).unwrap_or(1).max(1) };
+        took.unwrap_or(if count == 0 { over } else { LocalCount::Held })
     }
 
     /// Takes one use back.
-    pub(super) fn give_back(&self, user: &UserId, allowance: Allowance, now_ms: i64) {
-        self.present(user, allowance, now_ms, |window| {
+    pub(super) fn refund(&self, user: &UserId, class: RateClass, now_ms: i64) {
+        self.present(user, class, now_ms, |window| {
             // The window of the use may be over.
             if window.used > 0 {
                 window.used -= 1;

@@ -7,7 +7,7 @@ use shared::log::redis::connection::RedisConnection;
 use shared::process::telemetry::metrics::Label;
 
 use super::usual::{FLEET_MEMORY_MS, ROOMS_MAX};
-use crate::config::Allowance;
+use crate::config::RateClass;
 
 /// The counts of all nodes together.
 #[derive(Debug)]
@@ -53,12 +53,12 @@ impl RedisCounts {
     pub(super) async fn take(
         &self,
         user: &UserId,
-        allowance: Allowance,
+        class: RateClass,
         (wanted, limit): (u32, u32),
         window_ms: i64,
     ) -> Result<Given, RedisError> {
         let mut call = self.take.prepare_invoke();
-        call.key(keys::rate(user, allowance.label())).arg(wanted).arg(limit).arg(window_ms);
+        call.key(keys::rate(user, class.label())).arg(wanted).arg(limit).arg(window_ms);
         let (count, rest_ms, is_first) = self.connection.script(&call).await?;
         Ok(Given { count, rest_ms, is_first })
     }

@@ -20,8 +20,8 @@ impl Running {
         let clock = Clock::system();
         let (log, deliveries) = MemoryLog::new(clock.clone(), 100);
         let rules = Rules {
-            limits: [LIMIT; Allowance::COUNT],
-            windows_ms: [RATE_WINDOW_MS; Allowance::COUNT],
+            limits: [LIMIT; RateClass::COUNT],
+            windows_ms: [RATE_WINDOW_MS; RateClass::COUNT],
             block_after,
             block_ms: i64::try_from(BLOCK_MS).unwrap(),
         };
@@ -35,14 +35,14 @@ impl Running {
         Running { limiter, clock, _deliveries: deliveries }
     }
 
-    async fn count(&self, identity: &Identity) -> Result<Counted, Refusal> {
-        self.limiter.count(identity, Allowance::Messages).await
+    async fn count(&self, identity: &Identity) -> Result<RatePermit, Refusal> {
+        self.limiter.count(identity, RateClass::Messages).await
     }
 
     /// The refusal of one use too many.
     async fn refused(&self, identity: &Identity) -> Refusal {
         let refusal = self.count(identity).await.unwrap_err();
-        self.limiter.refused(&identity.user, Allowance::Messages);
+        self.limiter.refused(&identity.user, RateClass::Messages);
         refusal
     }
 
@@ -70,7 +70,7 @@ async fn a_window_begins_with_the_first_use_and_its_rest_is_told() {
     assert!((19_000..=20_000).contains(&rest_ms), "{rest_ms}");
     // Others, and what else she does, are counted apart.
     let _his = running.count(&bob).await.unwrap();
-    let _typing = running.limiter.count(&ann, Allowance::Typing).await.unwrap();
+    let _typing = running.limiter.count(&ann, RateClass::Typing).await.unwrap();
     // What was told is true.
     running.later(rest_ms);
     for _ in 0..LIMIT {
@@ -85,19 +85,19 @@ async fn what_was_given_back_may_be_used_again() {
     let ann = anybody("ann");
     for _ in 0..10 * LIMIT {
         let counted = running.count(&ann).await.unwrap();
-        running.limiter.give_back(counted);
+        running.limiter.refund(counted);
     }
     let mut all = Vec::new();
     for _ in 0..LIMIT {
         all.push(running.count(&ann).await.unwrap());
     }
     running.refused(&ann).await;
-    running.limiter.give_back(all.pop().unwrap());
+    running.limiter.refund(all.pop().unwrap());
     let _one = running.count(&ann).await.unwrap();
     running.refused(&ann).await;
     // What comes too late takes nothing from the next window.
     running.later(60_000);
-    running.limiter.give_back(all.pop().unwrap());
+    running.limiter.refund(all.pop().unwrap());
     for _ in 0..LIMIT {
         let _fresh = running.count(&ann).await.unwrap();
     }
@@ -147,11 +147,11 @@ async fn another_nodes_word_blocks_for_no_longer_than_ones_own() {
     let ann = anybody("ann");
     let rest_ms = || running.limiter.check(&ann).unwrap_err().retry_after_ms.unwrap();
     let now_ms = running.clock.now_ms();
-    running.limiter.heed(&ann.user, now_ms);
+    running.limiter.apply_block(&ann.user, now_ms);
     running.limiter.check(&ann).unwrap();
-    running.limiter.heed(&ann.user, now_ms + 5000);
+    running.limiter.apply_block(&ann.user, now_ms + 5000);
     assert!(rest_ms() <= 5000);
-    running.limiter.heed(&ann.user, now_ms + 3_600_000);
+    running.limiter.apply_block(&ann.user, now_ms + 3_600_000);
     assert!(rest_ms() <= BLOCK_MS);
     assert_eq!(running.limiter.parts.metrics.blocks_total.get(), 1);
 }
@@ -180,36 +180,36 @@ struct Asked {
 }
 
 impl Asked {
-    fn take(&self, now_ms: i64) -> Taken {
-        self.windows.take(&self.ann, Allowance::Messages, 100, now_ms)
+    fn take(&self, now_ms: i64) -> LocalCount {
+        self.windows.take(&self.ann, RateClass::Messages, 100, now_ms)
     }
 
-    fn given(&self, count: u32, rest_ms: i64, is_first: bool, now_ms: i64) -> Taken {
+    fn given(&self, count: u32, rest_ms: i64, is_first: bool, now_ms: i64) -> LocalCount {
         let given = Given { count, rest_ms, is_first };
-        self.windows.given(&self.ann, Allowance::Messages, given, now_ms)
+        self.windows.given(&self.ann, RateClass::Messages, given, now_ms)
     }
 }
 
 #[test]
 fn the_fleet_is_asked_once_for_a_portion_and_not_again_before_its_window_ends() {
     let asked = Asked {
-        windows: Windows::new([60_000; Allowance::COUNT]),
+        windows: Windows::new([60_000; RateClass::COUNT]),
         ann: UserId::parse("ann").unwrap(),
     };
-    assert_eq!(asked.take(1000), Taken::Locally);
-    assert_eq!(asked.given(3, 30_000, false, 1000), Taken::Held);
-    assert_eq!(asked.take(1001), Taken::Held);
-    assert_eq!(asked.take(1002), Taken::Held);
-    assert_eq!(asked.take(1003), Taken::Locally);
-    assert_eq!(asked.given(0, 29_000, false, 2000), Taken::Over { rest_ms: 29_000 });
-    assert_eq!(asked.take(3000), Taken::Over { rest_ms: 28_000 });
+    assert_eq!(asked.take(1000), LocalCount::Locally);
+    assert_eq!(asked.given(3, 30_000, false, 1000), LocalCount::Held);
+    assert_eq!(asked.take(1001), LocalCount::Held);
+    assert_eq!(asked.take(1002), LocalCount::Held);
+    assert_eq!(asked.take(1003), LocalCount::Locally);
+    assert_eq!(asked.given(0, 29_000, false, 2000), LocalCount::Over { rest_ms: 29_000 });
+    assert_eq!(asked.take(3000), LocalCount::Over { rest_ms: 28_000 });
     // What is given back here is had here.
-    asked.windows.give_back(&asked.ann, Allowance::Messages, 3000);
-    assert_eq!(asked.take(3001), Taken::Held);
-    assert_eq!(asked.take(3002), Taken::Over { rest_ms: 27_998 });
+    asked.windows.refund(&asked.ann, RateClass::Messages, 3000);
+    assert_eq!(asked.take(3001), LocalCount::Held);
+    assert_eq!(asked.take(3002), LocalCount::Over { rest_ms: 27_998 });
     // The fleet's window ends where it said.
-    assert_eq!(asked.take(31_000), Taken::Locally);
-    assert_eq!(asked.given(1, 60_000, true, 31_000), Taken::Held);
+    assert_eq!(asked.take(31_000), LocalCount::Locally);
+    assert_eq!(asked.given(1, 60_000, true, 31_000), LocalCount::Held);
     // A clock that was set back makes no window longer.
-    assert_eq!(asked.take(-100_000), Taken::Locally);
+    assert_eq!(asked.take(-100_000), LocalCount::Locally);
 }

@@ -39,7 +39,7 @@ struct TrackResults {
 #[derive(Serialize)]
 #[serde(untagged)]
 enum TrackResult {
-    Counted(TrackReply),
+    RatePermit(TrackReply),
     Refused {
         #[serde(skip_serializing_if = "Option::is_none")]
         id: Option<MessageId>,
@@ -116,7 +116,7 @@ impl Waiting {
             Err(refusal) => Err(refusal),
         };
         match (self.id, counted) {
-            (Some(id), Ok(duplicate)) => TrackResult::Counted(TrackReply { id, duplicate }),
+            (Some(id), Ok(duplicate)) => TrackResult::RatePermit(TrackReply { id, duplicate }),
             (id, Err(error)) => TrackResult::Refused { id, error },
             (None, Ok(_)) => unreachable!("what is in line has an id"),
         }
