@@ -56,12 +56,12 @@ pub(crate) async fn run(socket: TcpStream, early: Bytes, node: Arc<Node>, caller
     // Opened and closed are counted in a pair.
     node.metrics.connections_opened_total.inc();
     let span = debug_span!("connection", connection.id = handle.number);
-    let reason = whole_life(socket, early, &node, &handle, caller).instrument(span).await;
+    let reason = serve(socket, early, &node, &handle, caller).instrument(span).await;
     node.connections.close(&handle);
     node.metrics.connections_closed_total.inc(reason);
 }
 
-async fn whole_life(
+async fn serve(
     socket: TcpStream,
     early: Bytes,
     node: &Arc<Node>,
@@ -79,7 +79,7 @@ async fn whole_life(
         Caller::Unproven(_) => bytes_max.min(UNPROVEN_FRAME_BYTES_MAX),
     };
     let mut reader = Reader::new(read_half, early, first_bytes_max);
-    let reason = talk(&mut reader, node, handle, caller).await;
+    let reason = run_session(&mut reader, node, handle, caller).await;
     handle.queue.close(reason);
     let reason = handle.queue.closing().unwrap_or(reason);
     debug!(reason = reason.label(), "connection ends");
@@ -101,7 +101,7 @@ async fn left_behind(node: &Node) {
 }
 
 /// Everything between the handshake and the close.
-async fn talk(
+async fn run_session(
     reader: &mut Reader,
     node: &Arc<Node>,
     handle: &Arc<Handle>,
@@ -110,7 +110,7 @@ async fn talk(
     let identity = match caller {
         Caller::Known(identity) => identity,
         // Its place is given back as soon as it is somebody's, or gone.
-        Caller::Unproven(_place) => match prove(reader, node, handle).await {
+        Caller::Unproven(_place) => match authenticate(reader, node, handle).await {
             Ok(identity) => identity,
             Err(reason) => return reason,
         },
@@ -149,7 +149,7 @@ async fn talk(
 /// client can have queued for itself is bounded here: whoever does not read is not read either.
 async fn next(reader: &mut Reader, node: &Node, handle: &Handle) -> Result<Incoming, CloseReason> {
     handle.queue.accepting().await;
-    reader.next(|| node.connections.heard(handle)).await
+    reader.next(|| node.connections.touch(handle)).await
 }
 
 async fn answer(session: &mut Session, node: &Arc<Node>, text: &[u8]) {
@@ -169,7 +169,7 @@ fn read(node: &Node, handle: &Handle, text: &[u8]) -> (Reply, Result<Command, Re
 
 /// The first frame has to say who is asking, where the handshake did not. Anything else is refused,
 /// a few times.
-async fn prove(
+async fn authenticate(
     reader: &mut Reader,
     node: &Arc<Node>,
     handle: &Arc<Handle>,

@@ -149,7 +149,7 @@ impl Violation {
 ///
 /// Holds heap memory only inside a fragmented message.
 #[derive(Debug)]
-pub(crate) struct Assembler {
+pub(crate) struct Decoder {
     /// Limit for one message's payload in bytes, over all its fragments; this size is allowed.
     message_bytes_max: usize,
     /// The frame whose header is read and whose payload is not.
@@ -160,7 +160,7 @@ pub(crate) struct Assembler {
     violation: Option<Violation>,
 }
 
-impl Assembler {
+impl Decoder {
     /// A reader at the start of a connection, for messages of at most `message_bytes_max` bytes.
     pub(crate) fn new(message_bytes_max: usize) -> Self {
         Self { message_bytes_max, frame: None, message: None, violation: None }

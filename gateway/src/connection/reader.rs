@@ -9,7 +9,7 @@ use tokio::net::tcp::OwnedReadHalf;
 use tokio::time::Instant;
 use tracing::debug;
 
-use super::decoder::{Assembler, Incoming, Violation};
+use super::decoder::{Decoder, Incoming, Violation};
 
 /// Bytes asked of the socket at a time.
 const READ_BYTES: usize = 16 * 1024;
@@ -31,7 +31,7 @@ const REFILL_ALL: Duration = Duration::from_nanos(NANOS_PER_FRAME * CONTROL_FRAM
 pub(super) struct Reader {
     socket: OwnedReadHalf,
     input: BytesMut,
-    assembler: Assembler,
+    decoder: Decoder,
     budget: ControlBudget,
     /// When the message that is not whole yet began.
     began: Option<Instant>,
@@ -42,7 +42,7 @@ impl Reader {
         Reader {
             socket,
             input: BytesMut::from(&early[..]),
-            assembler: Assembler::new(message_bytes_max),
+            decoder: Decoder::new(message_bytes_max),
             budget: ControlBudget::new(Instant::now()),
             began: None,
         }
@@ -50,13 +50,13 @@ impl Reader {
 
     /// From the next message on, larger ones are taken.
     pub(super) fn allow(&mut self, message_bytes_max: usize) {
-        self.assembler.allow(message_bytes_max);
+        self.decoder.allow(message_bytes_max);
     }
 
     /// The next whole message; `heard` is called whenever the client shows life.
     pub(super) async fn next(&mut self, heard: impl Fn()) -> Result<Incoming, CloseReason> {
         loop {
-            if let Some(incoming) = self.assemble()? {
+            if let Some(incoming) = self.decode()? {
                 return Ok(incoming);
             }
             self.fill().await?;
@@ -64,8 +64,8 @@ impl Reader {
         }
     }
 
-    fn assemble(&mut self) -> Result<Option<Incoming>, CloseReason> {
-        let incoming = self.assembler.next(&mut self.input).map_err(close_reason)?;
+    fn decode(&mut self) -> Result<Option<Incoming>, CloseReason> {
+        let incoming = self.decoder.next(&mut self.input).map_err(close_reason)?;
         if let Some(Incoming::Ping(_) | Incoming::Pong(_)) = incoming
             && !self.budget.take(Instant::now())
         {
@@ -75,7 +75,7 @@ impl Reader {
             // An idle connection holds no buffer.
             self.input = BytesMut::new();
         }
-        if self.input.is_empty() && self.assembler.is_idle() {
+        if self.input.is_empty() && self.decoder.is_idle() {
             self.began = None;
         } else if self.began.is_none() || matches!(incoming, Some(Incoming::Text(_))) {
             self.began = Some(Instant::now());

@@ -161,7 +161,7 @@ impl Connections {
     }
 
     /// The client of this connection has shown life.
-    pub(crate) fn heard(&self, handle: &Handle) {
+    pub(crate) fn touch(&self, handle: &Handle) {
         handle.heard_ms.store(self.now_ms(), Ordering::Relaxed);
     }
 

@@ -67,13 +67,13 @@ type Outcome = (Vec<Incoming>, Option<Violation>);
 
 /// What comes out when the bytes arrive in these chunks.
 fn read<'a>(max: usize, chunks: impl IntoIterator<Item = &'a [u8]>) -> Outcome {
-    let mut assembler = Assembler::new(max);
+    let mut decoder = Decoder::new(max);
     let mut input = BytesMut::new();
     let mut seen = Vec::new();
     for chunk in chunks {
         input.extend_from_slice(chunk);
         loop {
-            match assembler.next(&mut input) {
+            match decoder.next(&mut input) {
                 Ok(Some(incoming)) => seen.push(incoming),
                 Ok(None) => break,
                 Err(violation) => return (seen, Some(violation)),
@@ -278,11 +278,11 @@ fn control_frames_do_not_count_towards_the_limit() {
 
 #[test]
 fn size_is_judged_from_the_header_before_any_payload() {
-    let mut assembler = Assembler::new(1000);
+    let mut decoder = Decoder::new(1000);
     let mut input = BytesMut::from(&frame(TEXT, &[b'a'; 900])[..]);
-    assert_eq!(assembler.next(&mut input), Ok(None));
+    assert_eq!(decoder.next(&mut input), Ok(None));
     input.extend_from_slice(&[CONTINUATION, 0xe5]);
-    assert_eq!(assembler.next(&mut input), Err(Violation::MessageTooLarge));
+    assert_eq!(decoder.next(&mut input), Err(Violation::MessageTooLarge));
 }
 
 #[test]
@@ -317,18 +317,18 @@ fn the_count_of_fragments_starts_anew_with_each_message() {
 
 #[test]
 fn a_violation_is_final() {
-    let mut assembler = Assembler::new(MAX);
+    let mut decoder = Decoder::new(MAX);
     let mut input = BytesMut::from(&unmasked(FIN | TEXT, b"x")[..]);
-    assert_eq!(assembler.next(&mut input), Err(Violation::Unmasked));
+    assert_eq!(decoder.next(&mut input), Err(Violation::Unmasked));
     let mut input = BytesMut::from(&frame(FIN | TEXT, b"fine")[..]);
-    assert_eq!(assembler.next(&mut input), Err(Violation::Unmasked));
+    assert_eq!(decoder.next(&mut input), Err(Violation::Unmasked));
 }
 
 #[test]
 fn an_assembler_is_idle_only_between_messages() {
-    let mut assembler = Assembler::new(MAX);
+    let mut decoder = Decoder::new(MAX);
     let mut input = BytesMut::new();
-    assert!(assembler.is_idle());
+    assert!(decoder.is_idle());
     for (bytes, idle) in [
         (frame(FIN | TEXT, b"abc")[..8].to_vec(), false),
         (frame(FIN | TEXT, b"abc")[8..].to_vec(), true),
@@ -337,8 +337,8 @@ fn an_assembler_is_idle_only_between_messages() {
         (frame(FIN, b""), true),
     ] {
         input.extend_from_slice(&bytes);
-        assembler.next(&mut input).unwrap();
-        assert_eq!(assembler.is_idle(), idle, "{bytes:x?}");
+        decoder.next(&mut input).unwrap();
+        assert_eq!(decoder.is_idle(), idle, "{bytes:x?}");
     }
     assert!(input.is_empty());
 }
@@ -346,39 +346,39 @@ fn an_assembler_is_idle_only_between_messages() {
 #[test]
 fn a_declared_length_reserves_nothing() {
     for first in [FIN | TEXT, TEXT] {
-        let mut assembler = Assembler::new(1 << 30);
+        let mut decoder = Decoder::new(1 << 30);
         let mut input = BytesMut::from(&header_64(first, 1 << 30)[..]);
         let capacity = input.capacity();
-        assert_eq!(assembler.next(&mut input), Ok(None));
+        assert_eq!(decoder.next(&mut input), Ok(None));
         assert!(input.capacity() <= capacity);
-        assert_eq!(assembler.message.map_or(0, |message| message.bytes.capacity()), 0);
+        assert_eq!(decoder.message.map_or(0, |message| message.bytes.capacity()), 0);
     }
 }
 
 #[test]
 fn a_fragmented_message_holds_what_has_arrived_and_lets_go_at_its_end() {
-    let mut assembler = Assembler::new(MAX);
+    let mut decoder = Decoder::new(MAX);
     let mut input = BytesMut::new();
     input.extend_from_slice(&frame(TEXT, &[b'a'; 10_000]));
-    assert_eq!(assembler.next(&mut input), Ok(None));
+    assert_eq!(decoder.next(&mut input), Ok(None));
     assert!(input.is_empty());
-    assert!(assembler.message.as_ref().unwrap().bytes.capacity() < 20_000);
+    assert!(decoder.message.as_ref().unwrap().bytes.capacity() < 20_000);
     input.extend_from_slice(&frame(FIN, b""));
-    assert!(assembler.next(&mut input).unwrap().is_some());
-    assert!(assembler.message.is_none());
-    assert!(size_of::<Assembler>() <= 128, "an assembler stands for every idle connection");
+    assert!(decoder.next(&mut input).unwrap().is_some());
+    assert!(decoder.message.is_none());
+    assert!(size_of::<Decoder>() <= 128, "an assembler stands for every idle connection");
 }
 
 #[test]
 fn a_message_in_one_frame_is_not_copied() {
-    let mut assembler = Assembler::new(MAX);
+    let mut decoder = Decoder::new(MAX);
     let mut input = BytesMut::from(&frame(FIN | TEXT, b"where I lie")[..]);
     input.extend_from_slice(&frame(FIN | PING, b"me too"));
     let at = input.as_ptr() as usize;
-    let Ok(Some(Incoming::Text(message))) = assembler.next(&mut input) else { panic!() };
+    let Ok(Some(Incoming::Text(message))) = decoder.next(&mut input) else { panic!() };
     assert_eq!(message.as_str(), "where I lie");
     assert_eq!(message.into_bytes().as_ptr() as usize, at + 6);
-    let Ok(Some(Incoming::Ping(payload))) = assembler.next(&mut input) else { panic!() };
+    let Ok(Some(Incoming::Ping(payload))) = decoder.next(&mut input) else { panic!() };
     assert_eq!(payload.as_ptr() as usize, at + 6 + 11 + 6);
 }
 
