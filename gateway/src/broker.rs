@@ -25,9 +25,9 @@ use tracing::debug;
 
 /// What became of one append.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer {
+pub enum AppendResult {
     /// It stands.
-    Placed(Place),
+    Placed(Placement),
     /// Its id stands with other content.
     Conflict,
     /// The database has refused it for good.
@@ -36,7 +36,7 @@ pub enum Answer {
 
 /// Where an entry stands, and how safely.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct Placement {
     /// Its place in the room's order; of what has none, in the log.
     pub position: Position,
     /// It stood there already.
@@ -49,9 +49,9 @@ pub struct Place {
 
 /// What became of a batch: an answer for each entry before the stop.
 #[derive(Debug)]
-pub struct Answers {
+pub struct AppendBatchResult {
     /// In the order of the entries.
-    pub done: Vec<Answer>,
+    pub done: Vec<AppendResult>,
     /// Why it ended early; nothing was done of what lies behind.
     pub stop: Option<AppendStop>,
 }
@@ -75,10 +75,10 @@ pub trait Broker: Send + Sync + 'static {
         shard: Shard,
         epoch: u64,
         entries: &[Append],
-    ) -> Result<Answers, BrokerError>;
+    ) -> Result<AppendBatchResult, BrokerError>;
 
     /// Where an id stands, if it is remembered.
-    async fn known(&self, identity: &Identity) -> Result<Option<Answer>, BrokerError>;
+    async fn known(&self, identity: &Identity) -> Result<Option<AppendResult>, BrokerError>;
 
     /// Tells the nodes that listen, this one among them; best effort, nothing is kept of it.
     async fn signal(&self, signal: &Signal) -> Result<(), BrokerError>;
@@ -97,26 +97,26 @@ pub trait Broker: Send + Sync + 'static {
 /// Signals that may be lost, told in order and in the background, so that nobody waits for them:
 /// where too many wait, the next are dropped.
 #[derive(Clone, Debug)]
-pub(crate) struct Herald {
+pub(crate) struct SignalPublisher {
     waiting: mpsc::Sender<Signal>,
 }
 
-impl Herald {
+impl SignalPublisher {
     /// Starts the task, which ends when the last handle is dropped.
-    pub(crate) fn start(broker: Arc<dyn Broker>, tasks: &Tasks) -> Herald {
+    pub(crate) fn start(broker: Arc<dyn Broker>, tasks: &Tasks) -> SignalPublisher {
         let (waiting, mut signals) = mpsc::channel(SIGNALS_WAITING_MAX);
-        tasks.spawn("herald", async move {
+        tasks.spawn("signals", async move {
             while let Some(signal) = signals.recv().await {
                 if let Err(error) = broker.signal(&signal).await {
                     debug!(error = error_chain(&error), "signal is lost");
                 }
             }
         });
-        Herald { waiting }
+        SignalPublisher { waiting }
     }
 
     /// Tells it, if there is room.
-    pub(crate) fn tell(&self, signal: Signal) {
+    pub(crate) fn publish(&self, signal: Signal) {
         if self.waiting.try_send(signal).is_err() {
             debug!("too many signals wait; one is dropped");
         }

@@ -42,7 +42,7 @@ const RETRY_AFTER_S: u64 = 5;
 const ASKING_PATIENCE: Duration = Duration::from_millis(200);
 
 /// What every answer is.
-pub(crate) type Answer = Response<Full<Bytes>>;
+pub(crate) type HttpResponse = Response<Full<Bytes>>;
 
 /// A TCP connection that speaks HTTP, as whoever answers its requests sees it.
 #[derive(Debug)]
@@ -135,7 +135,7 @@ pub(crate) async fn turn_away(mut socket: TcpStream, crowded: Crowded, node: Arc
     let _ = tokio::time::timeout(Duration::from_millis(CLOSE_LINGER_MS), told).await;
 }
 
-async fn route(request: Request<Incoming>, visitor: &Visitor, node: &Arc<Node>) -> Answer {
+async fn route(request: Request<Incoming>, visitor: &Visitor, node: &Arc<Node>) -> HttpResponse {
     // Whatever the development mode opens, it opens to this machine.
     if node.settings.is_dev()
         && let Err(error) = loopback_host::check(request.uri(), request.headers())
@@ -150,7 +150,7 @@ async fn route(request: Request<Incoming>, visitor: &Visitor, node: &Arc<Node>) 
 }
 
 /// The answer to a request that was sent to a name of another machine.
-fn elsewhere(path: &str, error: HostError, node: &Node) -> Answer {
+fn elsewhere(path: &str, error: HostError, node: &Node) -> HttpResponse {
     if is_api(path) {
         return api::elsewhere(error, node);
     }
@@ -165,11 +165,11 @@ fn is_api(path: &str) -> bool {
 }
 
 /// A short text.
-fn text(status: StatusCode, body: impl Into<Bytes>) -> Answer {
+fn text(status: StatusCode, body: impl Into<Bytes>) -> HttpResponse {
     typed(status, "text/plain; charset=utf-8", body)
 }
 
-fn typed(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Answer {
+fn typed(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> HttpResponse {
     let mut answer = Response::new(Full::new(body.into()));
     *answer.status_mut() = status;
     answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));

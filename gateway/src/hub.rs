@@ -39,7 +39,7 @@ use self::history::{Messages, SourceError, Sources};
 use self::joins::JoinError;
 use self::room::{Joined, Joiner, Membership, Room};
 use crate::broker::Broker;
-use crate::broker::Herald;
+use crate::broker::SignalPublisher;
 use crate::metrics::Metrics;
 use crate::presence::local::LocalPresence;
 use crate::stream::StreamStore;
@@ -60,7 +60,7 @@ pub(crate) struct Parts {
     pub(crate) streams: Arc<dyn StreamStore>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) presence: Arc<LocalPresence>,
-    pub(crate) herald: Herald,
+    pub(crate) signals: SignalPublisher,
     /// Some room has lost its last member.
     pub(crate) empty: Notify,
     /// Who is in the rooms has to be compared with what is kept.

@@ -15,8 +15,8 @@ use crate::auth::origin::AllowedOrigins;
 use crate::auth::unproven::Unproven;
 use crate::auth::{Authenticator, Revocations, TokenStore};
 use crate::broker::Broker;
-use crate::broker::append_queue::Appender;
-use crate::broker::receipt_queue::Receipts;
+use crate::broker::append_queue::AppendQueue;
+use crate::broker::receipt_queue::ReceiptQueue;
 use crate::config::Settings;
 use crate::hub::Hub;
 use crate::hub::room_quota::RoomQuota;
@@ -73,9 +73,9 @@ pub(crate) struct Node {
     /// The answers that are written through it.
     pub(crate) streams: Arc<StreamBuffers>,
     /// The way into the log.
-    pub(crate) appender: Appender,
+    pub(crate) append_queue: AppendQueue,
     /// Receipts on their way there.
-    pub(crate) receipts: Receipts,
+    pub(crate) receipts: ReceiptQueue,
     /// Where ids are remembered.
     pub(crate) broker: Arc<dyn Broker>,
     /// What is on its way into the database.

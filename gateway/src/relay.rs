@@ -24,7 +24,7 @@ async fn deliver(node: &Arc<Node>, mut deliveries: DeliveryReceiver, moved: &Mov
     while let Some(delivery) = deliveries.recv().await {
         match &delivery {
             Delivery::Watermark(watermark) => {
-                node.appender.release(watermark);
+                node.append_queue.release(watermark);
                 moved.note(node, &watermark.balances);
             }
             Delivery::Signal(Signal::Nodes(signal)) => heed(node, signal),

@@ -37,10 +37,10 @@ use crate::auth::origin::AllowedOrigins;
 use crate::auth::unproven::Unproven;
 use crate::auth::{Authenticator, Revocations, TokenStore, TrustError};
 use crate::broker::Broker;
-use crate::broker::Herald;
-use crate::broker::append_queue::{self, Appender};
+use crate::broker::SignalPublisher;
+use crate::broker::append_queue::{self, AppendQueue};
 use crate::broker::epochs::Epochs;
-use crate::broker::receipt_queue::Receipts;
+use crate::broker::receipt_queue::ReceiptQueue;
 use crate::config::Settings;
 use crate::http::listening::{self, BindError};
 use crate::hub::history::Sources;
@@ -287,7 +287,7 @@ impl Server {
         tokio::time::sleep_until(noticed.min(deadline)).await;
         self.tasks.abort();
         self.node.store.close().await;
-        let (connections, retained) = (node.connections.len(), node.appender.retained());
+        let (connections, retained) = (node.connections.len(), node.append_queue.retained());
         let duration_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         if finished {
             info!(duration_ms, clients, connections, retained, "gateway has left in order");
@@ -316,7 +316,7 @@ fn node(
         ApiKeys::parse(&settings.api_keys).map_err(|error| unusable("ROOMCAST_API_KEYS", error))?;
     let Backend { log, store, broker, counts, token_store, streams, presence, .. } = backend;
     let epochs = Arc::new(Epochs::new(Arc::clone(log), Arc::clone(store)));
-    let appender = Appender::start(&append_queue::Parts {
+    let append_queue = AppendQueue::start(&append_queue::Parts {
         broker: Arc::clone(broker),
         log: Arc::clone(log),
         store: Arc::clone(store),
@@ -339,7 +339,7 @@ fn node(
         streams: Arc::clone(streams),
         metrics: Arc::clone(&metrics),
         presence: Arc::new(present),
-        herald: Herald::start(Arc::clone(broker), tasks),
+        signals: SignalPublisher::start(Arc::clone(broker), tasks),
         empty: Notify::new(),
         unsure: Notify::new(),
     });
@@ -371,8 +371,8 @@ fn node(
         settings,
         metrics,
         hub,
-        appender,
-        receipts: Receipts::default(),
+        append_queue,
+        receipts: ReceiptQueue::default(),
         broker: Arc::clone(broker),
         log: Arc::clone(log),
         store: Arc::clone(store),
@@ -448,7 +448,7 @@ fn refresh(node: &Arc<Node>) -> Refresh {
     let node = Arc::clone(node);
     let told = |count| i64::try_from(count).unwrap_or(i64::MAX);
     Arc::new(move || {
-        node.metrics.retained_entries.set(told(node.appender.retained()));
+        node.metrics.retained_entries.set(told(node.append_queue.retained()));
         node.metrics.send_queue_bytes.set(told(node.connections.waiting()));
     })
 }

@@ -19,7 +19,7 @@ use bytes::Bytes;
 use fleet::{ClusterOptions, Fleet};
 use gateway::broker::memory::MemoryBroker;
 use gateway::broker::redis::RedisBroker;
-use gateway::broker::{Answer, Answers, Broker, Place};
+use gateway::broker::{AppendBatchResult, AppendResult, Broker, Placement};
 use prometheus::IntCounter;
 use shared::contract::envelope::{EntryKind, Envelope};
 use shared::contract::id::{MessageId, RoomId, Shard, UserId};
@@ -143,7 +143,7 @@ impl Subject {
         self.log.hydrate(epoch, &hydration).await.unwrap();
     }
 
-    async fn append(&self, epoch: u64, entries: &[Append]) -> Answers {
+    async fn append(&self, epoch: u64, entries: &[Append]) -> AppendBatchResult {
         let shard = entries[0].envelope.room.shard();
         let appended = self.broker.append(shard, epoch, entries);
         tokio::time::timeout(PATIENCE, appended).await.expect("an answer").unwrap()
@@ -225,10 +225,10 @@ fn entry(room: &RoomId, user: &str, id: &str, content: &str) -> Append {
     Append { envelope, digest, cost: None, author: None }
 }
 
-fn places(answers: &Answers) -> Vec<(Position, bool)> {
-    let placed = |answer: &Answer| match answer {
-        Answer::Placed(Place { position, duplicate, .. }) => (*position, *duplicate),
-        Answer::Conflict | Answer::Rejected(_) => panic!("not placed: {answer:?}"),
+fn places(answers: &AppendBatchResult) -> Vec<(Position, bool)> {
+    let placed = |answer: &AppendResult| match answer {
+        AppendResult::Placed(Placement { position, duplicate, .. }) => (*position, *duplicate),
+        AppendResult::Conflict | AppendResult::Rejected(_) => panic!("not placed: {answer:?}"),
     };
     answers.done.iter().map(placed).collect()
 }
@@ -279,14 +279,14 @@ async fn an_id_stands_once_for_each_sender_and_room(subject: Subject) {
     let again = subject.append(epoch, &first[..1]).await;
     assert_eq!(places(&again), [(at(1), true)]);
     let changed = subject.append(epoch, &[entry(&lobby, "ann", "m1", "other content")]).await;
-    assert_eq!(changed.done, [Answer::Conflict]);
+    assert_eq!(changed.done, [AppendResult::Conflict]);
     let identity = |id: &str| Identity {
         room: lobby.clone(),
         user: UserId::parse("ann").unwrap(),
         id: MessageId::parse(id).unwrap(),
     };
     let known = subject.broker.known(&identity("m1")).await.unwrap().unwrap();
-    assert_eq!(places(&Answers { done: vec![known], stop: None }), [(at(1), true)]);
+    assert_eq!(places(&AppendBatchResult { done: vec![known], stop: None }), [(at(1), true)]);
     assert_eq!(subject.broker.known(&identity("m2")).await.unwrap(), None);
 }
 
@@ -421,7 +421,7 @@ async fn what_the_database_refused_is_refused_when_it_is_offered_again(subject: 
     let batch = [unreadable, entry(&lobby, "ann", "m2", "x")];
     let refused = || async {
         let answers = subject.append(epoch, &batch).await;
-        matches!(answers.done[0], Answer::Rejected(_))
+        matches!(answers.done[0], AppendResult::Rejected(_))
     };
     harness::eventually(PATIENCE, "the sender can learn that it was refused", refused).await;
     let stored = subject.append(epoch, &batch[1..]).await;

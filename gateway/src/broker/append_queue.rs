@@ -44,11 +44,11 @@ use tracing::{error, info};
 pub(crate) use self::dedup::heads;
 
 use self::aside::{Answered, Aside, Found, LookedUp, Needy};
-use self::held_edits::Held;
+use self::held_edits::HeldEdits;
 use self::job::{Job, affordable, expire, merge};
 use super::epochs::Epochs;
-use super::unpersisted::{self, ACCEPTED_BYTES_MAX, Retained, Retention};
-use super::{Answer, Broker, BrokerError, Place};
+use super::unpersisted::{self, ACCEPTED_BYTES_MAX, Retention, Unpersisted};
+use super::{AppendResult, Broker, BrokerError, Placement};
 use crate::metrics::Metrics;
 
 /// Pauses between tries while something does not answer.
@@ -69,7 +69,7 @@ const VOUCHED: Duration = Duration::from_secs(60);
 /// When a refused sender should try again, in milliseconds.
 const RETRY_AFTER_MS: u64 = 1000;
 
-/// What the appender works with.
+/// What the queue works with.
 #[derive(Clone)]
 pub(crate) struct Parts {
     pub(crate) broker: Arc<dyn Broker>,
@@ -83,42 +83,42 @@ pub(crate) struct Parts {
 
 /// The way into the log.
 #[derive(Debug)]
-pub(crate) struct Appender {
-    shards: Vec<ShardWay>,
+pub(crate) struct AppendQueue {
+    shards: Vec<ShardHandle>,
     /// Of what waits and what is retained.
     accepted: Arc<ByteBudget>,
 }
 
 #[derive(Debug)]
-struct ShardWay {
+struct ShardHandle {
     jobs: mpsc::Sender<Job>,
     retention: Arc<Retention>,
 }
 
 /// What became of a send.
-pub(crate) type Outcome = Result<Place, Refusal>;
+pub(crate) type Outcome = Result<Placement, Refusal>;
 
-impl Appender {
-    /// Starts a task per shard; they end when the appender is dropped.
-    pub(crate) fn start(parts: &Parts) -> Appender {
+impl AppendQueue {
+    /// Starts a task per shard; they end when the queue is dropped.
+    pub(crate) fn start(parts: &Parts) -> AppendQueue {
         let start = |shard| {
             let (sender, jobs) = mpsc::channel(APPEND_QUEUE_MAX);
             let retention = Arc::new(Retention::default());
-            let task = ShardAppender {
+            let task = ShardQueue {
                 shard,
                 parts: parts.clone(),
                 pauses: Backoff::new(PAUSE, PAUSE_MAX),
                 retention: Arc::clone(&retention),
-                held: Held::default(),
+                held: HeldEdits::default(),
                 aside: Aside::default(),
                 first: 0,
                 last: 0,
             };
-            parts.tasks.spawn("appender", task.run(jobs));
-            ShardWay { jobs: sender, retention }
+            parts.tasks.spawn("append_queue", task.run(jobs));
+            ShardHandle { jobs: sender, retention }
         };
         let accepted = ByteBudget::new(ACCEPTED_BYTES_MAX);
-        Appender { shards: Shard::all().map(start).collect(), accepted }
+        AppendQueue { shards: Shard::all().map(start).collect(), accepted }
     }
 
     /// Puts an entry in line; its answer comes later, in the order of the entries of a shard.
@@ -139,7 +139,7 @@ impl Appender {
     }
 }
 
-impl Appender {
+impl AppendQueue {
     /// Lets go of what the database has.
     pub(crate) fn release(&self, watermark: &Watermark) {
         self.shards[usize::from(watermark.shard.number())].retention.release(watermark);
@@ -178,12 +178,12 @@ enum TryError {
     Timeout,
 }
 
-struct ShardAppender {
+struct ShardQueue {
     shard: Shard,
     parts: Parts,
     pauses: Backoff,
     retention: Arc<Retention>,
-    held: Held,
+    held: HeldEdits,
     aside: Aside,
     /// The place in line of the first job, and of the last: what is offered again goes before
     /// everything.
@@ -191,7 +191,7 @@ struct ShardAppender {
     last: i64,
 }
 
-impl ShardAppender {
+impl ShardQueue {
     async fn run(mut self, mut jobs: mpsc::Receiver<Job>) {
         let mut batch = Vec::with_capacity(APPEND_BATCH_MAX);
         let mut looks = tokio::time::interval(LOOK_INTERVAL);
@@ -337,7 +337,7 @@ impl ShardAppender {
         info!(shard = %self.shard, entries = lost.len(), epoch, "offering again");
         self.parts.metrics.offered_again_total.inc_by(lost.len() as u64);
         merge(jobs, self.aside.take_all());
-        for Retained { append, share, .. } in lost.into_iter().rev() {
+        for Unpersisted { append, share, .. } in lost.into_iter().rev() {
             self.first -= 1;
             jobs.push_front(Job { order: self.first, ..Job::new(append, None, share) });
         }
@@ -410,7 +410,7 @@ impl ShardAppender {
             job.vouched = late.then(|| (epoch, Instant::now())).or(job.vouched);
             // What was accepted before and contradicts the ledger is for the ledger to put aside.
             let stands =
-                stands.filter(|stands| *stands != Answer::Conflict || job.answer.is_some());
+                stands.filter(|stands| *stands != AppendResult::Conflict || job.answer.is_some());
             if let Some(stands) = stands {
                 self.answer(job, outcome(stands));
             } else if message.as_ref().is_some_and(|message| !there.contains(message)) {
@@ -449,10 +449,10 @@ impl ShardAppender {
         !is_vouched && (self.is_young(epoch) || old())
     }
 
-    fn retain(&self, job: &mut Job, done: &Answer, epoch: u64) {
-        if let Answer::Placed(Place { position, persisted: false, .. }) = done {
+    fn retain(&self, job: &mut Job, done: &AppendResult, epoch: u64) {
+        if let AppendResult::Placed(Placement { position, persisted: false, .. }) = done {
             let (append, share) = (job.append.clone(), job.share.take());
-            self.retention.keep(Retained { append, position: *position, epoch, share });
+            self.retention.keep(Unpersisted { append, position: *position, epoch, share });
         }
     }
 
@@ -476,13 +476,13 @@ impl ShardAppender {
     }
 }
 
-fn outcome(answer: Answer) -> Outcome {
+fn outcome(answer: AppendResult) -> Outcome {
     match answer {
-        Answer::Placed(place) => Ok(place),
-        Answer::Conflict => {
+        AppendResult::Placed(place) => Ok(place),
+        AppendResult::Conflict => {
             let text = "this id stands already, with other content";
             Err(Refusal::new(RefusalCode::Conflict, text).field("id"))
         }
-        Answer::Rejected(refusal) => Err(refusal),
+        AppendResult::Rejected(refusal) => Err(refusal),
     }
 }

@@ -10,7 +10,7 @@ use shared::log::Append;
 use shared::log::memory::{Appended, Known, MemoryLog, Outcome, Placed};
 use shared::store::Identity;
 
-use super::{Answer, Answers, Broker, BrokerError, Place};
+use super::{AppendBatchResult, AppendResult, Broker, BrokerError, Placement};
 
 /// Answers after the commit, because its log dies with the process.
 #[derive(Debug)]
@@ -25,27 +25,27 @@ impl MemoryBroker {
         MemoryBroker { log }
     }
 
-    fn answer(&self, entry: &Append, appended: Appended) -> Answer {
+    fn answer(&self, entry: &Append, appended: Appended) -> AppendResult {
         match (appended, self.log.remembered(&entry.envelope)) {
-            (Appended::Conflict, _) => Answer::Conflict,
+            (Appended::Conflict, _) => AppendResult::Conflict,
             (Appended::Placed(Placed { duplicate, .. }), Some(known)) => answer(known, duplicate),
             // Forgotten since: the log forgets only what the database has.
             (Appended::Placed(Placed { position, duplicate, .. }), None) => {
                 let (persisted, durability) = (true, Durability::Store);
-                Answer::Placed(Place { position, duplicate, persisted, durability })
+                AppendResult::Placed(Placement { position, duplicate, persisted, durability })
             }
         }
     }
 }
 
-fn answer(known: Known, duplicate: bool) -> Answer {
+fn answer(known: Known, duplicate: bool) -> AppendResult {
     let Known { position, outcome, .. } = known;
     let (persisted, durability) = match outcome {
-        Outcome::Rejected(refusal) => return Answer::Rejected(refusal),
+        Outcome::Rejected(refusal) => return AppendResult::Rejected(refusal),
         Outcome::Persisted => (true, Durability::Store),
         Outcome::Pending => (false, Durability::Log),
     };
-    Answer::Placed(Place { position, duplicate, persisted, durability })
+    AppendResult::Placed(Placement { position, duplicate, persisted, durability })
 }
 
 #[async_trait]
@@ -55,7 +55,7 @@ impl Broker for MemoryBroker {
         shard: Shard,
         epoch: u64,
         entries: &[Append],
-    ) -> Result<Answers, BrokerError> {
+    ) -> Result<AppendBatchResult, BrokerError> {
         let (done, stop) = self.log.append(shard, epoch, entries);
         let placed = done.iter().filter_map(|appended| match appended {
             Appended::Placed(placed) => Some(placed.log_id),
@@ -65,10 +65,10 @@ impl Broker for MemoryBroker {
             self.log.trimmed(shard, last).await;
         }
         let answers = entries.iter().zip(done).map(|(entry, done)| self.answer(entry, done));
-        Ok(Answers { done: answers.collect(), stop })
+        Ok(AppendBatchResult { done: answers.collect(), stop })
     }
 
-    async fn known(&self, identity: &Identity) -> Result<Option<Answer>, BrokerError> {
+    async fn known(&self, identity: &Identity) -> Result<Option<AppendResult>, BrokerError> {
         let Identity { room, user, id } = identity;
         Ok(self.log.known(room, user, id).map(|known| answer(known, true)))
     }

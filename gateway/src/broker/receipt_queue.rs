@@ -24,7 +24,7 @@ type Lines = HashMap<(RoomId, UserId), Option<Waiting>>;
 
 /// The receipts under way on this node.
 #[derive(Debug, Default)]
-pub(crate) struct Receipts {
+pub(crate) struct ReceiptQueue {
     lines: Mutex<Lines>,
     /// When the next receipt of each user may go.
     turns: Mutex<HashMap<UserId, Instant>>,
@@ -47,7 +47,7 @@ impl Waiting {
     }
 }
 
-impl Receipts {
+impl ReceiptQueue {
     fn lock(&self) -> MutexGuard<'_, Lines> {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -113,7 +113,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_users_receipts_have_their_turns_and_another_user_has_others() {
-        let receipts = Receipts::default();
+        let receipts = ReceiptQueue::default();
         let (ann, bob) = (UserId::parse("ann").unwrap(), UserId::parse("bob").unwrap());
         let (now, second) = (Instant::now(), Duration::from_millis(1000));
         for turn in 0..3 {
@@ -126,7 +126,7 @@ mod tests {
 
     #[test]
     fn what_comes_while_a_receipt_waits_for_its_turn_goes_with_it() {
-        let receipts = Receipts::default();
+        let receipts = ReceiptQueue::default();
         let key = (RoomId::parse("r").unwrap(), UserId::parse("ann").unwrap());
         let mut first = receipts.line_up(&key, waiting(5).0).unwrap();
         assert!(receipts.line_up(&key, waiting(9).0).is_none());
@@ -138,7 +138,7 @@ mod tests {
 
     #[test]
     fn what_comes_while_one_is_under_way_waits_and_the_furthest_goes_next() {
-        let receipts = Receipts::default();
+        let receipts = ReceiptQueue::default();
         let key = (RoomId::parse("r").unwrap(), UserId::parse("ann").unwrap());
         assert!(receipts.line_up(&key, waiting(1).0).is_some());
         assert!(receipts.line_up(&key, waiting(7).0).is_none());

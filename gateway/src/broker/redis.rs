@@ -18,7 +18,7 @@ use shared::process::tasks::Tasks;
 use shared::store::Identity;
 
 use self::subscriber::Subscriber;
-use super::{Answer, Answers, Broker, BrokerError, Place};
+use super::{AppendBatchResult, AppendResult, Broker, BrokerError, Placement};
 
 /// Answers as soon as Redis has it.
 #[derive(Debug)]
@@ -67,28 +67,28 @@ impl Broker for RedisBroker {
         shard: Shard,
         epoch: u64,
         entries: &[Append],
-    ) -> Result<Answers, BrokerError> {
+    ) -> Result<AppendBatchResult, BrokerError> {
         let (done, stop) = self.log.append(shard, epoch, entries, Past::Nothing).await?;
         let answer = |appended| match appended {
-            Appended::Conflict => Answer::Conflict,
-            Appended::Rejected(refusal) => Answer::Rejected(refusal),
+            Appended::Conflict => AppendResult::Conflict,
+            Appended::Rejected(refusal) => AppendResult::Rejected(refusal),
             Appended::Placed { position, duplicate, persisted } => {
                 let durability = durability(persisted);
-                Answer::Placed(Place { position, duplicate, persisted, durability })
+                AppendResult::Placed(Placement { position, duplicate, persisted, durability })
             }
         };
-        Ok(Answers { done: done.into_iter().map(answer).collect(), stop })
+        Ok(AppendBatchResult { done: done.into_iter().map(answer).collect(), stop })
     }
 
-    async fn known(&self, identity: &Identity) -> Result<Option<Answer>, BrokerError> {
+    async fn known(&self, identity: &Identity) -> Result<Option<AppendResult>, BrokerError> {
         let Identity { room, user, id } = identity;
         let known = self.log.known(room, user, id).await?;
         Ok(known.map(|known| match known {
             Known::Placed { position, persisted } => {
                 let durability = durability(persisted);
-                Answer::Placed(Place { position, duplicate: true, persisted, durability })
+                AppendResult::Placed(Placement { position, duplicate: true, persisted, durability })
             }
-            Known::Rejected(refusal) => Answer::Rejected(refusal),
+            Known::Rejected(refusal) => AppendResult::Rejected(refusal),
         }))
     }
 

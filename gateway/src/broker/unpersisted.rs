@@ -33,7 +33,7 @@ fn name(envelope: &Envelope) -> Name {
 
 /// An entry that was accepted.
 #[derive(Debug)]
-pub(super) struct Retained {
+pub(super) struct Unpersisted {
     /// To be offered again.
     pub(super) append: Append,
     /// The place it has in its room, or in the log where it has none there.
@@ -44,7 +44,7 @@ pub(super) struct Retained {
     pub(super) share: ByteShare,
 }
 
-impl Retained {
+impl Unpersisted {
     fn is_placed(&self) -> bool {
         self.append.envelope.kind.is_placed()
     }
@@ -58,13 +58,13 @@ pub(super) struct Retention {
 
 #[derive(Debug, Default)]
 struct State {
-    entries: VecDeque<Retained>,
+    entries: VecDeque<Unpersisted>,
     names: HashSet<Name>,
     bytes: usize,
 }
 
 impl State {
-    fn remove(&mut self, gone: impl Fn(&Retained) -> bool) {
+    fn remove(&mut self, gone: impl Fn(&Unpersisted) -> bool) {
         let State { entries, names, bytes } = self;
         entries.retain(|entry| {
             let gone = gone(entry);
@@ -93,7 +93,7 @@ impl Retention {
     }
 
     /// Keeps an entry; one that is offered again while it is kept is kept once.
-    pub(super) fn keep(&self, entry: Retained) {
+    pub(super) fn keep(&self, entry: Unpersisted) {
         let mut state = self.lock();
         if state.names.insert(name(&entry.append.envelope)) {
             state.bytes += entry.share.bytes();
@@ -146,7 +146,7 @@ impl Retention {
     }
 
     /// Takes out what was accepted under an epoch below this one, in order.
-    pub(super) fn take_below(&self, epoch: u64) -> Vec<Retained> {
+    pub(super) fn take_below(&self, epoch: u64) -> Vec<Unpersisted> {
         let mut state = self.lock();
         let mut taken = Vec::new();
         // Epochs only grow, so those of earlier ones are in front.
@@ -189,7 +189,7 @@ mod tests {
             let append = append(id, kind);
             let share = budget.take(bytes(&append)).expect("there is room for it");
             let position = Position::new(1, seq);
-            retention.keep(Retained { append, position, epoch: 1, share });
+            retention.keep(Unpersisted { append, position, epoch: 1, share });
         };
         (0..300).for_each(|_| keep("a", EntryKind::Message, 1));
         assert_eq!(retention.len(), 1);

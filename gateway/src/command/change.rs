@@ -5,7 +5,7 @@ use std::sync::Arc;
 use shared::contract::id::{MessageId, RoomId};
 use shared::contract::protocol::ChangeReply;
 
-use crate::broker::Place;
+use crate::broker::Placement;
 use crate::broker::append_queue::Outcome;
 use crate::command::reply::Reply;
 use crate::command::session::Session;
@@ -33,7 +33,7 @@ pub(super) async fn execute(session: &mut Session, node: &Arc<Node>, reply: Repl
 
 fn answer(reply: &Reply, room: &RoomId, change_id: MessageId, outcome: Outcome) {
     match outcome {
-        Ok(Place { position, duplicate, .. }) => {
+        Ok(Placement { position, duplicate, .. }) => {
             reply.done(&ChangeReply { change_id, position, duplicate });
         }
         Err(refusal) => reply.refuse(Some(room), &refusal),

@@ -7,7 +7,7 @@ use shared::contract::id::{MessageId, RoomId};
 use shared::contract::protocol::{MessageSend, SendReply};
 use shared::contract::refusal::Refusal;
 
-use crate::broker::Place;
+use crate::broker::Placement;
 use crate::broker::append_queue::Outcome;
 use crate::command::reply::Reply;
 use crate::command::session::Session;
@@ -63,7 +63,7 @@ async fn submit(
 /// Says where a message stands.
 pub(super) fn answer(reply: &Reply, room: &RoomId, id: MessageId, outcome: Outcome) {
     match outcome {
-        Ok(Place { position, duplicate, persisted, durability }) => {
+        Ok(Placement { position, duplicate, persisted, durability }) => {
             let position = Some(position);
             reply.done(&SendReply { id, position, duplicate, persisted, durability });
         }

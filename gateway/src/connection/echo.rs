@@ -33,7 +33,7 @@ use crate::wire::send_queue::SendQueue;
 /// How long a client that takes nothing is waited for.
 const WRITE_PATIENCE: Duration = Duration::from_secs(30);
 
-type Answer = Response<Full<Bytes>>;
+type HttpResponse = Response<Full<Bytes>>;
 
 /// Echoes every text message of at most `message_bytes_max` bytes, for ever. Binary messages are
 /// none of the protocol's: they end the connection with 1003, as a gateway would.
@@ -58,11 +58,15 @@ async fn converse(socket: TcpStream, metrics: Arc<Metrics>, message_bytes_max: u
     }
 }
 
-fn answer(mut request: Request<Body>, metrics: Arc<Metrics>, message_bytes_max: usize) -> Answer {
+fn answer(
+    mut request: Request<Body>,
+    metrics: Arc<Metrics>,
+    message_bytes_max: usize,
+) -> HttpResponse {
     let handshake = match handshake::check(&request, &AllowedOrigins::default()) {
         Ok(handshake) => handshake,
         Err(refusal) => {
-            let mut answer = Answer::new(Full::from(format!("{refusal}\n")));
+            let mut answer = HttpResponse::new(Full::from(format!("{refusal}\n")));
             *answer.status_mut() = refusal.status();
             for (name, value) in refusal.headers() {
                 let name = HeaderName::from_static(name);
@@ -72,7 +76,7 @@ fn answer(mut request: Request<Body>, metrics: Arc<Metrics>, message_bytes_max: 
         }
     };
     let Ok((response, upgraded)) = upgrade(&mut request) else {
-        let mut answer = Answer::default();
+        let mut answer = HttpResponse::default();
         *answer.status_mut() = StatusCode::BAD_REQUEST;
         return answer;
     };

@@ -30,7 +30,7 @@ use shared::process::loopback_host::HostError;
 use self::problem::Problem;
 use self::request::Asked;
 use self::route::{Found, Operation};
-use super::{Answer, typed};
+use super::{HttpResponse, typed};
 use crate::node::Node;
 use crate::wire::codec;
 
@@ -41,7 +41,7 @@ pub(super) const PREFIX: &str = "/api";
 const DESCRIPTION: &str = include_str!("../../assets/openapi.json");
 
 /// Does what a request asks for.
-pub(super) async fn answer(request: Request<Incoming>, node: &Arc<Node>) -> Answer {
+pub(super) async fn answer(request: Request<Incoming>, node: &Arc<Node>) -> HttpResponse {
     node.metrics.api_requests_total.inc();
     match respond(request, node).await {
         Ok(answer) => answer,
@@ -52,7 +52,7 @@ pub(super) async fn answer(request: Request<Incoming>, node: &Arc<Node>) -> Answ
     }
 }
 
-async fn respond(request: Request<Incoming>, node: &Arc<Node>) -> Result<Answer, Problem> {
+async fn respond(request: Request<Incoming>, node: &Arc<Node>) -> Result<HttpResponse, Problem> {
     let (head, body) = request.into_parts();
     let path = head.uri.path().strip_prefix(PREFIX).unwrap_or_default();
     let found = route::find(&head.method, path);
@@ -76,7 +76,7 @@ async fn perform(
     operation: Operation,
     node: &Arc<Node>,
     asked: &Asked<'_>,
-) -> Result<Answer, Problem> {
+) -> Result<HttpResponse, Problem> {
     match operation {
         Operation::Publish => messages::publish(node, asked).await,
         Operation::PublishBatch => messages::publish_batch(node, asked).await,
@@ -129,7 +129,7 @@ fn open_to_this_machine(dev: bool) -> Result<(), Problem> {
 }
 
 /// The answer to a request that was sent to a name of another machine, or to none.
-pub(super) fn elsewhere(error: HostError, node: &Node) -> Answer {
+pub(super) fn elsewhere(error: HostError, node: &Node) -> HttpResponse {
     node.metrics.api_requests_total.inc();
     node.metrics.api_refusals_total.inc();
     no_loopback(error).answer()
@@ -155,12 +155,12 @@ fn backend() -> UserId {
 }
 
 /// An answer in JSON.
-fn json(status: StatusCode, value: &impl Serialize) -> Answer {
+fn json(status: StatusCode, value: &impl Serialize) -> HttpResponse {
     raw(status, codec::json(value))
 }
 
 /// An answer that is JSON already.
-fn raw(status: StatusCode, body: impl Into<Bytes>) -> Answer {
+fn raw(status: StatusCode, body: impl Into<Bytes>) -> HttpResponse {
     typed(status, "application/json", body)
 }
 

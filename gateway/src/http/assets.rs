@@ -4,7 +4,7 @@ use bytes::Bytes;
 use hyper::header::{ALLOW, CACHE_CONTROL, HeaderName, HeaderValue};
 use hyper::{Method, StatusCode};
 
-use super::{Answer, text, typed};
+use super::{HttpResponse, text, typed};
 
 const HTML: &str = "text/html; charset=utf-8";
 const CSS: &str = "text/css; charset=utf-8";
@@ -45,7 +45,7 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
 
 /// Answers for one of the page's files. `asks_for_token`: nobody may name themselves here, so the
 /// page asks for a token.
-pub(super) fn answer(method: &Method, path: &str, asks_for_token: bool) -> Answer {
+pub(super) fn answer(method: &Method, path: &str, asks_for_token: bool) -> HttpResponse {
     let name = if path == "/" { Some("index.html") } else { path.strip_prefix("/assets/") };
     let file = FILES.iter().find(|(file, ..)| Some(*file) == name);
     let Some(&(_, content_type, body)) = file else {

@@ -4,7 +4,7 @@ use hyper::header::{AUTHORIZATION, HeaderMap};
 use hyper::{Request, StatusCode};
 use shared::contract::id::UserId;
 
-use super::{Answer, text};
+use super::{HttpResponse, text};
 
 /// A proof as it came, not looked at yet.
 #[derive(Debug, PartialEq, Eq)]
@@ -49,7 +49,7 @@ impl CredentialsError {
         }
     }
 
-    pub(super) fn answer(&self) -> Answer {
+    pub(super) fn answer(&self) -> HttpResponse {
         text(self.status(), format!("{self}\n"))
     }
 }

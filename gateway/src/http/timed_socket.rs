@@ -26,7 +26,7 @@ pub(super) enum Phase {
     New,
     Head,
     Work,
-    Answer,
+    Response,
     Idle,
 }
 
@@ -86,7 +86,7 @@ impl Progress {
 
     /// The answer is there, and is to be taken.
     pub(super) fn answered(&self) {
-        self.enter(Phase::Answer);
+        self.enter(Phase::Response);
     }
 
     /// From now on nothing but work may last long.
@@ -119,7 +119,7 @@ impl Progress {
         let state = self.lock();
         let patience = match state.phase {
             Phase::New | Phase::Head => Duration::from_millis(HEADER_TIMEOUT_MS),
-            Phase::Answer => Duration::from_millis(ANSWER_TIMEOUT_MS),
+            Phase::Response => Duration::from_millis(ANSWER_TIMEOUT_MS),
             Phase::Idle => self.idle_timeout,
             Phase::Work => return (Phase::Work, None),
         };
@@ -142,7 +142,7 @@ impl Progress {
         state.is_unsent = true;
         if state.phase == Phase::Idle {
             drop(state);
-            self.enter(Phase::Answer);
+            self.enter(Phase::Response);
         }
     }
 
@@ -152,8 +152,8 @@ impl Progress {
             (state.phase, std::mem::take(&mut state.is_unsent))
         };
         match phase {
-            Phase::Answer if is_unsent => self.enter(Phase::Idle),
-            Phase::New | Phase::Head | Phase::Work | Phase::Answer | Phase::Idle => {}
+            Phase::Response if is_unsent => self.enter(Phase::Idle),
+            Phase::New | Phase::Head | Phase::Work | Phase::Response | Phase::Idle => {}
         }
     }
 }
@@ -252,7 +252,7 @@ mod tests {
         assert!(tokio::time::timeout(day, progress.overdue()).await.is_err());
         progress.answered();
         let began = Instant::now();
-        assert_eq!(progress.overdue().await, Phase::Answer);
+        assert_eq!(progress.overdue().await, Phase::Response);
         assert_eq!(took(began), ANSWER_TIMEOUT_MS);
         progress.is_writing();
         progress.has_written_all();
@@ -284,7 +284,7 @@ mod tests {
         progress.is_writing();
         let began = Instant::now();
         progress.leave();
-        assert_eq!(progress.overdue().await, Phase::Answer);
+        assert_eq!(progress.overdue().await, Phase::Response);
         let took = u64::try_from(began.elapsed().as_millis()).unwrap();
         assert_eq!(took, LEAVE_ANSWER_TIMEOUT_MS);
     }

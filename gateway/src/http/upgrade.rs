@@ -19,7 +19,7 @@ use tracing::debug;
 
 use super::credentials::{self, Credentials};
 use super::timed_socket::TimedSocket;
-use super::{Answer, Visitor, text};
+use super::{HttpResponse, Visitor, text};
 use crate::auth::Identity;
 use crate::auth::client_address::AddressPlace;
 use crate::auth::handshake;
@@ -33,7 +33,7 @@ pub(super) async fn answer(
     request: Request<Incoming>,
     visitor: &Visitor,
     node: &Arc<Node>,
-) -> Answer {
+) -> HttpResponse {
     match accept(request, visitor, node).await {
         Ok(answer) => answer,
         Err(refusal) => {
@@ -47,7 +47,7 @@ async fn accept(
     mut request: Request<Incoming>,
     visitor: &Visitor,
     node: &Arc<Node>,
-) -> Result<Answer, Box<Answer>> {
+) -> Result<HttpResponse, Box<HttpResponse>> {
     let handshake = handshake::check(&request, &node.origins).map_err(|refusal| {
         let mut answer = text(refusal.status(), format!("{refusal}\n"));
         for (name, value) in refusal.headers() {
@@ -86,13 +86,13 @@ fn place(
     request: &Request<Incoming>,
     peer: SocketAddr,
     node: &Node,
-) -> Result<AddressPlace, Box<Answer>> {
+) -> Result<AddressPlace, Box<HttpResponse>> {
     let address = node.proxies.client(peer, request.headers());
     let max = node.settings.connections_per_address;
     node.addresses.enter(address, max).ok_or_else(crowded)
 }
 
-fn crowded() -> Box<Answer> {
+fn crowded() -> Box<HttpResponse> {
     let why = "this address has all the connections it may have\n";
     let mut answer = text(StatusCode::TOO_MANY_REQUESTS, why);
     answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("10"));
@@ -110,7 +110,7 @@ fn unproven(
     request: &Request<Incoming>,
     visitor: &Visitor,
     node: &Node,
-) -> Result<Option<UnprovenPlace>, Box<Answer>> {
+) -> Result<Option<UnprovenPlace>, Box<HttpResponse>> {
     let mut place = visitor.place.lock().unwrap_or_else(PoisonError::into_inner);
     if node.proxies.contains(visitor.peer.ip().to_canonical())
         && let Some(place) = place.as_mut()
@@ -149,14 +149,14 @@ async fn begin(
 }
 
 /// Who is asking, or nobody yet; or what is answered instead.
-type Proven = Result<Option<Identity>, Box<Answer>>;
+type Proven = Result<Option<Identity>, Box<HttpResponse>>;
 
 /// Who is asking, where the handshake says so; a wrong proof is refused, an absent one may follow.
 /// What the request says is read at once, so that nothing of it is held while a proof is checked.
 fn identity(
     request: &Request<Incoming>,
     node: &Arc<Node>,
-) -> Result<impl Future<Output = Proven> + use<>, Box<Answer>> {
+) -> Result<impl Future<Output = Proven> + use<>, Box<HttpResponse>> {
     let credentials = credentials::read(request, node.authenticator.dev).map_err(|error| {
         let mut answer = error.answer();
         if error.status() == StatusCode::UNAUTHORIZED {
@@ -184,13 +184,13 @@ fn identity(
     })
 }
 
-fn unauthorized(why: &str) -> Box<Answer> {
+fn unauthorized(why: &str) -> Box<HttpResponse> {
     let mut answer = text(StatusCode::UNAUTHORIZED, why.to_owned());
     answer.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     Box::new(answer)
 }
 
-fn busy(why: &'static str) -> Box<Answer> {
+fn busy(why: &'static str) -> Box<HttpResponse> {
     let mut answer = text(StatusCode::SERVICE_UNAVAILABLE, why);
     answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
     Box::new(answer)

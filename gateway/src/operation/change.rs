@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use crate::broker::append_queue::Outcome;
-use crate::broker::{Answer, Place};
+use crate::broker::{AppendResult, Placement};
 use crate::node::Node;
 use crate::operation::authorize;
 use crate::operation::post::{self, COMPARING_PATIENCE, Charge, away, digest};
@@ -130,7 +130,7 @@ pub(crate) enum Progress {
     /// In line.
     Waiting(oneshot::Receiver<Outcome>, Made),
     /// It was made before.
-    Made(Place),
+    Made(Placement),
 }
 
 /// A change that was asked for, to be compared with what stands under its id.
@@ -181,7 +181,7 @@ impl Made {
 
 /// Refuses what stands as another change, of this message or of another one, where its id was made
 /// from a key; as [`posting::standing`].
-async fn as_asked(node: &Node, made: &Made, place: Place) -> Outcome {
+async fn as_asked(node: &Node, made: &Made, place: Placement) -> Outcome {
     let is_found = place.duplicate && place.persisted && place.position != Position::ZERO;
     if !is_found || !made.change_id.is_of_name() {
         return Ok(place);
@@ -254,7 +254,7 @@ enum Tried {
     /// In line.
     Waiting(oneshot::Receiver<Outcome>),
     /// What it asks for stands already.
-    Stands(Place),
+    Stands(Placement),
 }
 
 async fn make(
@@ -310,7 +310,7 @@ async fn make(
     };
     let author = Some(message.user_id);
     let append = Append { envelope, digest, cost, author };
-    Ok(Tried::Waiting(node.appender.append(append)?))
+    Ok(Tried::Waiting(node.append_queue.append(append)?))
 }
 
 async fn moderates(node: &Node, asker: &Asker, room: &RoomId) -> Result<bool, Refusal> {
@@ -318,21 +318,21 @@ async fn moderates(node: &Node, asker: &Asker, room: &RoomId) -> Result<bool, Re
 }
 
 /// The last change of a message, which is the one that was wanted.
-fn standing(message: &Message) -> Result<Place, Refusal> {
+fn standing(message: &Message) -> Result<Placement, Refusal> {
     let position = message.changed_position.or(message.position).ok_or_else(not_found)?;
     let durability = Durability::Log;
-    Ok(Place { position, duplicate: true, persisted: false, durability })
+    Ok(Placement { position, duplicate: true, persisted: false, durability })
 }
 
 /// Where a change stands, in the log's memory or in the database.
-async fn known(node: &Node, identity: Identity) -> Result<Option<Place>, Refusal> {
+async fn known(node: &Node, identity: Identity) -> Result<Option<Placement>, Refusal> {
     match node.broker.known(&identity).await.map_err(|_| away())? {
-        Some(Answer::Placed(place)) => return Ok(Some(place)),
-        Some(Answer::Rejected(refusal)) => return Err(refusal),
-        Some(Answer::Conflict) | None => {}
+        Some(AppendResult::Placed(place)) => return Ok(Some(place)),
+        Some(AppendResult::Rejected(refusal)) => return Err(refusal),
+        Some(AppendResult::Conflict) | None => {}
     }
     let found = node.store.find_changes(&[identity]).await.map_err(|_| away())?;
-    Ok(found.into_iter().next().flatten().map(|position| Place {
+    Ok(found.into_iter().next().flatten().map(|position| Placement {
         position,
         duplicate: true,
         persisted: true,

@@ -39,7 +39,8 @@ pub(crate) async fn remove_member(
         body: Bytes::from(codec::json(&Removal { removed: user.clone() })),
     };
     let digest = digest(&["removal", user.as_str()]);
-    let outcome = node.appender.append(Append { envelope, digest, cost: None, author: None })?;
+    let outcome =
+        node.append_queue.append(Append { envelope, digest, cost: None, author: None })?;
     let place = outcome.await.unwrap_or_else(|_| Err(post::leaving()))?;
     Ok(place.position)
 }

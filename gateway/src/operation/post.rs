@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use crate::broker::append_queue::Outcome;
-use crate::broker::{Answer, Place};
+use crate::broker::{AppendResult, Placement};
 use crate::node::Node;
 use crate::wire::codec;
 
@@ -112,7 +112,7 @@ pub(crate) fn post(node: &Node, draft: Draft) -> Result<oneshot::Receiver<Outcom
         accepted_at,
         body: Bytes::from(codec::json(&message)),
     };
-    node.appender.append(Append { envelope, digest, cost, author: None })
+    node.append_queue.append(Append { envelope, digest, cost, author: None })
 }
 
 /// The movement of credits that goes with a message of `sender`.
@@ -154,7 +154,7 @@ pub(crate) async fn settled(
 /// Refuses what stands as something else. The log compares contents for as long as it remembers
 /// them. Behind that only room and sender are, except where the id was made from a key: the row is
 /// compared then, unless it was changed since, or is another program's.
-pub(crate) async fn standing(node: &Node, said: &Said, place: Place) -> Outcome {
+pub(crate) async fn standing(node: &Node, said: &Said, place: Placement) -> Outcome {
     let Identity { room, user, id } = &said.key;
     let is_found = place.duplicate && place.persisted && place.position.epoch > 0;
     if !is_found || !id.is_of_name() {
@@ -196,14 +196,14 @@ pub(crate) fn was_not_taken(refusal: &Refusal) -> bool {
 }
 
 /// Where an id stands, in the log's memory or in the database.
-pub(crate) async fn known(node: &Node, identity: Identity) -> Result<Option<Place>, Refusal> {
+pub(crate) async fn known(node: &Node, identity: Identity) -> Result<Option<Placement>, Refusal> {
     match node.broker.known(&identity).await.map_err(|_| away())? {
-        Some(Answer::Placed(place)) => return Ok(Some(place)),
-        Some(Answer::Rejected(refusal)) => return Err(refusal),
-        Some(Answer::Conflict) | None => {}
+        Some(AppendResult::Placed(place)) => return Ok(Some(place)),
+        Some(AppendResult::Rejected(refusal)) => return Err(refusal),
+        Some(AppendResult::Conflict) | None => {}
     }
     let found = node.store.find(&[identity]).await.map_err(|_| away())?;
-    Ok(found.into_iter().next().flatten().map(|position| Place {
+    Ok(found.into_iter().next().flatten().map(|position| Placement {
         position,
         duplicate: true,
         persisted: true,

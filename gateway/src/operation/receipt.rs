@@ -37,7 +37,7 @@ async fn drive(node: Arc<Node>, key: (RoomId, UserId), first: Waiting) {
         }
         node.receipts.gather(&key, &mut one);
         let Waiting { mark, answers } = one;
-        let outcome = match node.appender.append(append(&key.0, &mark)) {
+        let outcome = match node.append_queue.append(append(&key.0, &mark)) {
             Ok(outcome) => outcome.await.unwrap_or_else(|_| Err(post::leaving())),
             Err(refusal) => Err(refusal),
         };

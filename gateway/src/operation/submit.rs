@@ -14,7 +14,7 @@ use shared::store::Identity as MessageKey;
 use tokio::sync::oneshot;
 
 use crate::auth::Identity;
-use crate::broker::Place;
+use crate::broker::Placement;
 use crate::broker::append_queue::Outcome;
 use crate::config::RateClass;
 use crate::node::Node;
@@ -105,7 +105,7 @@ pub(crate) enum Submitted {
     /// In line for the log, and counted.
     InLine(InLine),
     /// It stood already.
-    Stands(Place),
+    Stands(Placement),
 }
 
 /// Something new on its way into the log.

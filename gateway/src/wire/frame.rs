@@ -54,7 +54,7 @@ impl Frame {
     ///
     /// # Panics
     ///
-    /// If the payload is longer than [`CONTROL_PAYLOAD_BYTES_MAX`]: the assembler lets no such
+    /// If the payload is longer than [`CONTROL_PAYLOAD_BYTES_MAX`]: the decoder lets no such
     /// ping through.
     pub(crate) fn pong(payload: &[u8]) -> Self {
         Self::control(OpCode::Pong, &[payload])

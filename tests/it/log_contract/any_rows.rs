@@ -235,8 +235,8 @@ async fn known(subject: &Subject, appends: &[Append]) {
         });
         assert!(stands.is_some() || dead, "{identity:?} is nowhere");
         let told = async || match subject.broker.known(&identity).await.unwrap() {
-            Some(Answer::Rejected(_)) if dead => Ok(()),
-            Some(Answer::Placed(place)) if place.persisted && stands.is_some() => Ok(()),
+            Some(AppendResult::Rejected(_)) if dead => Ok(()),
+            Some(AppendResult::Placed(place)) if place.persisted && stands.is_some() => Ok(()),
             other => Err(format!("{other:?}")),
         };
         eventually(PATIENCE, "its sender can know", told).await;

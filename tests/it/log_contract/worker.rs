@@ -105,13 +105,16 @@ pub(super) async fn dead_letters_of_an_untrimmed_batch_are_refused_by_the_next_o
         subject.broker.known(&Identity { room: lobby.clone(), user, id }).await.unwrap()
     };
     let refused = async || match known("m2").await {
-        Some(Answer::Rejected(refusal)) => Ok(refusal.code),
+        Some(AppendResult::Rejected(refusal)) => Ok(refusal.code),
         other => Err(format!("{other:?}")),
     };
     let code = eventually(PATIENCE, "the dead letter is refused", refused).await;
     assert_eq!(code, RefusalCode::Rejected);
     for id in ["m1", "m3"] {
-        assert!(matches!(known(id).await, Some(Answer::Placed(Place { persisted: true, .. }))));
+        assert!(matches!(
+            known(id).await,
+            Some(AppendResult::Placed(Placement { persisted: true, .. }))
+        ));
     }
     assert_eq!(subject.store.dead_letters().await.unwrap().len(), 1);
     appending.await.unwrap().unwrap();
@@ -155,7 +158,10 @@ pub(super) async fn a_movement_that_the_database_refused_is_told_and_not_a_dupli
     eventually(PATIENCE, "the first is in the ledger", &synced).await;
     let both = [first, second];
     let offered_again = async || match &subject.append(epoch, &both).await.done[..] {
-        [Answer::Placed(Place { duplicate: true, .. }), Answer::Rejected(refusal)] => {
+        [
+            AppendResult::Placed(Placement { duplicate: true, .. }),
+            AppendResult::Rejected(refusal),
+        ] => {
             assert_eq!(refusal.code, RefusalCode::Rejected);
             Ok(())
         }

@@ -18,10 +18,10 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::dedup::{self, heads};
-use super::held_edits::Held;
+use super::held_edits::HeldEdits;
 use super::job::Job;
 use super::{PAUSE, Parts, TryError};
-use crate::broker::Answer;
+use crate::broker::AppendResult;
 
 /// How long the database may take to answer at first.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -48,7 +48,7 @@ pub(super) struct Found {
     /// Of the messages that were asked for, those that stand.
     pub(super) there: HashSet<Identity>,
     /// Where each job stands that was late; as many as were asked about.
-    pub(super) stored: Vec<Option<Answer>>,
+    pub(super) stored: Vec<Option<AppendResult>>,
 }
 
 /// A look-up that has ended.
@@ -194,7 +194,7 @@ impl Aside {
         &mut self,
         (shard, epoch, is_young): (Shard, u64, bool),
         parts: &Parts,
-        held: &Held,
+        held: &HeldEdits,
     ) {
         if self.under_way.is_some() || self.is_tired() {
             return;

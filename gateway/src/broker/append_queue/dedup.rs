@@ -14,7 +14,7 @@ use shared::store::{Identity, Store, StoreError};
 use uuid::Uuid;
 
 use super::TryError;
-use crate::broker::{Answer, Broker, Place};
+use crate::broker::{AppendResult, Broker, Placement};
 
 /// Whether an entry of this kind may be in the database under its id.
 pub(super) fn is_looked_up(kind: EntryKind) -> bool {
@@ -31,8 +31,8 @@ pub(super) fn is_looked_up(kind: EntryKind) -> bool {
 pub(super) async fn stored(
     store: &dyn Store,
     asked: &[&Envelope],
-) -> Result<Vec<Option<Answer>>, StoreError> {
-    let mut found: Vec<Option<Answer>> = vec![None; asked.len()];
+) -> Result<Vec<Option<AppendResult>>, StoreError> {
+    let mut found: Vec<Option<AppendResult>> = vec![None; asked.len()];
     let messages = places(asked, |kind| kind == EntryKind::Message);
     if !messages.is_empty() {
         let answers = store.find(&identities(asked, &messages)).await?;
@@ -52,7 +52,7 @@ pub(super) async fn stored(
             let is_same = |standing| Some(standing) == amount(asked[*place]);
             found[*place] = match standing {
                 Some(standing) if is_same(standing) => Some(stands(Position::ZERO)),
-                Some(_) if is_of_a_key(&asked[*place].id) => Some(Answer::Conflict),
+                Some(_) if is_of_a_key(&asked[*place].id) => Some(AppendResult::Conflict),
                 Some(_) | None => None,
             };
         }
@@ -60,9 +60,9 @@ pub(super) async fn stored(
     Ok(found)
 }
 
-fn stands(position: Position) -> Answer {
+fn stands(position: Position) -> AppendResult {
     let durability = Durability::Store;
-    Answer::Placed(Place { position, duplicate: true, persisted: true, durability })
+    AppendResult::Placed(Placement { position, duplicate: true, persisted: true, durability })
 }
 
 /// Which of these messages stand, in the log's memory or in the database.

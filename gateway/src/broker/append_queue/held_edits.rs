@@ -18,7 +18,7 @@ use crate::metrics::Metrics;
 
 /// The edits of one shard that wait, in the order in which they were accepted.
 #[derive(Debug, Default)]
-pub(super) struct Held {
+pub(super) struct HeldEdits {
     jobs: Vec<Job>,
     looked_at: Option<Instant>,
 }
@@ -36,7 +36,7 @@ pub(super) fn brings(job: &Job, message: &Identity) -> bool {
     *kind == EntryKind::Message && (room, user, id) == (&message.room, &message.user, &message.id)
 }
 
-impl Held {
+impl HeldEdits {
     pub(super) fn is_empty(&self) -> bool {
         self.jobs.is_empty()
     }
@@ -130,7 +130,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_edit_waits_for_its_message_and_not_for_ever() {
-        let (metrics, mut held) = (metrics(), Held::default());
+        let (metrics, mut held) = (metrics(), HeldEdits::default());
         let (answer, outcome) = oneshot::channel();
         held.hold(vec![edit("a", None), edit("b", None), edit("c", Some(answer))], &metrics);
         let wanted = held.wanted(&[]);
@@ -152,7 +152,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn so_many_are_held_and_no_more() {
-        let (metrics, mut held) = (metrics(), Held::default());
+        let (metrics, mut held) = (metrics(), HeldEdits::default());
         held.hold((0..HELD_EDITS_MAX + 3).map(|_| edit("a", None)).collect(), &metrics);
         assert_eq!(held.jobs.len(), HELD_EDITS_MAX);
         assert_eq!(metrics.orphaned_edits_total.get(), 3);

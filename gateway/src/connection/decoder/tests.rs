@@ -325,7 +325,7 @@ fn a_violation_is_final() {
 }
 
 #[test]
-fn an_assembler_is_idle_only_between_messages() {
+fn a_decoder_is_idle_only_between_messages() {
     let mut decoder = Decoder::new(MAX);
     let mut input = BytesMut::new();
     assert!(decoder.is_idle());
@@ -366,7 +366,7 @@ fn a_fragmented_message_holds_what_has_arrived_and_lets_go_at_its_end() {
     input.extend_from_slice(&frame(FIN, b""));
     assert!(decoder.next(&mut input).unwrap().is_some());
     assert!(decoder.message.is_none());
-    assert!(size_of::<Decoder>() <= 128, "an assembler stands for every idle connection");
+    assert!(size_of::<Decoder>() <= 128, "a decoder stands for every idle connection");
 }
 
 #[test]

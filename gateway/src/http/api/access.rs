@@ -13,7 +13,7 @@ use shared::contract::timestamp::Timestamp;
 use shared::contract::whole;
 use shared::store::RevokedSubject;
 
-use super::super::Answer;
+use super::super::HttpResponse;
 use super::json;
 use super::problem::Problem;
 use super::request::Asked;
@@ -62,7 +62,10 @@ struct Session {
 }
 
 /// `POST /tickets`
-pub(super) async fn mint_ticket(node: &Arc<Node>, asked: &Asked<'_>) -> Result<Answer, Problem> {
+pub(super) async fn mint_ticket(
+    node: &Arc<Node>,
+    asked: &Asked<'_>,
+) -> Result<HttpResponse, Problem> {
     let MintTicket { user_id: user, rooms, role, origin } = asked.json()?;
     check_rooms(&rooms)?;
     let origin = origin.map(|text| plain_origin(&text)).transpose()?;
@@ -72,7 +75,10 @@ pub(super) async fn mint_ticket(node: &Arc<Node>, asked: &Asked<'_>) -> Result<A
 }
 
 /// `POST /sessions`
-pub(super) async fn mint_session(node: &Arc<Node>, asked: &Asked<'_>) -> Result<Answer, Problem> {
+pub(super) async fn mint_session(
+    node: &Arc<Node>,
+    asked: &Asked<'_>,
+) -> Result<HttpResponse, Problem> {
     let MintSession { user_id: user, rooms, role, expires_in_ms } = asked.json()?;
     check_rooms(&rooms)?;
     let ttl_ms = ttl_ms(expires_in_ms)?;
@@ -132,7 +138,7 @@ struct Revoke {
 }
 
 /// `POST /revoke`
-pub(super) async fn revoke(node: &Arc<Node>, asked: &Asked<'_>) -> Result<Answer, Problem> {
+pub(super) async fn revoke(node: &Arc<Node>, asked: &Asked<'_>) -> Result<HttpResponse, Problem> {
     match asked.json()? {
         Revoke { user_id: Some(user), token_id: None, token: None } => {
             authenticate::revoke(node, RevokedSubject::User(user)).await?;
@@ -158,7 +164,10 @@ struct Disconnect {
 }
 
 /// `POST /disconnect`
-pub(super) async fn disconnect(node: &Arc<Node>, asked: &Asked<'_>) -> Result<Answer, Problem> {
+pub(super) async fn disconnect(
+    node: &Arc<Node>,
+    asked: &Asked<'_>,
+) -> Result<HttpResponse, Problem> {
     let Disconnect { user_id } = asked.json()?;
     authenticate::disconnect(node, &user_id).await?;
     Ok(json(StatusCode::OK, &Done {}))

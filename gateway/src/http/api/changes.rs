@@ -9,7 +9,7 @@ use shared::contract::message::Metadata;
 use shared::contract::protocol::ChangeReply;
 use shared::contract::refusal::{Refusal, RefusalCode};
 
-use super::super::Answer;
+use super::super::HttpResponse;
 use super::problem::Problem;
 use super::request::Asked;
 use super::{backend, json};
@@ -36,7 +36,7 @@ struct Edit {
 }
 
 /// `PATCH /rooms/{room}/messages/{id}`
-pub(super) async fn edit(node: &Arc<Node>, asked: &Asked<'_>) -> Result<Answer, Problem> {
+pub(super) async fn edit(node: &Arc<Node>, asked: &Asked<'_>) -> Result<HttpResponse, Problem> {
     let (room, id) = (asked.room()?, asked.message()?);
     let Edit { content, metadata, change_id, user_id, author_id: author } = asked.json()?;
     validate::content("content", &content)?;
@@ -46,7 +46,7 @@ pub(super) async fn edit(node: &Arc<Node>, asked: &Asked<'_>) -> Result<Answer, 
 }
 
 /// `DELETE /rooms/{room}/messages/{id}`
-pub(super) async fn delete(node: &Arc<Node>, asked: &Asked<'_>) -> Result<Answer, Problem> {
+pub(super) async fn delete(node: &Arc<Node>, asked: &Asked<'_>) -> Result<HttpResponse, Problem> {
     let (room, id) = (asked.room()?, asked.message()?);
     let query = asked.query(&["changeId", "userId", "authorId"])?;
     let user = |field: &str| {
@@ -74,7 +74,7 @@ async fn change(
     asked: &Asked<'_>,
     (room, id, what): (RoomId, MessageId, What),
     By { user_id, author, change_id }: By,
-) -> Result<Answer, Problem> {
+) -> Result<HttpResponse, Problem> {
     let now_ms = node.clock.now_ms();
     let user = user_id.unwrap_or_else(backend);
     let named = asked.idempotent_id(&room, &user, None)?;

@@ -9,7 +9,7 @@ use shared::contract::id::{MessageId, UserId};
 use shared::contract::protocol::{CreditsTrack, TrackReply};
 use shared::contract::refusal::Refusal;
 
-use super::super::Answer;
+use super::super::HttpResponse;
 use super::json;
 use super::messages::within_batch;
 use super::problem::Problem;
@@ -48,7 +48,7 @@ enum TrackResult {
 }
 
 /// `POST /credits/track`
-pub(super) async fn track(node: &Arc<Node>, asked: &Asked<'_>) -> Result<Answer, Problem> {
+pub(super) async fn track(node: &Arc<Node>, asked: &Asked<'_>) -> Result<HttpResponse, Problem> {
     let Either { items } = asked.json()?;
     if items.is_some() {
         return track_batch(node, asked).await;
@@ -70,7 +70,7 @@ fn name(asked: &Asked<'_>, data: &mut CreditsTrack, place: Option<usize>) -> Res
     Ok(())
 }
 
-async fn track_batch(node: &Node, asked: &Asked<'_>) -> Result<Answer, Problem> {
+async fn track_batch(node: &Node, asked: &Asked<'_>) -> Result<HttpResponse, Problem> {
     asked.idempotency_key()?;
     let TrackBatch { items } = asked.json()?;
     within_batch("items", items.len())?;
@@ -124,7 +124,7 @@ impl Waiting {
 }
 
 /// `GET /credits/{user}`
-pub(super) async fn balance(node: &Arc<Node>, asked: &Asked<'_>) -> Result<Answer, Problem> {
+pub(super) async fn balance(node: &Arc<Node>, asked: &Asked<'_>) -> Result<HttpResponse, Problem> {
     let user = asked.user(0)?;
     asked.query(&[])?;
     Ok(json(StatusCode::OK, &credit::balance(node, &user).await?))
@@ -138,7 +138,7 @@ struct Unsynced {
 }
 
 /// `GET /credits/{user}/unsynced`
-pub(super) async fn unsynced(node: &Arc<Node>, asked: &Asked<'_>) -> Result<Answer, Problem> {
+pub(super) async fn unsynced(node: &Arc<Node>, asked: &Asked<'_>) -> Result<HttpResponse, Problem> {
     let user_id = asked.user(0)?;
     asked.query(&[])?;
     let unsynced = credit::unsynced(node, &user_id).await?;
@@ -161,7 +161,7 @@ struct Synced {
 }
 
 /// `POST /credits/synced`
-pub(super) async fn synced(node: &Arc<Node>, asked: &Asked<'_>) -> Result<Answer, Problem> {
+pub(super) async fn synced(node: &Arc<Node>, asked: &Asked<'_>) -> Result<HttpResponse, Problem> {
     let AskSynced { user_id, ids } = asked.json()?;
     within_batch("ids", ids.len())?;
     let stand = credit::synced(node, &user_id, &ids).await?;

@@ -11,7 +11,7 @@ use shared::process::error_chain::error_chain;
 use shared::store::Erased as Whose;
 use shared::trouble;
 
-use super::super::Answer;
+use super::super::HttpResponse;
 use super::json;
 use super::problem::Problem;
 use super::request::Asked;
@@ -34,7 +34,10 @@ struct Erased {
 }
 
 /// `POST /erase`
-pub(super) async fn everything(node: &Arc<Node>, asked: &Asked<'_>) -> Result<Answer, Problem> {
+pub(super) async fn everything(
+    node: &Arc<Node>,
+    asked: &Asked<'_>,
+) -> Result<HttpResponse, Problem> {
     let whose = match asked.json()? {
         Erase { user_id: Some(user), room_id: None } => Whose::User(user),
         Erase { user_id: None, room_id: Some(room) } => Whose::Room(room),

@@ -12,11 +12,11 @@ use shared::contract::message::{MessageType, Metadata};
 use shared::contract::protocol::{Cost, SendReply};
 use shared::contract::refusal::{Refusal, RefusalCode};
 
-use super::super::Answer;
+use super::super::HttpResponse;
 use super::json;
 use super::problem::Problem;
 use super::request::{Asked, object};
-use crate::broker::Place;
+use crate::broker::Placement;
 use crate::node::Node;
 use crate::operation::credit;
 use crate::operation::post::{self, Draft};
@@ -74,7 +74,7 @@ enum BatchResult {
 }
 
 /// `POST /rooms/{room}/messages`
-pub(super) async fn publish(node: &Arc<Node>, asked: &Asked<'_>) -> Result<Answer, Problem> {
+pub(super) async fn publish(node: &Arc<Node>, asked: &Asked<'_>) -> Result<HttpResponse, Problem> {
     let room = asked.room()?;
     let publish: Publish = asked.json()?;
     let named = asked.idempotent_id(&room, &publish.user_id, None)?;
@@ -86,7 +86,10 @@ pub(super) async fn publish(node: &Arc<Node>, asked: &Asked<'_>) -> Result<Answe
 }
 
 /// `POST /rooms/{room}/messages/batch`
-pub(super) async fn publish_batch(node: &Arc<Node>, asked: &Asked<'_>) -> Result<Answer, Problem> {
+pub(super) async fn publish_batch(
+    node: &Arc<Node>,
+    asked: &Asked<'_>,
+) -> Result<HttpResponse, Problem> {
     let room = asked.room()?;
     asked.idempotency_key()?;
     let PublishBatch { messages } = asked.json()?;
@@ -127,8 +130,8 @@ impl Naming {
         Naming { id: id.clone(), credit_id }
     }
 
-    fn stands(self, place: Place) -> Published {
-        let Place { position, duplicate, persisted, durability } = place;
+    fn stands(self, place: Placement) -> Published {
+        let Placement { position, duplicate, persisted, durability } = place;
         let Naming { id, credit_id } = self;
         let reply = SendReply { id, position: Some(position), duplicate, persisted, durability };
         Published { reply, credit_id }

@@ -9,7 +9,7 @@ use shared::contract::protocol::{Done, PresenceStatus};
 use shared::contract::refusal::{Refusal, RefusalCode};
 use shared::store::{Member, MemberRole};
 
-use super::super::Answer;
+use super::super::HttpResponse;
 use super::messages::within_batch;
 use super::problem::Problem;
 use super::request::Asked;
@@ -19,7 +19,7 @@ use crate::operation::member;
 use crate::operation::post::away;
 
 /// `GET /rooms/{room}/presence`
-pub(super) async fn presence(node: &Arc<Node>, asked: &Asked<'_>) -> Result<Answer, Problem> {
+pub(super) async fn presence(node: &Arc<Node>, asked: &Asked<'_>) -> Result<HttpResponse, Problem> {
     let room = asked.room()?;
     asked.query(&[])?;
     Ok(json(StatusCode::OK, &node.hub.present(&room).await?))
@@ -51,7 +51,7 @@ enum SaidStatus {
 pub(super) async fn update_presence(
     node: &Arc<Node>,
     asked: &Asked<'_>,
-) -> Result<Answer, Problem> {
+) -> Result<HttpResponse, Problem> {
     let room = asked.room()?;
     let UpdatePresence { updates } = asked.json()?;
     within_batch("updates", updates.len())?;
@@ -75,7 +75,7 @@ struct Members {
 }
 
 /// `GET /rooms/{room}/members`
-pub(super) async fn members(node: &Arc<Node>, asked: &Asked<'_>) -> Result<Answer, Problem> {
+pub(super) async fn members(node: &Arc<Node>, asked: &Asked<'_>) -> Result<HttpResponse, Problem> {
     let room = asked.room()?;
     let query = asked.query(&["after", "limit"])?;
     let limit = query.limit()?;
@@ -114,7 +114,10 @@ struct Membership {
 }
 
 /// `PUT /rooms/{room}/members/{user}`
-pub(super) async fn add_member(node: &Arc<Node>, asked: &Asked<'_>) -> Result<Answer, Problem> {
+pub(super) async fn add_member(
+    node: &Arc<Node>,
+    asked: &Asked<'_>,
+) -> Result<HttpResponse, Problem> {
     let (room_id, user_id) = (asked.room()?, asked.user(1)?);
     let AddMember { role } = asked.json_or_default()?;
     let role = match role {
@@ -126,7 +129,10 @@ pub(super) async fn add_member(node: &Arc<Node>, asked: &Asked<'_>) -> Result<An
 }
 
 /// `DELETE /rooms/{room}/members/{user}`
-pub(super) async fn remove_member(node: &Arc<Node>, asked: &Asked<'_>) -> Result<Answer, Problem> {
+pub(super) async fn remove_member(
+    node: &Arc<Node>,
+    asked: &Asked<'_>,
+) -> Result<HttpResponse, Problem> {
     let (room_id, user_id) = (asked.room()?, asked.user(1)?);
     member::remove_member(node, &room_id, &user_id, &backend()).await?;
     Ok(json(StatusCode::OK, &Membership { room_id, user_id, role: MemberRole::Removed }))

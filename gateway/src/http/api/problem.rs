@@ -8,7 +8,7 @@ use serde::Serialize;
 use shared::contract::refusal::{Refusal, RefusalCode};
 use shared::contract::timestamp::Timestamp;
 
-use super::super::Answer;
+use super::super::HttpResponse;
 use crate::wire::codec;
 
 /// A refusal on its way into an answer.
@@ -86,7 +86,7 @@ impl Problem {
     }
 
     /// The answer.
-    pub(super) fn answer(&self) -> Answer {
+    pub(super) fn answer(&self) -> HttpResponse {
         let Refusal { code, message, field, limit, retry_after_ms, server_time } = &*self.refusal;
         let document = Document {
             r#type: format!("urn:roomcast:problem:{}", code.as_str()),

@@ -9,7 +9,7 @@ use shared::contract::position::Position;
 use shared::contract::protocol::HistoryReply;
 use shared::contract::refusal::{Refusal, RefusalCode};
 
-use super::super::Answer;
+use super::super::HttpResponse;
 use super::problem::Problem;
 use super::raw;
 use super::request::{self, Asked};
@@ -19,7 +19,7 @@ use crate::operation::validate;
 use crate::wire::codec;
 
 /// `GET /rooms/{room}/messages`
-pub(super) async fn history(node: &Arc<Node>, asked: &Asked<'_>) -> Result<Answer, Problem> {
+pub(super) async fn history(node: &Arc<Node>, asked: &Asked<'_>) -> Result<HttpResponse, Problem> {
     let room = asked.room()?;
     let query = asked.query(&["before", "after", "limit"])?;
     let limit = query.limit()?;
@@ -47,7 +47,7 @@ struct StreamPage {
 }
 
 /// `GET /rooms/{room}/stream`
-pub(super) async fn stream(node: &Arc<Node>, asked: &Asked<'_>) -> Result<Answer, Problem> {
+pub(super) async fn stream(node: &Arc<Node>, asked: &Asked<'_>) -> Result<HttpResponse, Problem> {
     let room = asked.room()?;
     let query = asked.query(&["after", "limit"])?;
     let limit = query.limit()?;

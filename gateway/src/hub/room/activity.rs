@@ -203,7 +203,7 @@ impl Room {
 
     fn signal_typing(&self, user: &UserId, ms: u64) {
         let what = RoomSignal::Typing { user: user.clone(), ms };
-        self.parts.herald.tell(Signal::Room { room: self.id.clone(), what });
+        self.parts.signals.publish(Signal::Room { room: self.id.clone(), what });
     }
 
     /// Whoever types knows it.

@@ -18,7 +18,7 @@ use shared::store::sqlite::SqliteStore;
 use tokio::sync::Notify;
 
 use super::*;
-use crate::broker::Herald;
+use crate::broker::SignalPublisher;
 use crate::broker::epochs::Epochs;
 use crate::broker::memory::MemoryBroker;
 use crate::hub::entry::Logged;
@@ -49,7 +49,7 @@ fn room(folder: &std::path::Path) -> Arc<Room> {
     let epochs = Arc::new(Epochs::new(log.clone(), store.clone()));
     let sources = Sources::new(log, store, epochs);
     let parts = Parts {
-        herald: Herald::start(broker.clone(), &Tasks::new(&Readiness::new())),
+        signals: SignalPublisher::start(broker.clone(), &Tasks::new(&Readiness::new())),
         broker,
         sources,
         syncing: ByteBudget::new(SYNCING_BYTES_MAX),
