@@ -34,7 +34,7 @@ use tokio::sync::Notify;
 use tracing::{debug, error, warn};
 
 use self::changes::Feed;
-use self::entry::{Cursor, Logged};
+use self::entry::{Cursor, RoomEntry};
 use self::history::{Messages, SourceError, Sources};
 use self::joins::JoinError;
 use self::room::{Joined, Joiner, Membership, Room};
@@ -153,7 +153,7 @@ impl Hub {
     }
 
     fn deliver(&self, entry: &RingEntry) {
-        match Logged::from_entry(entry) {
+        match RoomEntry::from_entry(entry) {
             Ok((id, logged)) => {
                 if let Some(room) = self.known(&id) {
                     room.deliver(logged);

@@ -14,8 +14,8 @@ use shared::contract::message::Message;
 use shared::contract::position::Position;
 use shared::process::byte_budget::{ByteBudget, ByteShare};
 
-use super::entry::{Cursor, Logged};
-use super::view::Standing;
+use super::entry::{Cursor, RoomEntry};
+use super::view::MessageView;
 
 /// What a page's frame may add to its messages.
 const PAGE_OVERHEAD_BYTES: usize = 4096;
@@ -33,21 +33,21 @@ pub(crate) fn budget() -> Arc<ByteBudget> {
 
 /// Everything of a room above its floor, in order.
 #[derive(Debug)]
-pub(crate) struct Recent {
+pub(crate) struct RoomCache {
     floor: Cursor,
-    entries: VecDeque<Arc<Logged>>,
+    entries: VecDeque<Arc<RoomEntry>>,
     bytes: ByteShare,
 }
 
-impl Recent {
+impl RoomCache {
     /// Nothing yet; what comes next stands above `floor`.
-    pub(crate) fn new(floor: Cursor, budget: &Arc<ByteBudget>) -> Recent {
-        Recent { floor, entries: VecDeque::new(), bytes: budget.share() }
+    pub(crate) fn new(floor: Cursor, budget: &Arc<ByteBudget>) -> RoomCache {
+        RoomCache { floor, entries: VecDeque::new(), bytes: budget.share() }
     }
 
     /// What the next entry is to those who read on from here: a change of a message that is
     /// remembered carries the whole of it.
-    pub(crate) fn fold(&self, entry: Arc<Logged>) -> Arc<Logged> {
+    pub(crate) fn fold(&self, entry: Arc<RoomEntry>) -> Arc<RoomEntry> {
         if !entry.is_change_alone() {
             return entry;
         }
@@ -58,7 +58,7 @@ impl Recent {
 
     /// Remembers the next entry, folded, in place of the earlier state of its message, and forgets
     /// the oldest where that is too much, for the room or for all rooms together.
-    pub(crate) fn push(&mut self, entry: Arc<Logged>) {
+    pub(crate) fn push(&mut self, entry: Arc<RoomEntry>) {
         if let Some(refused) = entry.refused() {
             self.take_back(refused.position);
         }
@@ -125,14 +125,14 @@ impl Recent {
     }
 
     /// The entries above a position, in order.
-    pub(crate) fn after(&self, position: Position) -> impl Iterator<Item = &Arc<Logged>> {
+    pub(crate) fn after(&self, position: Position) -> impl Iterator<Item = &Arc<RoomEntry>> {
         let start = self.entries.partition_point(|entry| entry.at <= position);
         self.entries.range(start..)
     }
 
     /// The messages that stand above the floor, the last `limit` of them, oldest first.
     pub(crate) fn latest(&self, limit: usize) -> Vec<Bytes> {
-        let mut standing: Vec<&Arc<Logged>> =
+        let mut standing: Vec<&Arc<RoomEntry>> =
             self.entries.iter().filter(|entry| entry.origin() > self.floor.position).collect();
         standing.sort_by_key(|entry| entry.origin());
         let messages: Vec<Bytes> = standing.iter().filter_map(|entry| entry.message()).collect();
@@ -140,9 +140,9 @@ impl Recent {
     }
 
     /// Brings messages that were read elsewhere to the state that is known here.
-    pub(crate) fn renew(&self, messages: &mut [Standing]) {
+    pub(crate) fn renew(&self, messages: &mut [MessageView]) {
         for entry in &self.entries {
-            Standing::change(messages, entry);
+            MessageView::change(messages, entry);
         }
     }
 

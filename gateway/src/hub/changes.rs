@@ -16,7 +16,7 @@ use shared::contract::position::Position;
 use shared::log::RejectedEntry;
 
 use super::cache;
-use super::entry::Logged;
+use super::entry::RoomEntry;
 use super::history::{Rows, RowsOf, SourceError, Sources, Waiting, may_follow, settled};
 use crate::wire::codec;
 
@@ -56,7 +56,7 @@ impl Draft {
 
     /// Puts an entry that the database may not have into what it has; `false` where it is a change
     /// of a message that is not here.
-    fn fold(&mut self, entry: &Logged) -> bool {
+    fn fold(&mut self, entry: &RoomEntry) -> bool {
         if let Some(refused) = entry.refused() {
             self.changed.retain(|message| message.position != Some(refused.position));
             self.refused.insert(entry.at, refused.clone());
@@ -177,7 +177,7 @@ impl Sources {
         }
         if !draft.missing.is_empty() {
             let (missing, end) = (std::mem::take(&mut draft.missing), draft.end);
-            let is_missing = |entry: &Logged| {
+            let is_missing = |entry: &RoomEntry| {
                 let (id, user) = entry.subject();
                 entry.at <= end && missing.iter().any(|(of, by)| of == id && by == user)
             };
@@ -194,7 +194,7 @@ impl Sources {
     async fn fold(
         &self,
         room: &RoomId,
-        entry: &Logged,
+        entry: &RoomEntry,
         draft: &mut Draft,
     ) -> Result<(), SourceError> {
         let (id, user) = entry.subject();
@@ -254,7 +254,7 @@ fn place(message: &Message) -> Position {
 }
 
 /// The message that a change means.
-fn meant<'a>(changed: &'a mut [Message], entry: &Logged) -> Option<&'a mut Message> {
+fn meant<'a>(changed: &'a mut [Message], entry: &RoomEntry) -> Option<&'a mut Message> {
     let mut changed = changed.iter_mut();
     changed.find(|message| entry.is_about(&message.id) && entry.is_by(&message.user_id))
 }

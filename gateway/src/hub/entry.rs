@@ -52,12 +52,12 @@ enum What {
     /// What stood at a place was refused for good.
     Refusal(Box<RejectedEntry>),
     /// A place and nothing else: left empty, or overtaken by a later state of its message.
-    Place,
+    Placeholder,
 }
 
 /// An entry, or a message in its present state at the place of its last change.
 #[derive(Clone, Debug)]
-pub(crate) struct Logged {
+pub(crate) struct RoomEntry {
     /// Its place in the order.
     pub(crate) at: Position,
     /// The message.
@@ -116,9 +116,9 @@ enum ChangedState<'a> {
     Edited { content: &'a str, metadata: &'a Metadata, edited_at: Option<Timestamp> },
 }
 
-impl Logged {
+impl RoomEntry {
     /// What a publication or a ring entry says, and in which room.
-    pub(crate) fn from_entry(entry: &RingEntry) -> Result<(RoomId, Logged), EnvelopeError> {
+    pub(crate) fn from_entry(entry: &RingEntry) -> Result<(RoomId, RoomEntry), EnvelopeError> {
         let envelope = Envelope::decode(&entry.raw)?;
         let frame =
             |event| codec::raw_event(event, &codec::with_position(&envelope.body, entry.position));
@@ -132,7 +132,7 @@ impl Logged {
                 // A body that says nobody removes nobody.
                 let removal = serde_json::from_slice(&envelope.body).ok();
                 let what =
-                    removal.map_or(What::Place, |Removal { removed }| What::Removal(removed));
+                    removal.map_or(What::Placeholder, |Removal { removed }| What::Removal(removed));
                 (what, None, None)
             }
             EntryKind::Refusal => match retracted(&envelope) {
@@ -141,9 +141,11 @@ impl Logged {
                     let told = (!refused.is_change).then(|| taken_back(&refused));
                     (What::Refusal(Box::new(refused)), None, told)
                 }
-                None => (What::Place, None, None),
+                None => (What::Placeholder, None, None),
             },
-            EntryKind::Void | EntryKind::Receipt | EntryKind::Usage => (What::Place, None, None),
+            EntryKind::Void | EntryKind::Receipt | EntryKind::Usage => {
+                (What::Placeholder, None, None)
+            }
         };
         let (at, origin) = (entry.position, entry.position);
         let user = match envelope.kind {
@@ -159,13 +161,13 @@ impl Logged {
             | EntryKind::Refusal => envelope.user,
         };
         let Envelope { room, id, change_id, .. } = envelope;
-        Ok((room, Logged { at, id, user, change_id, origin, what, fresh, change }))
+        Ok((room, RoomEntry { at, id, user, change_id, origin, what, fresh, change }))
     }
 
     /// What the database says was refused, and where the room says so.
-    pub(crate) fn from_refusal(placed: &PlacedRefusal) -> Logged {
+    pub(crate) fn from_refusal(placed: &PlacedRefusal) -> RoomEntry {
         let PlacedRefusal { refused, at } = placed;
-        Logged {
+        RoomEntry {
             at: *at,
             id: refused.id.clone(),
             user: refused.user.clone(),
@@ -181,9 +183,11 @@ impl Logged {
     pub(crate) fn refused(&self) -> Option<&RejectedEntry> {
         match &self.what {
             What::Refusal(refused) => Some(refused),
-            What::Message { .. } | What::Edit | What::Delete | What::Removal(_) | What::Place => {
-                None
-            }
+            What::Message { .. }
+            | What::Edit
+            | What::Delete
+            | What::Removal(_)
+            | What::Placeholder => None,
         }
     }
 
@@ -198,7 +202,7 @@ impl Logged {
     }
 
     /// What the database has; `None` for a row without a place.
-    pub(crate) fn from_message(message: &Message) -> Option<Logged> {
+    pub(crate) fn from_message(message: &Message) -> Option<RoomEntry> {
         let origin = message.position?;
         let at = message.changed_position.unwrap_or(origin);
         let change_id = message.change_id.clone();
@@ -206,7 +210,7 @@ impl Logged {
         let fresh = Some(codec::event(EventName::MessageNew, message));
         let (id, user) = (message.id.clone(), message.user_id.clone());
         let what = What::Message { deleted: message.deleted_at.is_some() };
-        Some(Logged { at, id, user, change_id, origin, what, fresh, change })
+        Some(RoomEntry { at, id, user, change_id, origin, what, fresh, change })
     }
 
     /// What to tell a reader who has every message up to `base`; nothing for a place alone.
@@ -259,9 +263,11 @@ impl Logged {
     pub(crate) fn removed(&self) -> Option<&UserId> {
         match &self.what {
             What::Removal(removed) => Some(removed),
-            What::Message { .. } | What::Edit | What::Delete | What::Refusal(_) | What::Place => {
-                None
-            }
+            What::Message { .. }
+            | What::Edit
+            | What::Delete
+            | What::Refusal(_)
+            | What::Placeholder => None,
         }
     }
 
@@ -309,18 +315,21 @@ impl Logged {
     /// What it costs to remember.
     pub(crate) fn bytes(&self) -> usize {
         let frames = self.fresh.iter().chain(&self.change);
-        size_of::<Logged>() + frames.map(Frame::len).sum::<usize>()
+        size_of::<RoomEntry>() + frames.map(Frame::len).sum::<usize>()
     }
 
     // --- Folding ---
 
     /// Which of the entries before it this one overtakes: the earlier state of the same message.
-    pub(crate) fn overtakes<'a>(&self, entries: impl Iterator<Item = &'a Logged>) -> Option<usize> {
+    pub(crate) fn overtakes<'a>(
+        &self,
+        entries: impl Iterator<Item = &'a RoomEntry>,
+    ) -> Option<usize> {
         let is_state = self.fresh.is_some() && self.change.is_some();
         if !is_state && !self.is_change_alone() {
             return None;
         }
-        let same = |entry: &Logged| match is_state {
+        let same = |entry: &RoomEntry| match is_state {
             true => entry.origin == self.origin,
             false => true,
         };
@@ -332,11 +341,11 @@ impl Logged {
 
     /// The message in the state in which this change leaves it; an edit of what is deleted does
     /// nothing and is shown to nobody.
-    pub(crate) fn upon(&self, message: &Message) -> Logged {
-        let folded = self.folded(message).as_ref().and_then(Logged::from_message);
+    pub(crate) fn upon(&self, message: &Message) -> RoomEntry {
+        let folded = self.folded(message).as_ref().and_then(RoomEntry::from_message);
         match folded {
             // The change as its author's gateway wrote it.
-            Some(folded) => Logged { change: self.change.clone(), ..folded },
+            Some(folded) => RoomEntry { change: self.change.clone(), ..folded },
             None => self.overtaken(),
         }
     }
@@ -350,7 +359,7 @@ impl Logged {
             | What::Message { .. }
             | What::Removal(_)
             | What::Refusal(_)
-            | What::Place => return None,
+            | What::Placeholder => return None,
         };
         let body = codec::data_of(self.change.as_ref()?, event);
         let body: ChangeBody = serde_json::from_slice(&body).ok()?;
@@ -370,16 +379,16 @@ impl Logged {
     }
 
     /// What is left of an entry whose message has a later state: its place, and who may stand here.
-    pub(crate) fn overtaken(&self) -> Logged {
-        Logged { what: What::Place, fresh: None, change: None, ..self.clone() }
+    pub(crate) fn overtaken(&self) -> RoomEntry {
+        RoomEntry { what: What::Placeholder, fresh: None, change: None, ..self.clone() }
     }
 }
 
 /// Leaves out what is said further on to have been refused: nobody is shown it any more. A change
 /// is made undone with it, so that its message stands as it was.
-pub(crate) fn leave_out_refused(entries: &mut [Logged]) {
+pub(crate) fn leave_out_refused(entries: &mut [RoomEntry]) {
     let refused: Vec<Position> =
-        entries.iter().filter_map(Logged::refused).map(|refused| refused.position).collect();
+        entries.iter().filter_map(RoomEntry::refused).map(|refused| refused.position).collect();
     for entry in entries {
         if refused.contains(&entry.at) {
             *entry = entry.overtaken();
@@ -403,8 +412,8 @@ fn taken_back(refused: &RejectedEntry) -> Frame {
 
 /// Folds a page in order: each message once, in the last state that the page knows, at the place of
 /// that change.
-pub(crate) fn fold(entries: Vec<Logged>) -> Vec<Logged> {
-    let mut folded: Vec<Logged> = Vec::with_capacity(entries.len());
+pub(crate) fn fold(entries: Vec<RoomEntry>) -> Vec<RoomEntry> {
+    let mut folded: Vec<RoomEntry> = Vec::with_capacity(entries.len());
     for mut entry in entries {
         if let Some(place) = entry.overtakes(folded.iter()) {
             if entry.is_change_alone()

@@ -32,7 +32,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use self::single_flight::Flights;
 use super::cache;
-use super::entry::{Cursor, Logged, fold, leave_out_refused};
+use super::entry::{Cursor, RoomEntry, fold, leave_out_refused};
 use crate::broker::append_queue::heads;
 use crate::broker::epochs::Epochs;
 
@@ -121,7 +121,7 @@ impl Tail {
 #[derive(Debug)]
 pub(crate) struct Page {
     /// In order, each message once.
-    pub(crate) entries: Vec<Logged>,
+    pub(crate) entries: Vec<RoomEntry>,
     /// Nothing lies behind it yet, and who has read it and everything before it has every message
     /// up to its end. Otherwise some may have moved ahead.
     pub(crate) complete: bool,
@@ -297,7 +297,7 @@ impl Sources {
         if !cursor.at_beginning() {
             let in_ring = match page.entries.first() {
                 Some(entry) if entry.position == *position => {
-                    let (_, entry) = Logged::from_entry(entry)?;
+                    let (_, entry) = RoomEntry::from_entry(entry)?;
                     entry.is_shown() && entry.left(cursor)
                 }
                 Some(_) | None => false,
@@ -338,7 +338,7 @@ impl Sources {
         // walked past a message that had moved ahead, and meets its change here.
         let complete = !page.more;
         let folded = fold(ring.clone());
-        if is_dense && (base >= after || !folded.iter().any(Logged::is_change_alone)) {
+        if is_dense && (base >= after || !folded.iter().any(RoomEntry::is_change_alone)) {
             return Ok(Page { entries: folded, complete, head, epoch });
         }
         // Not only below the ring: a message that moved into it is met there.
@@ -346,11 +346,11 @@ impl Sources {
         if !may_follow(epoch, &messages) {
             return Err(SourceError::Passed);
         }
-        let rows: Vec<Logged> = messages.iter().filter_map(Logged::from_message).collect();
+        let rows: Vec<RoomEntry> = messages.iter().filter_map(RoomEntry::from_message).collect();
         let refusals = self.store.refusals(room, after, limit).await?;
-        let refusals: Vec<Logged> = refusals.iter().map(Logged::from_refusal).collect();
+        let refusals: Vec<RoomEntry> = refusals.iter().map(RoomEntry::from_refusal).collect();
         // Where one of them was cut off, the others may not go beyond it.
-        let cut = |entries: &[Logged], cut: bool| entries.last().filter(|_| cut).map(|e| e.at);
+        let cut = |entries: &[RoomEntry], cut: bool| entries.last().filter(|_| cut).map(|e| e.at);
         let told = cut(&refusals, refusals.len() >= limit as usize);
         let end = [cut(&rows, full), cut(&ring, page.more), told].into_iter().flatten().min();
         let mut entries = merge([rows, refusals].concat(), ring);
@@ -389,16 +389,16 @@ fn is_cut(from: Position, page: &RoomPage) -> bool {
 }
 
 /// Ring entries, without what those further on say was refused.
-pub(super) fn logged(entries: &[RingEntry]) -> Result<Vec<Logged>, SourceError> {
-    let entries = entries.iter().map(|entry| Ok(Logged::from_entry(entry)?.1));
-    let mut entries: Vec<Logged> = entries.collect::<Result<_, SourceError>>()?;
+pub(super) fn logged(entries: &[RingEntry]) -> Result<Vec<RoomEntry>, SourceError> {
+    let entries = entries.iter().map(|entry| Ok(RoomEntry::from_entry(entry)?.1));
+    let mut entries: Vec<RoomEntry> = entries.collect::<Result<_, SourceError>>()?;
     leave_out_refused(&mut entries);
     Ok(entries)
 }
 
 /// Both in one order. Where a place is in both, the database's is the present state.
-fn merge(rows: Vec<Logged>, ring: Vec<Logged>) -> Vec<Logged> {
-    let mut order: BTreeMap<Position, Logged> =
+fn merge(rows: Vec<RoomEntry>, ring: Vec<RoomEntry>) -> Vec<RoomEntry> {
+    let mut order: BTreeMap<Position, RoomEntry> =
         ring.into_iter().map(|entry| (entry.at, entry)).collect();
     order.extend(rows.into_iter().map(|entry| (entry.at, entry)));
     order.into_values().collect()

@@ -37,9 +37,9 @@ use tokio::sync::Notify;
 use self::ephemeral::Company;
 use self::refusing::Refusals;
 use super::Parts;
-use super::cache::Recent;
+use super::cache::RoomCache;
 use super::catch_up;
-use super::entry::{Cursor, Logged};
+use super::entry::{Cursor, RoomEntry};
 use super::history::Refill;
 use super::sync;
 use crate::presence::local::{ConnectionId, Parting};
@@ -71,7 +71,7 @@ struct State {
     failing: bool,
     /// Taken out of the hub; whoever still holds it asks the hub anew.
     retired: bool,
-    recent: Recent,
+    cache: RoomCache,
     head: Position,
     /// The log's when it was last read, which is the one of the next entry.
     epoch: u64,
@@ -93,7 +93,7 @@ struct State {
 enum Phase {
     /// What is published meanwhile waits here.
     Syncing {
-        buffer: Vec<Arc<Logged>>,
+        buffer: Vec<Arc<RoomEntry>>,
         /// Of the buffer.
         bytes: ByteShare,
         overflow: bool,
@@ -201,7 +201,7 @@ impl Room {
             settled: false,
             failing: false,
             retired: false,
-            recent: Recent::new(Cursor::ZERO, &parts.sources.memory),
+            cache: RoomCache::new(Cursor::ZERO, &parts.sources.memory),
             head: Position::ZERO,
             epoch: 0,
             last: Cursor::ZERO,
@@ -238,7 +238,7 @@ impl Room {
     // --- Publications ---
 
     /// An entry was published.
-    pub(super) fn deliver(self: &Arc<Self>, entry: Logged) {
+    pub(super) fn deliver(self: &Arc<Self>, entry: RoomEntry) {
         let mut state = self.lock();
         let entry = Arc::new(entry);
         if let Phase::Syncing { buffer, overflow, bytes } = &mut state.phase {
@@ -272,9 +272,9 @@ impl Room {
     }
 
     /// Hands the next entry to every member.
-    fn emit(self: &Arc<Self>, state: &mut State, entry: &Arc<Logged>) {
+    fn emit(self: &Arc<Self>, state: &mut State, entry: &Arc<RoomEntry>) {
         let before = state.last.clone();
-        let entry = state.recent.fold(Arc::clone(entry));
+        let entry = state.cache.fold(Arc::clone(entry));
         let refused = entry.refused().cloned();
         if let Some(refused) = &refused {
             // Its sender, with the reason; the others below.
@@ -312,7 +312,7 @@ impl Room {
             self.expel(state, removed, entry.at);
         }
         let is_over = entry.ends_what_was();
-        state.recent.push(entry);
+        state.cache.push(entry);
         if is_over {
             // What the change had changed is sound, and nobody here knows it any more.
             self.begin_anew(state);
@@ -343,7 +343,7 @@ impl Room {
     /// `false` when there was more than fits, or more was erased.
     pub(super) fn finish(
         self: &Arc<Self>,
-        entries: Vec<Logged>,
+        entries: Vec<RoomEntry>,
         (epoch, erasures): (u64, u64),
         persisted: Position,
     ) -> bool {
@@ -368,7 +368,7 @@ impl Room {
         }
         let last = state.last.clone();
         // Nothing of it is told entry by entry; what it says of people counts all the same.
-        for entry in refill.recent.after(state.head) {
+        for entry in refill.cache.after(state.head) {
             if let Some(speaker) = entry.speaker() {
                 self.spoke(&mut state, speaker);
             }
@@ -376,7 +376,7 @@ impl Room {
                 self.expel(&mut state, removed, entry.at);
             }
         }
-        state.recent = refill.recent;
+        state.cache = refill.cache;
         state.head = refill.head;
         state.epoch = refill.epoch;
         state.last = refill.last;
@@ -420,12 +420,12 @@ impl Room {
 
     /// A message that the room remembers, and whether it is this one's own.
     pub(super) fn find(&self, id: &MessageId, user: &UserId) -> Option<(Message, bool)> {
-        self.lock().recent.find(id, user)
+        self.lock().cache.find(id, user)
     }
 
     /// The floor of the room's memory.
     pub(super) fn floor(&self) -> Position {
-        self.lock().recent.floor()
+        self.lock().cache.floor()
     }
 
     fn add(

@@ -8,7 +8,7 @@ use shared::process::backoff::Backoff;
 use shared::process::error_chain::error_chain;
 use shared::trouble;
 
-use super::entry::{Logged, leave_out_refused};
+use super::entry::{RoomEntry, leave_out_refused};
 use super::history::SourceError;
 use super::presence_sync;
 use super::room::Room;
@@ -73,10 +73,10 @@ async fn attempt(room: &Arc<Room>) -> Result<bool, SyncError> {
                 // The log has lost its memory, and a removal with it, perhaps.
                 room.take_books(sources.books(&room.id).await?);
             }
-            let entries: Result<Vec<Logged>, _> = tail
+            let entries: Result<Vec<RoomEntry>, _> = tail
                 .entries
                 .iter()
-                .map(|entry| Logged::from_entry(entry).map(|(_, logged)| logged))
+                .map(|entry| RoomEntry::from_entry(entry).map(|(_, logged)| logged))
                 .collect();
             let mut entries = entries.map_err(SourceError::from)?;
             leave_out_refused(&mut entries);

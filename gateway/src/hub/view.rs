@@ -5,12 +5,12 @@ use shared::contract::id::{MessageId, UserId};
 use shared::contract::message::Message;
 use shared::contract::position::Position;
 
-use super::entry::Logged;
+use super::entry::RoomEntry;
 use crate::wire::codec;
 
 /// A message at its own place, in the state in which it was read.
 #[derive(Clone, Debug)]
-pub(crate) struct Standing {
+pub(crate) struct MessageView {
     /// Where it stands.
     pub(crate) at: Position,
     /// The place of its last change, or its own.
@@ -21,11 +21,11 @@ pub(crate) struct Standing {
     pub(crate) json: Bytes,
 }
 
-impl Standing {
+impl MessageView {
     /// What the database has; `None` for a row without a place.
-    pub(crate) fn from_message(message: &Message) -> Option<Standing> {
+    pub(crate) fn from_message(message: &Message) -> Option<MessageView> {
         let at = message.position?;
-        Some(Standing {
+        Some(MessageView {
             at,
             changed: message.changed_position.unwrap_or(at),
             id: message.id.clone(),
@@ -41,13 +41,13 @@ impl Standing {
 
     /// Does to the messages what a later entry says, where it is about one of them and not in its
     /// state already.
-    pub(crate) fn change(messages: &mut [Standing], entry: &Logged) {
+    pub(crate) fn change(messages: &mut [MessageView], entry: &RoomEntry) {
         if entry.is_change_alone() {
-            if let Some(standing) = Standing::meant(messages, entry)
+            if let Some(standing) = MessageView::meant(messages, entry)
                 && standing.changed < entry.at
                 && let Some(message) = standing.read()
                 && let Some(folded) = entry.folded(&message).as_ref()
-                && let Some(folded) = Standing::from_message(folded)
+                && let Some(folded) = MessageView::from_message(folded)
             {
                 *standing = folded;
             }
@@ -62,7 +62,10 @@ impl Standing {
     }
 
     /// The message that a change means.
-    fn meant<'a>(messages: &'a mut [Standing], entry: &Logged) -> Option<&'a mut Standing> {
+    fn meant<'a>(
+        messages: &'a mut [MessageView],
+        entry: &RoomEntry,
+    ) -> Option<&'a mut MessageView> {
         let mut messages = messages.iter_mut();
         messages.find(|message| entry.is_about(&message.id) && entry.is_by(&message.user))
     }

@@ -5,7 +5,7 @@ use shared::log::RingEntry;
 
 use super::*;
 
-fn entry(seq: u64, content: &str) -> Arc<Logged> {
+fn entry(seq: u64, content: &str) -> Arc<RoomEntry> {
     let envelope = Envelope {
         kind: EntryKind::Message,
         room: RoomId::parse("r").unwrap(),
@@ -17,7 +17,7 @@ fn entry(seq: u64, content: &str) -> Arc<Logged> {
     };
     let raw = Bytes::from(envelope.encode().unwrap());
     let position = Position::new(1, seq);
-    Arc::new(Logged::from_entry(&RingEntry { position, raw }).unwrap().1)
+    Arc::new(RoomEntry::from_entry(&RingEntry { position, raw }).unwrap().1)
 }
 
 fn cursor(seq: u64, key: &str) -> Cursor {
@@ -27,7 +27,7 @@ fn cursor(seq: u64, key: &str) -> Cursor {
 
 #[test]
 fn the_oldest_are_forgotten_and_the_floor_follows() {
-    let mut recent = Recent::new(Cursor::ZERO, &budget());
+    let mut recent = RoomCache::new(Cursor::ZERO, &budget());
     for seq in 1..=RECENT_ENTRIES_MAX as u64 + 10 {
         recent.push(entry(seq, "x"));
     }
@@ -46,7 +46,7 @@ fn the_oldest_are_forgotten_and_the_floor_follows() {
 
 #[test]
 fn memory_is_bounded_in_bytes_too() {
-    let mut recent = Recent::new(Cursor::ZERO, &budget());
+    let mut recent = RoomCache::new(Cursor::ZERO, &budget());
     for seq in 1..=40 {
         recent.push(entry(seq, &"x".repeat(RECENT_BYTES_MAX / 20)));
     }
@@ -58,7 +58,7 @@ fn memory_is_bounded_in_bytes_too() {
 fn where_all_rooms_remember_too_much_one_that_goes_on_gives_way() {
     let budget = ByteBudget::new(4 * RECENT_BYTES_LEAST);
     let text = "x".repeat(RECENT_BYTES_LEAST / 10);
-    let mut rooms: Vec<Recent> = (0..8).map(|_| Recent::new(Cursor::ZERO, &budget)).collect();
+    let mut rooms: Vec<RoomCache> = (0..8).map(|_| RoomCache::new(Cursor::ZERO, &budget)).collect();
     for seq in 1..=100 {
         rooms.iter_mut().for_each(|recent| recent.push(entry(seq, &text)));
     }
@@ -78,12 +78,12 @@ fn a_page_stops_at_its_bytes_but_has_at_least_one() {
 }
 
 /// An entry of any kind about message `m` of `user`.
-fn about(seq: u64, kind: EntryKind, user: &str, content: &str) -> Arc<Logged> {
+fn about(seq: u64, kind: EntryKind, user: &str, content: &str) -> Arc<RoomEntry> {
     by(user, seq, kind, user, content)
 }
 
 /// An entry of any kind by `changer` about message `m` of `user`.
-fn by(changer: &str, seq: u64, kind: EntryKind, user: &str, content: &str) -> Arc<Logged> {
+fn by(changer: &str, seq: u64, kind: EntryKind, user: &str, content: &str) -> Arc<RoomEntry> {
     let body = match kind {
         EntryKind::Message => format!(
             r#"{{"roomId":"r","id":"m","userId":"{user}","type":"user","content":"{content}",
@@ -110,11 +110,11 @@ fn by(changer: &str, seq: u64, kind: EntryKind, user: &str, content: &str) -> Ar
     };
     let raw = Bytes::from(envelope.encode().unwrap());
     let position = Position::new(1, seq);
-    Arc::new(Logged::from_entry(&RingEntry { position, raw }).unwrap().1)
+    Arc::new(RoomEntry::from_entry(&RingEntry { position, raw }).unwrap().1)
 }
 
-fn memory(entries: &[Arc<Logged>]) -> Recent {
-    let mut recent = Recent::new(Cursor::ZERO, &budget());
+fn memory(entries: &[Arc<RoomEntry>]) -> RoomCache {
+    let mut recent = RoomCache::new(Cursor::ZERO, &budget());
     for entry in entries {
         let entry = recent.fold(Arc::clone(entry));
         recent.push(entry);
@@ -122,7 +122,7 @@ fn memory(entries: &[Arc<Logged>]) -> Recent {
     recent
 }
 
-fn text(recent: &Recent) -> Vec<String> {
+fn text(recent: &RoomCache) -> Vec<String> {
     let latest = recent.latest(10);
     let messages = latest.iter().map(|json| serde_json::from_slice::<Message>(json).unwrap());
     messages
@@ -195,8 +195,8 @@ fn of_several_senders_messages_of_one_id_a_change_means_its_authors() {
 #[test]
 fn what_was_read_elsewhere_is_brought_to_the_state_that_is_known_here() {
     let read = about(1, EntryKind::Message, "ann", "first").read_message().unwrap();
-    let mut standing = vec![Standing::from_message(&read).unwrap()];
-    let mut recent = Recent::new(cursor(2, "floor"), &budget());
+    let mut standing = vec![MessageView::from_message(&read).unwrap()];
+    let mut recent = RoomCache::new(cursor(2, "floor"), &budget());
     recent.push(about(3, EntryKind::Edit, "ann", "second"));
     recent.push(about(4, EntryKind::Delete, "ann", ""));
     recent.renew(&mut standing);

@@ -9,13 +9,13 @@ use tracing::debug;
 
 use super::waiting::Waiting;
 use super::{Rows, RowsOf, SourceError, Sources, may_follow, settled};
-use crate::hub::entry::Logged;
-use crate::hub::view::Standing;
+use crate::hub::entry::RoomEntry;
+use crate::hub::view::MessageView;
 
 /// A page of messages, oldest first.
 #[derive(Debug)]
 pub(crate) struct Messages {
-    pub(crate) messages: Vec<Standing>,
+    pub(crate) messages: Vec<MessageView>,
     /// There are more on the side that was asked for.
     pub(crate) more: bool,
     /// As [`Page::epoch`](super::Page::epoch).
@@ -32,7 +32,7 @@ enum End {
 /// A page while it is put together: what it will not show is dropped at once.
 #[derive(Debug)]
 struct Draft {
-    messages: Vec<Standing>,
+    messages: Vec<MessageView>,
     more: bool,
     limit: usize,
     end: End,
@@ -40,7 +40,7 @@ struct Draft {
 
 impl Draft {
     fn new(rows: &Rows, limit: u32, end: End) -> Draft {
-        let messages = rows.messages.iter().filter_map(Standing::from_message).collect();
+        let messages = rows.messages.iter().filter_map(MessageView::from_message).collect();
         let mut draft = Draft { messages, more: rows.cut, limit: limit as usize, end };
         draft.shorten();
         draft
@@ -48,7 +48,7 @@ impl Draft {
 
     /// An entry that the database may not have; a message of it is wanted only where it is `asked`
     /// for. One that the database has is its, with the changes that it does not have yet.
-    fn take(&mut self, entry: &Logged, asked: bool) {
+    fn take(&mut self, entry: &RoomEntry, asked: bool) {
         if let Some(refused) = entry.refused() {
             self.messages.retain(|message| message.at != refused.position);
         }
@@ -58,12 +58,12 @@ impl Draft {
         if wanted
             && let Err(place) = stands
             && let Some(message) = entry.read_message()
-            && let Some(message) = Standing::from_message(&message)
+            && let Some(message) = MessageView::from_message(&message)
         {
             self.messages.insert(place, message);
             self.shorten();
         }
-        Standing::change(&mut self.messages, entry);
+        MessageView::change(&mut self.messages, entry);
     }
 
     fn shorten(&mut self) {
@@ -159,15 +159,15 @@ impl Sources {
         let waiting = self.waiting(room, Position::ZERO).await?;
         // This one's own before the first of another's.
         let (mut own, mut other, mut changes) = (Vec::new(), Vec::new(), false);
-        let mut find = |entry: &Logged| {
-            let found = entry.read_message().as_ref().and_then(Standing::from_message);
+        let mut find = |entry: &RoomEntry| {
+            let found = entry.read_message().as_ref().and_then(MessageView::from_message);
             match entry.is_message(id, user) {
                 Some(true) => own.extend(found.filter(|_| own.is_empty())),
                 Some(false) => other.extend(found.filter(|_| other.is_empty())),
                 None => changes |= entry.is_about(id),
             }
-            Standing::change(&mut own, entry);
-            Standing::change(&mut other, entry);
+            MessageView::change(&mut own, entry);
+            MessageView::change(&mut other, entry);
         };
         self.each(room, &waiting, |entry| {
             if entry.is_about(id) {
@@ -178,7 +178,7 @@ impl Sources {
         if let Some(own) = own.first() {
             return Ok(own.read());
         }
-        let other = other.first().and_then(Standing::read);
+        let other = other.first().and_then(MessageView::read);
         let stored = match self.store.message(room, user, id).await {
             Ok(Some(stored)) => stored,
             Ok(None) => return Ok(other),
@@ -190,11 +190,12 @@ impl Sources {
             }
             Err(error) => return Err(error.into()),
         };
-        let mut standing: Vec<Standing> = Standing::from_message(&stored).into_iter().collect();
+        let mut standing: Vec<MessageView> =
+            MessageView::from_message(&stored).into_iter().collect();
         if changes {
-            self.each(room, &waiting, |entry| Standing::change(&mut standing, entry)).await?;
+            self.each(room, &waiting, |entry| MessageView::change(&mut standing, entry)).await?;
         }
-        let message = standing.first().and_then(Standing::read);
+        let message = standing.first().and_then(MessageView::read);
         Ok(message.or(Some(stored)))
     }
 
@@ -203,7 +204,7 @@ impl Sources {
         &self,
         room: &RoomId,
         waiting: &Waiting,
-        mut show: impl FnMut(&Logged),
+        mut show: impl FnMut(&RoomEntry),
     ) -> Result<(), SourceError> {
         waiting.kept.iter().for_each(&mut show);
         let mut rest = waiting.rest();

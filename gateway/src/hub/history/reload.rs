@@ -7,8 +7,8 @@ use shared::contract::position::Position;
 use shared::store::PlacedRefusal;
 
 use super::{Rows, RowsOf, SourceError, Sources, TRIES_MAX, Tail, logged, may_follow, merge};
-use crate::hub::cache::Recent;
-use crate::hub::entry::{Cursor, Logged, fold};
+use crate::hub::cache::RoomCache;
+use crate::hub::entry::{Cursor, RoomEntry, fold};
 
 /// Changes in the ring whose message is looked up in the database alone; with more of them the
 /// memory begins with the ring.
@@ -17,7 +17,7 @@ const LOOKUPS_MAX: usize = 32;
 /// A room's memory, read anew.
 #[derive(Debug)]
 pub(crate) struct Refill {
-    pub(crate) recent: Recent,
+    pub(crate) cache: RoomCache,
     pub(crate) last: Cursor,
     pub(crate) head: Position,
     /// As [`Tail::epoch`].
@@ -46,7 +46,8 @@ impl Sources {
             let Rows { messages: mut rows, cut } = latest;
             // Below the first row there may be others.
             let first = rows.first().filter(|_| cut);
-            let begin = first.and_then(Logged::from_message).map_or(Position::ZERO, |row| row.at);
+            let begin =
+                first.and_then(RoomEntry::from_message).map_or(Position::ZERO, |row| row.at);
             rows.extend(self.moved(room, &tail, &rows).await?);
             // What changed while the database was read is in the ring now, or the reading is void:
             // a message that moved ahead would be in neither.
@@ -76,10 +77,11 @@ impl Sources {
         tail: &Tail,
         rows: &[Message],
     ) -> Result<Vec<Message>, SourceError> {
-        let rows = rows.iter().filter_map(Logged::from_message).collect();
+        let rows = rows.iter().filter_map(RoomEntry::from_message).collect();
         let folded = fold(merge(rows, logged(&tail.entries)?));
         let mut moved: Vec<Message> = Vec::new();
-        let alone: Vec<&Logged> = folded.iter().filter(|entry| entry.is_change_alone()).collect();
+        let alone: Vec<&RoomEntry> =
+            folded.iter().filter(|entry| entry.is_change_alone()).collect();
         if alone.len() > LOOKUPS_MAX {
             return Ok(moved);
         }
@@ -110,16 +112,16 @@ impl Sources {
         (begin, dense): (Position, Position),
         (rows, refusals): (Vec<Message>, Vec<PlacedRefusal>),
     ) -> Result<Refill, SourceError> {
-        let rows: Vec<Logged> = rows.iter().filter_map(Logged::from_message).collect();
-        let subject = |row: &Logged| (row.subject().0.clone(), row.subject().1.clone());
+        let rows: Vec<RoomEntry> = rows.iter().filter_map(RoomEntry::from_message).collect();
+        let subject = |row: &RoomEntry| (row.subject().0.clone(), row.subject().1.clone());
         let older: Vec<(MessageId, UserId)> =
             rows.iter().filter(|row| row.at < begin).map(subject).collect();
-        let refusals = refusals.iter().map(Logged::from_refusal).collect();
+        let refusals = refusals.iter().map(RoomEntry::from_refusal).collect();
         let mut entries = merge([rows, refusals].concat(), logged(&tail.entries)?);
         entries.retain(|entry| entry.at >= begin);
         let mut entries = fold(entries);
         let mut floor = Cursor::ZERO;
-        let astray = |entry: &Logged| {
+        let astray = |entry: &RoomEntry| {
             entry.is_change_alone() && entry.at >= dense && !older.contains(&subject(entry))
         };
         if begin < dense && entries.iter().any(astray) {
@@ -130,12 +132,12 @@ impl Sources {
             floor = entries.remove(0).cursor();
         }
         let shown = entries.iter().rev().find(|entry| entry.is_shown());
-        let last = shown.map_or_else(|| floor.clone(), Logged::cursor);
-        let mut recent = Recent::new(floor, &self.memory);
+        let last = shown.map_or_else(|| floor.clone(), RoomEntry::cursor);
+        let mut cache = RoomCache::new(floor, &self.memory);
         for entry in entries {
-            recent.push(entry.into());
+            cache.push(entry.into());
         }
         let Tail { head, epoch, persisted, .. } = tail;
-        Ok(Refill { recent, last, head, epoch, persisted })
+        Ok(Refill { cache, last, head, epoch, persisted })
     }
 }

@@ -10,7 +10,7 @@ use shared::contract::position::Position;
 use shared::log::{RingEntry, RoomPage};
 
 use super::{Part, RING_PAGE, SourceError, Sources, logged};
-use crate::hub::entry::{Logged, leave_out_refused};
+use crate::hub::entry::{RoomEntry, leave_out_refused};
 
 /// Bytes at which the first part ends.
 const KEPT_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -25,7 +25,7 @@ pub(crate) struct Waiting {
     /// Where the database stood.
     persisted: Position,
     /// The first of it.
-    pub(crate) kept: Vec<Logged>,
+    pub(crate) kept: Vec<RoomEntry>,
     rest: Rest,
 }
 
@@ -79,7 +79,7 @@ impl Sources {
         &self,
         room: &RoomId,
         rest: &mut Rest,
-    ) -> Result<Option<Vec<Logged>>, SourceError> {
+    ) -> Result<Option<Vec<RoomEntry>>, SourceError> {
         if rest.ended {
             return Ok(None);
         }

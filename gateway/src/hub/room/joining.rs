@@ -9,7 +9,7 @@ use shared::contract::protocol::{EventName, ReceiptList};
 use super::refusing::{persisted_before, rejected_frame};
 use super::{Joined, Joiner, Lagging, Membership, Miss, Room, State};
 use crate::hub::cache::fitting;
-use crate::hub::entry::{Cursor, Logged};
+use crate::hub::entry::{Cursor, RoomEntry};
 use crate::hub::history::{Messages, Page};
 use crate::wire::codec;
 
@@ -24,7 +24,7 @@ impl Room {
     /// Whether the cursor's entry is in memory.
     pub(in crate::hub) fn knows(&self, cursor: &Cursor) -> bool {
         let state = self.lock();
-        cursor.position <= state.head && state.recent.knows(cursor)
+        cursor.position <= state.head && state.cache.knows(cursor)
     }
 
     /// Joins behind a cursor that is known to stand in this order: with the page that was read for
@@ -39,11 +39,11 @@ impl Room {
     ) -> Result<Membership, Miss> {
         let mut state = self.lock();
         state.admit(&joiner)?;
-        let (head, floor) = (state.head, state.recent.floor());
+        let (head, floor) = (state.head, state.cache.floor());
         let stands = match page {
             // Read before the log began anew, it may be of what was lost then.
             Some((_, epoch)) => epoch >= state.epoch,
-            None => cursor.position <= head && state.recent.knows(cursor),
+            None => cursor.position <= head && state.cache.knows(cursor),
         };
         if !stands {
             return Err(Miss::Memory);
@@ -52,16 +52,16 @@ impl Room {
         // As far as the room has come itself; the rest follows when it has come there.
         let read = page.map_or(&[][..], |page| &page.entries);
         let heard = read.iter().take_while(|entry| entry.at <= head);
-        let mut entries: Vec<&Logged> = heard.collect();
+        let mut entries: Vec<&RoomEntry> = heard.collect();
         let read_to = entries.last().map_or(cursor.position, |entry| entry.at);
         let complete = page.is_none_or(|page| page.complete && entries.len() == read.len());
         // Up to here the client has every message when it has read these.
         let base = if complete { read_to } else { cursor.position };
-        let in_memory = base >= floor && !state.recent.breaks_after(read_to);
+        let in_memory = base >= floor && !state.cache.breaks_after(read_to);
         if page.is_none() && !in_memory {
             return Err(Miss::Memory);
         }
-        entries.extend(state.recent.after(read_to).filter(|_| in_memory).map(|entry| &**entry));
+        entries.extend(state.cache.after(read_to).filter(|_| in_memory).map(|entry| &**entry));
         entries.retain(|entry| entry.is_shown());
         let leading = entries.iter().map_while(|entry| entry.message());
         let mut messages: Vec<Bytes> = leading.take(joiner.limit as usize).collect();
@@ -90,18 +90,18 @@ impl Room {
         let mut state = self.lock();
         state.admit(&joiner)?;
         let limit = joiner.limit as usize;
-        let mut messages = state.recent.latest(limit + 1);
+        let mut messages = state.cache.latest(limit + 1);
         let mut more = false;
         // What fills the page, in number or in bytes, needs nothing older.
         let fills = messages.len() > limit || fitting(messages.iter().rev()) < messages.len();
-        if !fills && state.recent.floor() > Position::ZERO {
+        if !fills && state.cache.floor() > Position::ZERO {
             match older {
                 Some((floor, Messages { messages: mut older, more: older_more, epoch }))
-                    if floor == state.recent.floor() && epoch >= state.epoch =>
+                    if floor == state.cache.floor() && epoch >= state.epoch =>
                 {
                     // They may have changed since they were read, or ahead of the room: their
                     // cursor would then leave out what lies between.
-                    state.recent.renew(&mut older);
+                    state.cache.renew(&mut older);
                     if older.iter().any(|message| message.changed > state.head) {
                         return Err(Miss::Ahead);
                     }

@@ -9,7 +9,7 @@ use shared::contract::protocol::RoomNotice;
 use tokio::time::Instant;
 
 use super::{Member, MemberId, Phase, Room, State};
-use crate::hub::cache::Recent;
+use crate::hub::cache::RoomCache;
 use crate::hub::entry::Cursor;
 use crate::hub::history::Page;
 use crate::presence::local::Parting;
@@ -62,7 +62,7 @@ impl Room {
     /// Goes on with a lagging member from memory as far as its queue takes it.
     pub(in crate::hub) fn advance(self: &Arc<Self>, id: MemberId, queue: &Arc<SendQueue>) -> Step {
         let mut state = self.lock();
-        let State { recent, members, last, persisted, company, .. } = &mut *state;
+        let State { cache, members, last, persisted, company, .. } = &mut *state;
         // The same connection may have left and joined again; its new membership has its own task.
         let member = members.get_mut(&id).filter(|member| Arc::ptr_eq(&member.queue, queue));
         let Some((member, mut lagging)) = member.and_then(|member| {
@@ -73,12 +73,12 @@ impl Room {
         };
         // Above its floor the memory has every message; what moved ahead, it has there.
         let in_memory =
-            lagging.base >= recent.floor() && (lagging.verified || recent.knows(&lagging.cursor));
-        if !in_memory || recent.breaks_after(lagging.cursor.position) {
-            return Step::Read { lagging, floor: recent.floor() };
+            lagging.base >= cache.floor() && (lagging.verified || cache.knows(&lagging.cursor));
+        if !in_memory || cache.breaks_after(lagging.cursor.position) {
+            return Step::Read { lagging, floor: cache.floor() };
         }
         lagging.verified = true;
-        for entry in recent.after(lagging.cursor.position) {
+        for entry in cache.after(lagging.cursor.position) {
             if let Some(frame) = entry.frame(lagging.base) {
                 if !member.queue.offer(frame) {
                     member.lagging = Some(lagging);
@@ -183,8 +183,8 @@ impl Room {
 
     /// The room forgets what it remembers, and every member reads it anew.
     pub(super) fn begin_anew(self: &Arc<Self>, state: &mut State) {
-        state.recent =
-            Recent::new(Cursor { position: state.head, key: None }, &self.parts.sources.memory);
+        state.cache =
+            RoomCache::new(Cursor { position: state.head, key: None }, &self.parts.sources.memory);
         let members: Vec<(MemberId, Member)> = state.members.drain().collect();
         for (id, member) in members {
             self.send_away(&member);

@@ -38,7 +38,7 @@ impl Room {
         &self,
         position: Position,
     ) -> Option<shared::contract::id::MessageId> {
-        self.lock().recent.at(position)
+        self.lock().cache.at(position)
     }
 
     /// What log and database know of the room beside its order.
@@ -86,8 +86,8 @@ impl State {
     pub(super) fn unread(&self, joiner: &Joiner) -> u64 {
         let own = self.company.receipts.of(&joiner.user).or(joiner.reading.own.as_ref());
         let after = own.map_or(Position::ZERO, |mark| mark.position);
-        let below = if after < self.recent.floor() { joiner.reading.unread_below } else { 0 };
-        (self.recent.unread(&joiner.user, after) + below).min(UNREAD_MAX)
+        let below = if after < self.cache.floor() { joiner.reading.unread_below } else { 0 };
+        (self.cache.unread(&joiner.user, after) + below).min(UNREAD_MAX)
     }
 }
 

@@ -21,7 +21,7 @@ use super::*;
 use crate::broker::SignalPublisher;
 use crate::broker::epochs::Epochs;
 use crate::broker::memory::MemoryBroker;
-use crate::hub::entry::Logged;
+use crate::hub::entry::RoomEntry;
 use crate::hub::history::{Messages, Refill, Sources};
 use crate::hub::room::{Joiner, Membership, Reading};
 use crate::hub::{Parts, SYNCING_BYTES_MAX};
@@ -67,7 +67,7 @@ fn room(folder: &std::path::Path) -> Arc<Room> {
 
 /// The next message of a room, whose frame has about so many bytes. As the database has it: there
 /// may be larger ones than anybody can send.
-fn entry(room: &Room, bytes: usize) -> Logged {
+fn entry(room: &Room, bytes: usize) -> RoomEntry {
     let position = Position::new(1, room.head().seq + 1);
     let message = Message {
         room_id: room.id.clone(),
@@ -84,7 +84,7 @@ fn entry(room: &Room, bytes: usize) -> Logged {
         change_id: None,
         position: Some(position),
     };
-    Logged::from_message(&message).unwrap()
+    RoomEntry::from_message(&message).unwrap()
 }
 
 /// A member that reads only when it is told to.
@@ -232,18 +232,18 @@ async fn what_was_read_before_messages_were_erased_is_not_remembered() {
     room.begin_reading();
     let read = entry(&room, 10);
     let at = read.at;
-    let mut recent = Recent::new(Cursor::ZERO, &room.parts.sources.memory);
-    recent.push(Arc::new(read));
+    let mut cache = RoomCache::new(Cursor::ZERO, &room.parts.sources.memory);
+    cache.push(Arc::new(read));
     room.erased();
     let refill = Refill {
-        recent,
+        cache,
         last: Cursor { position: at, key: None },
         head: at,
         epoch: 1,
         persisted: at,
     };
     assert!(!room.refill(refill, erasures), "it is to be read anew");
-    assert!(room.lock().recent.latest(9).is_empty());
+    assert!(room.lock().cache.latest(9).is_empty());
     assert!(!room.finish(vec![entry(&room, 10)], (1, erasures), at));
-    assert!(room.lock().recent.latest(9).is_empty());
+    assert!(room.lock().cache.latest(9).is_empty());
 }
