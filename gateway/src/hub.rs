@@ -33,9 +33,9 @@ use shared::trouble;
 use tokio::sync::Notify;
 use tracing::{debug, error, warn};
 
-use self::changes::Feed;
+use self::changes::ChangePage;
 use self::entry::{Cursor, RoomEntry};
-use self::history::{Messages, SourceError, Sources};
+use self::history::{History, HistoryError, Messages};
 use self::joins::JoinError;
 use self::room::{Joined, Joiner, Membership, Room};
 use crate::broker::Broker;
@@ -54,7 +54,7 @@ const READING_PATIENCE: Duration = Duration::from_millis(500);
 /// What every room works with.
 pub(crate) struct Parts {
     pub(crate) broker: Arc<dyn Broker>,
-    pub(crate) sources: Sources,
+    pub(crate) history: History,
     /// What rooms that synchronise may keep together of what is published meanwhile.
     pub(crate) syncing: Arc<ByteBudget>,
     pub(crate) streams: Arc<dyn StreamStore>,
@@ -212,10 +212,10 @@ impl Hub {
         bound: Bound,
         limit: u32,
     ) -> Result<HistoryPage, Refusal> {
-        let sources = &self.parts.sources;
+        let history = &self.parts.history;
         let (read, from_back) = match bound {
-            Bound::Before(before) => (sources.messages_before(id, before, limit).await, true),
-            Bound::After(after) => (sources.messages_after(id, after, limit).await, false),
+            Bound::Before(before) => (history.messages_before(id, before, limit).await, true),
+            Bound::After(after) => (history.messages_after(id, after, limit).await, false),
         };
         let Messages { messages, mut more, .. } = read.map_err(|failure| unread(id, &failure))?;
         let mut messages: Vec<Bytes> = messages.into_iter().map(|message| message.json).collect();
@@ -245,9 +245,9 @@ impl Hub {
         let remembered = remembered.map(|(others, _)| others);
         // What is remembered need not wait long for the database to know of another.
         let patience = if remembered.is_some() { READING_PATIENCE } else { Duration::MAX };
-        let read = self.parts.sources.message(id, user, message);
+        let read = self.parts.history.message(id, user, message);
         let read = tokio::time::timeout(patience, read).await;
-        match read.unwrap_or(Err(SourceError::Unsettled)) {
+        match read.unwrap_or(Err(HistoryError::Unsettled)) {
             Ok(found) => Ok(found.or(remembered)),
             Err(_) if remembered.is_some() => Ok(remembered),
             Err(failure) => {
@@ -264,8 +264,8 @@ impl Hub {
         id: &RoomId,
         after: Position,
         limit: u32,
-    ) -> Result<Option<Feed>, Refusal> {
-        let read = self.parts.sources.feed(id, after, limit).await;
+    ) -> Result<Option<ChangePage>, Refusal> {
+        let read = self.parts.history.feed(id, after, limit).await;
         read.map_err(|failure| unread(id, &failure))
     }
 
@@ -291,7 +291,7 @@ impl Hub {
             tokio::time::sleep(Duration::from_millis(COMPARE_INTERVAL_MS)).await;
             let mut behind = Vec::new();
             for room in self.all() {
-                match self.parts.sources.head(&room.id).await {
+                match self.parts.history.head(&room.id).await {
                     Ok((_, head, persisted)) => {
                         if let Err(error) = sync::learn_refused(&room, persisted).await {
                             debug!(room.id = %room.id, error = error_chain(&error),
@@ -364,7 +364,7 @@ pub(crate) enum Bound {
     After(Position),
 }
 
-fn unread(id: &RoomId, failure: &SourceError) -> Refusal {
+fn unread(id: &RoomId, failure: &HistoryError) -> Refusal {
     trouble!(room.id = %id, error = error_chain(&failure), "history cannot be read");
     unreadable()
 }

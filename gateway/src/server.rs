@@ -43,7 +43,7 @@ use crate::broker::epochs::Epochs;
 use crate::broker::receipt_queue::ReceiptQueue;
 use crate::config::Settings;
 use crate::http::listening::{self, BindError};
-use crate::hub::history::Sources;
+use crate::hub::history::History;
 use crate::hub::room_quota::RoomQuota;
 use crate::hub::{self, Hub};
 use crate::metrics::Metrics;
@@ -331,10 +331,10 @@ fn node(
         clock.clone(),
         Arc::clone(&metrics),
     );
-    let sources = Sources::new(Arc::clone(log), Arc::clone(store), epochs);
+    let history = History::new(Arc::clone(log), Arc::clone(store), epochs);
     let hub = Hub::new(hub::Parts {
         broker: Arc::clone(broker),
-        sources,
+        history,
         syncing: ByteBudget::new(hub::SYNCING_BYTES_MAX),
         streams: Arc::clone(streams),
         metrics: Arc::clone(&metrics),

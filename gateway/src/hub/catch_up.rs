@@ -8,7 +8,7 @@ use shared::process::backoff::Backoff;
 use shared::process::error_chain::error_chain;
 use shared::trouble;
 
-use super::history::{Page, SourceError};
+use super::history::{HistoryError, Page};
 use super::room::{Given, Lagging, MemberId, Room, Step};
 use crate::wire::send_queue::SendQueue;
 
@@ -54,17 +54,17 @@ pub(super) async fn run(room: Arc<Room>, member: MemberId, queue: Arc<SendQueue>
 }
 
 /// What follows the cursor, and as of which epoch; `None` when it stands in no order that is known.
-async fn read(room: &Room, lagging: &Lagging) -> Result<Option<(Arc<Page>, u64)>, SourceError> {
-    let sources = &room.parts.sources;
+async fn read(room: &Room, lagging: &Lagging) -> Result<Option<(Arc<Page>, u64)>, HistoryError> {
+    let history = &room.parts.history;
     let Lagging { cursor, base, verified } = lagging;
     let mut epoch = u64::MAX;
     if !verified {
-        match sources.can_resume(&room.id, cursor).await? {
+        match history.can_resume(&room.id, cursor).await? {
             Some(stands_in) => epoch = stands_in,
             None => return Ok(None),
         }
     }
-    let page = sources.after(&room.id, cursor.position, *base, CATCH_UP_ROWS).await?;
+    let page = history.after(&room.id, cursor.position, *base, CATCH_UP_ROWS).await?;
     if page.entries.iter().any(|entry| entry.ends_what_was()) {
         return Ok(None);
     }

@@ -17,12 +17,12 @@ use shared::log::RejectedEntry;
 
 use super::cache;
 use super::entry::RoomEntry;
-use super::history::{Rows, RowsOf, SourceError, Sources, Waiting, may_follow, settled};
+use super::history::{History, HistoryError, Rows, RowsOf, Waiting, may_follow, settled};
 use crate::wire::codec;
 
 /// A page of changes, oldest first.
 #[derive(Debug)]
-pub(crate) struct Feed {
+pub(crate) struct ChangePage {
     /// The messages as JSON.
     pub(crate) messages: Vec<Bytes>,
     /// After which the next page begins.
@@ -80,14 +80,14 @@ impl Draft {
     }
 }
 
-impl Sources {
+impl History {
     /// At most `limit` changes after a place; `None` if the room has not come that far.
     pub(crate) async fn feed(
         &self,
         room: &RoomId,
         after: Position,
         limit: u32,
-    ) -> Result<Option<Feed>, SourceError> {
+    ) -> Result<Option<ChangePage>, HistoryError> {
         let _turn = self.turn().await?;
         settled(|| self.try_feed(room, after, limit)).await
     }
@@ -97,7 +97,7 @@ impl Sources {
         room: &RoomId,
         after: Position,
         limit: u32,
-    ) -> Result<Option<Feed>, SourceError> {
+    ) -> Result<Option<ChangePage>, HistoryError> {
         // What the database does not have yet is read before it is asked, so that nothing can fall
         // between.
         let waiting = self.waiting(room, after).await?;
@@ -108,7 +108,7 @@ impl Sources {
         let rows = u32::try_from(limit + 1).unwrap_or(u32::MAX);
         let Rows { messages, cut } = self.rows(room, RowsOf::Changes(after), rows).await?;
         if !may_follow(waiting.epoch, &messages) {
-            return Err(SourceError::Passed);
+            return Err(HistoryError::Passed);
         }
         let mut draft = Draft::default();
         messages.into_iter().for_each(|message| draft.add(message));
@@ -141,7 +141,7 @@ impl Sources {
         room: &RoomId,
         refused: &RejectedEntry,
         at: Position,
-    ) -> Result<Bytes, SourceError> {
+    ) -> Result<Bytes, HistoryError> {
         if refused.is_change
             && let Some(message) = self.store.message(room, &refused.user, &refused.id).await?
         {
@@ -157,7 +157,7 @@ impl Sources {
         room: &RoomId,
         limit: usize,
         (waiting, draft): (&Waiting, &mut Draft),
-    ) -> Result<bool, SourceError> {
+    ) -> Result<bool, HistoryError> {
         let mut rest = waiting.rest();
         let mut part = waiting.kept.clone();
         let mut full = false;
@@ -196,7 +196,7 @@ impl Sources {
         room: &RoomId,
         entry: &RoomEntry,
         draft: &mut Draft,
-    ) -> Result<(), SourceError> {
+    ) -> Result<(), HistoryError> {
         let (id, user) = entry.subject();
         let is_missing = draft.missing.iter().any(|(of, by)| of == id && by == user);
         if is_missing || draft.fold(entry) {
@@ -218,7 +218,7 @@ fn page(
     refused: BTreeMap<Position, Bytes>,
     limit: usize,
     after: Position,
-) -> Feed {
+) -> ChangePage {
     let of = |message: &Message| (place(message), Bytes::from(codec::json(message)));
     // One more than the page tells that there is more.
     let mut items = refused;
@@ -226,7 +226,7 @@ fn page(
     let mut messages: Vec<Bytes> = items.values().take(limit).cloned().collect();
     messages.truncate(cache::fitting(messages.iter()));
     let next = items.keys().take(messages.len()).last().copied().unwrap_or(after);
-    Feed { next, more: messages.len() < items.len(), messages }
+    ChangePage { next, more: messages.len() < items.len(), messages }
 }
 
 /// What was refused, as a follower is told.

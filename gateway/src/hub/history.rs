@@ -30,14 +30,14 @@ use shared::process::byte_budget::ByteBudget;
 use shared::store::{Store, StoreError};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use self::single_flight::Flights;
+use self::single_flight::SingleFlight;
 use super::cache;
 use super::entry::{Cursor, RoomEntry, fold, leave_out_refused};
 use crate::broker::append_queue::heads;
 use crate::broker::epochs::Epochs;
 
 pub(crate) use self::pages::Messages;
-pub(crate) use self::reload::Refill;
+pub(crate) use self::reload::Snapshot;
 pub(crate) use self::rows::{Rows, RowsOf};
 pub(crate) use self::waiting::Waiting;
 
@@ -55,7 +55,7 @@ const TRIES_MAX: usize = 5;
 
 /// Why a room could not be read.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum SourceError {
+pub(crate) enum HistoryError {
     #[error(transparent)]
     Epoch(#[from] EpochError),
     #[error(transparent)]
@@ -74,17 +74,17 @@ pub(crate) enum SourceError {
 }
 
 /// Reads until what was read stands together: a room may move on meanwhile.
-pub(super) async fn settled<T, Read>(read: impl Fn() -> Read) -> Result<T, SourceError>
+pub(super) async fn settled<T, Read>(read: impl Fn() -> Read) -> Result<T, HistoryError>
 where
-    Read: Future<Output = Result<T, SourceError>>,
+    Read: Future<Output = Result<T, HistoryError>>,
 {
     for _ in 0..TRIES_MAX {
         match read().await {
-            Err(SourceError::Passed) => {}
+            Err(HistoryError::Passed) => {}
             read => return read,
         }
     }
-    Err(SourceError::Unsettled)
+    Err(HistoryError::Unsettled)
 }
 
 /// Which part of a ring.
@@ -132,47 +132,47 @@ pub(crate) struct Page {
 }
 
 /// Where rooms are read from.
-pub(crate) struct Sources {
+pub(crate) struct History {
     pub(crate) log: Arc<dyn Log>,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) epochs: Arc<Epochs>,
-    flights: SourceFlights,
+    flights: HistoryFlights,
     /// What rooms may remember together.
     pub(crate) memory: Arc<ByteBudget>,
 }
 
 /// What is read once for all who ask for it together.
 #[derive(Debug)]
-struct SourceFlights {
-    resumable: Flights<(RoomId, Cursor), Option<u64>>,
-    after: Flights<(RoomId, Position, Position, u32), Arc<Page>>,
+struct HistoryFlights {
+    resumable: SingleFlight<(RoomId, Cursor), Option<u64>>,
+    after: SingleFlight<(RoomId, Position, Position, u32), Arc<Page>>,
     /// Under a new epoch every room asks for its head at once.
     hydrations: Semaphore,
     /// Pages that are read at a time from ring and database, each of them some MiB at most.
     readings: Semaphore,
 }
 
-impl Default for SourceFlights {
-    fn default() -> SourceFlights {
-        SourceFlights {
-            resumable: Flights::default(),
-            after: Flights::default(),
+impl Default for HistoryFlights {
+    fn default() -> HistoryFlights {
+        HistoryFlights {
+            resumable: SingleFlight::default(),
+            after: SingleFlight::default(),
             hydrations: Semaphore::new(HYDRATIONS_MAX),
             readings: Semaphore::new(READINGS_MAX),
         }
     }
 }
 
-impl std::fmt::Debug for Sources {
+impl std::fmt::Debug for History {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Sources")
+        f.write_str("History")
     }
 }
 
 /// What is kept of a room beside its order: who has read how far, and who was removed, as log and
 /// database have it.
 #[derive(Debug)]
-pub(crate) struct Books {
+pub(crate) struct SideState {
     /// The furthest receipts; one user may have two.
     pub(crate) receipts: Vec<ReadMark>,
     /// Nobody else has read anything.
@@ -180,9 +180,9 @@ pub(crate) struct Books {
     pub(crate) removed: Vec<UserId>,
 }
 
-impl Sources {
-    pub(crate) fn new(log: Arc<dyn Log>, store: Arc<dyn Store>, epochs: Arc<Epochs>) -> Sources {
-        Sources { log, store, epochs, flights: SourceFlights::default(), memory: cache::budget() }
+impl History {
+    pub(crate) fn new(log: Arc<dyn Log>, store: Arc<dyn Store>, epochs: Arc<Epochs>) -> History {
+        History { log, store, epochs, flights: HistoryFlights::default(), memory: cache::budget() }
     }
 
     /// A part of the ring, and the epoch in which it was read; tells the log the database's head
@@ -192,7 +192,7 @@ impl Sources {
         room: &RoomId,
         part: Part,
         limit: usize,
-    ) -> Result<(u64, RoomPage), SourceError> {
+    ) -> Result<(u64, RoomPage), HistoryError> {
         let shard = room.shard();
         for _ in 0..TRIES_MAX {
             let epoch = self.epochs.get(shard).await?.number;
@@ -217,28 +217,28 @@ impl Sources {
                 Err(error @ LogError::Unavailable(_)) => return Err(error.into()),
             }
         }
-        Err(SourceError::Unsettled)
+        Err(HistoryError::Unsettled)
     }
 
     /// Waits for its turn to read a page, while which it holds what this gives.
-    pub(crate) async fn turn(&self) -> Result<SemaphorePermit<'_>, SourceError> {
+    pub(crate) async fn turn(&self) -> Result<SemaphorePermit<'_>, HistoryError> {
         let turn = tokio::time::timeout(READING_WAIT, self.flights.readings.acquire()).await;
         // The semaphore is never closed.
-        turn.ok().and_then(Result::ok).ok_or(SourceError::Busy)
+        turn.ok().and_then(Result::ok).ok_or(HistoryError::Busy)
     }
 
     /// Where the log has the room in which epoch, and what of it is persisted.
     pub(crate) async fn head(
         &self,
         room: &RoomId,
-    ) -> Result<(u64, Position, Position), SourceError> {
+    ) -> Result<(u64, Position, Position), HistoryError> {
         let (epoch, page) = self.ring(room, Part::After(Position::MAX), 0).await?;
         Ok((epoch, page.head, page.persisted))
     }
 
     /// The whole ring above `after`; nothing of it, which goes on from nowhere, where it is more
     /// than a room remembers.
-    pub(crate) async fn tail(&self, room: &RoomId, after: Position) -> Result<Tail, SourceError> {
+    pub(crate) async fn tail(&self, room: &RoomId, after: Position) -> Result<Tail, HistoryError> {
         let (head, persisted, dense_from) = (after, after, None);
         let mut tail = Tail { head, epoch: 0, persisted, dense_from, entries: Vec::new() };
         let mut from = after;
@@ -269,7 +269,7 @@ impl Sources {
     }
 
     /// The end of the ring, as much of it as a room remembers, and whether there is more before it.
-    async fn latest(&self, room: &RoomId) -> Result<(Tail, bool), SourceError> {
+    async fn latest(&self, room: &RoomId) -> Result<(Tail, bool), HistoryError> {
         let (epoch, page) = self.ring(room, Part::Latest, RECENT_ENTRIES_MAX).await?;
         let RoomPage { head, persisted, dense_from, entries, more } = page;
         Ok((Tail { head, epoch, persisted, dense_from, entries }, more))
@@ -281,12 +281,12 @@ impl Sources {
         &self,
         room: &RoomId,
         cursor: &Cursor,
-    ) -> Result<Option<u64>, SourceError> {
+    ) -> Result<Option<u64>, HistoryError> {
         let key = (room.clone(), cursor.clone());
         self.flights.resumable.share(key, self.look_for(room, cursor)).await
     }
 
-    async fn look_for(&self, room: &RoomId, cursor: &Cursor) -> Result<Option<u64>, SourceError> {
+    async fn look_for(&self, room: &RoomId, cursor: &Cursor) -> Result<Option<u64>, HistoryError> {
         let Cursor { position, key } = cursor;
         let before = Position::new(position.epoch, position.seq.saturating_sub(1));
         let (epoch, page) = self.ring(room, Part::After(before), 1).await?;
@@ -318,7 +318,7 @@ impl Sources {
         after: Position,
         base: Position,
         limit: u32,
-    ) -> Result<Arc<Page>, SourceError> {
+    ) -> Result<Arc<Page>, HistoryError> {
         let read =
             async { settled(|| self.try_after(room, (after, base), limit)).await.map(Arc::new) };
         self.flights.after.share((room.clone(), after, base, limit), read).await
@@ -329,7 +329,7 @@ impl Sources {
         room: &RoomId,
         (after, base): (Position, Position),
         limit: u32,
-    ) -> Result<Page, SourceError> {
+    ) -> Result<Page, HistoryError> {
         let (epoch, page) = self.ring(room, Part::After(after), limit as usize).await?;
         let (ring, head) = (logged(&page.entries)?, page.head);
         let is_dense =
@@ -344,7 +344,7 @@ impl Sources {
         // Not only below the ring: a message that moved into it is met there.
         let Rows { messages, cut: full } = self.rows(room, RowsOf::Changes(after), limit).await?;
         if !may_follow(epoch, &messages) {
-            return Err(SourceError::Passed);
+            return Err(HistoryError::Passed);
         }
         let rows: Vec<RoomEntry> = messages.iter().filter_map(RoomEntry::from_message).collect();
         let refusals = self.store.refusals(room, after, limit).await?;
@@ -361,14 +361,14 @@ impl Sources {
     }
 
     /// Reads who has read how far, and who was removed.
-    pub(crate) async fn books(&self, room: &RoomId) -> Result<Books, SourceError> {
+    pub(crate) async fn side_state(&self, room: &RoomId) -> Result<SideState, HistoryError> {
         // What the database does not have yet was read before it is asked.
         let logged = self.log.receipts(room).await?;
         let limit = u32::try_from(RECEIPTS_REMEMBERED_MAX).unwrap_or(u32::MAX);
         let mut receipts = self.store.receipts(room, limit).await?;
         let whole = receipts.len() < RECEIPTS_REMEMBERED_MAX;
         receipts.extend(logged);
-        Ok(Books { receipts, whole, removed: self.store.removed(room).await? })
+        Ok(SideState { receipts, whole, removed: self.store.removed(room).await? })
     }
 }
 
@@ -389,9 +389,9 @@ fn is_cut(from: Position, page: &RoomPage) -> bool {
 }
 
 /// Ring entries, without what those further on say was refused.
-pub(super) fn logged(entries: &[RingEntry]) -> Result<Vec<RoomEntry>, SourceError> {
+pub(super) fn logged(entries: &[RingEntry]) -> Result<Vec<RoomEntry>, HistoryError> {
     let entries = entries.iter().map(|entry| Ok(RoomEntry::from_entry(entry)?.1));
-    let mut entries: Vec<RoomEntry> = entries.collect::<Result<_, SourceError>>()?;
+    let mut entries: Vec<RoomEntry> = entries.collect::<Result<_, HistoryError>>()?;
     leave_out_refused(&mut entries);
     Ok(entries)
 }

@@ -12,8 +12,8 @@ use tokio::time::Instant;
 use tracing::debug;
 
 use super::entry::Cursor;
-use super::history::SourceError;
-use super::room::{Joined, Joiner, Membership, Miss, Reading, Room};
+use super::history::HistoryError;
+use super::room::{JoinRetry, Joined, Joiner, Membership, Reading, Room};
 use super::{Hub, Parts, READING_PATIENCE, Resumption};
 
 /// Tries of a join whose room's memory moves on under it.
@@ -37,7 +37,7 @@ const CURRENT_PAUSE: Duration = Duration::from_millis(10);
 #[derive(Debug, thiserror::Error)]
 pub(super) enum JoinError {
     #[error(transparent)]
-    Source(#[from] SourceError),
+    Source(#[from] HistoryError),
     #[error("whether one belongs to the room again is not known")]
     Member(#[from] StoreError),
     #[error("removed from the room")]
@@ -57,9 +57,9 @@ impl Hub {
             let room = self.room(id);
             while tokio::time::timeout(SETTLE_PATIENCE, room.settled()).await.is_err() {
                 // One that cannot be subscribed fails as well, though it is not known yet.
-                let Parts { broker, sources, .. } = &*self.parts;
-                if room.is_failing() || !broker.hears() || sources.log.is_away() {
-                    return Err(SourceError::Unsettled.into());
+                let Parts { broker, history, .. } = &*self.parts;
+                if room.is_failing() || !broker.hears() || history.log.is_away() {
+                    return Err(HistoryError::Unsettled.into());
                 }
             }
             self.refuse_removed(&room, &joiner.user).await?;
@@ -71,16 +71,16 @@ impl Hub {
                     room.recheck(joiner.member, erasures);
                     return Ok(membership);
                 }
-                Err(Miss::Retired | Miss::Memory) => tries += 1,
-                Err(Miss::Ahead) => {
+                Err(JoinRetry::Retired | JoinRetry::Memory) => tries += 1,
+                Err(JoinRetry::Ahead) => {
                     pauses += 1;
                     tokio::time::sleep(AHEAD_PAUSE).await;
                     if pauses % AHEAD_PAUSES_MAX == 0 {
                         room.resynchronise();
                     }
                 }
-                Err(Miss::Removed(at)) => {
-                    let member = self.parts.sources.store.member(id, &joiner.user).await?;
+                Err(JoinRetry::Removed(at)) => {
+                    let member = self.parts.history.store.member(id, &joiner.user).await?;
                     if member == Some(MemberRole::Removed) {
                         return Err(JoinError::Removed);
                     }
@@ -88,7 +88,7 @@ impl Hub {
                 }
             }
         }
-        Err(SourceError::Unsettled.into())
+        Err(HistoryError::Unsettled.into())
     }
 
     /// A room that is where the log is knows who was removed. Of any other the database has to say
@@ -98,7 +98,7 @@ impl Hub {
         while !room.is_current() {
             if began.elapsed() < CURRENT_PATIENCE {
                 tokio::time::sleep(CURRENT_PAUSE).await;
-            } else if self.parts.sources.store.member(&room.id, user).await?
+            } else if self.parts.history.store.member(&room.id, user).await?
                 == Some(MemberRole::Removed)
             {
                 return Err(JoinError::Removed);
@@ -112,7 +112,7 @@ impl Hub {
     /// What the database has to say on what somebody has not read; a join does without it where
     /// that is not found out soon.
     async fn reading(&self, room: &Room, user: &UserId) -> Reading {
-        let store = &self.parts.sources.store;
+        let store = &self.parts.history.store;
         let floor = room.floor();
         let asked = async {
             let (own, known) = room.receipt(user);
@@ -141,18 +141,18 @@ impl Hub {
         joiner: &Joiner,
         since: Option<&Cursor>,
         reply: &(dyn Fn(Resumption, Joined<'_>) + Sync),
-    ) -> Result<Result<Membership, Miss>, SourceError> {
-        let sources = &self.parts.sources;
+    ) -> Result<Result<Membership, JoinRetry>, HistoryError> {
+        let history = &self.parts.history;
         let recovered = |joined: Joined<'_>| reply(Resumption::Recovered, joined);
         match since {
             None => self.join_latest(room, joiner, Resumption::Fresh, reply).await,
             Some(cursor) if room.knows(cursor) => {
                 Ok(room.join_after(joiner.clone(), cursor, None, recovered))
             }
-            Some(cursor) => match sources.can_resume(&room.id, cursor).await? {
+            Some(cursor) => match history.can_resume(&room.id, cursor).await? {
                 Some(epoch) => {
                     let from = cursor.position;
-                    let page = sources.after(&room.id, from, from, joiner.limit).await?;
+                    let page = history.after(&room.id, from, from, joiner.limit).await?;
                     if page.entries.iter().any(|entry| entry.ends_what_was()) {
                         return self.join_latest(room, joiner, Resumption::Reset, reply).await;
                     }
@@ -170,15 +170,15 @@ impl Hub {
         joiner: &Joiner,
         how: Resumption,
         reply: &(dyn Fn(Resumption, Joined<'_>) + Sync),
-    ) -> Result<Result<Membership, Miss>, SourceError> {
+    ) -> Result<Result<Membership, JoinRetry>, HistoryError> {
         let reply = |joined: Joined<'_>| reply(how, joined);
         match room.join_latest(joiner.clone(), None, reply) {
-            Err(Miss::Memory) => {}
+            Err(JoinRetry::Memory) => {}
             other => return Ok(other),
         }
         let floor = room.floor();
         let older =
-            self.parts.sources.messages_before(&room.id, floor.next(), joiner.limit).await?;
+            self.parts.history.messages_before(&room.id, floor.next(), joiner.limit).await?;
         Ok(room.join_latest(joiner.clone(), Some((floor, older)), reply))
     }
 }

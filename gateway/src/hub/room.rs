@@ -40,7 +40,7 @@ use super::Parts;
 use super::cache::RoomCache;
 use super::catch_up;
 use super::entry::{Cursor, RoomEntry};
-use super::history::Refill;
+use super::history::Snapshot;
 use super::sync;
 use crate::presence::local::{ConnectionId, Parting};
 use crate::wire::send_queue::SendQueue;
@@ -156,7 +156,7 @@ pub(crate) struct Joined<'a> {
 
 /// Why a join has to be tried differently.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Miss {
+pub(crate) enum JoinRetry {
     /// The room left the hub.
     Retired,
     /// The room's memory does not reach back to what is needed.
@@ -201,7 +201,7 @@ impl Room {
             settled: false,
             failing: false,
             retired: false,
-            cache: RoomCache::new(Cursor::ZERO, &parts.sources.memory),
+            cache: RoomCache::new(Cursor::ZERO, &parts.history.memory),
             head: Position::ZERO,
             epoch: 0,
             last: Cursor::ZERO,
@@ -360,7 +360,7 @@ impl Room {
 
     /// The room's memory, read anew, because the head could not simply go on: each member has to
     /// show that its cursor stands in this order.
-    pub(super) fn refill(self: &Arc<Self>, refill: Refill, erasures: u64) -> bool {
+    pub(super) fn snapshot(self: &Arc<Self>, snapshot: Snapshot, erasures: u64) -> bool {
         let mut state = self.lock();
         // What was erased since it was read must not be remembered until it is read again.
         if state.erasures != erasures {
@@ -368,7 +368,7 @@ impl Room {
         }
         let last = state.last.clone();
         // Nothing of it is told entry by entry; what it says of people counts all the same.
-        for entry in refill.cache.after(state.head) {
+        for entry in snapshot.cache.after(state.head) {
             if let Some(speaker) = entry.speaker() {
                 self.spoke(&mut state, speaker);
             }
@@ -376,17 +376,17 @@ impl Room {
                 self.expel(&mut state, removed, entry.at);
             }
         }
-        state.cache = refill.cache;
-        state.head = refill.head;
-        state.epoch = refill.epoch;
-        state.last = refill.last;
+        state.cache = snapshot.cache;
+        state.head = snapshot.head;
+        state.epoch = snapshot.epoch;
+        state.last = snapshot.last;
         let State { members, .. } = &mut *state;
         for (id, member) in members {
             let all = || Lagging::behind(last.clone(), false);
             let lagging = member.lagging.clone().unwrap_or_else(all);
             self.lag(*id, member, Lagging { verified: false, ..lagging });
         }
-        self.go_live(&mut state, refill.persisted)
+        self.go_live(&mut state, snapshot.persisted)
     }
 
     /// Drains what was published meanwhile; `false` when some of it is missing.

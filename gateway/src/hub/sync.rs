@@ -9,7 +9,7 @@ use shared::process::error_chain::error_chain;
 use shared::trouble;
 
 use super::entry::{RoomEntry, leave_out_refused};
-use super::history::SourceError;
+use super::history::HistoryError;
 use super::presence_sync;
 use super::room::Room;
 use crate::broker::BrokerError;
@@ -31,7 +31,7 @@ enum SyncError {
     #[error(transparent)]
     Presence(#[from] PresenceError),
     #[error(transparent)]
-    Source(#[from] SourceError),
+    Source(#[from] HistoryError),
 }
 
 /// Reads until the room is live or was taken out of use; never gives up.
@@ -64,36 +64,36 @@ async fn attempt(room: &Arc<Room>) -> Result<bool, SyncError> {
     room.read_streams().await;
     // What is read from here on may hold what is erased meanwhile.
     let erasures = room.erasures();
-    let sources = &room.parts.sources;
+    let history = &room.parts.history;
     if let Some(head) = room.begin_reading() {
-        let tail = sources.tail(&room.id, head).await?;
+        let tail = history.tail(&room.id, head).await?;
         if tail.goes_on_from(head) {
             let is_other_epoch = tail.epoch != room.epoch();
             if is_other_epoch {
                 // The log has lost its memory, and a removal with it, perhaps.
-                room.take_books(sources.books(&room.id).await?);
+                room.take_side_state(history.side_state(&room.id).await?);
             }
             let entries: Result<Vec<RoomEntry>, _> = tail
                 .entries
                 .iter()
                 .map(|entry| RoomEntry::from_entry(entry).map(|(_, logged)| logged))
                 .collect();
-            let mut entries = entries.map_err(SourceError::from)?;
+            let mut entries = entries.map_err(HistoryError::from)?;
             leave_out_refused(&mut entries);
             learn_refused(room, tail.persisted).await?;
             let live = room.finish(entries, (tail.epoch, erasures), tail.persisted);
             if live && !is_other_epoch {
-                tokio::spawn(read_books(Arc::clone(room)));
+                tokio::spawn(read_side_state(Arc::clone(room)));
             }
             return Ok(live);
         }
     }
-    let refill = sources.refill(&room.id).await?;
+    let snapshot = history.snapshot(&room.id).await?;
     // A removal may lie below what was read: nobody is let in, and nobody goes on, before it is
     // known who was removed.
-    room.take_books(sources.books(&room.id).await?);
-    learn_refused(room, refill.persisted).await?;
-    Ok(room.refill(refill, erasures))
+    room.take_side_state(history.side_state(&room.id).await?);
+    learn_refused(room, snapshot.persisted).await?;
+    Ok(room.snapshot(snapshot, erasures))
 }
 
 /// Before the members are told that the database has the room up to `persisted`: who of them sent
@@ -101,19 +101,19 @@ async fn attempt(room: &Arc<Room>) -> Result<bool, SyncError> {
 pub(super) async fn learn_refused(
     room: &Arc<Room>,
     persisted: Position,
-) -> Result<(), SourceError> {
+) -> Result<(), HistoryError> {
     if persisted > room.persisted_upto() {
-        room.refused(&room.parts.sources.log.refused(&room.id).await?);
+        room.refused(&room.parts.history.log.refused(&room.id).await?);
     }
     Ok(())
 }
 
 /// Reads what is kept of the room beside its order, for as long as it is of use.
-async fn read_books(room: Arc<Room>) {
+async fn read_side_state(room: Arc<Room>) {
     let mut pauses = Backoff::new(PAUSE, PAUSE_MAX);
     while !room.is_retired() {
-        match room.parts.sources.books(&room.id).await {
-            Ok(books) => return room.take_books(books),
+        match room.parts.history.side_state(&room.id).await {
+            Ok(side_state) => return room.take_side_state(side_state),
             Err(error) => {
                 trouble!(room.id = %room.id, error = error_chain(&error),
                     "receipts and removals cannot be read");

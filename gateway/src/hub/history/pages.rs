@@ -8,7 +8,7 @@ use shared::process::error_chain::error_chain;
 use tracing::debug;
 
 use super::waiting::Waiting;
-use super::{Rows, RowsOf, SourceError, Sources, may_follow, settled};
+use super::{History, HistoryError, Rows, RowsOf, may_follow, settled};
 use crate::hub::entry::RoomEntry;
 use crate::hub::view::MessageView;
 
@@ -85,14 +85,14 @@ impl Draft {
     }
 }
 
-impl Sources {
+impl History {
     /// The last `limit` messages below a position.
     pub(crate) async fn messages_before(
         &self,
         room: &RoomId,
         before: Position,
         limit: u32,
-    ) -> Result<Messages, SourceError> {
+    ) -> Result<Messages, HistoryError> {
         let asked = |place| place < before;
         self.page(room, RowsOf::Before(before), (limit, End::Last), asked).await
     }
@@ -103,7 +103,7 @@ impl Sources {
         room: &RoomId,
         after: Position,
         limit: u32,
-    ) -> Result<Messages, SourceError> {
+    ) -> Result<Messages, HistoryError> {
         let asked = |place| place > after;
         self.page(room, RowsOf::After(after), (limit, End::First), asked).await
     }
@@ -114,7 +114,7 @@ impl Sources {
         of: RowsOf,
         (limit, end): (u32, End),
         asked: impl Fn(Position) -> bool,
-    ) -> Result<Messages, SourceError> {
+    ) -> Result<Messages, HistoryError> {
         let _turn = self.turn().await?;
         settled(|| self.try_page(room, of, (limit, end), &asked)).await
     }
@@ -125,14 +125,14 @@ impl Sources {
         of: RowsOf,
         (limit, end): (u32, End),
         asked: impl Fn(Position) -> bool,
-    ) -> Result<Messages, SourceError> {
+    ) -> Result<Messages, HistoryError> {
         // A change of what stands above a place stands above it too.
         let from = if let RowsOf::After(after) = of { after } else { Position::ZERO };
         let waiting = self.waiting(room, from).await?;
         let epoch = waiting.epoch;
         let rows = self.rows(room, of, limit + 1).await?;
         if !may_follow(epoch, &rows.messages) {
-            return Err(SourceError::Passed);
+            return Err(HistoryError::Passed);
         }
         let mut draft = Draft::new(&rows, limit, end);
         self.each(room, &waiting, |entry| draft.take(entry, asked(entry.at))).await?;
@@ -146,7 +146,7 @@ impl Sources {
         room: &RoomId,
         user: &UserId,
         id: &MessageId,
-    ) -> Result<Option<Message>, SourceError> {
+    ) -> Result<Option<Message>, HistoryError> {
         settled(|| self.try_message(room, user, id)).await
     }
 
@@ -155,7 +155,7 @@ impl Sources {
         room: &RoomId,
         user: &UserId,
         id: &MessageId,
-    ) -> Result<Option<Message>, SourceError> {
+    ) -> Result<Option<Message>, HistoryError> {
         let waiting = self.waiting(room, Position::ZERO).await?;
         // This one's own before the first of another's.
         let (mut own, mut other, mut changes) = (Vec::new(), Vec::new(), false);
@@ -205,7 +205,7 @@ impl Sources {
         room: &RoomId,
         waiting: &Waiting,
         mut show: impl FnMut(&RoomEntry),
-    ) -> Result<(), SourceError> {
+    ) -> Result<(), HistoryError> {
         waiting.kept.iter().for_each(&mut show);
         let mut rest = waiting.rest();
         while let Some(entries) = self.more(room, &mut rest).await? {

@@ -6,7 +6,7 @@ use shared::contract::message::Message;
 use shared::contract::position::Position;
 use shared::store::PlacedRefusal;
 
-use super::{Rows, RowsOf, SourceError, Sources, TRIES_MAX, Tail, logged, may_follow, merge};
+use super::{History, HistoryError, Rows, RowsOf, TRIES_MAX, Tail, logged, may_follow, merge};
 use crate::hub::cache::RoomCache;
 use crate::hub::entry::{Cursor, RoomEntry, fold};
 
@@ -16,7 +16,7 @@ const LOOKUPS_MAX: usize = 32;
 
 /// A room's memory, read anew.
 #[derive(Debug)]
-pub(crate) struct Refill {
+pub(crate) struct Snapshot {
     pub(crate) cache: RoomCache,
     pub(crate) last: Cursor,
     pub(crate) head: Position,
@@ -25,9 +25,9 @@ pub(crate) struct Refill {
     pub(crate) persisted: Position,
 }
 
-impl Sources {
+impl History {
     /// What a room's memory should hold.
-    pub(crate) async fn refill(&self, room: &RoomId) -> Result<Refill, SourceError> {
+    pub(crate) async fn snapshot(&self, room: &RoomId) -> Result<Snapshot, HistoryError> {
         for _ in 0..TRIES_MAX {
             let (mut tail, more) = self.latest(room).await?;
             let dense = tail.dense_from.unwrap_or(tail.head.next());
@@ -67,7 +67,7 @@ impl Sources {
                 return self.assemble(tail, (dense, dense), (Vec::new(), Vec::new()));
             }
         }
-        Err(SourceError::Unsettled)
+        Err(HistoryError::Unsettled)
     }
 
     /// The messages that the ring has changes of and neither ring nor rows have themselves.
@@ -76,7 +76,7 @@ impl Sources {
         room: &RoomId,
         tail: &Tail,
         rows: &[Message],
-    ) -> Result<Vec<Message>, SourceError> {
+    ) -> Result<Vec<Message>, HistoryError> {
         let rows = rows.iter().filter_map(RoomEntry::from_message).collect();
         let folded = fold(merge(rows, logged(&tail.entries)?));
         let mut moved: Vec<Message> = Vec::new();
@@ -104,14 +104,14 @@ fn wanted(tail: &Tail, dense: Position) -> u32 {
     u32::try_from(wanted).unwrap_or(PAGE_ROWS_MAX)
 }
 
-impl Sources {
+impl History {
     /// Both as one memory, where from `begin` on nothing is missing.
     fn assemble(
         &self,
         tail: Tail,
         (begin, dense): (Position, Position),
         (rows, refusals): (Vec<Message>, Vec<PlacedRefusal>),
-    ) -> Result<Refill, SourceError> {
+    ) -> Result<Snapshot, HistoryError> {
         let rows: Vec<RoomEntry> = rows.iter().filter_map(RoomEntry::from_message).collect();
         let subject = |row: &RoomEntry| (row.subject().0.clone(), row.subject().1.clone());
         let older: Vec<(MessageId, UserId)> =
@@ -138,6 +138,6 @@ impl Sources {
             cache.push(entry.into());
         }
         let Tail { head, epoch, persisted, .. } = tail;
-        Ok(Refill { cache, last, head, epoch, persisted })
+        Ok(Snapshot { cache, last, head, epoch, persisted })
     }
 }

@@ -6,7 +6,7 @@ use shared::contract::message::Message;
 use shared::contract::position::Position;
 use shared::store::StoreError;
 
-use super::Sources;
+use super::History;
 
 /// Rows of the first step, which may all be of the largest.
 const FIRST: u32 = 16;
@@ -70,7 +70,7 @@ impl Steps {
     }
 }
 
-impl Sources {
+impl History {
     /// Rows in ascending order, until there are no more, `limit` of them, or the bytes of a page.
     pub(crate) async fn rows(
         &self,

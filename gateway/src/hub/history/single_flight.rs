@@ -12,17 +12,17 @@ use tokio::sync::OnceCell;
 
 /// Readings under way, by what is read.
 #[derive(Debug)]
-pub(crate) struct Flights<K: Eq + Hash, V> {
+pub(crate) struct SingleFlight<K: Eq + Hash, V> {
     under_way: DashMap<K, Arc<OnceCell<V>>>,
 }
 
-impl<K: Eq + Hash, V> Default for Flights<K, V> {
-    fn default() -> Flights<K, V> {
-        Flights { under_way: DashMap::new() }
+impl<K: Eq + Hash, V> Default for SingleFlight<K, V> {
+    fn default() -> SingleFlight<K, V> {
+        SingleFlight { under_way: DashMap::new() }
     }
 }
 
-impl<K: Eq + Hash + Clone, V: Clone> Flights<K, V> {
+impl<K: Eq + Hash + Clone, V: Clone> SingleFlight<K, V> {
     /// The outcome of `read`, or of one for the same key that is under way. Where that one fails,
     /// or whoever began it gives up, the next who waits reads.
     pub(crate) async fn share<E>(
@@ -40,7 +40,7 @@ impl<K: Eq + Hash + Clone, V: Clone> Flights<K, V> {
 /// Somebody who waits for a reading. With the first to be answered, or the last to give up, it is
 /// under way no longer: whoever comes then is to see what has changed since.
 struct Passenger<'a, K: Eq + Hash, V> {
-    flights: &'a Flights<K, V>,
+    flights: &'a SingleFlight<K, V>,
     key: K,
     cell: Arc<OnceCell<V>>,
 }
@@ -65,7 +65,7 @@ mod tests {
 
     #[tokio::test]
     async fn those_who_ask_together_are_answered_by_one_reading() {
-        let (flights, reads) = (Flights::<u8, usize>::default(), AtomicUsize::new(0));
+        let (flights, reads) = (SingleFlight::<u8, usize>::default(), AtomicUsize::new(0));
         let gate = Notify::new();
         let ask = || {
             flights.share(1, async {
@@ -86,7 +86,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_reading_that_fails_or_is_given_up_is_no_answer_for_the_others() {
-        let flights = Flights::<u8, u8>::default();
+        let flights = SingleFlight::<u8, u8>::default();
         let hangs = flights.share(1, std::future::pending::<Result<u8, ()>>());
         let given_up = tokio::time::timeout(std::time::Duration::from_millis(1), hangs).await;
         assert!(given_up.is_err());

@@ -9,7 +9,7 @@ use shared::contract::id::RoomId;
 use shared::contract::position::Position;
 use shared::log::{RingEntry, RoomPage};
 
-use super::{Part, RING_PAGE, SourceError, Sources, logged};
+use super::{History, HistoryError, Part, RING_PAGE, logged};
 use crate::hub::entry::{RoomEntry, leave_out_refused};
 
 /// Bytes at which the first part ends.
@@ -51,13 +51,13 @@ impl Waiting {
     }
 }
 
-impl Sources {
+impl History {
     /// Where the database stands, and the first of what it does not have and lies above `after`.
     pub(crate) async fn waiting(
         &self,
         room: &RoomId,
         after: Position,
-    ) -> Result<Waiting, SourceError> {
+    ) -> Result<Waiting, HistoryError> {
         let (epoch, head, persisted) = self.head(room).await?;
         let at = persisted.max(after);
         let rest = Rest { epoch, at, ended: at >= head };
@@ -79,7 +79,7 @@ impl Sources {
         &self,
         room: &RoomId,
         rest: &mut Rest,
-    ) -> Result<Option<Vec<RoomEntry>>, SourceError> {
+    ) -> Result<Option<Vec<RoomEntry>>, HistoryError> {
         if rest.ended {
             return Ok(None);
         }
@@ -92,10 +92,10 @@ impl Sources {
         room: &RoomId,
         rest: &mut Rest,
         begins: bool,
-    ) -> Result<Vec<RingEntry>, SourceError> {
+    ) -> Result<Vec<RingEntry>, HistoryError> {
         let (epoch, page) = self.ring(room, Part::After(rest.at), RING_PAGE).await?;
         if epoch != rest.epoch || !(begins || reaches_back(rest.at, &page)) {
-            return Err(SourceError::Passed);
+            return Err(HistoryError::Passed);
         }
         match page.entries.last() {
             Some(last) => rest.at = last.position,

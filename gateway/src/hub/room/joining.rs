@@ -7,7 +7,7 @@ use shared::contract::position::Position;
 use shared::contract::protocol::{EventName, ReceiptList};
 
 use super::refusing::{persisted_before, rejected_frame};
-use super::{Joined, Joiner, Lagging, Membership, Miss, Room, State};
+use super::{JoinRetry, Joined, Joiner, Lagging, Membership, Room, State};
 use crate::hub::cache::fitting;
 use crate::hub::entry::{Cursor, RoomEntry};
 use crate::hub::history::{Messages, Page};
@@ -36,7 +36,7 @@ impl Room {
         cursor: &Cursor,
         page: Option<(&Page, u64)>,
         reply: impl FnOnce(Joined<'_>),
-    ) -> Result<Membership, Miss> {
+    ) -> Result<Membership, JoinRetry> {
         let mut state = self.lock();
         state.admit(&joiner)?;
         let (head, floor) = (state.head, state.cache.floor());
@@ -46,7 +46,7 @@ impl Room {
             None => cursor.position <= head && state.cache.knows(cursor),
         };
         if !stands {
-            return Err(Miss::Memory);
+            return Err(JoinRetry::Memory);
         }
         let page = page.map(|(page, _)| page);
         // As far as the room has come itself; the rest follows when it has come there.
@@ -59,7 +59,7 @@ impl Room {
         let base = if complete { read_to } else { cursor.position };
         let in_memory = base >= floor && !state.cache.breaks_after(read_to);
         if page.is_none() && !in_memory {
-            return Err(Miss::Memory);
+            return Err(JoinRetry::Memory);
         }
         entries.extend(state.cache.after(read_to).filter(|_| in_memory).map(|entry| &**entry));
         entries.retain(|entry| entry.is_shown());
@@ -86,7 +86,7 @@ impl Room {
         joiner: Joiner,
         older: Option<(Position, Messages)>,
         reply: impl FnOnce(Joined<'_>),
-    ) -> Result<Membership, Miss> {
+    ) -> Result<Membership, JoinRetry> {
         let mut state = self.lock();
         state.admit(&joiner)?;
         let limit = joiner.limit as usize;
@@ -103,12 +103,12 @@ impl Room {
                     // cursor would then leave out what lies between.
                     state.cache.renew(&mut older);
                     if older.iter().any(|message| message.changed > state.head) {
-                        return Err(Miss::Ahead);
+                        return Err(JoinRetry::Ahead);
                     }
                     messages.splice(0..0, older.into_iter().map(|message| message.json));
                     more = older_more;
                 }
-                Some(_) | None => return Err(Miss::Memory),
+                Some(_) | None => return Err(JoinRetry::Memory),
             }
         }
         let surplus =
@@ -149,12 +149,12 @@ impl Room {
 
 impl State {
     /// Refuses whom the room does not take.
-    fn admit(&self, joiner: &Joiner) -> Result<(), Miss> {
+    fn admit(&self, joiner: &Joiner) -> Result<(), JoinRetry> {
         if self.retired {
-            return Err(Miss::Retired);
+            return Err(JoinRetry::Retired);
         }
         match self.removed.get(&joiner.user) {
-            Some(at) => Err(Miss::Removed(*at)),
+            Some(at) => Err(JoinRetry::Removed(*at)),
             None => Ok(()),
         }
     }

@@ -184,7 +184,7 @@ impl Room {
     /// The room forgets what it remembers, and every member reads it anew.
     pub(super) fn begin_anew(self: &Arc<Self>, state: &mut State) {
         state.cache =
-            RoomCache::new(Cursor { position: state.head, key: None }, &self.parts.sources.memory);
+            RoomCache::new(Cursor { position: state.head, key: None }, &self.parts.history.memory);
         let members: Vec<(MemberId, Member)> = state.members.drain().collect();
         for (id, member) in members {
             self.send_away(&member);

@@ -10,7 +10,7 @@ use shared::contract::protocol::{EventName, ReceiptList};
 use shared::contract::signal::ReadMark;
 
 use super::{Joiner, Member, Room, State};
-use crate::hub::history::Books;
+use crate::hub::history::SideState;
 use crate::wire::codec;
 use crate::wire::frame::Frame;
 
@@ -42,8 +42,8 @@ impl Room {
     }
 
     /// What log and database know of the room beside its order.
-    pub(in crate::hub) fn take_books(self: &Arc<Self>, books: Books) {
-        let Books { receipts, whole, removed } = books;
+    pub(in crate::hub) fn take_side_state(self: &Arc<Self>, side_state: SideState) {
+        let SideState { receipts, whole, removed } = side_state;
         self.set_removed(removed);
         let mut state = self.lock();
         state.company.receipts.load(receipts, whole);

@@ -22,7 +22,7 @@ use crate::broker::SignalPublisher;
 use crate::broker::epochs::Epochs;
 use crate::broker::memory::MemoryBroker;
 use crate::hub::entry::RoomEntry;
-use crate::hub::history::{Messages, Refill, Sources};
+use crate::hub::history::{History, Messages, Snapshot};
 use crate::hub::room::{Joiner, Membership, Reading};
 use crate::hub::{Parts, SYNCING_BYTES_MAX};
 use crate::metrics::Metrics;
@@ -47,11 +47,11 @@ fn room(folder: &std::path::Path) -> Arc<Room> {
     let presence = Arc::new(MemoryPresence::default());
     let presence = LocalPresence::new(presence, broker.clone(), clock, Arc::clone(&metrics));
     let epochs = Arc::new(Epochs::new(log.clone(), store.clone()));
-    let sources = Sources::new(log, store, epochs);
+    let history = History::new(log, store, epochs);
     let parts = Parts {
         signals: SignalPublisher::start(broker.clone(), &Tasks::new(&Readiness::new())),
         broker,
-        sources,
+        history,
         syncing: ByteBudget::new(SYNCING_BYTES_MAX),
         streams: Arc::new(MemoryStreamStore::default()),
         metrics,
@@ -232,17 +232,17 @@ async fn what_was_read_before_messages_were_erased_is_not_remembered() {
     room.begin_reading();
     let read = entry(&room, 10);
     let at = read.at;
-    let mut cache = RoomCache::new(Cursor::ZERO, &room.parts.sources.memory);
+    let mut cache = RoomCache::new(Cursor::ZERO, &room.parts.history.memory);
     cache.push(Arc::new(read));
     room.erased();
-    let refill = Refill {
+    let snapshot = Snapshot {
         cache,
         last: Cursor { position: at, key: None },
         head: at,
         epoch: 1,
         persisted: at,
     };
-    assert!(!room.refill(refill, erasures), "it is to be read anew");
+    assert!(!room.snapshot(snapshot, erasures), "it is to be read anew");
     assert!(room.lock().cache.latest(9).is_empty());
     assert!(!room.finish(vec![entry(&room, 10)], (1, erasures), at));
     assert!(room.lock().cache.latest(9).is_empty());
