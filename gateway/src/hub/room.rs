@@ -34,7 +34,7 @@ use shared::contract::protocol::Receipt;
 use shared::process::byte_budget::ByteShare;
 use tokio::sync::Notify;
 
-use self::ephemeral::Company;
+use self::ephemeral::Ephemeral;
 use self::refusing::Refusals;
 use super::Parts;
 use super::cache::RoomCache;
@@ -86,7 +86,7 @@ struct State {
     members: HashMap<MemberId, Member>,
     /// Who was removed, and up to which place of the order that is known.
     removed: HashMap<UserId, Position>,
-    company: Company,
+    ephemeral: Ephemeral,
 }
 
 #[derive(Debug)]
@@ -211,7 +211,7 @@ impl Room {
             erasures: 0,
             members: HashMap::new(),
             removed: HashMap::new(),
-            company: Company::default(),
+            ephemeral: Ephemeral::default(),
         };
         Arc::new(Room { id, parts, state: Mutex::new(state), settled: Notify::new() })
     }
@@ -302,14 +302,14 @@ impl Room {
             state.last = entry.cursor();
         }
         if let Some(speaker) = entry.speaker() {
-            self.spoke(state, speaker);
+            self.clear_typing(state, speaker);
         }
         if let Some(id) = entry.said() {
-            state.company.streams.settle(id);
+            state.ephemeral.streams.settle(id);
         }
         state.head = entry.at;
         if let Some(removed) = entry.removed() {
-            self.expel(state, removed, entry.at);
+            self.kick(state, removed, entry.at);
         }
         let is_over = entry.ends_what_was();
         state.cache.push(entry);
@@ -370,10 +370,10 @@ impl Room {
         // Nothing of it is told entry by entry; what it says of people counts all the same.
         for entry in snapshot.cache.after(state.head) {
             if let Some(speaker) = entry.speaker() {
-                self.spoke(&mut state, speaker);
+                self.clear_typing(&mut state, speaker);
             }
             if let Some(removed) = entry.removed() {
-                self.expel(&mut state, removed, entry.at);
+                self.kick(&mut state, removed, entry.at);
             }
         }
         state.cache = snapshot.cache;
@@ -450,7 +450,7 @@ impl Room {
         if let Some(replaced) = state.members.insert(id, member) {
             replaced.ended.store(true, Ordering::Release);
         }
-        self.greet(state, id);
+        self.send_initial_state(state, id);
         Membership { room: Arc::clone(self), member: id, ended }
     }
 
@@ -466,7 +466,7 @@ impl Room {
         let member = state.members.get(&id).filter(|member| Arc::ptr_eq(&member.ended, ended));
         if let Some(user) = member.map(|member| member.user.clone()) {
             state.members.remove(&id);
-            self.part(&mut state, id, &user, how);
+            self.remove_presence(&mut state, id, &user, how);
         }
         ended.store(true, Ordering::Release);
         reply();

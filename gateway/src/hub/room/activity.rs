@@ -12,7 +12,7 @@ use shared::contract::signal::{RoomSignal, Signal, Standing};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::ephemeral::{Company, Found};
+use super::ephemeral::{Ephemeral, Found};
 use super::presence::{HERE, News};
 use super::typing::Told;
 use super::{Joiner, MemberId, Membership, Room, State};
@@ -56,7 +56,7 @@ impl Membership {
         };
         if !types {
             room.stop_typing(&mut state, &user);
-        } else if state.company.typing.begins(&user, Instant::now()) {
+        } else if state.ephemeral.typing.begins(&user, Instant::now()) {
             room.signal_typing(&user, TYPING_MS);
             room.attend(&mut state);
         }
@@ -67,24 +67,24 @@ impl Room {
     // --- Coming and going ---
 
     /// Somebody is about to be a member; gives what they find.
-    pub(super) fn arrive(self: &Arc<Self>, state: &mut State, joiner: &Joiner) -> Found {
+    pub(super) fn add_presence(self: &Arc<Self>, state: &mut State, joiner: &Joiner) -> Found {
         let Joiner { member, user, .. } = joiner;
         if state.members.is_empty() {
             // Nobody has to be told what changed: it is how the newcomer finds it.
-            state.company.presence.settle_all();
+            state.ephemeral.presence.settle_all();
         } else {
             let now = Instant::now();
-            state.company.presence.hasten(now);
+            state.ephemeral.presence.hasten(now);
             self.tell_presence(state, now);
         }
         self.parts.presence.enter(&self.id, user, *member);
         self.reflect(state, user);
-        let typing = state.company.typing.list(user, Instant::now());
+        let typing = state.ephemeral.typing.list(user, Instant::now());
         Found { presence: self.present(state, user), typing }
     }
 
     /// Somebody was a member.
-    pub(super) fn part(
+    pub(super) fn remove_presence(
         self: &Arc<Self>,
         state: &mut State,
         member: MemberId,
@@ -107,7 +107,7 @@ impl Room {
     /// no reading of what is kept, can be newer.
     fn reflect(self: &Arc<Self>, state: &mut State, user: &UserId) {
         let standing = self.parts.presence.standing(&self.id, user);
-        state.company.presence.apply(user, HERE, standing, Instant::now());
+        state.ephemeral.presence.apply(user, HERE, standing, Instant::now());
         self.attend(state);
     }
 
@@ -121,7 +121,7 @@ impl Room {
         standing: Option<Standing>,
     ) {
         if self.parts.presence.accept(incarnation) {
-            state.company.presence.apply(user, incarnation, standing, Instant::now());
+            state.ephemeral.presence.apply(user, incarnation, standing, Instant::now());
             self.attend(state);
         }
     }
@@ -129,13 +129,13 @@ impl Room {
     /// A run of another node is dead.
     pub(in crate::hub) fn mark_dead(self: &Arc<Self>, incarnation: Uuid) {
         let mut state = self.lock();
-        state.company.presence.mark_dead(incarnation, Instant::now());
+        state.ephemeral.presence.mark_dead(incarnation, Instant::now());
         self.attend(&mut state);
     }
 
     /// Before it is asked who else is here.
     pub(in crate::hub) fn begin_attendance(&self) -> u64 {
-        self.lock().company.presence.begin_reading()
+        self.lock().ephemeral.presence.begin_reading()
     }
 
     /// Who else is here. `false` when too much was signalled meanwhile: it is to be asked anew.
@@ -146,7 +146,7 @@ impl Room {
         lost: bool,
     ) -> bool {
         let mut state = self.lock();
-        let (board, now) = (&mut state.company.presence, Instant::now());
+        let (board, now) = (&mut state.ephemeral.presence, Instant::now());
         let how = (others.complete, lost);
         let done = board.finish_reading(reading, &others.entries, how, now);
         for (user, standing) in self.parts.presence.members(&self.id) {
@@ -158,7 +158,7 @@ impl Room {
 
     /// Who is here, for one who reads it.
     fn present(&self, state: &State, reader: &UserId) -> PresenceList {
-        let Company { presence, receipts, .. } = &state.company;
+        let Ephemeral { presence, receipts, .. } = &state.ephemeral;
         let seen = |user: &UserId| receipts.last_seen(user);
         let (presence, presence_count) = presence.list(Some(reader), seen);
         PresenceList { room_id: self.id.clone(), presence, presence_count }
@@ -173,7 +173,7 @@ impl Room {
     /// Who is here, as it is at this moment.
     pub(in crate::hub) fn attendance_now(&self) -> PresenceList {
         let state = self.lock();
-        let Company { presence, receipts, .. } = &state.company;
+        let Ephemeral { presence, receipts, .. } = &state.ephemeral;
         let seen = |user: &UserId| receipts.last_seen(user);
         let (presence, presence_count) = presence.list(None, seen);
         PresenceList { room_id: self.id.clone(), presence, presence_count }
@@ -182,21 +182,21 @@ impl Room {
     // --- Typing ---
 
     pub(super) fn heed_typing(self: &Arc<Self>, state: &mut State, user: &UserId, ms: u64) {
-        if let Some(told) = state.company.typing.apply(user, ms, Instant::now()) {
+        if let Some(told) = state.ephemeral.typing.apply(user, ms, Instant::now()) {
             self.tell_typing(state, user, told);
         }
         self.attend(state);
     }
 
     /// A message of theirs was told: what they typed is said.
-    pub(super) fn spoke(&self, state: &mut State, user: &UserId) {
-        if let Some(told) = state.company.typing.stop(user) {
+    pub(super) fn clear_typing(&self, state: &mut State, user: &UserId) {
+        if let Some(told) = state.ephemeral.typing.stop(user) {
             self.tell_typing(state, user, told);
         }
     }
 
     fn stop_typing(&self, state: &mut State, user: &UserId) {
-        if state.company.typing.ends(user) {
+        if state.ephemeral.typing.ends(user) {
             self.signal_typing(user, 0);
         }
     }
@@ -225,8 +225,8 @@ impl Room {
 
     /// Sees to it that what is due is told.
     pub(super) fn attend(self: &Arc<Self>, state: &mut State) {
-        if state.company.due_at().is_some() && !state.company.attended {
-            state.company.attended = true;
+        if state.ephemeral.due_at().is_some() && !state.ephemeral.attended {
+            state.ephemeral.attended = true;
             tokio::spawn(attend(Arc::clone(self)));
         }
     }
@@ -235,18 +235,18 @@ impl Room {
     fn tell_due(&self) -> Option<Instant> {
         let now = Instant::now();
         let mut state = self.lock();
-        for user in state.company.typing.expire(now) {
+        for user in state.ephemeral.typing.expire(now) {
             self.tell_typing(&state, &user, Told::Stop);
         }
         self.tell_presence(&mut state, now);
-        self.mend(&mut state, now);
-        let next = state.company.due_at();
-        state.company.attended = next.is_some();
+        self.resend_missed(&mut state, now);
+        let next = state.ephemeral.due_at();
+        state.ephemeral.attended = next.is_some();
         next
     }
 
     fn tell_presence(&self, state: &mut State, now: Instant) {
-        let Company { presence, receipts, .. } = &mut state.company;
+        let Ephemeral { presence, receipts, .. } = &mut state.ephemeral;
         let seen = |user: &UserId| receipts.last_seen(user);
         let news = presence.news(&self.id, seen, now);
         if !state.members.is_empty() {
@@ -264,7 +264,7 @@ impl Room {
                     for member in state.members.values_mut() {
                         member.missed = true;
                     }
-                    state.company.mending = Some(now);
+                    state.ephemeral.mending = Some(now);
                 }
             }
         }
@@ -277,18 +277,18 @@ impl Room {
                 member.missed = true;
             } else if !member.queue.offer_ephemeral(frame) {
                 member.missed = true;
-                state.company.mending.get_or_insert(Instant::now() + MEND);
+                state.ephemeral.mending.get_or_insert(Instant::now() + MEND);
             }
         }
     }
 
     /// Whoever missed a change is told everything, once they can take it; one that lags, when it
     /// has caught up.
-    fn mend(&self, state: &mut State, now: Instant) {
-        if state.company.mending.is_none_or(|at| at > now) {
+    fn resend_missed(&self, state: &mut State, now: Instant) {
+        if state.ephemeral.mending.is_none_or(|at| at > now) {
             return;
         }
-        state.company.mending = None;
+        state.ephemeral.mending = None;
         let missed = |id: &MemberId| {
             let member = state.members.get(id)?;
             (member.missed && member.lagging.is_none()).then(|| (*id, member.user.clone()))
@@ -299,7 +299,7 @@ impl Room {
             let Some(member) = state.members.get_mut(&id) else { continue };
             member.missed = !member.queue.offer_ephemeral(&frame);
             if member.missed {
-                state.company.mending = Some(now + MEND);
+                state.ephemeral.mending = Some(now + MEND);
             }
         }
     }

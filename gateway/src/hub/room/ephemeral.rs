@@ -18,11 +18,11 @@ use crate::wire::frame::Frame;
 
 /// The boards of a room; each is pure state, changed by what nodes signal.
 #[derive(Debug, Default)]
-pub(super) struct Company {
-    pub(super) presence: presence::Board,
-    pub(super) receipts: receipts::Board,
-    pub(super) streams: streams::Board,
-    pub(super) typing: typing::Board,
+pub(super) struct Ephemeral {
+    pub(super) presence: presence::RoomPresence,
+    pub(super) receipts: receipts::RoomReceipts,
+    pub(super) streams: streams::RoomStreams,
+    pub(super) typing: typing::RoomTyping,
     /// When those are told anew who missed what they could not take.
     pub(super) mending: Option<Instant>,
     /// A task tells what is due.
@@ -38,7 +38,7 @@ pub(crate) struct Found {
     pub(crate) typing: BTreeMap<UserId, TypingMark>,
 }
 
-impl Company {
+impl Ephemeral {
     /// When something is to be told.
     pub(super) fn due_at(&self) -> Option<Instant> {
         let due = [self.presence.due_at(), self.typing.due_at(), self.mending];
@@ -50,14 +50,14 @@ impl Room {
     /// A node signalled something.
     pub(in crate::hub) fn signal(self: &Arc<Self>, what: RoomSignal) {
         let mut state = self.lock();
-        let company = &mut state.company;
+        let ephemeral = &mut state.ephemeral;
         let told = match what {
             RoomSignal::Typing { user, ms } => {
                 self.heed_typing(&mut state, &user, ms);
                 None
             }
             RoomSignal::Receipt(mark) => {
-                if let Some(frame) = company.receipts.apply(&self.id, mark) {
+                if let Some(frame) = ephemeral.receipts.apply(&self.id, mark) {
                     self.tell_receipt(&mut state, &frame);
                 }
                 return self.see_to_receipts(&mut state);
@@ -66,7 +66,7 @@ impl Room {
                 self.heed_presence(&mut state, &user, incarnation, standing);
                 None
             }
-            RoomSignal::Stream(part) => match company.streams.apply(&self.id, part) {
+            RoomSignal::Stream(part) => match ephemeral.streams.apply(&self.id, part) {
                 Told::Nothing => None,
                 Told::Part(frame) => return self.tell_of_stream(&state, &frame),
                 Told::Last(frame) => {
@@ -105,27 +105,27 @@ impl Room {
     /// Reads the answers that are being written, where some part of one was missed or the room is
     /// not known yet. Where that fails, the next part that does not fit is another reason to.
     pub(in crate::hub) async fn read_streams(&self) {
-        self.lock().company.streams.begin_reading();
+        self.lock().ephemeral.streams.begin_reading();
         let read = self.parts.streams.open_in(&self.id).await;
         let mut state = self.lock();
         match read {
             Ok(open) => {
-                for frame in state.company.streams.load(&self.id, open) {
+                for frame in state.ephemeral.streams.load(&self.id, open) {
                     self.tell_of_stream(&state, &frame);
                 }
             }
             Err(error) => {
                 debug!(room.id = %self.id, error = error_chain(&error), "answers cannot be read");
-                state.company.streams.give_up();
+                state.ephemeral.streams.give_up();
             }
         }
     }
 
     /// What a member is told right after its join reply.
-    pub(super) fn greet(&self, state: &mut State, id: MemberId) {
-        let State { company, members, .. } = state;
+    pub(super) fn send_initial_state(&self, state: &mut State, id: MemberId) {
+        let State { ephemeral, members, .. } = state;
         let Some(member) = members.get(&id) else { return };
-        for frame in company.streams.so_far(&self.id) {
+        for frame in ephemeral.streams.so_far(&self.id) {
             if member.queue.offer(&frame) {
                 self.parts.metrics.stream_bytes_out_total.inc_by(frame.len() as u64);
             }

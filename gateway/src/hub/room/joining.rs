@@ -126,10 +126,10 @@ impl Room {
         given: Given<'_>,
         reply: impl FnOnce(Joined<'_>),
     ) -> Membership {
-        let found = self.arrive(state, &joiner);
+        let found = self.add_presence(state, &joiner);
         let present = codec::event(EventName::PresenceList, &found.presence);
         let Given { messages, more, lagging } = given;
-        let receipts = state.company.receipts.listed(&joiner.user, joiner.reading.own.as_ref());
+        let receipts = state.ephemeral.receipts.listed(&joiner.user, joiner.reading.own.as_ref());
         let list = ReceiptList { room_id: self.id.clone(), receipts: receipts.clone() };
         let (head, unread) = (state.head, state.unread(&joiner));
         let refused = || state.refusals.of(&joiner.user);

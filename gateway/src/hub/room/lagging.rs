@@ -62,7 +62,7 @@ impl Room {
     /// Goes on with a lagging member from memory as far as its queue takes it.
     pub(in crate::hub) fn advance(self: &Arc<Self>, id: MemberId, queue: &Arc<SendQueue>) -> Step {
         let mut state = self.lock();
-        let State { cache, members, last, persisted, company, .. } = &mut *state;
+        let State { cache, members, last, persisted, ephemeral, .. } = &mut *state;
         // The same connection may have left and joined again; its new membership has its own task.
         let member = members.get_mut(&id).filter(|member| Arc::ptr_eq(&member.queue, queue));
         let Some((member, mut lagging)) = member.and_then(|member| {
@@ -93,14 +93,14 @@ impl Room {
             member.queue.offer(&self.persisted_frame(*persisted));
         }
         // It was told no parts meanwhile.
-        for frame in company.streams.so_far(&self.id) {
+        for frame in ephemeral.streams.so_far(&self.id) {
             member.queue.offer_ephemeral(&frame);
         }
         if member.missed_receipts {
-            self.tell_all_receipts(company.receipts.listed(&member.user, None), member);
+            self.tell_all_receipts(ephemeral.receipts.listed(&member.user, None), member);
         }
         if member.missed {
-            company.mending = Some(Instant::now());
+            ephemeral.mending = Some(Instant::now());
             self.attend(&mut state);
         }
         Step::Over
@@ -164,8 +164,8 @@ impl Room {
         if state.members.get(&id).is_some_and(stands)
             && let Some(member) = state.members.remove(&id)
         {
-            self.send_away(&member);
-            self.part(&mut state, id, &member.user, Parting::Dropped);
+            self.reset_member(&member);
+            self.remove_presence(&mut state, id, &member.user, Parting::Dropped);
         }
     }
 
@@ -187,8 +187,8 @@ impl Room {
             RoomCache::new(Cursor { position: state.head, key: None }, &self.parts.history.memory);
         let members: Vec<(MemberId, Member)> = state.members.drain().collect();
         for (id, member) in members {
-            self.send_away(&member);
-            self.part(state, id, &member.user, Parting::Dropped);
+            self.reset_member(&member);
+            self.remove_presence(state, id, &member.user, Parting::Dropped);
         }
         self.parts.empty.notify_one();
     }
@@ -205,12 +205,12 @@ impl Room {
         if state.erasures != erasures
             && let Some(member) = state.members.remove(&id)
         {
-            self.send_away(&member);
-            self.part(&mut state, id, &member.user, Parting::Dropped);
+            self.reset_member(&member);
+            self.remove_presence(&mut state, id, &member.user, Parting::Dropped);
         }
     }
 
-    fn send_away(&self, member: &Member) {
+    fn reset_member(&self, member: &Member) {
         member.ended.store(true, Ordering::Release);
         let text = "what you have cannot be continued; join anew without since";
         member.queue.push(codec::notice(&self.id, RoomNotice::Reset, text));

@@ -28,7 +28,7 @@ const COUNT_GATHER: Duration = Duration::from_millis(PRESENCE_COUNT_GATHER_MS);
 
 /// The board of one room.
 #[derive(Debug, Default)]
-pub(super) struct Board {
+pub(super) struct RoomPresence {
     people: HashMap<UserId, Person>,
     /// How many are here.
     here: usize,
@@ -92,7 +92,7 @@ impl Person {
     }
 }
 
-impl Board {
+impl RoomPresence {
     /// How somebody is present through a node.
     pub(super) fn apply(
         &mut self,

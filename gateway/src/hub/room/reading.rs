@@ -27,7 +27,7 @@ impl Room {
     /// How far somebody has read, and whether the room would know.
     pub(in crate::hub) fn receipt(&self, user: &UserId) -> (Option<ReadMark>, bool) {
         let state = self.lock();
-        let receipts = &state.company.receipts;
+        let receipts = &state.ephemeral.receipts;
         let own = receipts.of(user).cloned();
         let known = own.is_some() || receipts.is_whole();
         (own, known)
@@ -46,16 +46,16 @@ impl Room {
         let SideState { receipts, whole, removed } = side_state;
         self.set_removed(removed);
         let mut state = self.lock();
-        state.company.receipts.load(receipts, whole);
+        state.ephemeral.receipts.load(receipts, whole);
         self.see_to_receipts(&mut state);
     }
 
     /// Somebody has read on, as the members are told now.
     pub(super) fn tell_receipt(&self, state: &mut State, frame: &Frame) {
-        let State { members, company, .. } = state;
+        let State { members, ephemeral, .. } = state;
         for member in members.values_mut() {
             if member.lagging.is_none() && member.missed_receipts {
-                self.tell_all_receipts(company.receipts.listed(&member.user, None), member);
+                self.tell_all_receipts(ephemeral.receipts.listed(&member.user, None), member);
             } else if member.lagging.is_some() || !member.queue.offer_ephemeral(frame) {
                 member.missed_receipts = true;
             }
@@ -75,7 +75,7 @@ impl Room {
 
     /// Sees to it that what waits is told.
     pub(super) fn see_to_receipts(self: &Arc<Self>, state: &mut State) {
-        if state.company.receipts.begin_telling() {
+        if state.ephemeral.receipts.begin_telling() {
             tokio::spawn(tell_in_turn(Arc::clone(self)));
         }
     }
@@ -84,7 +84,7 @@ impl Room {
 impl State {
     /// How many messages of others somebody who joins has not read.
     pub(super) fn unread(&self, joiner: &Joiner) -> u64 {
-        let own = self.company.receipts.of(&joiner.user).or(joiner.reading.own.as_ref());
+        let own = self.ephemeral.receipts.of(&joiner.user).or(joiner.reading.own.as_ref());
         let after = own.map_or(Position::ZERO, |mark| mark.position);
         let below = if after < self.cache.floor() { joiner.reading.unread_below } else { 0 };
         (self.cache.unread(&joiner.user, after) + below).min(UNREAD_MAX)
@@ -96,7 +96,7 @@ async fn tell_in_turn(room: Arc<Room>) {
     while more {
         tokio::time::sleep(Duration::from_millis(RECEIPT_INTERVAL_MS)).await;
         let mut state = room.lock();
-        let due = state.company.receipts.due(&room.id);
+        let due = state.ephemeral.receipts.due(&room.id);
         for frame in &due.frames {
             room.tell_receipt(&mut state, frame);
         }

@@ -19,7 +19,7 @@ use crate::wire::frame::Frame;
 
 /// The board of one room.
 #[derive(Debug, Default)]
-pub(super) struct Board {
+pub(super) struct RoomReceipts {
     marks: HashMap<UserId, Held>,
     /// Nobody who is not on the board has read further.
     forgotten: Position,
@@ -44,7 +44,7 @@ pub(super) struct Due {
     pub(super) more: bool,
 }
 
-impl Board {
+impl RoomReceipts {
     /// Takes a signal; gives what members are told of it now, if anything.
     pub(super) fn apply(&mut self, room: &RoomId, mark: ReadMark) -> Option<Frame> {
         let held = self.raise(mark)?;
@@ -201,13 +201,13 @@ mod tests {
         ReadMark { user: user(name), position, message_id, read_at: Timestamp(0) }
     }
 
-    fn seq(board: &Board, name: &str) -> Option<u64> {
+    fn seq(board: &RoomReceipts, name: &str) -> Option<u64> {
         board.of(&user(name)).map(|mark| mark.position.seq)
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_mark_only_grows_and_is_told_once_in_a_while() {
-        let mut board = Board::default();
+        let mut board = RoomReceipts::default();
         assert!(board.apply(&room(), mark("ann", 5)).is_some());
         assert!(board.apply(&room(), mark("ann", 4)).is_none());
         assert!(board.apply(&room(), mark("ann", 5)).is_none());
@@ -231,7 +231,7 @@ mod tests {
 
     #[test]
     fn the_board_keeps_the_furthest_and_takes_no_late_mark_for_news() {
-        let mut board = Board::default();
+        let mut board = RoomReceipts::default();
         let many = RECEIPTS_REMEMBERED_MAX as u64 + 10;
         board.load((1..=many).map(|seq| mark(&format!("u{seq}"), seq)).collect(), true);
         assert_eq!(board.marks.len(), RECEIPTS_REMEMBERED_MAX);
@@ -243,7 +243,7 @@ mod tests {
 
     #[test]
     fn the_furthest_are_listed_and_always_ones_own() {
-        let mut board = Board::default();
+        let mut board = RoomReceipts::default();
         board.load((1..=600).map(|seq| mark(&format!("u{seq}"), seq)).collect(), true);
         assert!(board.is_whole());
         let listed = board.listed(&user("u1"), None);

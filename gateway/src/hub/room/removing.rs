@@ -14,7 +14,7 @@ use crate::wire::codec;
 impl Room {
     /// Ends every membership of a user: nothing later reaches them, and what a lagging one had not
     /// got yet is not owed to them.
-    pub(super) fn expel(self: &Arc<Self>, state: &mut State, user: &UserId, at: Position) {
+    pub(super) fn kick(self: &Arc<Self>, state: &mut State, user: &UserId, at: Position) {
         state.removed.insert(user.clone(), at);
         let theirs = state.members.iter().filter(|(_, member)| member.user == *user);
         let theirs: Vec<MemberId> = theirs.map(|(id, _)| *id).collect();
@@ -23,7 +23,7 @@ impl Room {
             member.ended.store(true, Ordering::Release);
             let text = "you were removed from this room";
             member.queue.push(codec::notice(&self.id, RoomNotice::Kicked, text));
-            self.part(state, id, user, Parting::Left);
+            self.remove_presence(state, id, user, Parting::Left);
             self.parts.metrics.kicked_total.inc();
         }
         if state.members.is_empty() {
@@ -38,7 +38,7 @@ impl Room {
         let at = state.head;
         for user in removed {
             if !state.removed.contains_key(&user) {
-                self.expel(&mut state, &user, at);
+                self.kick(&mut state, &user, at);
             }
         }
     }

@@ -18,8 +18,8 @@ use crate::wire::frame::Frame;
 
 /// The board of one room.
 #[derive(Debug, Default)]
-pub(super) struct Board {
-    answers: BTreeMap<MessageId, Answer>,
+pub(super) struct RoomStreams {
+    answers: BTreeMap<MessageId, OpenStream>,
     /// The stream store is being asked because of a gap.
     mending: bool,
     /// How often the stream store is being asked at this moment.
@@ -29,7 +29,7 @@ pub(super) struct Board {
 }
 
 #[derive(Debug)]
-struct Answer {
+struct OpenStream {
     user: UserId,
     kind: MessageType,
     so_far: StreamText,
@@ -46,18 +46,18 @@ pub(super) enum Told {
     Part(Frame),
     /// What every member is told: no more will come.
     Last(Frame),
-    /// Something before it was lost: ask the stream store, and give its answer to [`Board::load`]
-    /// or [`Board::give_up`].
+    /// Something before it was lost: ask the stream store, and give its answer to
+    /// [`RoomStreams::load`] or [`RoomStreams::give_up`].
     Gap,
 }
 
-impl Answer {
-    fn new(user: UserId, kind: MessageType, text: String) -> Answer {
-        Answer { user, kind, so_far: StreamText::from(text), whole: None }
+impl OpenStream {
+    fn new(user: UserId, kind: MessageType, text: String) -> OpenStream {
+        OpenStream { user, kind, so_far: StreamText::from(text), whole: None }
     }
 
     fn whole(&mut self, room: &RoomId, id: &MessageId) -> Frame {
-        let Answer { user, kind, so_far, whole } = self;
+        let OpenStream { user, kind, so_far, whole } = self;
         let made = || {
             let (id, user, kind) = (id.clone(), user.clone(), *kind);
             let (delta, state) = (so_far.as_str().to_owned(), StreamState::Streaming);
@@ -67,7 +67,7 @@ impl Answer {
     }
 }
 
-impl Board {
+impl RoomStreams {
     /// Takes a part.
     pub(super) fn apply(&mut self, room: &RoomId, part: StreamPart) -> Told {
         match part.state {
@@ -89,7 +89,7 @@ impl Board {
             }
         }
         self.touch(&part.id);
-        let begin = || Answer::new(part.user.clone(), part.kind, String::new());
+        let begin = || OpenStream::new(part.user.clone(), part.kind, String::new());
         let answer = self.answers.entry(part.id.clone()).or_insert_with(begin);
         let offset = answer.so_far.units();
         match answer.so_far.add(part.offset, &part.delta) {
@@ -115,7 +115,8 @@ impl Board {
         }
     }
 
-    /// Before the stream store is asked; [`Board::load`] or [`Board::give_up`] has to follow.
+    /// Before the stream store is asked; [`RoomStreams::load`] or [`RoomStreams::give_up`] has to
+    /// follow.
     pub(super) fn begin_reading(&mut self) {
         self.readings += 1;
     }
@@ -140,7 +141,7 @@ impl Board {
             }
             let Open { beginning: StreamHeader { user, kind, .. }, text, .. } = open;
             let known = former.remove(&id);
-            let mut answer = Answer::new(user, kind, text);
+            let mut answer = OpenStream::new(user, kind, text);
             match known {
                 // A part has come while the stream store was being asked.
                 Some(known) if known.so_far.units() >= answer.so_far.units() => answer = known,

@@ -13,7 +13,7 @@ const MARK: Duration = Duration::from_millis(TYPING_MS);
 
 /// The board of one room.
 #[derive(Debug, Default)]
-pub(super) struct Board {
+pub(super) struct RoomTyping {
     marks: HashMap<UserId, Mark>,
 }
 
@@ -38,7 +38,7 @@ pub(super) enum Told {
     Stop,
 }
 
-impl Board {
+impl RoomTyping {
     /// Takes a signal; gives what members are told of it, if anything.
     pub(super) fn apply(&mut self, user: &UserId, ms: u64, now: Instant) -> Option<Told> {
         if ms == 0 {
@@ -121,7 +121,7 @@ mod tests {
 
     #[test]
     fn a_mark_is_told_renewed_and_ends_by_itself() {
-        let (mut board, ann, now) = (Board::default(), user("ann"), Instant::now());
+        let (mut board, ann, now) = (RoomTyping::default(), user("ann"), Instant::now());
         let after = |ms| now + Duration::from_millis(ms);
         let told = Some(Told::Start { ms: TYPING_MS });
         assert_eq!(board.apply(&ann, TYPING_MS, now), told);
@@ -137,7 +137,7 @@ mod tests {
 
     #[test]
     fn a_stop_is_told_once_and_only_of_somebody_who_types() {
-        let (mut board, ann, now) = (Board::default(), user("ann"), Instant::now());
+        let (mut board, ann, now) = (RoomTyping::default(), user("ann"), Instant::now());
         assert_eq!(board.apply(&ann, 0, now), None);
         board.apply(&ann, TYPING_MS, now);
         assert_eq!(board.apply(&ann, 0, now), Some(Told::Stop));
@@ -146,7 +146,7 @@ mod tests {
 
     #[test]
     fn typing_on_is_signalled_once_a_second_and_stopping_once() {
-        let (mut board, ann, now) = (Board::default(), user("ann"), Instant::now());
+        let (mut board, ann, now) = (RoomTyping::default(), user("ann"), Instant::now());
         let after = |ms| now + Duration::from_millis(ms);
         let signalled = (0..3000).step_by(100).filter(|ms| board.begins(&ann, after(*ms))).count();
         assert_eq!(signalled, 3);
@@ -160,7 +160,7 @@ mod tests {
 
     #[test]
     fn what_was_signalled_and_never_came_back_is_forgotten() {
-        let (mut board, ann, now) = (Board::default(), user("ann"), Instant::now());
+        let (mut board, ann, now) = (RoomTyping::default(), user("ann"), Instant::now());
         board.begins(&ann, now);
         assert_eq!(board.due_at(), Some(now + MARK));
         assert!(board.expire(now + MARK).is_empty());
@@ -169,7 +169,7 @@ mod tests {
 
     #[test]
     fn a_room_shows_so_many_marks_and_no_more() {
-        let (mut board, now) = (Board::default(), Instant::now());
+        let (mut board, now) = (RoomTyping::default(), Instant::now());
         for number in 0..TYPING_MARKS_MAX {
             assert!(board.apply(&user(&format!("user-{number}")), TYPING_MS, now).is_some());
         }

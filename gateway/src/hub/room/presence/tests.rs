@@ -6,7 +6,7 @@ const THERE: Uuid = Uuid::from_u128(1);
 const ELSEWHERE: Uuid = Uuid::from_u128(2);
 
 struct Scene {
-    board: Board,
+    board: RoomPresence,
     room: RoomId,
     now: Instant,
 }
@@ -22,7 +22,7 @@ fn standing(status: PresenceStatus, at: i64) -> Standing {
 impl Scene {
     fn new() -> Scene {
         let room = RoomId::parse("r").unwrap();
-        Scene { board: Board::default(), room, now: Instant::now() }
+        Scene { board: RoomPresence::default(), room, now: Instant::now() }
     }
 
     fn apply(&mut self, name: &str, from: Uuid, status: Option<PresenceStatus>) {

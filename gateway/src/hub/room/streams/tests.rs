@@ -40,13 +40,13 @@ fn told(told: Told) -> (u64, String) {
     }
 }
 
-fn so_far(board: &mut Board) -> Vec<(u64, String)> {
+fn so_far(board: &mut RoomStreams) -> Vec<(u64, String)> {
     board.so_far(&room()).iter().map(said).collect()
 }
 
 #[test]
 fn members_are_told_what_is_new_and_late_ones_the_whole() {
-    let mut board = Board::default();
+    let mut board = RoomStreams::default();
     assert_eq!(told(board.apply(&room(), part(1, 0, "it 👍"))), (0, "it 👍".to_owned()));
     assert_eq!(board.apply(&room(), part(1, 3, "👍")), Told::Nothing);
     assert_eq!(told(board.apply(&room(), part(1, 3, "👍 is"))), (5, " is".to_owned()));
@@ -59,7 +59,7 @@ fn members_are_told_what_is_new_and_late_ones_the_whole() {
 
 #[test]
 fn a_gap_asks_the_shelf_once_and_the_whole_is_told_again() {
-    let mut board = Board::default();
+    let mut board = RoomStreams::default();
     board.apply(&room(), part(1, 0, "one "));
     assert_eq!(board.apply(&room(), part(1, 8, "three ")), Told::Gap);
     assert_eq!(board.apply(&room(), part(1, 14, "four ")), Told::Nothing, "it is being asked");
@@ -76,14 +76,14 @@ fn a_gap_asks_the_shelf_once_and_the_whole_is_told_again() {
 
 #[test]
 fn an_answer_of_which_nothing_was_heard_is_a_gap() {
-    let mut board = Board::default();
+    let mut board = RoomStreams::default();
     assert_eq!(board.apply(&room(), part(1, 5, "middle")), Told::Gap);
     assert!(so_far(&mut board).is_empty());
 }
 
 #[test]
 fn what_came_while_the_shelf_was_asked_is_not_set_back() {
-    let mut board = Board::default();
+    let mut board = RoomStreams::default();
     board.apply(&room(), part(2, 0, "gone"));
     board.apply(&room(), part(6, 0, "ends meanwhile"));
     board.begin_reading();
@@ -103,7 +103,7 @@ fn what_came_while_the_shelf_was_asked_is_not_set_back() {
 
 #[test]
 fn the_message_and_the_last_state_end_it() {
-    let mut board = Board::default();
+    let mut board = RoomStreams::default();
     board.apply(&room(), part(1, 0, "one"));
     board.apply(&room(), part(2, 0, "two"));
     board.settle(&id(1));
@@ -115,7 +115,7 @@ fn the_message_and_the_last_state_end_it() {
 
 #[test]
 fn a_room_shows_so_many_answers() {
-    let mut board = Board::default();
+    let mut board = RoomStreams::default();
     for number in 0..STREAMS_PER_ROOM_MAX {
         board.apply(&room(), part(number, 0, "x"));
     }
