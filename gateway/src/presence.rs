@@ -16,7 +16,7 @@ use std::collections::BTreeSet;
 
 use async_trait::async_trait;
 use shared::contract::id::{RoomId, UserId};
-use shared::contract::signal::Standing;
+use shared::contract::signal::PresenceState;
 use uuid::Uuid;
 
 /// How a lease goes on.
@@ -48,7 +48,7 @@ pub struct Change {
     /// Who.
     pub user: UserId,
     /// How they are there through this node; `None` when they are not any more.
-    pub standing: Option<Standing>,
+    pub standing: Option<PresenceState>,
     /// Nobody else is in that room through this node.
     pub last: bool,
 }
@@ -61,7 +61,7 @@ pub struct Entry {
     /// Through which run.
     pub incarnation: Uuid,
     /// How.
-    pub standing: Standing,
+    pub standing: PresenceState,
 }
 
 /// Where presence is kept does not answer; what was asked may or may not have been done.

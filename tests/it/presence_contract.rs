@@ -12,7 +12,7 @@ use harness::eventually;
 use shared::contract::id::{RoomId, UserId};
 use shared::contract::keys;
 use shared::contract::protocol::PresenceStatus;
-use shared::contract::signal::Standing;
+use shared::contract::signal::PresenceState;
 use shared::contract::timestamp::Timestamp;
 use shared::log::redis::connection::RedisConnection;
 use shared::process::clock::Clock;
@@ -49,8 +49,8 @@ fn user(name: &str) -> UserId {
     UserId::parse(name).unwrap()
 }
 
-fn standing(status: PresenceStatus) -> Standing {
-    Standing { status, last_active_at: Timestamp(1_795_367_045_120) }
+fn standing(status: PresenceStatus) -> PresenceState {
+    PresenceState { status, last_active_at: Timestamp(1_795_367_045_120) }
 }
 
 fn change(place: &str, who: &str, status: Option<PresenceStatus>, last: bool) -> Change {

@@ -12,7 +12,7 @@ use shared::contract::id::{RoomId, UserId};
 use shared::contract::limits::PRESENCE_BATCH_MAX;
 use shared::contract::protocol::PresenceStatus;
 use shared::contract::refusal::{Refusal, RefusalCode};
-use shared::contract::signal::{NodeSignal, RoomSignal, Signal, Standing};
+use shared::contract::signal::{NodeSignal, PresenceState, RoomSignal, Signal};
 use shared::contract::timestamp::Timestamp;
 use shared::process::backoff::Backoff;
 use shared::process::clock::Clock;
@@ -214,12 +214,12 @@ impl LocalPresence {
     }
 
     /// How somebody is there through this node.
-    pub(crate) fn standing(&self, room: &RoomId, user: &UserId) -> Option<Standing> {
+    pub(crate) fn standing(&self, room: &RoomId, user: &UserId) -> Option<PresenceState> {
         self.lock().members.standing((room, user))
     }
 
     /// Everybody in a room through this node.
-    pub(crate) fn members(&self, room: &RoomId) -> Vec<(UserId, Standing)> {
+    pub(crate) fn members(&self, room: &RoomId) -> Vec<(UserId, PresenceState)> {
         self.lock().members.of(room)
     }
 

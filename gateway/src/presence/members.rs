@@ -10,7 +10,7 @@ use std::time::Duration;
 use shared::contract::id::{RoomId, UserId};
 use shared::contract::limits::{GUEST_MS, GUESTS_MAX, LAST_ACTIVE_TOLD_MS, PRESENCE_LINGER_MS};
 use shared::contract::protocol::PresenceStatus;
-use shared::contract::signal::Standing;
+use shared::contract::signal::PresenceState;
 use shared::contract::timestamp::Timestamp;
 use tokio::time::Instant;
 
@@ -62,7 +62,7 @@ struct LocalMember {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Announced {
     Nothing,
-    Standing(Standing),
+    PresenceState(PresenceState),
     /// An announcement may have come through or not.
     Unsure,
 }
@@ -80,11 +80,11 @@ impl LocalMember {
         }
     }
 
-    fn standing(&self) -> Option<Standing> {
+    fn standing(&self) -> Option<PresenceState> {
         let guest = self.guest.map(|(status, _)| status);
         let connected = self.connections.values().copied().chain(guest).max();
         let status = connected.or(self.lingers.map(|_| self.status))?;
-        Some(Standing { status, last_active_at: self.last_active_at })
+        Some(PresenceState { status, last_active_at: self.last_active_at })
     }
 
     fn deadline(&self) -> Option<Instant> {
@@ -100,8 +100,8 @@ impl LocalMember {
         match (self.standing(), self.announced) {
             (_, Announced::Unsure) | (Some(_), Announced::Nothing) => true,
             (None, Announced::Nothing) => false,
-            (None, Announced::Standing(_)) => true,
-            (Some(now), Announced::Standing(told)) => {
+            (None, Announced::PresenceState(_)) => true,
+            (Some(now), Announced::PresenceState(told)) => {
                 let younger_ms = now.last_active_at.0 - told.last_active_at.0;
                 now.status != told.status || younger_ms >= LAST_ACTIVE_TOLD_MS
             }
@@ -121,12 +121,12 @@ impl LocalMembers {
     }
 
     /// How somebody is there through this node.
-    pub(super) fn standing(&self, (room, user): Who<'_>) -> Option<Standing> {
+    pub(super) fn standing(&self, (room, user): Who<'_>) -> Option<PresenceState> {
         self.rooms.get(room)?.get(user)?.standing()
     }
 
     /// Everybody in a room through this node.
-    pub(super) fn of(&self, room: &RoomId) -> Vec<(UserId, Standing)> {
+    pub(super) fn of(&self, room: &RoomId) -> Vec<(UserId, PresenceState)> {
         let people = self.rooms.get(room).into_iter().flatten();
         people.filter_map(|(user, here)| Some((user.clone(), here.standing()?))).collect()
     }
@@ -243,7 +243,7 @@ impl LocalMembers {
         for (room, user) in taken {
             let standing = self.standing((&room, &user));
             self.change((&room, &user), |here| {
-                here.announced = standing.map_or(Announced::Nothing, Announced::Standing);
+                here.announced = standing.map_or(Announced::Nothing, Announced::PresenceState);
             });
             changes.push(Change { last: !self.rooms.contains_key(&room), room, user, standing });
         }
@@ -270,7 +270,7 @@ impl LocalMembers {
     }
 
     /// Compares with what is kept of this node's people in a room.
-    pub(super) fn compare(&mut self, room: &RoomId, kept: &HashMap<UserId, Standing>) {
+    pub(super) fn compare(&mut self, room: &RoomId, kept: &HashMap<UserId, PresenceState>) {
         let here: Vec<UserId> =
             self.rooms.get(room).into_iter().flat_map(|people| people.keys().cloned()).collect();
         for user in here.iter().chain(kept.keys()) {

@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use shared::contract::id::{RoomId, UserId};
-use shared::contract::signal::Standing;
+use shared::contract::signal::PresenceState;
 use uuid::Uuid;
 
 use super::{Change, Entry, Leases, Presence, PresenceError, Renewal};
@@ -19,7 +19,7 @@ pub struct MemoryPresence {
 #[derive(Debug, Default)]
 struct Kept {
     living: BTreeSet<Uuid>,
-    rooms: HashMap<RoomId, BTreeMap<(UserId, Uuid), Standing>>,
+    rooms: HashMap<RoomId, BTreeMap<(UserId, Uuid), PresenceState>>,
 }
 
 impl MemoryPresence {
@@ -77,7 +77,7 @@ impl Presence for MemoryPresence {
     async fn list(&self, room: &RoomId) -> Result<Vec<Entry>, PresenceError> {
         let kept = self.lock();
         let people = kept.rooms.get(room).into_iter().flatten();
-        let entry = |((user, incarnation), standing): (&(UserId, Uuid), &Standing)| Entry {
+        let entry = |((user, incarnation), standing): (&(UserId, Uuid), &PresenceState)| Entry {
             user: user.clone(),
             incarnation: *incarnation,
             standing: *standing,

@@ -8,7 +8,7 @@ use redis::{Pipeline, RedisError, Script};
 use shared::contract::id::{RoomId, UserId};
 use shared::contract::keys;
 use shared::contract::limits::{LEASE_MS, PRESENCE_BATCH_MAX, PRESENCE_LINGER_MS, REAP_MS};
-use shared::contract::signal::Standing;
+use shared::contract::signal::PresenceState;
 use shared::log::redis::connection::{RedisConnection, RedisFailure};
 use tracing::warn;
 use uuid::Uuid;
@@ -41,7 +41,7 @@ fn entry(field: &str, standing: &str) -> Option<Entry> {
     Some(Entry {
         user: UserId::parse(user).ok()?,
         incarnation: incarnation.parse().ok()?,
-        standing: serde_json::from_str::<Standing>(standing).ok()?,
+        standing: serde_json::from_str::<PresenceState>(standing).ok()?,
     })
 }
 
@@ -219,8 +219,10 @@ mod tests {
     #[test]
     fn an_entry_is_read_as_it_was_written_and_rubbish_is_not() {
         let (user, incarnation) = (UserId::parse("ann").unwrap(), Uuid::from_u128(7));
-        let standing =
-            Standing { status: PresenceStatus::Idle, last_active_at: Timestamp(1_795_367_045_120) };
+        let standing = PresenceState {
+            status: PresenceStatus::Idle,
+            last_active_at: Timestamp(1_795_367_045_120),
+        };
         let json = serde_json::to_string(&standing).unwrap();
         let read = entry(&field(&user, incarnation), &json).unwrap();
         assert_eq!(read, Entry { user, incarnation, standing });

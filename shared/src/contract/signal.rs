@@ -56,7 +56,7 @@ pub enum RoomSignal {
         /// Through which run of which node.
         incarnation: Uuid,
         /// How; `None` when they are gone from there.
-        standing: Option<Standing>,
+        standing: Option<PresenceState>,
     },
     /// A part of an answer that is being written.
     Stream(StreamPart),
@@ -78,7 +78,7 @@ pub struct ReadMark {
 
 /// How somebody is present through a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Standing {
+pub struct PresenceState {
     /// Active or idle.
     pub status: PresenceStatus,
     /// When they last did something.

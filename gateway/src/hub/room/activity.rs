@@ -8,7 +8,7 @@ use std::time::Duration;
 use shared::contract::id::UserId;
 use shared::contract::limits::{PRESENCE_GATHER_MS, TYPING_MS};
 use shared::contract::protocol::{EventName, PresenceList, PresenceStatus, TypingChanged};
-use shared::contract::signal::{RoomSignal, Signal, Standing};
+use shared::contract::signal::{PresenceState, RoomSignal, Signal};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -118,7 +118,7 @@ impl Room {
         state: &mut State,
         user: &UserId,
         incarnation: Uuid,
-        standing: Option<Standing>,
+        standing: Option<PresenceState>,
     ) {
         if self.parts.presence.accept(incarnation) {
             state.ephemeral.presence.apply(user, incarnation, standing, Instant::now());

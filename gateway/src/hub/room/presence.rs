@@ -13,7 +13,7 @@ use shared::contract::limits::{
     PRESENCE_LISTED_MAX,
 };
 use shared::contract::protocol::{PresenceChange, PresenceChanged, PresenceStatus, Present};
-use shared::contract::signal::Standing;
+use shared::contract::signal::PresenceState;
 use shared::contract::timestamp::Timestamp;
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -48,7 +48,7 @@ pub(super) struct RoomPresence {
 
 #[derive(Debug, Default)]
 struct Person {
-    standings: Vec<(Uuid, Standing)>,
+    standings: Vec<(Uuid, PresenceState)>,
     /// What members were told; `None`: not here.
     told: Option<PresenceStatus>,
     last_active_at: Timestamp,
@@ -58,7 +58,7 @@ struct Person {
 #[derive(Debug)]
 struct Reading {
     number: u64,
-    signalled: Vec<(UserId, Uuid, Option<Standing>)>,
+    signalled: Vec<(UserId, Uuid, Option<PresenceState>)>,
 }
 
 /// What members are to be told.
@@ -79,7 +79,7 @@ impl Person {
         self.standings.iter().map(|(_, standing)| standing.status).max()
     }
 
-    fn set(&mut self, from: Uuid, standing: Option<Standing>) {
+    fn set(&mut self, from: Uuid, standing: Option<PresenceState>) {
         let place = self.standings.iter().position(|(other, _)| *other == from);
         match (place, standing) {
             (Some(place), Some(standing)) => self.standings[place].1 = standing,
@@ -98,7 +98,7 @@ impl RoomPresence {
         &mut self,
         user: &UserId,
         from: Uuid,
-        standing: Option<Standing>,
+        standing: Option<PresenceState>,
         now: Instant,
     ) {
         if let Some(reading) = &mut self.reading {
@@ -110,7 +110,7 @@ impl RoomPresence {
         self.set(user, from, standing, now);
     }
 
-    fn set(&mut self, user: &UserId, from: Uuid, standing: Option<Standing>, now: Instant) {
+    fn set(&mut self, user: &UserId, from: Uuid, standing: Option<PresenceState>, now: Instant) {
         if standing.is_none() && !self.people.contains_key(user) {
             return;
         }

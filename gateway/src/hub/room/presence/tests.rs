@@ -15,8 +15,8 @@ fn user(name: &str) -> UserId {
     UserId::parse(name).unwrap()
 }
 
-fn standing(status: PresenceStatus, at: i64) -> Standing {
-    Standing { status, last_active_at: Timestamp(at) }
+fn standing(status: PresenceStatus, at: i64) -> PresenceState {
+    PresenceState { status, last_active_at: Timestamp(at) }
 }
 
 impl Scene {
