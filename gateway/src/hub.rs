@@ -52,7 +52,7 @@ pub(crate) const SYNCING_BYTES_MAX: usize = 64 * 1024 * 1024;
 const READING_PATIENCE: Duration = Duration::from_millis(500);
 
 /// What every room works with.
-pub(crate) struct Parts {
+pub(crate) struct Deps {
     pub(crate) broker: Arc<dyn Broker>,
     pub(crate) history: History,
     /// What rooms that synchronise may keep together of what is published meanwhile.
@@ -67,9 +67,9 @@ pub(crate) struct Parts {
     pub(crate) unsure: Notify,
 }
 
-impl std::fmt::Debug for Parts {
+impl std::fmt::Debug for Deps {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Parts")
+        f.write_str("Deps")
     }
 }
 
@@ -88,11 +88,11 @@ pub(crate) enum Resumption {
 #[derive(Debug)]
 pub(crate) struct Hub {
     rooms: DashMap<RoomId, Arc<Room>>,
-    parts: Arc<Parts>,
+    parts: Arc<Deps>,
 }
 
 impl Hub {
-    pub(crate) fn new(parts: Parts) -> Hub {
+    pub(crate) fn new(parts: Deps) -> Hub {
         Hub { rooms: DashMap::new(), parts: Arc::new(parts) }
     }
 

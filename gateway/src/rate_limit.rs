@@ -78,7 +78,7 @@ impl Rules {
 }
 
 /// What it works with.
-pub(crate) struct Parts {
+pub(crate) struct Deps {
     pub(crate) clock: Clock,
     pub(crate) metrics: Arc<Metrics>,
     /// Tells the other nodes.
@@ -90,7 +90,7 @@ pub(crate) struct Parts {
 /// Counts what users do.
 pub(crate) struct RateLimiter {
     rules: Rules,
-    parts: Parts,
+    parts: Deps,
     windows: Windows,
     blocks: Blocks,
     usual: Usual,
@@ -120,7 +120,7 @@ impl RatePermit {
 }
 
 impl RateLimiter {
-    pub(crate) fn new(rules: Rules, parts: Parts) -> RateLimiter {
+    pub(crate) fn new(rules: Rules, parts: Deps) -> RateLimiter {
         RateLimiter {
             windows: Windows::new(rules.windows_ms),
             blocks: Blocks::default(),

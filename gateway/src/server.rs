@@ -316,7 +316,7 @@ fn node(
         ApiKeys::parse(&settings.api_keys).map_err(|error| unusable("ROOMCAST_API_KEYS", error))?;
     let Backend { log, store, broker, counts, token_store, streams, presence, .. } = backend;
     let epochs = Arc::new(Epochs::new(Arc::clone(log), Arc::clone(store)));
-    let append_queue = AppendQueue::start(&append_queue::Parts {
+    let append_queue = AppendQueue::start(&append_queue::Deps {
         broker: Arc::clone(broker),
         log: Arc::clone(log),
         store: Arc::clone(store),
@@ -332,7 +332,7 @@ fn node(
         Arc::clone(&metrics),
     );
     let history = History::new(Arc::clone(log), Arc::clone(store), epochs);
-    let hub = Hub::new(hub::Parts {
+    let hub = Hub::new(hub::Deps {
         broker: Arc::clone(broker),
         history,
         syncing: ByteBudget::new(hub::SYNCING_BYTES_MAX),
@@ -386,7 +386,7 @@ fn limiter(
     fleet: Option<RedisCounts>,
 ) -> RateLimiter {
     let (clock, metrics) = (clock.clone(), Arc::clone(metrics));
-    RateLimiter::new(Rules::new(settings), rate_limit::Parts { clock, metrics, broker, fleet })
+    RateLimiter::new(Rules::new(settings), rate_limit::Deps { clock, metrics, broker, fleet })
 }
 
 /// Whose turn it is among the nodes is known where their counts are.

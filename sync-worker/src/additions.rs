@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use uuid::Uuid;
 
-use crate::parts::Parts;
+use crate::parts::Deps;
 
 /// How often it is looked.
 const INTERVAL: Duration = Duration::from_millis(500);
@@ -47,7 +47,7 @@ enum LookError {
 
 /// Looks until `stop`, while `first` says that the first shard is this worker's. Where one process
 /// has both the log and the database there is nothing to look for.
-pub(crate) async fn run(parts: Arc<Parts>, first: Arc<AtomicBool>, stop: CancellationToken) {
+pub(crate) async fn run(parts: Arc<Deps>, first: Arc<AtomicBool>, stop: CancellationToken) {
     if parts.lease.is_none() {
         return stop.cancelled().await;
     }
@@ -83,8 +83,8 @@ pub(crate) async fn run(parts: Arc<Parts>, first: Arc<AtomicBool>, stop: Cancell
 }
 
 /// Appends the dead letters that somebody wants driven again; their commit closes them.
-async fn drive(parts: &Parts) -> Result<(), LookError> {
-    let Parts { log, store, .. } = parts;
+async fn drive(parts: &Deps) -> Result<(), LookError> {
+    let Deps { log, store, .. } = parts;
     for letter in store.driven(LETTERS).await? {
         let Ok(envelope) = Envelope::decode(&letter.raw) else { continue };
         let room = envelope.room.clone();
@@ -99,8 +99,8 @@ async fn drive(parts: &Parts) -> Result<(), LookError> {
 
 /// Appends what another program wrote into rooms of which somebody knows a head. Gives the room
 /// after whose name the next look goes on.
-async fn place(parts: &Parts, after: Option<&str>) -> Result<Option<String>, LookError> {
-    let Parts { log, store, .. } = parts;
+async fn place(parts: &Deps, after: Option<&str>) -> Result<Option<String>, LookError> {
+    let Deps { log, store, .. } = parts;
     let (found, next) = store.unplaced_rooms(after, ROOMS).await?;
     let (mut rooms, unknown): (Vec<Unplaced>, Vec<Unplaced>) =
         found.into_iter().partition(|unplaced| unplaced.has_head);

@@ -12,14 +12,14 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use crate::parts::Parts;
+use crate::parts::Deps;
 
 /// Between two transactions, so that what is said now goes first.
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// Removes what is old enough, again and again until `stop`, while `first` says that the first
 /// shard is this worker's: one of all workers does it.
-pub(crate) async fn run(parts: Arc<Parts>, first: Arc<AtomicBool>, stop: CancellationToken) {
+pub(crate) async fn run(parts: Arc<Deps>, first: Arc<AtomicBool>, stop: CancellationToken) {
     let Some(retention) = parts.settings.retention else { return stop.cancelled().await };
     let retention_ms = i64::try_from(retention.as_millis()).unwrap_or(i64::MAX);
     let mut ticks = tokio::time::interval(Duration::from_millis(EXPIRE_INTERVAL_MS));
@@ -43,7 +43,7 @@ pub(crate) async fn run(parts: Arc<Parts>, first: Arc<AtomicBool>, stop: Cancell
 }
 
 /// Says whether there may be more.
-async fn step(parts: &Parts, before: Timestamp) -> bool {
+async fn step(parts: &Deps, before: Timestamp) -> bool {
     match parts.store.expire(before, EXPIRE_ROWS).await {
         Ok(0) => false,
         Ok(expired) => {

@@ -24,7 +24,7 @@ use sync_worker::asked;
 use sync_worker::config::{GATEWAY_VARIABLES, SEED_VARIABLES, Settings};
 use sync_worker::metrics::Metrics;
 use sync_worker::stats::Stats;
-use sync_worker::worker::{self, Parts};
+use sync_worker::worker::{self, Deps};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -121,7 +121,7 @@ async fn run(settings: &Settings) -> Result<ExitCode, Box<dyn Error>> {
     let owner = Uuid::new_v4().to_string();
     let servers = attend::Servers::new(Arc::clone(&store), redis.clone(), owner.clone(), false);
     let stats = Arc::new(Stats::default());
-    let work = Parts {
+    let work = Deps {
         log: Arc::new(RedisLog::new(redis.clone(), ENTRIES_MAX)),
         store: store.clone(),
         settings: worker_settings(settings),

@@ -31,7 +31,7 @@ pub struct Settings {
 
 /// What the loop works with.
 #[derive(Clone)]
-pub struct Parts {
+pub struct Deps {
     /// Where entries come from.
     pub log: Arc<dyn Log>,
     /// Where they go.
@@ -52,8 +52,8 @@ pub struct Parts {
     pub tasks: Tasks,
 }
 
-impl std::fmt::Debug for Parts {
+impl std::fmt::Debug for Deps {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Parts").field("settings", &self.settings).finish_non_exhaustive()
+        f.debug_struct("Deps").field("settings", &self.settings).finish_non_exhaustive()
     }
 }

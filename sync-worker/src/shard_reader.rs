@@ -22,7 +22,7 @@ use tracing::error;
 
 use crate::batch::Entries;
 use crate::kept::Kept;
-use crate::parts::Parts;
+use crate::parts::Deps;
 use crate::refusing;
 
 /// Refusals that are told when a shard is taken; more than any gap between a commit and its telling
@@ -61,12 +61,12 @@ pub(crate) struct ShardReader {
     given_up: usize,
     /// The log has little memory left.
     short: Arc<AtomicBool>,
-    parts: Arc<Parts>,
+    parts: Arc<Deps>,
     backoff: Backoff,
 }
 
 impl ShardReader {
-    pub(crate) fn new(shard: Shard, parts: Arc<Parts>, short: Arc<AtomicBool>) -> ShardReader {
+    pub(crate) fn new(shard: Shard, parts: Arc<Deps>, short: Arc<AtomicBool>) -> ShardReader {
         let backoff = Backoff::new(parts.settings.retry_delay, parts.settings.retry_delay_max);
         ShardReader {
             shard,
@@ -202,7 +202,7 @@ impl ShardReader {
     /// Has rooms say what was refused, each once as long as the log remembers it. Nobody sees what
     /// is not stored yet where the log dies with its process.
     async fn tell_refused(&self, refusals: &[Append]) -> Result<(), StepError> {
-        let Parts { log, store, lease, .. } = &*self.parts;
+        let Deps { log, store, lease, .. } = &*self.parts;
         if lease.is_some() && !refusals.is_empty() {
             adding::add(self.shard, refusals, Past::Caps, (&**log, &**store)).await?;
         }
@@ -211,7 +211,7 @@ impl ShardReader {
 
     async fn load(&mut self) -> Result<Cursor, StepError> {
         let parts = Arc::clone(&self.parts);
-        let Parts { log, store, .. } = &*parts;
+        let Deps { log, store, .. } = &*parts;
         let stored = store.cursor(self.shard).await?;
         let epoch = epoch::establish(self.shard, stored.epoch, &**log, &**store).await?;
         let cursor = Cursor { upto: stored.upto, epoch: epoch.number };
@@ -236,7 +236,7 @@ impl ShardReader {
     /// A database that was set back by more than the log keeps lacks what lies between, and nobody
     /// has it any more: the shard goes on, and somebody has to look.
     async fn look_for_a_gap(&self, cursor: Cursor) -> Result<(), StepError> {
-        let Parts { log, .. } = &*self.parts;
+        let Deps { log, .. } = &*self.parts;
         let told = log.synced(self.shard).await?;
         if told <= cursor.upto {
             return Ok(());
@@ -332,7 +332,7 @@ impl ShardReader {
         mut beyond: Vec<LogEntry>,
         cursor: Cursor,
     ) -> Result<(Entries, Committed), StepError> {
-        let Parts { store, metrics, lease, .. } = &*self.parts;
+        let Deps { store, metrics, lease, .. } = &*self.parts;
         let began = Instant::now();
         loop {
             let Some(mut entries) = Entries::decode(self.shard, read.clone()) else {
@@ -374,7 +374,7 @@ impl ShardReader {
         beyond: &[LogEntry],
         cursor: Cursor,
     ) -> Result<Committed, StepError> {
-        let Parts { store, metrics, lease, .. } = &*self.parts;
+        let Deps { store, metrics, lease, .. } = &*self.parts;
         match store.commit(&entries.batch(cursor, lease.as_ref())).await {
             Err(StoreError::Data { .. }) => {}
             other => return Ok(other?),
@@ -392,7 +392,7 @@ impl ShardReader {
     }
 
     fn count(&self, entries: &Entries, committed: &Committed, began: Instant) {
-        let Parts { metrics, stats, clock, .. } = &*self.parts;
+        let Deps { metrics, stats, clock, .. } = &*self.parts;
         metrics.batches_total.inc();
         let messages = committed.inserted + committed.changed + committed.renamed;
         metrics.rows_total.inc_by(messages + committed.read + committed.credited);

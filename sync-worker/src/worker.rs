@@ -18,7 +18,7 @@ use crate::shard_reader::ShardReader;
 use crate::{additions, expiry};
 
 pub use crate::lag::Lag;
-pub use crate::parts::{Parts, Settings};
+pub use crate::parts::{Deps, Settings};
 
 /// How often the lag is told.
 const LAG_INTERVAL: Duration = Duration::from_secs(1);
@@ -28,7 +28,7 @@ const LAG_INTERVAL: Duration = Duration::from_secs(1);
 /// Never gives up on a database or a log that does not answer. After `stop` it finishes the
 /// batches at work, and alone, where the log dies with the process, everything that is in the log;
 /// the caller bounds that wait.
-pub async fn run(parts: Parts, stop: CancellationToken) {
+pub async fn run(parts: Deps, stop: CancellationToken) {
     let parts = Arc::new(parts);
     let mut readers = Readers::new(Arc::clone(&parts));
     let first = Arc::clone(&readers.first);
@@ -73,14 +73,14 @@ pub async fn run(parts: Parts, stop: CancellationToken) {
     parts.lag.tell(&parts.metrics, parts.clock.now_ms());
 }
 
-fn renewal(parts: &Parts) -> Duration {
+fn renewal(parts: &Deps) -> Duration {
     // Three tries within a lease. Alone there is nothing to renew.
     parts.lease.as_ref().map_or(LAG_INTERVAL, |lease| Duration::from_millis(lease.ms / 3))
 }
 
 /// A reader per shard: waiting for entries, or at work.
 struct Readers {
-    parts: Arc<Parts>,
+    parts: Arc<Deps>,
     owned: HashSet<Shard>,
     /// Whether the first shard is among them.
     first: Arc<AtomicBool>,
@@ -91,7 +91,7 @@ struct Readers {
 }
 
 impl Readers {
-    fn new(parts: Arc<Parts>) -> Readers {
+    fn new(parts: Arc<Deps>) -> Readers {
         let mut readers = Readers {
             parts,
             owned: HashSet::new(),

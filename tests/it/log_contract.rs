@@ -113,7 +113,7 @@ impl Subject {
         let epoch = establish(shard, 0, &*self.log, &*self.store).await.unwrap().number;
         let metrics = Arc::new(Metrics::register(&prometheus::Registry::new()));
         let stop = CancellationToken::new();
-        let parts = sync::Parts {
+        let parts = sync::Deps {
             log: Arc::clone(&self.log),
             store: Arc::clone(&self.store),
             settings: sync::Settings {

@@ -71,7 +71,7 @@ const RETRY_AFTER_MS: u64 = 1000;
 
 /// What the queue works with.
 #[derive(Clone)]
-pub(crate) struct Parts {
+pub(crate) struct Deps {
     pub(crate) broker: Arc<dyn Broker>,
     pub(crate) log: Arc<dyn Log>,
     pub(crate) store: Arc<dyn Store>,
@@ -100,7 +100,7 @@ pub(crate) type Outcome = Result<Placement, Refusal>;
 
 impl AppendQueue {
     /// Starts a task per shard; they end when the queue is dropped.
-    pub(crate) fn start(parts: &Parts) -> AppendQueue {
+    pub(crate) fn start(parts: &Deps) -> AppendQueue {
         let start = |shard| {
             let (sender, jobs) = mpsc::channel(APPEND_QUEUE_MAX);
             let retention = Arc::new(Retention::default());
@@ -180,7 +180,7 @@ enum TryError {
 
 struct ShardQueue {
     shard: Shard,
-    parts: Parts,
+    parts: Deps,
     pauses: Backoff,
     retention: Arc<Retention>,
     held: HeldEdits,

@@ -14,7 +14,7 @@ use tracing::debug;
 use super::entry::Cursor;
 use super::history::HistoryError;
 use super::room::{JoinRetry, Joined, Joiner, Membership, Reading, Room};
-use super::{Hub, Parts, READING_PATIENCE, Resumption};
+use super::{Deps, Hub, READING_PATIENCE, Resumption};
 
 /// Tries of a join whose room's memory moves on under it.
 const JOIN_TRIES_MAX: usize = 8;
@@ -57,7 +57,7 @@ impl Hub {
             let room = self.room(id);
             while tokio::time::timeout(SETTLE_PATIENCE, room.settled()).await.is_err() {
                 // One that cannot be subscribed fails as well, though it is not known yet.
-                let Parts { broker, history, .. } = &*self.parts;
+                let Deps { broker, history, .. } = &*self.parts;
                 if room.is_failing() || !broker.hears() || history.log.is_away() {
                     return Err(HistoryError::Unsettled.into());
                 }

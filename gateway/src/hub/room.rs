@@ -36,7 +36,7 @@ use tokio::sync::Notify;
 
 use self::ephemeral::Ephemeral;
 use self::refusing::Refusals;
-use super::Parts;
+use super::Deps;
 use super::cache::RoomCache;
 use super::catch_up;
 use super::entry::{Cursor, RoomEntry};
@@ -56,7 +56,7 @@ pub(crate) type MemberId = ConnectionId;
 #[derive(Debug)]
 pub(crate) struct Room {
     pub(crate) id: RoomId,
-    pub(super) parts: Arc<Parts>,
+    pub(super) parts: Arc<Deps>,
     state: Mutex<State>,
     /// Wakes those who wait for the first synchronisation.
     settled: Notify,
@@ -102,7 +102,7 @@ enum Phase {
 }
 
 impl Phase {
-    fn syncing(parts: &Parts) -> Phase {
+    fn syncing(parts: &Deps) -> Phase {
         let bytes = parts.syncing.share();
         Phase::Syncing { buffer: Vec::new(), bytes, overflow: false }
     }
@@ -195,7 +195,7 @@ impl Drop for Membership {
 
 impl Room {
     /// A room that is about to read where it stands.
-    pub(super) fn new(id: RoomId, parts: Arc<Parts>) -> Arc<Room> {
+    pub(super) fn new(id: RoomId, parts: Arc<Deps>) -> Arc<Room> {
         let state = State {
             phase: Phase::syncing(&parts),
             settled: false,

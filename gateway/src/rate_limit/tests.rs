@@ -25,7 +25,7 @@ impl Running {
             block_after,
             block_ms: i64::try_from(BLOCK_MS).unwrap(),
         };
-        let parts = Parts {
+        let parts = Deps {
             clock: clock.clone(),
             metrics: Arc::new(Metrics::register(&prometheus::Registry::new())),
             broker: Arc::new(MemoryBroker::new(Arc::new(log))),

@@ -43,7 +43,7 @@ pub(super) fn start(
     let (log, deliveries) = MemoryLog::new(clock.clone(), settings.log_entries_max);
     let log = Arc::new(log);
     let stats = Arc::new(Stats::default());
-    let parts = worker::Parts {
+    let parts = worker::Deps {
         log: log.clone(),
         store: store.clone(),
         settings: worker::Settings {

@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use super::dedup::{self, heads};
 use super::held_edits::HeldEdits;
 use super::job::Job;
-use super::{PAUSE, Parts, TryError};
+use super::{Deps, PAUSE, TryError};
 use crate::broker::AppendResult;
 
 /// How long the database may take to answer at first.
@@ -193,7 +193,7 @@ impl Aside {
     pub(super) fn look_up(
         &mut self,
         (shard, epoch, is_young): (Shard, u64, bool),
-        parts: &Parts,
+        parts: &Deps,
         held: &HeldEdits,
     ) {
         if self.under_way.is_some() || self.is_tired() {
@@ -284,7 +284,7 @@ struct Question {
 /// What the database answers, tried again for a while; `None` where it does not.
 async fn ask(
     question: Question,
-    parts: Parts,
+    parts: Deps,
     patience: Duration,
 ) -> Result<Option<Found>, TryError> {
     let mut last = TryError::Timeout;
@@ -306,7 +306,7 @@ async fn ask(
     }
 }
 
-async fn find(question: &Question, parts: &Parts) -> Result<Found, TryError> {
+async fn find(question: &Question, parts: &Deps) -> Result<Found, TryError> {
     let Question { shard, epoch, rooms, late, wanted } = question;
     let (broker, store) = (&*parts.broker, &*parts.store);
     if !rooms.is_empty() {

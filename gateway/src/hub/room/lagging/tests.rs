@@ -24,7 +24,7 @@ use crate::broker::memory::MemoryBroker;
 use crate::hub::entry::RoomEntry;
 use crate::hub::history::{History, Messages, Snapshot};
 use crate::hub::room::{Joiner, Membership, Reading};
-use crate::hub::{Parts, SYNCING_BYTES_MAX};
+use crate::hub::{Deps, SYNCING_BYTES_MAX};
 use crate::metrics::Metrics;
 use crate::presence::local::LocalPresence;
 use crate::presence::memory::MemoryPresence;
@@ -48,7 +48,7 @@ fn room(folder: &std::path::Path) -> Arc<Room> {
     let presence = LocalPresence::new(presence, broker.clone(), clock, Arc::clone(&metrics));
     let epochs = Arc::new(Epochs::new(log.clone(), store.clone()));
     let history = History::new(log, store, epochs);
-    let parts = Parts {
+    let parts = Deps {
         signals: SignalPublisher::start(broker.clone(), &Tasks::new(&Readiness::new())),
         broker,
         history,
