@@ -90,7 +90,7 @@ impl RoomCache {
     fn take_back(&mut self, refused: Position) {
         for place in 0..self.entries.len() {
             let entry = &self.entries[place];
-            if entry.is_shown() && (entry.at == refused || entry.origin() == refused) {
+            if entry.is_shown() && (entry.at == refused || entry.message_position() == refused) {
                 let overtaken = Arc::new(entry.overtaken());
                 let bytes = self.bytes.bytes() - (entry.bytes() - overtaken.bytes());
                 self.bytes.set(bytes);
@@ -132,9 +132,12 @@ impl RoomCache {
 
     /// The messages that stand above the floor, the last `limit` of them, oldest first.
     pub(crate) fn latest(&self, limit: usize) -> Vec<Bytes> {
-        let mut standing: Vec<&Arc<RoomEntry>> =
-            self.entries.iter().filter(|entry| entry.origin() > self.floor.position).collect();
-        standing.sort_by_key(|entry| entry.origin());
+        let mut standing: Vec<&Arc<RoomEntry>> = self
+            .entries
+            .iter()
+            .filter(|entry| entry.message_position() > self.floor.position)
+            .collect();
+        standing.sort_by_key(|entry| entry.message_position());
         let messages: Vec<Bytes> = standing.iter().filter_map(|entry| entry.message()).collect();
         messages[messages.len().saturating_sub(limit)..].to_vec()
     }
@@ -150,21 +153,23 @@ impl RoomCache {
     pub(crate) fn find(&self, id: &MessageId, user: &UserId) -> Option<(Message, bool)> {
         let named =
             self.entries.iter().filter_map(|entry| Some((entry, entry.is_message(id, user)?)));
-        let (entry, own) = named.min_by_key(|(entry, own)| (!own, entry.origin()))?;
+        let (entry, own) = named.min_by_key(|(entry, own)| (!own, entry.message_position()))?;
         Some((entry.read_message()?, own))
     }
 
     /// The message that stands at a position.
     pub(crate) fn at(&self, position: Position) -> Option<MessageId> {
-        let mut messages = self.entries.iter().filter(|entry| entry.origin() == position);
+        let mut messages = self.entries.iter().filter(|entry| entry.message_position() == position);
         messages.find_map(|entry| Some(entry.read_message()?.id))
     }
 
     /// How many messages stand above `after` and above the floor that this one should read.
     pub(crate) fn unread(&self, user: &UserId, after: Position) -> u64 {
         let from = after.max(self.floor.position);
-        let unread =
-            self.entries.iter().filter(|entry| entry.origin() > from && entry.is_said_to(user));
+        let unread = self
+            .entries
+            .iter()
+            .filter(|entry| entry.message_position() > from && entry.counts_as_unread_for(user));
         unread.count() as u64
     }
 }

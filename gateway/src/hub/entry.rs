@@ -67,12 +67,12 @@ pub(crate) struct RoomEntry {
     /// The change, where this is one. A cursor standing here carries either.
     change_id: Option<MessageId>,
     /// Where the message itself stands; equal to `at` unless it has changed.
-    origin: Position,
+    message_position: Position,
     what: What,
     /// For a reader who has not got the message: `message:new`.
-    fresh: Option<Frame>,
+    new_frame: Option<Frame>,
     /// For a reader who has: `message:update` or `message:delete`.
-    change: Option<Frame>,
+    update_frame: Option<Frame>,
 }
 
 /// What a change says, whoever wrote it down.
@@ -122,7 +122,7 @@ impl RoomEntry {
         let envelope = Envelope::decode(&entry.raw)?;
         let frame =
             |event| codec::raw_event(event, &codec::with_position(&envelope.body, entry.position));
-        let (what, fresh, change) = match envelope.kind {
+        let (what, new_frame, update_frame) = match envelope.kind {
             EntryKind::Message => {
                 (What::Message { deleted: false }, Some(frame(EventName::MessageNew)), None)
             }
@@ -147,7 +147,7 @@ impl RoomEntry {
                 (What::Placeholder, None, None)
             }
         };
-        let (at, origin) = (entry.position, entry.position);
+        let (at, message_position) = (entry.position, entry.position);
         let user = match envelope.kind {
             EntryKind::Edit | EntryKind::Delete => {
                 let author = serde_json::from_slice(&envelope.body).ok();
@@ -161,7 +161,10 @@ impl RoomEntry {
             | EntryKind::Refusal => envelope.user,
         };
         let Envelope { room, id, change_id, .. } = envelope;
-        Ok((room, RoomEntry { at, id, user, change_id, origin, what, fresh, change }))
+        Ok((
+            room,
+            RoomEntry { at, id, user, change_id, message_position, what, new_frame, update_frame },
+        ))
     }
 
     /// What the database says was refused, and where the room says so.
@@ -172,10 +175,10 @@ impl RoomEntry {
             id: refused.id.clone(),
             user: refused.user.clone(),
             change_id: refused.is_change.then(|| refused.key.clone()),
-            origin: *at,
+            message_position: *at,
             what: What::Refusal(Box::new(refused.clone())),
-            fresh: None,
-            change: (!refused.is_change).then(|| taken_back(refused)),
+            new_frame: None,
+            update_frame: (!refused.is_change).then(|| taken_back(refused)),
         }
     }
 
@@ -203,43 +206,43 @@ impl RoomEntry {
 
     /// What the database has; `None` for a row without a place.
     pub(crate) fn from_message(message: &Message) -> Option<RoomEntry> {
-        let origin = message.position?;
-        let at = message.changed_position.unwrap_or(origin);
+        let message_position = message.position?;
+        let at = message.changed_position.unwrap_or(message_position);
         let change_id = message.change_id.clone();
-        let change = change_id.as_ref().map(|change_id| changed(message, change_id, at));
-        let fresh = Some(codec::event(EventName::MessageNew, message));
+        let update_frame = change_id.as_ref().map(|change_id| changed(message, change_id, at));
+        let new_frame = Some(codec::event(EventName::MessageNew, message));
         let (id, user) = (message.id.clone(), message.user_id.clone());
         let what = What::Message { deleted: message.deleted_at.is_some() };
-        Some(RoomEntry { at, id, user, change_id, origin, what, fresh, change })
+        Some(RoomEntry { at, id, user, change_id, message_position, what, new_frame, update_frame })
     }
 
     /// What to tell a reader who has every message up to `base`; nothing for a place alone.
     pub(crate) fn frame(&self, base: Position) -> Option<&Frame> {
-        match (&self.fresh, &self.change) {
-            (Some(_), Some(change)) if self.origin <= base => Some(change),
-            (Some(fresh), Some(_) | None) => Some(fresh),
-            (None, change) => change.as_ref(),
+        match (&self.new_frame, &self.update_frame) {
+            (Some(_), Some(update_frame)) if self.message_position <= base => Some(update_frame),
+            (Some(new_frame), Some(_) | None) => Some(new_frame),
+            (None, update_frame) => update_frame.as_ref(),
         }
     }
 
     /// What to tell a reader who has everything before it.
     pub(crate) fn next_frame(&self) -> Option<&Frame> {
-        self.change.as_ref().or(self.fresh.as_ref())
+        self.update_frame.as_ref().or(self.new_frame.as_ref())
     }
 
     /// The message as JSON, where this is one.
     pub(crate) fn message(&self) -> Option<Bytes> {
-        self.fresh.as_ref().map(|frame| codec::data_of(frame, EventName::MessageNew))
+        self.new_frame.as_ref().map(|frame| codec::data_of(frame, EventName::MessageNew))
     }
 
     /// Who has just said something, where this is that.
-    pub(crate) fn speaker(&self) -> Option<&UserId> {
+    pub(crate) fn author(&self) -> Option<&UserId> {
         matches!(self.what, What::Message { deleted: false }).then_some(&self.user)
     }
 
     /// The message that it brings, where it brings one.
-    pub(crate) fn said(&self) -> Option<&MessageId> {
-        self.fresh.as_ref().map(|_| &self.id)
+    pub(crate) fn message_id(&self) -> Option<&MessageId> {
+        self.new_frame.as_ref().map(|_| &self.id)
     }
 
     /// The message, where this is one.
@@ -250,13 +253,13 @@ impl RoomEntry {
     }
 
     /// Where its message stands.
-    pub(crate) fn origin(&self) -> Position {
-        self.origin
+    pub(crate) fn message_position(&self) -> Position {
+        self.message_position
     }
 
     /// Whether anybody sees it.
     pub(crate) fn is_shown(&self) -> bool {
-        self.fresh.is_some() || self.change.is_some()
+        self.new_frame.is_some() || self.update_frame.is_some()
     }
 
     /// Who is in the room no more from here on.
@@ -272,7 +275,7 @@ impl RoomEntry {
     }
 
     /// Whether it is a message of somebody else's, and not deleted.
-    pub(crate) fn is_said_to(&self, reader: &UserId) -> bool {
+    pub(crate) fn counts_as_unread_for(&self, reader: &UserId) -> bool {
         self.what == (What::Message { deleted: false }) && self.user != *reader
     }
 
@@ -283,7 +286,7 @@ impl RoomEntry {
 
     /// Whether it is a message of this id, and whether it is this one's own.
     pub(crate) fn is_message(&self, id: &MessageId, user: &UserId) -> Option<bool> {
-        (self.fresh.is_some() && self.is_about(id)).then(|| self.is_by(user))
+        (self.new_frame.is_some() && self.is_about(id)).then(|| self.is_by(user))
     }
 
     /// Whether it is about the message of this id.
@@ -314,7 +317,7 @@ impl RoomEntry {
 
     /// What it costs to remember.
     pub(crate) fn bytes(&self) -> usize {
-        let frames = self.fresh.iter().chain(&self.change);
+        let frames = self.new_frame.iter().chain(&self.update_frame);
         size_of::<RoomEntry>() + frames.map(Frame::len).sum::<usize>()
     }
 
@@ -325,12 +328,12 @@ impl RoomEntry {
         &self,
         entries: impl Iterator<Item = &'a RoomEntry>,
     ) -> Option<usize> {
-        let is_state = self.fresh.is_some() && self.change.is_some();
+        let is_state = self.new_frame.is_some() && self.update_frame.is_some();
         if !is_state && !self.is_change_alone() {
             return None;
         }
         let same = |entry: &RoomEntry| match is_state {
-            true => entry.origin == self.origin,
+            true => entry.message_position == self.message_position,
             false => true,
         };
         let mut entries = entries.enumerate();
@@ -345,7 +348,7 @@ impl RoomEntry {
         let folded = self.folded(message).as_ref().and_then(RoomEntry::from_message);
         match folded {
             // The change as its author's gateway wrote it.
-            Some(folded) => RoomEntry { change: self.change.clone(), ..folded },
+            Some(folded) => RoomEntry { update_frame: self.update_frame.clone(), ..folded },
             None => self.overtaken(),
         }
     }
@@ -361,7 +364,7 @@ impl RoomEntry {
             | What::Refusal(_)
             | What::Placeholder => return None,
         };
-        let body = codec::data_of(self.change.as_ref()?, event);
+        let body = codec::data_of(self.update_frame.as_ref()?, event);
         let body: ChangeBody = serde_json::from_slice(&body).ok()?;
         let mut folded = message.clone();
         folded.changed_position = Some(self.at);
@@ -380,7 +383,7 @@ impl RoomEntry {
 
     /// What is left of an entry whose message has a later state: its place, and who may stand here.
     pub(crate) fn overtaken(&self) -> RoomEntry {
-        RoomEntry { what: What::Placeholder, fresh: None, change: None, ..self.clone() }
+        RoomEntry { what: What::Placeholder, new_frame: None, update_frame: None, ..self.clone() }
     }
 }
 

@@ -301,10 +301,10 @@ impl Room {
             self.parts.metrics.deliveries_total.inc_by(delivered);
             state.last = entry.cursor();
         }
-        if let Some(speaker) = entry.speaker() {
+        if let Some(speaker) = entry.author() {
             self.clear_typing(state, speaker);
         }
-        if let Some(id) = entry.said() {
+        if let Some(id) = entry.message_id() {
             state.ephemeral.streams.settle(id);
         }
         state.head = entry.at;
@@ -369,7 +369,7 @@ impl Room {
         let last = state.last.clone();
         // Nothing of it is told entry by entry; what it says of people counts all the same.
         for entry in snapshot.cache.after(state.head) {
-            if let Some(speaker) = entry.speaker() {
+            if let Some(speaker) = entry.author() {
                 self.clear_typing(&mut state, speaker);
             }
             if let Some(removed) = entry.removed() {

@@ -51,9 +51,10 @@ impl MessageView {
             {
                 *standing = folded;
             }
-        } else if entry.at > entry.origin()
+        } else if entry.at > entry.message_position()
             && let Some(json) = entry.message()
-            && let Ok(place) = messages.binary_search_by_key(&entry.origin(), |known| known.at)
+            && let Ok(place) =
+                messages.binary_search_by_key(&entry.message_position(), |known| known.at)
             && messages[place].changed < entry.at
         {
             messages[place].changed = entry.at;
