@@ -56,7 +56,7 @@ pub(super) async fn run(room: Arc<Room>, member: MemberId, queue: Arc<SendQueue>
 /// What follows the cursor, and as of which epoch; `None` when it stands in no order that is known.
 async fn read(room: &Room, lagging: &Lagging) -> Result<Option<(Arc<Page>, u64)>, HistoryError> {
     let history = &room.parts.history;
-    let Lagging { cursor, base, verified } = lagging;
+    let Lagging { cursor, complete_up_to, verified } = lagging;
     let mut epoch = u64::MAX;
     if !verified {
         match history.can_resume(&room.id, cursor).await? {
@@ -64,7 +64,7 @@ async fn read(room: &Room, lagging: &Lagging) -> Result<Option<(Arc<Page>, u64)>
             None => return Ok(None),
         }
     }
-    let page = history.after(&room.id, cursor.position, *base, CATCH_UP_ROWS).await?;
+    let page = history.after(&room.id, cursor.position, *complete_up_to, CATCH_UP_ROWS).await?;
     if page.entries.iter().any(|entry| entry.ends_what_was()) {
         return Ok(None);
     }

@@ -216,10 +216,13 @@ impl RoomEntry {
         Some(RoomEntry { at, id, user, change_id, message_position, what, new_frame, update_frame })
     }
 
-    /// What to tell a reader who has every message up to `base`; nothing for a place alone.
-    pub(crate) fn frame(&self, base: Position) -> Option<&Frame> {
+    /// What to tell a reader who has every message up to `complete_up_to`; nothing for a place
+    /// alone.
+    pub(crate) fn frame(&self, complete_up_to: Position) -> Option<&Frame> {
         match (&self.new_frame, &self.update_frame) {
-            (Some(_), Some(update_frame)) if self.message_position <= base => Some(update_frame),
+            (Some(_), Some(update_frame)) if self.message_position <= complete_up_to => {
+                Some(update_frame)
+            }
             (Some(new_frame), Some(_) | None) => Some(new_frame),
             (None, update_frame) => update_frame.as_ref(),
         }

@@ -311,23 +311,24 @@ impl History {
     }
 
     /// At most `limit` entries after a position, in order, for a reader who has every message up to
-    /// `base`. It may go beyond what the room here has heard of.
+    /// `complete_up_to`. It may go beyond what the room here has heard of.
     pub(crate) async fn after(
         &self,
         room: &RoomId,
         after: Position,
-        base: Position,
+        complete_up_to: Position,
         limit: u32,
     ) -> Result<Arc<Page>, HistoryError> {
-        let read =
-            async { settled(|| self.try_after(room, (after, base), limit)).await.map(Arc::new) };
-        self.flights.after.share((room.clone(), after, base, limit), read).await
+        let read = async {
+            settled(|| self.try_after(room, (after, complete_up_to), limit)).await.map(Arc::new)
+        };
+        self.flights.after.share((room.clone(), after, complete_up_to, limit), read).await
     }
 
     async fn try_after(
         &self,
         room: &RoomId,
-        (after, base): (Position, Position),
+        (after, complete_up_to): (Position, Position),
         limit: u32,
     ) -> Result<Page, HistoryError> {
         let (epoch, page) = self.ring(room, Part::After(after), limit as usize).await?;
@@ -338,7 +339,7 @@ impl History {
         // walked past a message that had moved ahead, and meets its change here.
         let complete = !page.more;
         let folded = fold(ring.clone());
-        if is_dense && (base >= after || !folded.iter().any(RoomEntry::is_change_alone)) {
+        if is_dense && (complete_up_to >= after || !folded.iter().any(RoomEntry::is_change_alone)) {
             return Ok(Page { entries: folded, complete, head, epoch });
         }
         // Not only below the ring: a message that moved into it is met there.

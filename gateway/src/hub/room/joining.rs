@@ -56,8 +56,8 @@ impl Room {
         let read_to = entries.last().map_or(cursor.position, |entry| entry.at);
         let complete = page.is_none_or(|page| page.complete && entries.len() == read.len());
         // Up to here the client has every message when it has read these.
-        let base = if complete { read_to } else { cursor.position };
-        let in_memory = base >= floor && !state.cache.breaks_after(read_to);
+        let complete_up_to = if complete { read_to } else { cursor.position };
+        let in_memory = complete_up_to >= floor && !state.cache.breaks_after(read_to);
         if page.is_none() && !in_memory {
             return Err(JoinRetry::Memory);
         }
@@ -72,8 +72,9 @@ impl Room {
         };
         let more = messages.len() < entries.len() || !in_memory;
         let lagging = more.then(|| {
-            let base = if at.position >= base { base } else { cursor.position };
-            Lagging { cursor: at, base, verified: true }
+            let complete_up_to =
+                if at.position >= complete_up_to { complete_up_to } else { cursor.position };
+            Lagging { cursor: at, complete_up_to, verified: true }
         });
         let given = Given { messages: &messages, more, lagging };
         Ok(self.enter(&mut state, joiner, given, reply))

@@ -22,7 +22,7 @@ pub(in crate::hub) struct Lagging {
     pub(in crate::hub) cursor: Cursor,
     /// It has every message up to here. Behind it, up to the cursor, it may not have got what had
     /// moved ahead by a change, and is told the whole of it with that change.
-    pub(in crate::hub) base: Position,
+    pub(in crate::hub) complete_up_to: Position,
     /// Its cursor's entry is known to stand in this order; otherwise that is looked up first.
     pub(in crate::hub) verified: bool,
 }
@@ -30,7 +30,7 @@ pub(in crate::hub) struct Lagging {
 impl Lagging {
     /// Of a member that has everything up to its cursor.
     pub(super) fn behind(cursor: Cursor, verified: bool) -> Lagging {
-        Lagging { base: cursor.position, cursor, verified }
+        Lagging { complete_up_to: cursor.position, cursor, verified }
     }
 }
 
@@ -72,14 +72,14 @@ impl Room {
             return Step::Over;
         };
         // Above its floor the memory has every message; what moved ahead, it has there.
-        let in_memory =
-            lagging.base >= cache.floor() && (lagging.verified || cache.knows(&lagging.cursor));
+        let in_memory = lagging.complete_up_to >= cache.floor()
+            && (lagging.verified || cache.knows(&lagging.cursor));
         if !in_memory || cache.breaks_after(lagging.cursor.position) {
             return Step::Read { lagging, floor: cache.floor() };
         }
         lagging.verified = true;
         for entry in cache.after(lagging.cursor.position) {
-            if let Some(frame) = entry.frame(lagging.base) {
+            if let Some(frame) = entry.frame(lagging.complete_up_to) {
                 if !member.queue.offer(frame) {
                     member.lagging = Some(lagging);
                     return Step::Wait(frame.len());
@@ -131,7 +131,7 @@ impl Room {
         let (mut given, mut refused) = (0, None);
         let heard = page.entries.iter().take_while(|entry| entry.at <= *head);
         for entry in heard {
-            if let Some(frame) = entry.frame(lagging.base) {
+            if let Some(frame) = entry.frame(lagging.complete_up_to) {
                 if !member.queue.offer(frame) {
                     refused = Some(frame.len());
                     break;
@@ -148,7 +148,7 @@ impl Room {
             given += 1;
         }
         if page.complete && given >= page.entries.len() {
-            lagging.base = lagging.cursor.position;
+            lagging.complete_up_to = lagging.cursor.position;
         }
         match refused {
             Some(bytes) => Given::Refused(bytes),
