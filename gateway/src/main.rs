@@ -9,9 +9,9 @@ use gateway::config::Settings;
 use gateway::server::Server;
 use gateway::server::mint;
 use shared::process::clock::Clock;
-use shared::process::drain;
 use shared::process::error_chain::error_chain;
 use shared::process::settings::{self, Program, Sources};
+use shared::process::signals;
 use shared::process::telemetry;
 
 #[global_allocator]
@@ -89,7 +89,7 @@ fn answer(settings: &Settings, words: &[String]) -> ExitCode {
 }
 
 async fn run(settings: Settings) -> Result<ExitCode, Box<dyn std::error::Error>> {
-    let signal = drain::signals()?;
+    let signal = signals::shutdown()?;
     let greeting = Greeting::of(&settings);
     let announce = |page, operator| greeting.print(page, operator);
     let mut server = Server::start(settings, Clock::system(), announce).await?;

@@ -6,7 +6,7 @@ pub mod operator;
 pub mod tasks;
 pub mod loopback_host;
 pub mod readiness;
-pub mod drain;
+pub mod signals;
 pub mod telemetry;
 pub mod trouble;
 pub mod backoff;

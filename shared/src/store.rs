@@ -5,8 +5,7 @@
 pub mod postgres;
 pub mod sqlite;
 mod naming;
-mod marks;
-mod costs;
+mod reconcile;
 mod erasure;
 mod ledger;
 mod members;

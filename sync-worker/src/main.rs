@@ -7,15 +7,15 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use shared::attend::{self, Timing, Unfit};
+use shared::dependency::{self, Timing, Unfit};
 use shared::log::redis::RedisLog;
 use shared::log::redis::connection::{Health, RedisConnection};
 use shared::process::clock::Clock;
-use shared::process::drain;
 use shared::process::error_chain::error_chain;
 use shared::process::operator::Operator;
 use shared::process::readiness::Readiness;
 use shared::process::settings::{self, Program, Sources};
+use shared::process::signals;
 use shared::process::tasks::{TaskEnded, Tasks};
 use shared::process::telemetry;
 use shared::store::Lease;
@@ -109,7 +109,7 @@ impl Servers {
 }
 
 async fn run(settings: &Settings) -> Result<ExitCode, Box<dyn Error>> {
-    let signal = drain::signals()?;
+    let signal = signals::shutdown()?;
     let clock = Clock::system();
     let Servers { redis, store } = Servers::of(settings, &clock)?;
     let (registry, readiness) = (prometheus::Registry::new(), Readiness::new());
@@ -119,7 +119,7 @@ async fn run(settings: &Settings) -> Result<ExitCode, Box<dyn Error>> {
     sync_ready.waits("begins when the database has its tables");
     let timing = Timing::new(clock.clone(), clock_ready);
     let owner = Uuid::new_v4().to_string();
-    let servers = attend::Servers::new(Arc::clone(&store), redis.clone(), owner.clone(), false);
+    let servers = dependency::Servers::new(Arc::clone(&store), redis.clone(), owner.clone(), false);
     let stats = Arc::new(Stats::default());
     let work = Deps {
         log: Arc::new(RedisLog::new(redis.clone(), ENTRIES_MAX)),

@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use prometheus::IntCounter;
-use shared::attend::Hearing;
 use shared::contract::id::{RoomId, Shard};
 use shared::contract::keys::Channels;
 use shared::contract::protocol::Durability;
 use shared::contract::signal::{Addressed, Signal};
+use shared::dependency::Hearing;
 use shared::log::deliveries::DeliveryReceiver;
 use shared::log::redis::{Known, RedisLog};
 use shared::log::{Append, Appended, LogError, Past};

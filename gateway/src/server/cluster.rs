@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use futures_util::FutureExt;
-use shared::attend::{Hearing, Servers, Timing, Unfit};
+use shared::dependency::{Hearing, Servers, Timing, Unfit};
 use shared::log::redis::RedisLog;
 use shared::log::redis::connection::RedisConnection;
 use shared::process::clock::Clock;

@@ -1,7 +1,7 @@
 //! The store of the cluster mode: `PostgreSQL`, which several gateways and workers share.
 //!
 //! A batch is one transaction in four round trips: begin; lock the shard's row and read what
-//! stands; write what the batch leaves behind, decided in memory ([`fold`]), and the ledger, which
+//! stands; write what the batch leaves behind, decided in memory ([`plan`]), and the ledger, which
 //! the database decides; commit. Almost everything else is one round trip. Works behind
 //! `PgBouncer` in transaction mode ([`link`] says how).
 //!
@@ -12,14 +12,14 @@ mod heads;
 mod redrive;
 mod commit;
 mod write;
-mod beside;
-mod fold;
+mod side_tables;
+mod plan;
 mod query;
 mod additions;
 mod dead_letters;
 mod closing;
-mod made;
-mod known;
+mod applied_changes;
+mod existing;
 mod ledger;
 mod members;
 mod receipts;
@@ -29,7 +29,7 @@ mod beat;
 mod deployment;
 mod shards;
 mod stored;
-mod link;
+mod pool;
 mod url;
 mod value;
 mod failure;
@@ -39,7 +39,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use uuid::Uuid;
 
-use self::link::Link;
+use self::pool::Link;
 pub use self::redrive::DrivenAgain;
 pub use self::url::UrlError;
 use super::{Batch, Committed, Cursor, DeadLetter, Epoch, Identity, Lease, Row, Store, StoreError};
@@ -295,7 +295,7 @@ impl Store for PostgresStore {
         &self,
         identities: &[Identity],
     ) -> Result<Vec<Option<Position>>, StoreError> {
-        made::find(&self.link, identities).await
+        applied_changes::find(&self.link, identities).await
     }
 
     async fn message(

@@ -1,8 +1,10 @@
 //! How far users have read, in the database.
 
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
 
-use super::StoreError;
+use super::{Row, StoreError};
 use crate::contract::id::{RoomId, UserId};
 use crate::contract::position::Position;
 use crate::contract::signal::ReadMark;
@@ -25,4 +27,18 @@ pub trait Receipts: Send + Sync + 'static {
         (after, upto): (Position, Position),
         at_most: u64,
     ) -> Result<u64, StoreError>;
+}
+
+/// The receipts of a batch: the furthest mark of each (room, reader), in one order everywhere; of
+/// equals the first.
+pub(super) fn furthest(rows: &[Row]) -> BTreeMap<(&str, &str), &ReadMark> {
+    let mut marks: BTreeMap<(&str, &str), &ReadMark> = BTreeMap::new();
+    for row in rows {
+        let Row::Receipt { room, mark } = row else { continue };
+        let standing = marks.entry((room.as_str(), mark.user.as_str())).or_insert(mark);
+        if mark.position > standing.position {
+            *standing = mark;
+        }
+    }
+    marks
 }

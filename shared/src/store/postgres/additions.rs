@@ -7,7 +7,7 @@ use tokio_postgres::types::Type;
 
 use super::PostgresStore;
 use super::dead_letters::letter;
-use super::link::{Link, Parameter, Statement};
+use super::pool::{Link, Parameter, Statement};
 use super::shards::shard_number;
 use super::stored::{message, optional, readable};
 use super::value::{Place, position};

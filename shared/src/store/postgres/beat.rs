@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio_postgres::types::Type;
 
 use super::deployment::{RECORD, record};
-use super::link::{End, Link, Patience, Statement, pipeline};
+use super::pool::{End, Link, Patience, Statement, pipeline};
 use super::stored::scalar;
 use super::{Beat, Heard};
 use crate::contract::limits::{BEAT_MEMORY_MS, BEAT_PATIENCE_MS};

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use tokio_postgres::Row as Answer;
 use tokio_postgres::types::Type;
 
-use super::link::Statement;
+use super::pool::Statement;
 use super::value::{Place, position};
 use crate::contract::envelope::Envelope;
 use crate::contract::id::MessageId;

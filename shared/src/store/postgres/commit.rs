@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use deadpool_postgres::Transaction;
 use tokio_postgres::types::Type;
 
+use super::applied_changes::{Made, WantedChanges};
 use super::closing::{Closed, Firsts, Told, WantedFirsts};
 use super::dead_letters::Letters;
+use super::existing::{Known, Wanted};
 use super::failure::Trouble;
-use super::fold::Fold;
-use super::known::{Known, Wanted};
-use super::link::{End, Link, Parameter, Statement, pipeline};
-use super::made::{Made, WantedChanges};
+use super::plan::Fold;
+use super::pool::{End, Link, Parameter, Statement, pipeline};
 use super::shards::{LOCK, NEWEST_EPOCH, lease_ms, shard_number};
 use super::stored::scalar;
 use super::value::{Moment, Place, count, log_id, number};

@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
-use super::link::{Link, Parameter, Statement};
+use super::pool::{Link, Parameter, Statement};
 use super::shards::shard_number;
 use super::stored::optional;
 use super::value::{Moment, Place, count, log_id, number, position};

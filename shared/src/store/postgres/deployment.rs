@@ -4,7 +4,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
 use super::failure::Trouble;
-use super::link::{End, Link, Statement, pipeline};
+use super::pool::{End, Link, Statement, pipeline};
 use super::shards::shard_number;
 use super::stored::scalar;
 use super::value::number;

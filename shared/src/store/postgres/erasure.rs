@@ -5,7 +5,7 @@ use deadpool_postgres::Transaction;
 use tokio_postgres::types::Type;
 
 use super::PostgresStore;
-use super::link::{End, Parameter, Statement, pipeline};
+use super::pool::{End, Parameter, Statement, pipeline};
 use super::stored::scalar;
 use super::value::{Moment, count};
 use crate::contract::envelope::{EntryKind, Envelope};

@@ -9,7 +9,7 @@ use deadpool_postgres::Transaction;
 use tokio_postgres::types::Type;
 
 use super::failure::Trouble;
-use super::link::{End, Link, Statement, pipeline};
+use super::pool::{End, Link, Statement, pipeline};
 use super::shards::{LOCK, shard_number};
 use super::stored::{readable, scalar};
 use super::value::position;

@@ -7,13 +7,13 @@ use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Row};
 
 use super::PostgresStore;
-use super::link::{End, Parameter, Statement, pipeline};
+use super::pool::{End, Parameter, Statement, pipeline};
 use super::schema::PATIENCE;
 use super::stored::{parsed, scalar};
 use super::value::{Moment, count};
 use crate::contract::envelope::{EntryKind, Envelope};
 use crate::contract::id::{MessageId, RoomId, UserId};
-use crate::store::costs::{Cost, DIFFERENCES_MAX, PAGE_ROWS, Priced, compare_costs, cost_id};
+use crate::store::reconcile::{Cost, DIFFERENCES_MAX, PAGE_ROWS, Priced, compare_costs, cost_id};
 use crate::store::{Ledger, Reconciliation, StoreError};
 
 /// Several rows of one user are one balance.

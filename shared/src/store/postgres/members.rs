@@ -5,7 +5,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
 use super::PostgresStore;
-use super::link::{End, Parameter, Statement, pipeline};
+use super::pool::{End, Parameter, Statement, pipeline};
 use super::stored::parsed;
 use super::value::Moment;
 use crate::contract::id::{RoomId, UserId};

@@ -7,8 +7,8 @@ use std::ops::Range;
 use tokio_postgres::types::Type;
 
 use super::additions::STOOD;
-use super::known::{Known, Wanted};
-use super::link::{Link, Parameter, Statement};
+use super::existing::{Known, Wanted};
+use super::pool::{Link, Parameter, Statement};
 use super::stored::{message, scalar, select_messages};
 use super::value::{Place, count};
 use crate::contract::id::{MessageId, RoomId, UserId};

@@ -5,7 +5,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
 use super::PostgresStore;
-use super::link::{Parameter, Statement};
+use super::pool::{Parameter, Statement};
 use super::stored::{optional, parsed, scalar};
 use super::value::{Moment, Place, count, position};
 use crate::contract::id::{MessageId, RoomId, UserId};

@@ -5,8 +5,8 @@ use tokio_postgres::types::Type;
 
 use super::commit::Asked;
 use super::failure::Trouble;
-use super::fold::Fold;
-use super::link::{End, Link, Statement, pipeline};
+use super::plan::Fold;
+use super::pool::{End, Link, Statement, pipeline};
 use super::shards::{LOCK, shard_number};
 use super::write::write;
 use super::{NumberedLetter, PostgresStore, Redriven};

@@ -6,7 +6,7 @@ use deadpool_postgres::Transaction;
 use tokio_postgres::types::Type;
 
 use super::MigrateError;
-use super::link::{End, Link, Patience, Statement, pipeline};
+use super::pool::{End, Link, Patience, Statement, pipeline};
 use super::stored::scalar;
 use crate::contract::limits::SHARDS;
 use crate::store::StoreError;

@@ -10,7 +10,7 @@ use tokio_postgres::types::Type;
 use uuid::Uuid;
 
 use super::failure::Trouble;
-use super::link::{End, Link, Statement, pipeline};
+use super::pool::{End, Link, Statement, pipeline};
 use super::stored::scalar;
 use super::value::{Moment, count, log_id, number};
 use crate::contract::id::Shard;

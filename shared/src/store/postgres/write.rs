@@ -6,10 +6,10 @@ use std::collections::HashSet;
 use tokio_postgres::Client;
 use tokio_postgres::types::Type;
 
-use super::beside::{Changes, Marks, Movements, credited};
-use super::fold::{Fold, NewRow, Update};
-use super::known::{Known, Wanted};
-use super::link::{Parameter, Statement, pipeline};
+use super::existing::{Known, Wanted};
+use super::plan::{Fold, NewRow, Update};
+use super::pool::{Parameter, Statement, pipeline};
+use super::side_tables::{Changes, Marks, Movements, credited};
 use super::stored::scalar;
 use super::value::{Moment, Place, count, number};
 use crate::contract::id::MessageId;

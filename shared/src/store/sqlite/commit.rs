@@ -83,7 +83,7 @@ fn store_all(connection: &Connection, rows: &[Row], now_ms: i64) -> Result<Commi
             },
         }
     }
-    for ((room, _), mark) in marks::furthest(rows) {
+    for ((room, _), mark) in receipts::furthest(rows) {
         done.read += u64::from(receipts::raise(connection, room, mark)?);
     }
     for (user, sum) in moved {

@@ -8,7 +8,7 @@ use super::failure::MISMATCH;
 use super::stored::{checked, text};
 use crate::contract::envelope::{EntryKind, Envelope};
 use crate::contract::id::{MessageId, RoomId, UserId};
-use crate::store::costs::{self, Cost, DIFFERENCES_MAX, PAGE_ROWS, Priced, compare_costs};
+use crate::store::reconcile::{self, Cost, DIFFERENCES_MAX, PAGE_ROWS, Priced, compare_costs};
 use crate::store::{CreditRow, Ledger, Reconciliation, StoreError};
 
 /// What came of a movement.
@@ -28,9 +28,9 @@ pub(super) fn add(
     row: &CreditRow,
     now_ms: i64,
 ) -> Result<Added, StoreError> {
-    let (id, user, amount) = (costs::row_id(row), row.user.as_str(), row.entry.amount);
+    let (id, user, amount) = (reconcile::row_id(row), row.user.as_str(), row.entry.amount);
     let message_id = row.entry.message_id.as_ref().map(MessageId::as_str);
-    let metadata = costs::metadata(row);
+    let metadata = reconcile::metadata(row);
     let added = connection
         .prepare_cached(
             "INSERT INTO credits (id, user_id, message_id, amount, timestamp, metadata)
@@ -105,7 +105,7 @@ impl Ledger for SqliteStore {
                      WHERE aside.id = c.id AND aside.user_id = ?3)",
             )?;
             let found = ids.iter().map(|id| {
-                Ok(statement.exists(params![id.as_str(), costs::cost_id(id), user.as_str()])?)
+                Ok(statement.exists(params![id.as_str(), reconcile::cost_id(id), user.as_str()])?)
             });
             found.collect()
         })

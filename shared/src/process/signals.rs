@@ -41,7 +41,7 @@ impl Request {
 ///
 /// The handlers stand when this returns, not when the future is first polled, so that no signal
 /// falls between. Fails where the system refuses a handler. Needs a tokio runtime.
-pub fn signals() -> io::Result<impl Future<Output = ()> + Send> {
+pub fn shutdown() -> io::Result<impl Future<Output = ()> + Send> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     Ok(async move {
@@ -91,9 +91,9 @@ mod tests {
         }
         tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(
             async {
-                let signals = signals().unwrap();
+                let signal = shutdown().unwrap();
                 println!("\nlistening");
-                signals.await;
+                signal.await;
                 println!("\ndraining");
                 std::future::pending::<()>().await;
             },
@@ -101,7 +101,7 @@ mod tests {
     }
 
     fn start_child() -> (Child, Lines<BufReader<ChildStdout>>) {
-        let name = "process::drain::tests::child_that_waits_for_signals";
+        let name = "process::signals::tests::child_that_waits_for_signals";
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "--ignored", "--nocapture", name])
             .env("DRAIN_TEST_CHILD", "1")

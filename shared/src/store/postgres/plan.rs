@@ -8,9 +8,9 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
+use super::applied_changes::Made;
 use super::closing::Firsts;
-use super::known::{Known, Standing};
-use super::made::Made;
+use super::existing::{Known, Standing};
 use crate::contract::id::MessageId;
 use crate::contract::message::{Message, MessageType, Metadata};
 use crate::contract::position::Position;
@@ -95,7 +95,7 @@ impl<'a> Fold<'a> {
         (known, made, firsts): (Known, Made, Firsts),
         rows: &'a [Row],
     ) -> Result<Fold<'a>, StoreError> {
-        let marks = marks::furthest(rows);
+        let marks = receipts::furthest(rows);
         let mut fold = Fold { known, made, firsts, marks, ..Fold::default() };
         for row in rows {
             match row {

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
-use super::link::{Link, Statement};
+use super::pool::{Link, Statement};
 use super::value::position;
 use crate::contract::position::Position;
 use crate::store::{Identity, MessageChange, StoreError};

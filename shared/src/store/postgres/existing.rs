@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
-use super::link::Statement;
+use super::pool::Statement;
 use super::value::position;
 use crate::contract::id::{MessageId, RoomId, UserId};
 use crate::contract::position::Position;

@@ -5,11 +5,13 @@ use std::borrow::Cow;
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
-use super::fold::Fold;
-use super::link::{Parameter, Statement};
+use super::plan::Fold;
+use super::pool::{Parameter, Statement};
 use super::value::{Moment, Place, count};
 use crate::contract::id::{MessageId, UserId};
-use crate::store::{Committed, StoreError, costs};
+use crate::store::Committed;
+use crate::store::StoreError;
+use crate::store::reconcile;
 
 // The shard is locked, and with it everybody who could make the same change.
 const REMEMBER: &str = "
@@ -168,11 +170,11 @@ impl<'a> Movements<'a> {
     pub(super) fn of(fold: &Fold<'a>) -> Result<Movements<'a>, StoreError> {
         let mut columns = Movements::default();
         for &row in &fold.movements {
-            columns.ids.push(costs::row_id(row));
+            columns.ids.push(reconcile::row_id(row));
             columns.users.push(row.user.as_str());
             columns.amounts.push(row.entry.amount);
             columns.message_ids.push(row.entry.message_id.as_ref().map(MessageId::as_str));
-            columns.metadata.push(costs::metadata(row));
+            columns.metadata.push(reconcile::metadata(row));
             columns.accepted_at.push(Moment::of(row.at)?);
         }
         Ok(columns)
