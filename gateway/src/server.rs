@@ -106,7 +106,7 @@ struct Backend {
     /// What the broker delivers.
     deliveries: DeliveryReceiver,
     /// What is to run as long as the process does, once it has said what it is.
-    attendants: Vec<(&'static str, BoxFuture<'static, ()>)>,
+    background_tasks: Vec<(&'static str, BoxFuture<'static, ()>)>,
     /// Only in the embedded mode.
     worker: Option<Worker>,
     /// Only in a cluster.
@@ -179,7 +179,7 @@ impl Server {
         let places = readiness.condition("connections");
         let node =
             Arc::new(node((settings, descriptors.sockets), clock, metrics, (&mut backend, tasks))?);
-        let Backend { deliveries, attendants, worker, redis, fatal, .. } = backend;
+        let Backend { deliveries, background_tasks, worker, redis, fatal, .. } = backend;
 
         let began = Instant::now();
         let sync = worker.as_ref().map(|worker| Arc::clone(&worker.stats));
@@ -200,8 +200,8 @@ impl Server {
         announce(address, operator_address);
         info!(%address, %operator_address, "gateway listens");
         descriptors.tell();
-        for (name, attendant) in attendants {
-            tasks.spawn(name, attendant);
+        for (name, task) in background_tasks {
+            tasks.spawn(name, task);
         }
         tasks.spawn("operator", operator.serve(CancellationToken::new()));
         tasks.spawn("relay", relay::run(Arc::clone(&node), deliveries));

@@ -97,7 +97,7 @@ pub enum Unfit {
 
 /// Says now and then that a server is away, since when, and what happens meanwhile.
 #[derive(Debug)]
-struct Complaint {
+struct ThrottledWarning {
     server: &'static str,
     meanwhile: &'static str,
     away: Option<Outage>,
@@ -111,9 +111,9 @@ struct Outage {
     _known: Away,
 }
 
-impl Complaint {
-    fn new(server: &'static str, meanwhile: &'static str) -> Complaint {
-        Complaint { server, meanwhile, away: None }
+impl ThrottledWarning {
+    fn new(server: &'static str, meanwhile: &'static str) -> ThrottledWarning {
+        ThrottledWarning { server, meanwhile, away: None }
     }
 
     fn say(&mut self, error: &dyn std::error::Error) {
@@ -208,9 +208,9 @@ impl Servers {
     ///
     /// # Errors
     /// When this process must not work with it.
-    pub async fn migrated(&self, ready: &Condition) -> Result<(), Unfit> {
+    pub async fn wait_until_migrated(&self, ready: &Condition) -> Result<(), Unfit> {
         let mut pauses = Backoff::new(PAUSE, PAUSE_MAX);
-        let mut complaint = self.database_complaint();
+        let mut warning = self.database_warning();
         loop {
             let found = match self.store.migrate().await {
                 Ok(()) => self.store.deployment().await,
@@ -223,7 +223,7 @@ impl Servers {
             };
             match found {
                 Ok(deployment) => {
-                    complaint.over();
+                    warning.over();
                     self.check(&deployment)?;
                     info!(deployment = deployment.name, "database is migrated");
                     // It is looked at once.
@@ -231,7 +231,7 @@ impl Servers {
                     return Ok(());
                 }
                 Err(error) => {
-                    complaint.say(&error);
+                    warning.say(&error);
                     ready.waits(database_trouble(&error));
                     tokio::time::sleep(pauses.next_delay()).await;
                 }
@@ -239,8 +239,8 @@ impl Servers {
         }
     }
 
-    fn database_complaint(&self) -> Complaint {
-        Complaint::new("database", without_database(self.tells))
+    fn database_warning(&self) -> ThrottledWarning {
+        ThrottledWarning::new("database", without_database(self.tells))
     }
 
     fn check(&self, deployment: &Deployment) -> Result<(), Unfit> {
@@ -260,7 +260,7 @@ impl Servers {
     /// Tells `ready` whether a migrated database does its work; returns only when this process
     /// must not go on.
     pub async fn watch_database(&self, ready: Condition) -> Unfit {
-        let mut complaint = self.database_complaint();
+        let mut warning = self.database_warning();
         let mut since: Option<Instant> = None;
         loop {
             let began = Instant::now();
@@ -276,7 +276,7 @@ impl Servers {
                     if let Err(unfit) = self.check(&deployment) {
                         return unfit;
                     }
-                    complaint.over();
+                    warning.over();
                     since = None;
                     match forbidden {
                         Some(tables) => ready.degraded(format!("no right to write {tables}")),
@@ -284,7 +284,7 @@ impl Servers {
                     }
                 }
                 Err(error) => {
-                    complaint.say(&error);
+                    warning.say(&error);
                     let since = *since.get_or_insert(began);
                     if since.elapsed() >= Duration::from_millis(TROUBLE_MS_MAX) {
                         ready.degraded(database_trouble(&error));
@@ -311,18 +311,18 @@ impl Servers {
     ) -> Unfit {
         self.redis.health().watch();
         let mut gate = Gate::default();
-        let mut complaint = Complaint::new("redis", without_redis(self.tells));
+        let mut warning = ThrottledWarning::new("redis", without_redis(self.tells));
         let mut trouble: Option<(Trouble, Instant)> = None;
         loop {
             let began = Instant::now();
             match self.look_at_redis(&mut timing).await {
                 Ok(Some(unfit)) => return unfit,
                 Ok(None) => {
-                    complaint.over();
+                    warning.over();
                     trouble = None;
                 }
                 Err(error) => {
-                    complaint.say(&error);
+                    warning.say(&error);
                     let since = trouble.take().map_or(began, |(_, since)| since);
                     trouble = Some((kind(&error), since));
                 }

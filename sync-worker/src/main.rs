@@ -148,7 +148,7 @@ async fn run(settings: &Settings) -> Result<ExitCode, Box<dyn Error>> {
             return Ok(ExitCode::SUCCESS);
         }
         unfit = &mut redis => Some(unfit),
-        migrated = servers.migrated(&database_ready) => migrated.err(),
+        migrated = servers.wait_until_migrated(&database_ready) => migrated.err(),
     };
     if let Some(unfit) = unfit {
         tasks.leave();

@@ -64,7 +64,7 @@ pub(super) fn start(
         streams: Arc::new(RedisStreamStore::new(connection.clone(), node)),
         presence: Arc::new(RedisPresence::new(connection.clone())),
         deliveries,
-        attendants: vec![("dependencies", attended.boxed())],
+        background_tasks: vec![("dependencies", attended.boxed())],
         worker: None,
         redis: Some(Arc::clone(connection.health())),
         counts: Some(RedisCounts::new(connection)),
@@ -79,7 +79,7 @@ async fn attend(
     tell: oneshot::Sender<StartError>,
 ) {
     let database = async {
-        match servers.migrated(&database).await {
+        match servers.wait_until_migrated(&database).await {
             Ok(()) => servers.watch_database(database).await,
             Err(unfit) => unfit,
         }

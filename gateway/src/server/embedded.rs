@@ -64,7 +64,7 @@ pub(super) fn start(
     let stop = CancellationToken::new();
     let task = tasks.spawn("worker", worker::run(parts, stop.clone()));
     let (database, sync) = (readiness.condition("database"), readiness.condition("sync"));
-    let attendants = vec![
+    let background_tasks = vec![
         ("sweep", sweep(Arc::clone(&log)).boxed()),
         ("database", watch(Arc::clone(&store), database).boxed()),
         ("lag", Stats::watch(Arc::clone(&stats), sync).boxed()),
@@ -79,7 +79,7 @@ pub(super) fn start(
         log,
         store,
         deliveries,
-        attendants,
+        background_tasks,
         worker: Some(Worker { task, stop, stats }),
         redis: None,
         counts: None,
