@@ -19,7 +19,7 @@ use shared::contract::signal::Signal;
 use shared::log::{Append, AppendStop};
 use shared::process::error_chain::error_chain;
 use shared::process::tasks::Tasks;
-use shared::store::Identity;
+use shared::store::MessageKey;
 use tokio::sync::mpsc;
 use tracing::debug;
 
@@ -78,7 +78,7 @@ pub trait Broker: Send + Sync + 'static {
     ) -> Result<AppendBatchResult, BrokerError>;
 
     /// Where an id stands, if it is remembered.
-    async fn known(&self, identity: &Identity) -> Result<Option<AppendResult>, BrokerError>;
+    async fn known(&self, identity: &MessageKey) -> Result<Option<AppendResult>, BrokerError>;
 
     /// Tells the nodes that listen, this one among them; best effort, nothing is kept of it.
     async fn signal(&self, signal: &Signal) -> Result<(), BrokerError>;

@@ -224,7 +224,7 @@ pub enum StoreError {
 
 /// A message whose id the database was asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Identity {
+pub struct MessageKey {
     /// In which room.
     pub room: RoomId,
     /// From whom.
@@ -284,13 +284,13 @@ pub trait Store: Additions + Erasure + Ledger + Members + Receipts + Send + Sync
     /// The positions of messages that stand already, same room and same sender, in the order
     /// asked; content is not compared. The tombstone of a message that never came is found by any
     /// sender: whose message it was is not known.
-    async fn find(&self, identities: &[Identity]) -> Result<Vec<Option<Position>>, StoreError>;
+    async fn find(&self, identities: &[MessageKey]) -> Result<Vec<Option<Position>>, StoreError>;
 
     /// The positions of changes that were made already: same room, same changer, same `changeId`;
     /// in the order asked.
     async fn find_changes(
         &self,
-        identities: &[Identity],
+        identities: &[MessageKey],
     ) -> Result<Vec<Option<Position>>, StoreError>;
 
     /// A message in its present state, as a room's clients know it: where several senders chose one

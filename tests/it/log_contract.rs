@@ -40,7 +40,7 @@ use shared::process::readiness::Readiness;
 use shared::process::settings::{Secret, Setting};
 use shared::process::tasks::Tasks;
 use shared::store::sqlite::SqliteStore;
-use shared::store::{Identity, Store};
+use shared::store::{MessageKey, Store};
 use sync_worker::metrics::Metrics;
 use sync_worker::worker as sync;
 use tokio_util::sync::CancellationToken;
@@ -280,7 +280,7 @@ async fn an_id_stands_once_for_each_sender_and_room(subject: Subject) {
     assert_eq!(places(&again), [(at(1), true)]);
     let changed = subject.append(epoch, &[entry(&lobby, "ann", "m1", "other content")]).await;
     assert_eq!(changed.done, [AppendResult::Conflict]);
-    let identity = |id: &str| Identity {
+    let identity = |id: &str| MessageKey {
         room: lobby.clone(),
         user: UserId::parse("ann").unwrap(),
         id: MessageId::parse(id).unwrap(),

@@ -35,7 +35,7 @@ use shared::process::byte_budget::ByteBudget;
 use shared::process::clock::Clock;
 use shared::process::error_chain::error_chain;
 use shared::process::tasks::Tasks;
-use shared::store::{Epoch, Identity, Store, StoreError};
+use shared::store::{Epoch, MessageKey, Store, StoreError};
 use shared::trouble;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior};
@@ -426,7 +426,7 @@ impl ShardQueue {
 
     /// The message of an edit, where it may be gone. Where the log forgot nothing lately it is
     /// there: whoever accepted the edit has seen it.
-    fn is_doubtful(&self, epoch: Epoch, job: &Job) -> Option<Identity> {
+    fn is_doubtful(&self, epoch: Epoch, job: &Job) -> Option<MessageKey> {
         let message = held_edits::message_of(job).filter(|_| job.cleared != epoch.number)?;
         let doubtful = job.answer.is_none() || self.is_young(epoch) || !self.held.is_empty();
         doubtful.then_some(message)

@@ -8,7 +8,7 @@ use shared::contract::protocol::Durability;
 use shared::contract::signal::Signal;
 use shared::log::Append;
 use shared::log::memory::{Appended, Known, MemoryLog, Outcome, Placed};
-use shared::store::Identity;
+use shared::store::MessageKey;
 
 use super::{AppendBatchResult, AppendResult, Broker, BrokerError, Placement};
 
@@ -68,8 +68,8 @@ impl Broker for MemoryBroker {
         Ok(AppendBatchResult { done: answers.collect(), stop })
     }
 
-    async fn known(&self, identity: &Identity) -> Result<Option<AppendResult>, BrokerError> {
-        let Identity { room, user, id } = identity;
+    async fn known(&self, identity: &MessageKey) -> Result<Option<AppendResult>, BrokerError> {
+        let MessageKey { room, user, id } = identity;
         Ok(self.log.known(room, user, id).map(|known| answer(known, true)))
     }
 

@@ -15,7 +15,7 @@ use shared::log::deliveries::DeliveryReceiver;
 use shared::log::redis::{Known, RedisLog};
 use shared::log::{Append, Appended, LogError, Past};
 use shared::process::tasks::Tasks;
-use shared::store::Identity;
+use shared::store::MessageKey;
 
 use self::subscriber::Subscriber;
 use super::{AppendBatchResult, AppendResult, Broker, BrokerError, Placement};
@@ -80,8 +80,8 @@ impl Broker for RedisBroker {
         Ok(AppendBatchResult { done: done.into_iter().map(answer).collect(), stop })
     }
 
-    async fn known(&self, identity: &Identity) -> Result<Option<AppendResult>, BrokerError> {
-        let Identity { room, user, id } = identity;
+    async fn known(&self, identity: &MessageKey) -> Result<Option<AppendResult>, BrokerError> {
+        let MessageKey { room, user, id } = identity;
         let known = self.log.known(room, user, id).await?;
         Ok(known.map(|known| match known {
             Known::Placed { position, persisted } => {

@@ -11,7 +11,7 @@ use shared::contract::protocol::Durability;
 use shared::contract::refusal::{Refusal, RefusalCode};
 use shared::contract::timestamp::Timestamp;
 use shared::log::Append;
-use shared::store::Identity;
+use shared::store::MessageKey;
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
@@ -137,7 +137,7 @@ pub(crate) enum Progress {
 #[derive(Debug)]
 pub(crate) struct Made {
     /// Whose message, as far as its asker said.
-    meant: Identity,
+    meant: MessageKey,
     author: Option<UserId>,
     change_id: MessageId,
     /// Of an edit its content and what metadata it asked for; nothing of a delete.
@@ -148,7 +148,7 @@ impl Made {
     fn of(asker: &Asker, change: &Change) -> Made {
         let Change { room, author, id, change_id, what } = change;
         let user = author.as_ref().unwrap_or(&asker.user).clone();
-        let meant = Identity { room: room.clone(), user, id: id.clone() };
+        let meant = MessageKey { room: room.clone(), user, id: id.clone() };
         let edit = match what {
             What::Edit { content, metadata } => {
                 Some((digest(&[content]), metadata.asked().map(unmarked)))
@@ -186,7 +186,7 @@ async fn as_asked(node: &Node, made: &Made, place: Placement) -> Outcome {
     if !is_found || !made.change_id.is_of_name() {
         return Ok(place);
     }
-    let Identity { room, user, id } = &made.meant;
+    let MessageKey { room, user, id } = &made.meant;
     let read = node.store.message(room, user, id);
     match tokio::time::timeout(COMPARING_PATIENCE, read).await {
         Ok(Ok(None)) => Err(not_found()),
@@ -231,7 +231,7 @@ pub(crate) async fn change(
     cost: Option<Charge>,
     allowed: Result<(), Refusal>,
 ) -> Result<Progress, Refusal> {
-    let identity = Identity {
+    let identity = MessageKey {
         room: change.room.clone(),
         user: asker.user.clone(),
         id: change.change_id.clone(),
@@ -325,7 +325,7 @@ fn standing(message: &Message) -> Result<Placement, Refusal> {
 }
 
 /// Where a change stands, in the log's memory or in the database.
-async fn known(node: &Node, identity: Identity) -> Result<Option<Placement>, Refusal> {
+async fn known(node: &Node, identity: MessageKey) -> Result<Option<Placement>, Refusal> {
     match node.broker.known(&identity).await.map_err(|_| away())? {
         Some(AppendResult::Placed(place)) => return Ok(Some(place)),
         Some(AppendResult::Rejected(refusal)) => return Err(refusal),

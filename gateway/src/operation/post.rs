@@ -12,7 +12,7 @@ use shared::contract::protocol::{Attached, Durability};
 use shared::contract::refusal::{Refusal, RefusalCode};
 use shared::contract::timestamp::Timestamp;
 use shared::log::Append;
-use shared::store::Identity;
+use shared::store::MessageKey;
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
@@ -44,7 +44,7 @@ pub(crate) struct Draft {
 /// same id is the same.
 #[derive(Debug)]
 pub(crate) struct Said {
-    key: Identity,
+    key: MessageKey,
     kind: MessageType,
     /// Of the content, which may be large.
     content: Uuid,
@@ -55,7 +55,7 @@ pub(crate) struct Said {
 impl Said {
     pub(crate) fn of(draft: &Draft) -> Said {
         let Draft { room, id, user, kind, content, metadata, cost } = draft;
-        let key = Identity { room: room.clone(), user: user.clone(), id: id.clone() };
+        let key = MessageKey { room: room.clone(), user: user.clone(), id: id.clone() };
         let (kind, content, metadata) = (*kind, digest(&[content]), metadata.clone());
         let credits = cost.as_ref().map(|charge| charge.amount);
         Said { key, kind, content, metadata, credits }
@@ -155,7 +155,7 @@ pub(crate) async fn settled(
 /// them. Behind that only room and sender are, except where the id was made from a key: the row is
 /// compared then, unless it was changed since, or is another program's.
 pub(crate) async fn standing(node: &Node, said: &Said, place: Placement) -> Outcome {
-    let Identity { room, user, id } = &said.key;
+    let MessageKey { room, user, id } = &said.key;
     let is_found = place.duplicate && place.persisted && place.position.epoch > 0;
     if !is_found || !id.is_of_name() {
         return Ok(place);
@@ -196,7 +196,7 @@ pub(crate) fn was_not_taken(refusal: &Refusal) -> bool {
 }
 
 /// Where an id stands, in the log's memory or in the database.
-pub(crate) async fn known(node: &Node, identity: Identity) -> Result<Option<Placement>, Refusal> {
+pub(crate) async fn known(node: &Node, identity: MessageKey) -> Result<Option<Placement>, Refusal> {
     match node.broker.known(&identity).await.map_err(|_| away())? {
         Some(AppendResult::Placed(place)) => return Ok(Some(place)),
         Some(AppendResult::Rejected(refusal)) => return Err(refusal),

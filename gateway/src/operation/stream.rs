@@ -18,7 +18,7 @@ use shared::contract::message::Metadata;
 use shared::contract::refusal::{Refusal, RefusalCode};
 use shared::process::error_chain::error_chain;
 
-use shared::store::Identity;
+use shared::store::MessageKey;
 use shared::trouble;
 use tracing::debug;
 
@@ -356,9 +356,9 @@ pub(crate) async fn leave(node: &Node, alone: bool) {
     }
 }
 
-fn identity(key: &StreamKey, user: &UserId) -> Identity {
+fn identity(key: &StreamKey, user: &UserId) -> MessageKey {
     let StreamKey { room, id } = key.clone();
-    Identity { room, user: user.clone(), id }
+    MessageKey { room, user: user.clone(), id }
 }
 
 fn own(beginning: &StreamHeader, user: &UserId) -> Result<(), Refusal> {

@@ -10,7 +10,7 @@
 use shared::contract::id::UserId;
 use shared::contract::message::MessageType;
 use shared::contract::refusal::{Refusal, RefusalCode};
-use shared::store::Identity as MessageKey;
+use shared::store::MessageKey;
 use tokio::sync::oneshot;
 
 use crate::auth::Identity;

@@ -3,7 +3,7 @@
 //! A batch is one transaction in four round trips: begin; lock the shard's row and read what
 //! stands; write what the batch leaves behind, decided in memory ([`plan`]), and the ledger, which
 //! the database decides; commit. Almost everything else is one round trip. Works behind
-//! `PgBouncer` in transaction mode ([`link`] says how).
+//! `PgBouncer` in transaction mode ([`pool`] says how).
 //!
 //! A shard's row is the lock of everything in its rooms: batches, epochs, and the places of rows
 //! that another program wrote. Workers' leases are in it too, but nothing relies on them.
@@ -39,10 +39,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use uuid::Uuid;
 
-use self::pool::Link;
+use self::pool::Pool;
 pub use self::redrive::DrivenAgain;
 pub use self::url::UrlError;
-use super::{Batch, Committed, Cursor, DeadLetter, Epoch, Identity, Lease, Row, Store, StoreError};
+use super::{
+    Batch, Committed, Cursor, DeadLetter, Epoch, Lease, MessageKey, Row, Store, StoreError,
+};
 use crate::contract::id::{MessageId, RoomId, Shard, UserId};
 use crate::contract::message::Message;
 use crate::contract::position::Position;
@@ -184,7 +186,7 @@ pub enum Redriven {
 /// The database of the cluster mode.
 #[derive(Debug)]
 pub struct PostgresStore {
-    link: Link,
+    pool: Pool,
 }
 
 impl PostgresStore {
@@ -195,7 +197,7 @@ impl PostgresStore {
     /// Says what is wrong with the URL, never quoting its password, or with the certificates.
     pub fn connect(url: &Secret, settings: Settings) -> Result<PostgresStore, UrlError> {
         let address = url::parse(url, settings.connect_timeout)?;
-        Ok(PostgresStore { link: Link::new(address, settings) })
+        Ok(PostgresStore { pool: Pool::new(address, settings) })
     }
 
     /// Makes the tables, or brings them up to date, under a lock; before that, calls answer
@@ -205,7 +207,7 @@ impl PostgresStore {
     /// # Errors
     /// [`MigrateError::Unavailable`] is to be tried again; the others stay.
     pub async fn migrate(&self) -> Result<(), MigrateError> {
-        schema::migrate(&self.link).await
+        schema::migrate(&self.pool).await
     }
 
     /// Whose this database is.
@@ -213,7 +215,7 @@ impl PostgresStore {
     /// # Errors
     /// When the database does not answer or is not migrated.
     pub async fn deployment(&self) -> Result<Deployment, StoreError> {
-        deployment::read(&self.link).await
+        deployment::read(&self.pool).await
     }
 
     /// Gives this database's deployment a fresh name, under which it may work again; processes
@@ -222,7 +224,7 @@ impl PostgresStore {
     /// # Errors
     /// When the database does not answer or is not migrated.
     pub async fn rename_deployment(&self) -> Result<Renamed, StoreError> {
-        deployment::rename(&self.link).await
+        deployment::rename(&self.pool).await
     }
 
     /// Writes that a process is there, and answers how the others are.
@@ -230,7 +232,7 @@ impl PostgresStore {
     /// # Errors
     /// When the database does not do its work.
     pub async fn beat(&self, beat: &Beat<'_>) -> Result<Heard, StoreError> {
-        beat::beat(&self.link, beat).await
+        beat::beat(&self.pool, beat).await
     }
 
     /// The SQLSTATE with which the database refused something that was no fault of the data.
@@ -241,7 +243,7 @@ impl PostgresStore {
 
     /// Closes the connections; later calls answer [`StoreError::Unavailable`].
     pub fn close(&self) {
-        self.link.close();
+        self.pool.close();
     }
 }
 
@@ -252,50 +254,50 @@ impl Store for PostgresStore {
     }
 
     async fn mint(&self, shard: Shard, token: Uuid, at_least: u64) -> Result<Epoch, StoreError> {
-        shards::mint(&self.link, shard, token, at_least).await
+        shards::mint(&self.pool, shard, token, at_least).await
     }
 
     async fn epoch(&self, shard: Shard, number: u64) -> Result<Option<Epoch>, StoreError> {
-        shards::epoch(&self.link, shard, number).await
+        shards::epoch(&self.pool, shard, number).await
     }
 
     async fn foreign_epoch(&self, shard: Shard, number: u64) -> Result<bool, StoreError> {
-        deployment::foreign_epoch(&self.link, shard, number).await
+        deployment::foreign_epoch(&self.pool, shard, number).await
     }
 
     async fn cursor(&self, shard: Shard) -> Result<Cursor, StoreError> {
-        shards::cursor(&self.link, shard).await
+        shards::cursor(&self.pool, shard).await
     }
 
     async fn lease(&self, lease: &Lease) -> Result<Vec<Shard>, StoreError> {
-        shards::lease(&self.link, lease).await
+        shards::lease(&self.pool, lease).await
     }
 
     async fn release(&self, owner: &str) -> Result<(), StoreError> {
-        shards::release(&self.link, owner).await
+        shards::release(&self.pool, owner).await
     }
 
     async fn commit(&self, batch: &Batch) -> Result<Committed, StoreError> {
-        commit::commit(&self.link, batch).await
+        commit::commit(&self.pool, batch).await
     }
 
     async fn probe(&self, rows: &[Row]) -> Result<(), StoreError> {
-        commit::probe(&self.link, rows).await
+        commit::probe(&self.pool, rows).await
     }
 
     async fn heads(&self, rooms: &[RoomId]) -> Result<Vec<Position>, StoreError> {
-        heads::heads(&self.link, rooms).await
+        heads::heads(&self.pool, rooms).await
     }
 
-    async fn find(&self, identities: &[Identity]) -> Result<Vec<Option<Position>>, StoreError> {
-        query::find(&self.link, identities).await
+    async fn find(&self, identities: &[MessageKey]) -> Result<Vec<Option<Position>>, StoreError> {
+        query::find(&self.pool, identities).await
     }
 
     async fn find_changes(
         &self,
-        identities: &[Identity],
+        identities: &[MessageKey],
     ) -> Result<Vec<Option<Position>>, StoreError> {
-        applied_changes::find(&self.link, identities).await
+        applied_changes::find(&self.pool, identities).await
     }
 
     async fn message(
@@ -304,7 +306,7 @@ impl Store for PostgresStore {
         user: &UserId,
         id: &MessageId,
     ) -> Result<Option<Message>, StoreError> {
-        query::named(&self.link, room, user, id).await
+        query::named(&self.pool, room, user, id).await
     }
 
     async fn stood(
@@ -313,7 +315,7 @@ impl Store for PostgresStore {
         position: Position,
         key: Option<&MessageId>,
     ) -> Result<bool, StoreError> {
-        query::stood(&self.link, room, position, key).await
+        query::stood(&self.pool, room, position, key).await
     }
 
     async fn changes(
@@ -323,7 +325,7 @@ impl Store for PostgresStore {
         below: Position,
         limit: u32,
     ) -> Result<Vec<Message>, StoreError> {
-        query::changes(&self.link, room, after..below, limit).await
+        query::changes(&self.pool, room, after..below, limit).await
     }
 
     async fn latest_changes(
@@ -332,7 +334,7 @@ impl Store for PostgresStore {
         below: Position,
         limit: u32,
     ) -> Result<Vec<Message>, StoreError> {
-        query::latest_changes(&self.link, room, below, limit).await
+        query::latest_changes(&self.pool, room, below, limit).await
     }
 
     async fn count_changes(
@@ -341,7 +343,7 @@ impl Store for PostgresStore {
         after: Position,
         at_most: u64,
     ) -> Result<u64, StoreError> {
-        query::count_changes(&self.link, room, after, at_most).await
+        query::count_changes(&self.pool, room, after, at_most).await
     }
 
     async fn before(
@@ -350,7 +352,7 @@ impl Store for PostgresStore {
         before: Position,
         limit: u32,
     ) -> Result<Vec<Message>, StoreError> {
-        query::before(&self.link, room, before, limit).await
+        query::before(&self.pool, room, before, limit).await
     }
 
     async fn after(
@@ -359,11 +361,11 @@ impl Store for PostgresStore {
         after: Position,
         limit: u32,
     ) -> Result<Vec<Message>, StoreError> {
-        query::after(&self.link, room, after, limit).await
+        query::after(&self.pool, room, after, limit).await
     }
 
     async fn dead_letters(&self) -> Result<Vec<DeadLetter>, StoreError> {
-        dead_letters::list(&self.link).await
+        dead_letters::list(&self.pool).await
     }
 
     async fn dead_places(
@@ -372,7 +374,7 @@ impl Store for PostgresStore {
         after: LogId,
         upto: LogId,
     ) -> Result<Vec<(LogId, String)>, StoreError> {
-        dead_letters::places(&self.link, shard, after..=upto).await
+        dead_letters::places(&self.pool, shard, after..=upto).await
     }
 
     async fn refused(
@@ -380,10 +382,10 @@ impl Store for PostgresStore {
         rooms: &[RoomId],
         since: Timestamp,
     ) -> Result<Vec<RejectedEntry>, StoreError> {
-        dead_letters::refused(&self.link, rooms, since).await
+        dead_letters::refused(&self.pool, rooms, since).await
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
-        shards::ping(&self.link).await
+        shards::ping(&self.pool).await
     }
 }

@@ -35,9 +35,11 @@ use async_trait::async_trait;
 use rusqlite::Connection;
 use uuid::Uuid;
 
-use self::connection::{Access, Link};
-use self::request::{Closed, Way};
-use super::{Batch, Committed, Cursor, DeadLetter, Epoch, Identity, Lease, Row, Store, StoreError};
+use self::connection::{Access, ReopeningConnection};
+use self::request::{Closed, Queue};
+use super::{
+    Batch, Committed, Cursor, DeadLetter, Epoch, Lease, MessageKey, Row, Store, StoreError,
+};
 use crate::contract::id::{MessageId, RoomId, Shard, UserId};
 use crate::contract::message::Message;
 use crate::contract::position::Position;
@@ -100,8 +102,8 @@ pub enum OpenError {
 /// The threads, and the ways to them.
 #[derive(Debug)]
 struct Threads {
-    reads: Way,
-    writes: Way,
+    reads: Queue,
+    writes: Queue,
     readers: Vec<JoinHandle<()>>,
     writer: JoinHandle<()>,
 }
@@ -145,10 +147,10 @@ impl SqliteStore {
         let lock = lock(folder)?;
         let file = folder.join(FILE);
         let database = |source| OpenError::Database { file: file.clone(), source };
-        let mut link = Link::open(&file, Access::Write).map_err(database)?;
+        let mut link = ReopeningConnection::open(&file, Access::Write).map_err(database)?;
         schema::migrate(link.connection().map_err(database)?, &file)?;
 
-        let links = (0..reader::READERS).map(|_| Link::open(&file, Access::Read));
+        let links = (0..reader::READERS).map(|_| ReopeningConnection::open(&file, Access::Read));
         let links = links.collect::<Result<Vec<_>, _>>().map_err(database)?;
         // The writer keeps the lock until it has closed the file.
         let (writes, writer) = writer::start(link, lock).map_err(OpenError::Thread)?;
@@ -181,7 +183,7 @@ impl SqliteStore {
     }
 
     /// The way to the threads; not to be kept beyond one request, or [`SqliteStore::close`] waits.
-    fn way(&self, which: impl FnOnce(&Threads) -> &Way) -> Result<Way, StoreError> {
+    fn queue(&self, which: impl FnOnce(&Threads) -> &Queue) -> Result<Queue, StoreError> {
         let threads = self.threads.read().unwrap_or_else(PoisonError::into_inner);
         Ok(threads.as_ref().map(which).ok_or(Closed)?.clone())
     }
@@ -191,7 +193,7 @@ impl SqliteStore {
         T: Send + 'static,
         F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     {
-        request::ask(self.way(|threads| &threads.writes)?, work).await
+        request::ask(self.queue(|threads| &threads.writes)?, work).await
     }
 
     async fn read<T, F>(&self, work: F) -> Result<T, StoreError>
@@ -199,7 +201,7 @@ impl SqliteStore {
         T: Send + 'static,
         F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     {
-        request::ask(self.way(|threads| &threads.reads)?, work).await
+        request::ask(self.queue(|threads| &threads.reads)?, work).await
     }
 }
 
@@ -273,20 +275,20 @@ impl Store for SqliteStore {
         self.read(move |connection| query::heads(connection, &rooms)).await
     }
 
-    async fn find(&self, identities: &[Identity]) -> Result<Vec<Option<Position>>, StoreError> {
+    async fn find(&self, identities: &[MessageKey]) -> Result<Vec<Option<Position>>, StoreError> {
         let identities = identities.to_vec();
         self.read(move |connection| query::find(connection, &identities)).await
     }
 
     async fn find_changes(
         &self,
-        identities: &[Identity],
+        identities: &[MessageKey],
     ) -> Result<Vec<Option<Position>>, StoreError> {
         let identities = identities.to_vec();
         self.read(move |connection| {
             let found = identities
                 .iter()
-                .map(|Identity { room, user, id }| change::find(connection, room, user, id));
+                .map(|MessageKey { room, user, id }| change::find(connection, room, user, id));
             found.collect()
         })
         .await

@@ -226,7 +226,7 @@ async fn known(subject: &Subject, appends: &[Append]) {
             continue;
         }
         let Envelope { room, user, id, .. } = envelope;
-        let identity = Identity { room: room.clone(), user: user.clone(), id: id.clone() };
+        let identity = MessageKey { room: room.clone(), user: user.clone(), id: id.clone() };
         let stands = subject.store.find(std::slice::from_ref(&identity)).await.unwrap()[0];
         let dead = letters.iter().any(|letter| {
             letter.room.as_ref() == Some(room)

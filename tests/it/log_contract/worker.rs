@@ -102,7 +102,7 @@ pub(super) async fn dead_letters_of_an_untrimmed_batch_are_refused_by_the_next_o
     let (subject, _) = subject.at_work(shard).await;
     let known = async |id: &str| {
         let (user, id) = (UserId::parse("ann").unwrap(), MessageId::parse(id).unwrap());
-        subject.broker.known(&Identity { room: lobby.clone(), user, id }).await.unwrap()
+        subject.broker.known(&MessageKey { room: lobby.clone(), user, id }).await.unwrap()
     };
     let refused = async || match known("m2").await {
         Some(AppendResult::Rejected(refusal)) => Ok(refusal.code),
@@ -138,7 +138,7 @@ pub(super) async fn a_message_and_a_movement_of_one_id_are_two(subject: Subject)
     eventually(PATIENCE, "both movements count", counted).await;
     let ids = ["c1", "c2"].map(|id| MessageId::parse(id).unwrap());
     for id in ids {
-        let identity = Identity { room: ann.clone(), user: user.clone(), id };
+        let identity = MessageKey { room: ann.clone(), user: user.clone(), id };
         let stands = async || store.find(std::slice::from_ref(&identity)).await.unwrap()[0];
         eventually(PATIENCE, "both messages stand", stands).await;
     }

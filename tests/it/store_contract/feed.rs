@@ -9,7 +9,7 @@ use shared::contract::position::Position;
 use shared::contract::timestamp::Timestamp;
 use shared::log::LogId;
 use shared::store::{
-    Batch, Change, Committed, DeadLetter, Identity, MessageChange, Row, Store, StoreError,
+    Batch, Change, Committed, DeadLetter, MessageChange, MessageKey, Row, Store, StoreError,
 };
 use uuid::Uuid;
 
@@ -28,8 +28,8 @@ pub(super) fn id(name: &str) -> MessageId {
     MessageId::parse(name).unwrap()
 }
 
-pub(super) fn identity(room_: &str, user_: &str, id_: &str) -> Identity {
-    Identity { room: room(room_), user: user(user_), id: id(id_) }
+pub(super) fn identity(room_: &str, user_: &str, id_: &str) -> MessageKey {
+    MessageKey { room: room(room_), user: user(user_), id: id(id_) }
 }
 
 pub(super) fn metadata(text: &str) -> Metadata {

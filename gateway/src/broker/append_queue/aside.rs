@@ -12,7 +12,7 @@ use shared::contract::limits::{APPEND_BATCH_MAX, REFUSAL_MEMORY_MS};
 use shared::contract::timestamp::Timestamp;
 use shared::log::Hydration;
 use shared::process::error_chain::error_chain;
-use shared::store::Identity;
+use shared::store::MessageKey;
 use shared::trouble;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -37,7 +37,7 @@ const REST: Duration = Duration::from_secs(1);
 pub(super) struct Needy {
     pub(super) job: Job,
     /// Whether this message is there.
-    pub(super) message: Option<Identity>,
+    pub(super) message: Option<MessageKey>,
     /// Whether its id stands in the database.
     pub(super) late: bool,
 }
@@ -46,7 +46,7 @@ pub(super) struct Needy {
 #[derive(Debug, Default)]
 pub(super) struct Found {
     /// Of the messages that were asked for, those that stand.
-    pub(super) there: HashSet<Identity>,
+    pub(super) there: HashSet<MessageKey>,
     /// Where each job stands that was late; as many as were asked about.
     pub(super) stored: Vec<Option<AppendResult>>,
 }
@@ -201,7 +201,7 @@ impl Aside {
         }
         let count = self.waiting.len().min(APPEND_BATCH_MAX);
         let asked: Vec<Needy> = self.waiting.drain(..count).collect();
-        let messages: Vec<Identity> =
+        let messages: Vec<MessageKey> =
             asked.iter().filter_map(|needy| needy.message.clone()).collect();
         let is_wanted = |room: &RoomId| asked.iter().any(|n| n.job.append.envelope.room == *room);
         self.cold.retain(is_wanted);
@@ -278,7 +278,7 @@ struct Question {
     /// Of each job, where its id has to be looked up.
     late: Vec<Option<Envelope>>,
     /// Messages that have to be there.
-    wanted: Vec<Identity>,
+    wanted: Vec<MessageKey>,
 }
 
 /// What the database answers, tried again for a while; `None` where it does not.

@@ -9,7 +9,7 @@ use shared::contract::position::Position;
 use shared::contract::protocol::Durability;
 use shared::contract::timestamp::Timestamp;
 use shared::log::RejectedEntry;
-use shared::store::{Identity, Store, StoreError};
+use shared::store::{MessageKey, Store, StoreError};
 
 use uuid::Uuid;
 
@@ -69,8 +69,8 @@ fn stands(position: Position) -> AppendResult {
 pub(super) async fn there(
     broker: &dyn Broker,
     store: &dyn Store,
-    mut asked: Vec<Identity>,
-) -> Result<HashSet<Identity>, TryError> {
+    mut asked: Vec<MessageKey>,
+) -> Result<HashSet<MessageKey>, TryError> {
     let mut there = HashSet::new();
     let mut unknown = Vec::new();
     while let Some(message) = asked.pop() {
@@ -115,8 +115,8 @@ fn amount(envelope: &Envelope) -> Option<i64> {
     entry.map(|entry| entry.amount)
 }
 
-fn identities(asked: &[&Envelope], places: &[usize]) -> Vec<Identity> {
-    let identity = |place: &usize| Identity {
+fn identities(asked: &[&Envelope], places: &[usize]) -> Vec<MessageKey> {
+    let identity = |place: &usize| MessageKey {
         room: asked[*place].room.clone(),
         user: asked[*place].user.clone(),
         id: asked[*place].key().clone(),

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use shared::contract::envelope::{EntryKind, Envelope};
 use shared::contract::limits::{APPEND_TIMEOUT_MS, HELD_EDIT_MS_MAX, HELD_EDITS_MAX};
-use shared::store::Identity;
+use shared::store::MessageKey;
 use tokio::time::Instant;
 use tracing::error;
 
@@ -24,14 +24,14 @@ pub(super) struct HeldEdits {
 }
 
 /// The message that an edit is about, where it is known who sent it.
-pub(super) fn message_of(job: &Job) -> Option<Identity> {
+pub(super) fn message_of(job: &Job) -> Option<MessageKey> {
     let Envelope { kind, room, id, .. } = &job.append.envelope;
     let author = job.append.author.as_ref().filter(|_| *kind == EntryKind::Edit)?;
-    Some(Identity { room: room.clone(), user: author.clone(), id: id.clone() })
+    Some(MessageKey { room: room.clone(), user: author.clone(), id: id.clone() })
 }
 
 /// Whether the job is this message.
-pub(super) fn brings(job: &Job, message: &Identity) -> bool {
+pub(super) fn brings(job: &Job, message: &MessageKey) -> bool {
     let Envelope { kind, room, user, id, .. } = &job.append.envelope;
     *kind == EntryKind::Message && (room, user, id) == (&message.room, &message.user, &message.id)
 }
@@ -43,8 +43,8 @@ impl HeldEdits {
 
     /// The messages that are waited for, where it is time to look for them again: now and then, and
     /// whenever an edit of one of them comes, which must not overtake.
-    pub(super) fn wanted(&self, coming: &[Identity]) -> Vec<Identity> {
-        let wanted: Vec<Identity> = self.jobs.iter().filter_map(message_of).collect();
+    pub(super) fn wanted(&self, coming: &[MessageKey]) -> Vec<MessageKey> {
+        let wanted: Vec<MessageKey> = self.jobs.iter().filter_map(message_of).collect();
         let is_due = self.looked_at.is_none_or(|at| at.elapsed() >= LOOK_INTERVAL);
         if is_due || wanted.iter().any(|message| coming.contains(message)) {
             wanted
@@ -54,7 +54,7 @@ impl HeldEdits {
     }
 
     /// Takes out those whose message is there now.
-    pub(super) fn release(&mut self, there: impl Fn(&Identity) -> bool) -> Vec<Job> {
+    pub(super) fn release(&mut self, there: impl Fn(&MessageKey) -> bool) -> Vec<Job> {
         self.looked_at = Some(Instant::now());
         let is_there = |job: &mut Job| message_of(job).is_none_or(|message| there(&message));
         self.jobs.extract_if(.., is_there).collect()

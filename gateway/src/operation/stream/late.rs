@@ -3,7 +3,7 @@
 use shared::contract::id::{MessageId, RoomId, UserId};
 use shared::contract::message::Message;
 use shared::contract::refusal::{Refusal, RefusalCode};
-use shared::store::Identity;
+use shared::store::MessageKey;
 use uuid::Uuid;
 
 use super::Ending;
@@ -22,7 +22,7 @@ const EDIT: Uuid = Uuid::from_u128(0x7c55_0e1d_92ab_5d3e_a6f4_524f_4f4d_4341);
 pub(super) async fn end(node: &Node, author: &Author<'_>, ending: Ending) -> Outcome {
     let StreamKey { room, id } = ending.key.clone();
     let user = ending.user.clone();
-    let identity = Identity { room: room.clone(), user: user.clone(), id: id.clone() };
+    let identity = MessageKey { room: room.clone(), user: user.clone(), id: id.clone() };
     let Some(place) = post::known(node, identity).await? else {
         let text = "no such answer is being written, and no such message stands";
         return Err(Refusal::new(RefusalCode::NotFound, text).field("id"));

@@ -7,7 +7,7 @@ use tokio_postgres::types::Type;
 
 use super::PostgresStore;
 use super::dead_letters::letter;
-use super::pool::{Link, Parameter, Statement};
+use super::pool::{Parameter, Pool, Statement};
 use super::shards::shard_number;
 use super::stored::{message, optional, readable};
 use super::value::{Place, position};
@@ -83,11 +83,11 @@ pub(super) const STOOD: &str = "
              OR (refusal_epoch, refusal_seq) = ($2, $3)) LIMIT 1";
 
 async fn letters(
-    link: &Link,
+    pool: &Pool,
     sql: &'static str,
     parameters: Vec<Parameter<'_>>,
 ) -> Result<Vec<DeadLetter>, StoreError> {
-    link.read(&[Statement { sql, parameters }]).await?[0].iter().map(letter).collect()
+    pool.read(&[Statement { sql, parameters }]).await?[0].iter().map(letter).collect()
 }
 
 fn refusal(room: &RoomId, row: &Row) -> Result<Option<PlacedRefusal>, StoreError> {
@@ -125,18 +125,18 @@ impl Additions for PostgresStore {
             (&after.seq, Type::INT8),
             (&limit, Type::INT8),
         ];
-        let answers = self.link.read(&[Statement { sql: REFUSALS, parameters }]).await?;
+        let answers = self.pool.read(&[Statement { sql: REFUSALS, parameters }]).await?;
         answers[0].iter().filter_map(|row| refusal(room, row).transpose()).collect()
     }
 
     async fn untold(&self, shard: Shard, limit: u32) -> Result<Vec<DeadLetter>, StoreError> {
         let (shard, limit) = (shard_number(shard), i64::from(limit));
-        letters(&self.link, UNTOLD, vec![(&shard, Type::INT2), (&limit, Type::INT8)]).await
+        letters(&self.pool, UNTOLD, vec![(&shard, Type::INT2), (&limit, Type::INT8)]).await
     }
 
     async fn driven(&self, limit: u32) -> Result<Vec<DeadLetter>, StoreError> {
         let limit = i64::from(limit);
-        letters(&self.link, DRIVEN, vec![(&limit, Type::INT8)]).await
+        letters(&self.pool, DRIVEN, vec![(&limit, Type::INT8)]).await
     }
 
     async fn unplaced_rooms(
@@ -150,7 +150,7 @@ impl Additions for PostgresStore {
             Statement { sql: RECENT, parameters: vec![(&most, Type::INT8)] },
             Statement { sql: BY_NAME, parameters: vec![(&after, Type::TEXT), (&few, Type::INT4)] },
         ];
-        let answers = self.link.read(&questions).await?;
+        let answers = self.pool.read(&questions).await?;
         let mut rooms = unplaced(&answers[0])?;
         for room in unplaced(&answers[1])? {
             if !rooms.contains(&room) {
@@ -166,7 +166,7 @@ impl Additions for PostgresStore {
         let bytes = i32::try_from(CONTENT_BYTES_MAX).unwrap_or(i32::MAX);
         let parameters: Vec<Parameter<'_>> =
             vec![(&name, Type::TEXT), (&bytes, Type::INT4), (&limit, Type::INT8)];
-        let answers = self.link.read(&[Statement { sql: UNPLACED, parameters }]).await?;
+        let answers = self.pool.read(&[Statement { sql: UNPLACED, parameters }]).await?;
         let messages = answers[0].iter().map(|row| message(room, row));
         let unplaced = messages.map(|message| Ok(Message { position: None, ..message? }));
         unplaced.collect()

@@ -5,10 +5,10 @@ use std::collections::{HashMap, HashSet};
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
-use super::pool::{Link, Statement};
+use super::pool::{Pool, Statement};
 use super::value::position;
 use crate::contract::position::Position;
-use crate::store::{Identity, MessageChange, StoreError};
+use crate::store::{MessageChange, MessageKey, StoreError};
 
 const MADE: &str = "
     SELECT team_chat_id, user_id, change_id, epoch, seq
@@ -61,23 +61,23 @@ impl Made {
 
 /// See [`Store::find_changes`](crate::store::Store::find_changes).
 pub(super) async fn find(
-    link: &Link,
-    identities: &[Identity],
+    pool: &Pool,
+    identities: &[MessageKey],
 ) -> Result<Vec<Option<Position>>, StoreError> {
     let mut wanted = WantedChanges::default();
-    for Identity { room, user, id } in identities {
+    for MessageKey { room, user, id } in identities {
         wanted.rooms.push(room.as_str());
         wanted.users.push(user.as_str());
         wanted.ids.push(id.as_str());
     }
     let Some(statement) = wanted.statement() else { return Ok(Vec::new()) };
-    let answers = link.read(&[statement]).await?;
+    let answers = pool.read(&[statement]).await?;
     let mut places: HashMap<(&str, &str, &str), Position> = HashMap::new();
     for row in &answers[0] {
         let key = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
         places.insert(key, position(row.try_get(3)?, row.try_get(4)?));
     }
-    let place = |asked: &Identity| {
+    let place = |asked: &MessageKey| {
         places.get(&(asked.room.as_str(), asked.user.as_str(), asked.id.as_str())).copied()
     };
     Ok(identities.iter().map(place).collect())

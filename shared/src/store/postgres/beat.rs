@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio_postgres::types::Type;
 
 use super::deployment::{RECORD, record};
-use super::pool::{End, Link, Patience, Statement, pipeline};
+use super::pool::{End, Patience, Pool, Statement, pipeline};
 use super::stored::scalar;
 use super::{Beat, Heard};
 use crate::contract::limits::{BEAT_MEMORY_MS, BEAT_PATIENCE_MS};
@@ -46,9 +46,9 @@ const FORBIDDEN: &str = "SELECT string_agg(name, ', ') \
 const NOW: &str = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint";
 
 /// See [`PostgresStore::beat`](super::PostgresStore::beat).
-pub(super) async fn beat(link: &Link, beat: &Beat<'_>) -> Result<Heard, StoreError> {
+pub(super) async fn beat(pool: &Pool, beat: &Beat<'_>) -> Result<Heard, StoreError> {
     let ago = beat.redis_ok.map(|ago| i64::try_from(ago.as_millis()).unwrap_or(i64::MAX / 2));
-    link.write_patiently(PATIENCE, async |transaction| {
+    pool.write_patiently(PATIENCE, async |transaction| {
         let process = &beat.process;
         let statements = [
             Statement { sql: WRITE, parameters: vec![(process, Type::TEXT), (&ago, Type::INT8)] },

@@ -10,8 +10,8 @@ use super::closing::{Closed, Firsts, Told, WantedFirsts};
 use super::dead_letters::Letters;
 use super::existing::{Known, Wanted};
 use super::failure::Trouble;
-use super::plan::Fold;
-use super::pool::{End, Link, Parameter, Statement, pipeline};
+use super::plan::WritePlan;
+use super::pool::{End, Parameter, Pool, Statement, pipeline};
 use super::shards::{LOCK, NEWEST_EPOCH, lease_ms, shard_number};
 use super::stored::scalar;
 use super::value::{Moment, Place, count, log_id, number};
@@ -41,9 +41,9 @@ const MOVE_CURSOR: &str = "
     WHERE shard = $1";
 
 /// See [`Store::commit`](crate::store::Store::commit).
-pub(super) async fn commit(link: &Link, batch: &Batch) -> Result<Committed, StoreError> {
+pub(super) async fn commit(pool: &Pool, batch: &Batch) -> Result<Committed, StoreError> {
     for _ in 0..TRIES_MAX {
-        let done = link.write(async |transaction| try_commit(transaction, batch).await);
+        let done = pool.write(async |transaction| try_commit(transaction, batch).await);
         if let Some(done) = done.await? {
             return Ok(done);
         }
@@ -52,9 +52,9 @@ pub(super) async fn commit(link: &Link, batch: &Batch) -> Result<Committed, Stor
 }
 
 /// See [`Store::probe`](crate::store::Store::probe).
-pub(super) async fn probe(link: &Link, rows: &[Row]) -> Result<(), StoreError> {
+pub(super) async fn probe(pool: &Pool, rows: &[Row]) -> Result<(), StoreError> {
     for _ in 0..TRIES_MAX {
-        let sound = link.write(async |transaction| try_rows(transaction, rows).await);
+        let sound = pool.write(async |transaction| try_rows(transaction, rows).await);
         if sound.await? {
             return Ok(());
         }
@@ -86,7 +86,7 @@ async fn try_commit(
         return Err(StoreError::Fenced { shard: batch.shard });
     }
 
-    let fold = Fold::new(Asked::read(&answers[2..])?, &batch.rows)?;
+    let plan = WritePlan::new(Asked::read(&answers[2..])?, &batch.rows)?;
     let letters = Letters::of(batch)?;
     let heads = Heads::of(&batch.heads);
     let cursor = NewCursor::of(batch)?;
@@ -98,7 +98,7 @@ async fn try_commit(
     others.extend(told.statement());
     others.extend((!batch.heads.is_empty()).then(|| heads.statement()));
     others.push(Statement { sql: MOVE_CURSOR, parameters: cursor.parameters() });
-    let done = write(transaction.client(), fold, others).await?;
+    let done = write(transaction.client(), plan, others).await?;
     let end = if done.is_some() { End::Commit } else { End::RollBack };
     Ok((done, end))
 }
@@ -107,10 +107,10 @@ async fn try_commit(
 async fn try_rows(transaction: &Transaction<'_>, rows: &[Row]) -> Result<(bool, End), StoreError> {
     let wanted = Asked::of(rows);
     let answers = pipeline(transaction.client(), &wanted.statements()).await?;
-    let fold = Fold::new(Asked::read(&answers)?, rows)?;
+    let plan = WritePlan::new(Asked::read(&answers)?, rows)?;
     // What a commit would only find at its end is to be found here.
     let check = Statement { sql: "SET CONSTRAINTS ALL IMMEDIATE", parameters: Vec::new() };
-    let done = write(transaction.client(), fold, vec![check]).await?;
+    let done = write(transaction.client(), plan, vec![check]).await?;
     Ok((done.is_some(), End::RollBack))
 }
 

@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
-use super::pool::{Link, Parameter, Statement};
+use super::pool::{Parameter, Pool, Statement};
 use super::shards::shard_number;
 use super::stored::optional;
 use super::value::{Moment, Place, count, log_id, number, position};
@@ -123,14 +123,14 @@ fn without_nul(text: &str) -> Cow<'_, str> {
 }
 
 /// See [`Store::dead_letters`](crate::store::Store::dead_letters).
-pub(super) async fn list(link: &Link) -> Result<Vec<DeadLetter>, StoreError> {
-    let answers = link.read(&[Statement { sql: LIST, parameters: Vec::new() }]).await?;
+pub(super) async fn list(pool: &Pool) -> Result<Vec<DeadLetter>, StoreError> {
+    let answers = pool.read(&[Statement { sql: LIST, parameters: Vec::new() }]).await?;
     answers[0].iter().map(letter).collect()
 }
 
 /// See [`Store::dead_places`](crate::store::Store::dead_places).
 pub(super) async fn places(
-    link: &Link,
+    pool: &Pool,
     shard: Shard,
     range: RangeInclusive<LogId>,
 ) -> Result<Vec<(LogId, String)>, StoreError> {
@@ -143,7 +143,7 @@ pub(super) async fn places(
         (&upto.epoch, Type::INT8),
         (&upto.seq, Type::INT8),
     ];
-    let answers = link.read(&[Statement { sql: PLACES, parameters }]).await?;
+    let answers = pool.read(&[Statement { sql: PLACES, parameters }]).await?;
     let places = answers[0]
         .iter()
         .map(|row| Ok((log_id(row.try_get(0)?, row.try_get(1)?), row.try_get(2)?)));
@@ -152,7 +152,7 @@ pub(super) async fn places(
 
 /// See [`Store::refused`](crate::store::Store::refused).
 pub(super) async fn refused(
-    link: &Link,
+    pool: &Pool,
     rooms: &[RoomId],
     since: Timestamp,
 ) -> Result<Vec<RejectedEntry>, StoreError> {
@@ -161,7 +161,7 @@ pub(super) async fn refused(
     let limit = i64::try_from(REFUSALS_REMEMBERED_MAX).unwrap_or(i64::MAX);
     let parameters: Vec<Parameter<'_>> =
         vec![(&rooms, Type::TEXT_ARRAY), (&since, Type::TIMESTAMPTZ), (&limit, Type::INT8)];
-    let answers = link.read(&[Statement { sql: REFUSED, parameters }]).await?;
+    let answers = pool.read(&[Statement { sql: REFUSED, parameters }]).await?;
     let mut refused = Vec::with_capacity(answers[0].len());
     for row in &answers[0] {
         let (room, user) = (optional(row, 0, RoomId::parse)?, optional(row, 1, UserId::parse)?);
@@ -184,7 +184,7 @@ impl PostgresStore {
         after: u64,
         limit: u32,
     ) -> Result<Vec<NumberedLetter>, StoreError> {
-        numbered(&self.link, after.saturating_add(1)..=u64::MAX, limit).await
+        numbered(&self.pool, after.saturating_add(1)..=u64::MAX, limit).await
     }
 
     /// The dead letter of that number, if there is one.
@@ -192,12 +192,12 @@ impl PostgresStore {
     /// # Errors
     /// The database does not answer.
     pub async fn dead_letter(&self, number: u64) -> Result<Option<NumberedLetter>, StoreError> {
-        Ok(numbered(&self.link, number..=number, 1).await?.pop())
+        Ok(numbered(&self.pool, number..=number, 1).await?.pop())
     }
 }
 
 async fn numbered(
-    link: &Link,
+    pool: &Pool,
     numbers: RangeInclusive<u64>,
     limit: u32,
 ) -> Result<Vec<NumberedLetter>, StoreError> {
@@ -206,7 +206,7 @@ async fn numbered(
     let limit = i64::from(limit);
     let parameters: Vec<Parameter<'_>> =
         vec![(&first, Type::INT8), (&last, Type::INT8), (&limit, Type::INT8)];
-    let answers = link.read(&[Statement { sql: NUMBERED, parameters }]).await?;
+    let answers = pool.read(&[Statement { sql: NUMBERED, parameters }]).await?;
     answers[0].iter().map(numbered_letter).collect()
 }
 

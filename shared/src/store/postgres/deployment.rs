@@ -4,7 +4,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
 use super::failure::Trouble;
-use super::pool::{End, Link, Statement, pipeline};
+use super::pool::{End, Pool, Statement, pipeline};
 use super::shards::shard_number;
 use super::stored::scalar;
 use super::value::number;
@@ -16,8 +16,8 @@ use crate::store::StoreError;
 pub(super) const RECORD: &str = "SELECT name, speaks, refused FROM deployment";
 
 /// See [`PostgresStore::deployment`](super::PostgresStore::deployment).
-pub(super) async fn read(link: &Link) -> Result<Deployment, StoreError> {
-    let answers = link.read(&[Statement { sql: RECORD, parameters: Vec::new() }]).await?;
+pub(super) async fn read(pool: &Pool) -> Result<Deployment, StoreError> {
+    let answers = pool.read(&[Statement { sql: RECORD, parameters: Vec::new() }]).await?;
     record(&answers[0])
 }
 
@@ -33,14 +33,14 @@ pub(super) fn record(rows: &[Row]) -> Result<Deployment, StoreError> {
 }
 
 /// See [`PostgresStore::rename_deployment`](super::PostgresStore::rename_deployment).
-pub(super) async fn rename(link: &Link) -> Result<Renamed, StoreError> {
+pub(super) async fn rename(pool: &Pool) -> Result<Renamed, StoreError> {
     const LOCK: &str = "SELECT name FROM deployment FOR UPDATE";
     const FORGET: &str = "DELETE FROM foreign_epochs";
     const RENAME: &str = "
         UPDATE deployment SET refused = NULL, named_at = clock_timestamp(),
             name = left(replace(gen_random_uuid()::text, '-', ''), 12)
         RETURNING name";
-    link.write(async |transaction| {
+    pool.write(async |transaction| {
         let statements =
             [LOCK, FORGET, RENAME].map(|sql| Statement { sql, parameters: Vec::new() });
         let answers = pipeline(transaction.client(), &statements).await?;
@@ -52,7 +52,7 @@ pub(super) async fn rename(link: &Link) -> Result<Renamed, StoreError> {
 
 /// See [`Store::foreign_epoch`](crate::store::Store::foreign_epoch).
 pub(super) async fn foreign_epoch(
-    link: &Link,
+    pool: &Pool,
     shard: Shard,
     epoch: u64,
 ) -> Result<bool, StoreError> {
@@ -66,7 +66,7 @@ pub(super) async fn foreign_epoch(
         UPDATE deployment SET refused = coalesce(refused,
             'the log in Redis has gone on under epochs that this database never minted')";
     let (shard, epoch) = (shard_number(shard), number(epoch)?);
-    link.write(async |transaction| {
+    pool.write(async |transaction| {
         let statements = [
             Statement { sql: SEE, parameters: vec![(&shard, Type::INT2), (&epoch, Type::INT8)] },
             Statement {

@@ -74,7 +74,7 @@ const REMEMBER: &str = "
 #[async_trait]
 impl Erasure for PostgresStore {
     async fn erase(&self, whose: &Erased, limit: u32) -> Result<ErasedStep, StoreError> {
-        self.link
+        self.pool
             .write(async |transaction| {
                 Ok((erase_some(transaction, whose, limit).await?, End::Commit))
             })
@@ -89,7 +89,7 @@ impl Erasure for PostgresStore {
             Statement { sql: FORGET_CHANGES, parameters: bounds },
             Statement { sql: REMEMBER, parameters: vec![(&before_ms, Type::INT8)] },
         ];
-        self.link
+        self.pool
             .write(async |transaction| {
                 let gone = count(scalar(&pipeline(transaction.client(), &statements).await?[0])?);
                 Ok((gone, End::Commit))

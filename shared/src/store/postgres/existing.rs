@@ -9,7 +9,7 @@ use super::pool::Statement;
 use super::value::position;
 use crate::contract::id::{MessageId, RoomId, UserId};
 use crate::contract::position::Position;
-use crate::store::{Identity, MessageChange, StoreError};
+use crate::store::{MessageChange, MessageKey, StoreError};
 
 /// Rows by their own ids, `$1`; and by room and the id that their sender chose, `$2` and `$3`. The
 /// first of a room to have chosen an id comes first.
@@ -104,7 +104,7 @@ impl Known {
     }
 
     /// Adds a row that will stand.
-    pub(super) fn add(&mut self, identity: &Identity, standing: Standing) {
+    pub(super) fn add(&mut self, identity: &MessageKey, standing: Standing) {
         self.name(identity.room.clone(), identity.id.clone(), &standing.row_id);
         self.rows.insert(standing.row_id.clone(), standing);
     }
@@ -125,18 +125,18 @@ impl Known {
 
     /// Where a message stands. A message whose tombstone came first is found there by whoever sent
     /// it. What has no place yet stands nowhere.
-    pub(super) fn find(&self, identity: &Identity) -> Option<Position> {
+    pub(super) fn find(&self, identity: &MessageKey) -> Option<Position> {
         let found = self.own(&identity.room, &identity.user, &identity.id);
         found.filter(|row| row.placed).map(|row| row.position)
     }
 
     /// Whether it has a row, with a place or without.
-    pub(super) fn stands(&self, identity: &Identity) -> bool {
+    pub(super) fn stands(&self, identity: &MessageKey) -> bool {
         self.own(&identity.room, &identity.user, &identity.id).is_some()
     }
 
     /// The row that a message would be, with a place or without.
-    pub(super) fn find_row(&mut self, identity: &Identity) -> Option<&mut Standing> {
+    pub(super) fn find_row(&mut self, identity: &MessageKey) -> Option<&mut Standing> {
         let found = self.own(&identity.room, &identity.user, &identity.id)?.row_id.clone();
         self.rows.get_mut(&found)
     }

@@ -9,7 +9,7 @@ use deadpool_postgres::Transaction;
 use tokio_postgres::types::Type;
 
 use super::failure::Trouble;
-use super::pool::{End, Link, Statement, pipeline};
+use super::pool::{End, Pool, Statement, pipeline};
 use super::shards::{LOCK, shard_number};
 use super::stored::{readable, scalar};
 use super::value::position;
@@ -59,8 +59,8 @@ const PLACE: &str = concat!(
 );
 
 /// See [`Store::heads`](crate::store::Store::heads).
-pub(super) async fn heads(link: &Link, rooms: &[RoomId]) -> Result<Vec<Position>, StoreError> {
-    let mut known = ask(link, rooms).await?;
+pub(super) async fn heads(pool: &Pool, rooms: &[RoomId]) -> Result<Vec<Position>, StoreError> {
+    let mut known = ask(pool, rooms).await?;
     let unplaced: Vec<RoomId> = rooms
         .iter()
         .zip(&known)
@@ -69,21 +69,21 @@ pub(super) async fn heads(link: &Link, rooms: &[RoomId]) -> Result<Vec<Position>
         .collect();
     if !unplaced.is_empty() {
         for room in &unplaced {
-            place(link, room).await?;
+            place(pool, room).await?;
         }
-        known = ask(link, rooms).await?;
+        known = ask(pool, rooms).await?;
     }
     Ok(known.into_iter().map(|(head, _)| head).collect())
 }
 
 /// Each room's head, and whether some rows of it have no place.
-async fn ask(link: &Link, rooms: &[RoomId]) -> Result<Vec<(Position, bool)>, StoreError> {
+async fn ask(pool: &Pool, rooms: &[RoomId]) -> Result<Vec<(Position, bool)>, StoreError> {
     if rooms.is_empty() {
         return Ok(Vec::new());
     }
     let names: Vec<&str> = rooms.iter().map(RoomId::as_str).collect();
     let statement = Statement { sql: HEADS, parameters: vec![(&names, Type::TEXT_ARRAY)] };
-    let answers = link.read(&[statement]).await?;
+    let answers = pool.read(&[statement]).await?;
     let heads = answers[0]
         .iter()
         .map(|row| Ok((position(row.try_get(0)?, row.try_get(1)?), row.try_get(2)?)));
@@ -91,9 +91,9 @@ async fn ask(link: &Link, rooms: &[RoomId]) -> Result<Vec<(Position, bool)>, Sto
 }
 
 /// Gives every row of the room a place, a part at a time.
-async fn place(link: &Link, room: &RoomId) -> Result<(), StoreError> {
+async fn place(pool: &Pool, room: &RoomId) -> Result<(), StoreError> {
     loop {
-        let placed = link.write(async |transaction| {
+        let placed = pool.write(async |transaction| {
             let placed = place_some(transaction, room).await?;
             Ok((placed, End::Commit))
         });

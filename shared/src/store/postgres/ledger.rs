@@ -79,7 +79,7 @@ impl Ledger for PostgresStore {
     async fn balance(&self, user: &UserId) -> Result<i64, StoreError> {
         let user = user.as_str();
         let parameters: Vec<Parameter<'_>> = vec![(&user, Type::TEXT)];
-        let answers = self.link.read(&[Statement { sql: BALANCE, parameters }]).await?;
+        let answers = self.pool.read(&[Statement { sql: BALANCE, parameters }]).await?;
         scalar(&answers[0])
     }
 
@@ -92,7 +92,7 @@ impl Ledger for PostgresStore {
             ids.iter().map(|id| [id.as_str().to_owned(), cost_id(id)]).collect();
         let (asked, user): (Vec<&String>, _) = (rows.iter().flatten().collect(), user.as_str());
         let parameters: Vec<Parameter<'_>> = vec![(&asked, Type::TEXT_ARRAY), (&user, Type::TEXT)];
-        let answers = self.link.read(&[Statement { sql: FIND, parameters }]).await?;
+        let answers = self.pool.read(&[Statement { sql: FIND, parameters }]).await?;
         let found = answers[0].iter().map(|row| row.try_get(0)).collect::<Result<_, _>>();
         let found: HashSet<&str> = found?;
         Ok(rows.iter().map(|of| of.iter().any(|id| found.contains(id.as_str()))).collect())
@@ -106,7 +106,7 @@ impl Ledger for PostgresStore {
         let users: Vec<&str> = movements.iter().map(|(_, user)| user.as_str()).collect();
         let parameters: Vec<Parameter<'_>> =
             vec![(&ids, Type::TEXT_ARRAY), (&users, Type::TEXT_ARRAY)];
-        let answers = self.link.read(&[Statement { sql: FIND_AMOUNTS, parameters }]).await?;
+        let answers = self.pool.read(&[Statement { sql: FIND_AMOUNTS, parameters }]).await?;
         let mut found = vec![None; movements.len()];
         for row in &answers[0] {
             let number: i64 = row.try_get(0)?;
@@ -119,7 +119,7 @@ impl Ledger for PostgresStore {
     }
 
     async fn reconcile(&self) -> Result<Reconciliation, StoreError> {
-        self.link
+        self.pool
             .write_patiently(PATIENCE, async |transaction| {
                 Ok((compare(transaction.client()).await?, End::RollBack))
             })

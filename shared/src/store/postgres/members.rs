@@ -49,7 +49,7 @@ impl Members for PostgresStore {
     async fn member(&self, room: &RoomId, user: &UserId) -> Result<Option<MemberRole>, StoreError> {
         let (room, user) = (room.as_str(), user.as_str());
         let parameters: Vec<Parameter<'_>> = vec![(&room, Type::TEXT), (&user, Type::TEXT)];
-        let answers = self.link.read(&[Statement { sql: ROLE, parameters }]).await?;
+        let answers = self.pool.read(&[Statement { sql: ROLE, parameters }]).await?;
         let role = answers[0].first().map(|row| row.try_get(0)).transpose()?;
         Ok(role.map(MemberRole::from_stored))
     }
@@ -65,14 +65,14 @@ impl Members for PostgresStore {
         let limit = i64::from(limit);
         let parameters: Vec<Parameter<'_>> =
             vec![(&room, Type::TEXT), (&after, Type::TEXT), (&limit, Type::INT8)];
-        let answers = self.link.read(&[Statement { sql: MEMBERS, parameters }]).await?;
+        let answers = self.pool.read(&[Statement { sql: MEMBERS, parameters }]).await?;
         answers[0].iter().map(member).collect()
     }
 
     async fn removed(&self, room: &RoomId) -> Result<Vec<UserId>, StoreError> {
         let room = room.as_str();
         let parameters: Vec<Parameter<'_>> = vec![(&room, Type::TEXT)];
-        let answers = self.link.read(&[Statement { sql: REMOVED, parameters }]).await?;
+        let answers = self.pool.read(&[Statement { sql: REMOVED, parameters }]).await?;
         answers[0].iter().map(|row| parsed(row.try_get(0)?, UserId::parse)).collect()
     }
 
@@ -108,7 +108,7 @@ impl Members for PostgresStore {
         let since = Moment::of(since)?;
         let parameters: Vec<Parameter<'_>> = vec![(&since, Type::TIMESTAMPTZ)];
         let statement = Statement { sql: REVOCATIONS, parameters };
-        let answers = self.link.read(&[statement]).await?;
+        let answers = self.pool.read(&[statement]).await?;
         answers[0].iter().map(revocation).collect()
     }
 }
@@ -116,7 +116,7 @@ impl Members for PostgresStore {
 impl PostgresStore {
     /// Does the statements in one transaction.
     async fn do_all(&self, statements: &[Statement<'_>]) -> Result<(), StoreError> {
-        self.link
+        self.pool
             .write(async |transaction| {
                 pipeline(transaction.client(), statements).await?;
                 Ok(((), End::Commit))

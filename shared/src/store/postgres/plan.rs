@@ -17,12 +17,14 @@ use crate::contract::position::Position;
 use crate::contract::signal::ReadMark;
 use crate::contract::timestamp::Timestamp;
 use crate::store::naming::fresh_id;
-use crate::store::{Change, Committed, CreditRow, Identity, MessageChange, Row, StoreError, marks};
+use crate::store::{
+    Change, Committed, CreditRow, MessageChange, MessageKey, Row, StoreError, receipts,
+};
 
 /// A row that does not stand yet, as it will in the end.
 #[derive(Debug)]
 pub(super) struct NewRow<'a> {
-    pub(super) identity: Identity,
+    pub(super) identity: MessageKey,
     /// Not the tombstone of a message that never came.
     pub(super) is_message: bool,
     pub(super) content: &'a str,
@@ -57,7 +59,7 @@ pub(super) struct Update<'a> {
 /// What is to be written, by row id: in one order everywhere, so that two writers that want the
 /// same ids wait for one another instead of deadlocking.
 #[derive(Debug, Default)]
-pub(super) struct Fold<'a> {
+pub(super) struct WritePlan<'a> {
     known: Known,
     made: Made,
     firsts: Firsts,
@@ -81,12 +83,12 @@ enum Placed {
     /// Under its own id.
     Own,
     /// Under a random one.
-    Renamed,
+    IdCollision,
     /// Nowhere: it stood already.
     Stands,
 }
 
-impl<'a> Fold<'a> {
+impl<'a> WritePlan<'a> {
     /// Does the rows in their order, on top of what is known.
     ///
     /// # Errors
@@ -94,22 +96,22 @@ impl<'a> Fold<'a> {
     pub(super) fn new(
         (known, made, firsts): (Known, Made, Firsts),
         rows: &'a [Row],
-    ) -> Result<Fold<'a>, StoreError> {
+    ) -> Result<WritePlan<'a>, StoreError> {
         let marks = receipts::furthest(rows);
-        let mut fold = Fold { known, made, firsts, marks, ..Fold::default() };
+        let mut plan = WritePlan { known, made, firsts, marks, ..WritePlan::default() };
         for row in rows {
             match row {
-                Row::Message(message) => match fold.message(message)? {
-                    Placed::Own => fold.done.inserted += 1,
-                    Placed::Renamed => fold.done.renamed += 1,
-                    Placed::Stands => fold.done.duplicates += 1,
+                Row::Message(message) => match plan.message(message)? {
+                    Placed::Own => plan.done.inserted += 1,
+                    Placed::IdCollision => plan.done.renamed += 1,
+                    Placed::Stands => plan.done.duplicates += 1,
                 },
-                Row::Change(change) => fold.change_once(change)?,
+                Row::Change(change) => plan.change_once(change)?,
                 Row::Receipt { .. } => {}
-                Row::Credit(credit) => fold.movements.push(credit),
+                Row::Credit(credit) => plan.movements.push(credit),
             }
         }
-        Ok(fold)
+        Ok(plan)
     }
 
     fn message(&mut self, message: &'a Message) -> Result<Placed, StoreError> {
@@ -120,7 +122,7 @@ impl<'a> Fold<'a> {
             });
         };
         Ok(self.place(NewRow {
-            identity: Identity {
+            identity: MessageKey {
                 room: message.room_id.clone(),
                 user: message.user_id.clone(),
                 id: message.id.clone(),
@@ -153,7 +155,7 @@ impl<'a> Fold<'a> {
             return Placed::Stands;
         }
         let (row_id, placed) = match self.known.taken(&row.identity.id) {
-            true => (fresh_id(), Placed::Renamed),
+            true => (fresh_id(), Placed::IdCollision),
             false => (row.identity.id.clone(), Placed::Own),
         };
         let standing = Standing {
@@ -231,7 +233,7 @@ impl<'a> Fold<'a> {
     /// Takes the id of a message that never came, or comes later.
     fn leave_tombstone(&mut self, change: &'a MessageChange) -> bool {
         let placed = self.place(NewRow {
-            identity: Identity {
+            identity: MessageKey {
                 room: change.room.clone(),
                 user: change.author.as_ref().unwrap_or(&change.user).clone(),
                 id: change.id.clone(),

@@ -7,9 +7,7 @@
 
 use std::time::Duration;
 
-use deadpool_postgres::{
-    Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime, Transaction,
-};
+use deadpool_postgres::{Manager, ManagerConfig, Object, RecyclingMethod, Runtime, Transaction};
 use futures_util::future::{join, join_all, join3};
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, IsolationLevel, NoTls, Row};
@@ -30,20 +28,20 @@ pub(super) struct Statement<'a> {
 
 /// The way to the database.
 #[derive(Debug)]
-pub(super) struct Link {
-    pool: Pool,
+pub(super) struct Pool {
+    connections: deadpool_postgres::Pool,
     settings: Settings,
 }
 
-impl Link {
+impl Pool {
     /// Connects to nothing yet.
-    pub(super) fn new(address: Address, settings: Settings) -> Link {
+    pub(super) fn new(address: Address, settings: Settings) -> Pool {
         let manager_config = ManagerConfig { recycling_method: RecyclingMethod::Fast };
         let manager = match address.tls {
             Some(tls) => Manager::from_config(address.config, tls, manager_config),
             None => Manager::from_config(address.config, NoTls, manager_config),
         };
-        let pool = Pool::builder(manager)
+        let connections = deadpool_postgres::Pool::builder(manager)
             .max_size(settings.connections_max)
             .runtime(Runtime::Tokio1)
             .wait_timeout(Some(settings.call_timeout))
@@ -51,12 +49,12 @@ impl Link {
             .recycle_timeout(Some(settings.connect_timeout))
             .build()
             .expect("a runtime is given with the timeouts");
-        Link { pool, settings }
+        Pool { connections, settings }
     }
 
     /// Closes every connection that is idle, and the others when their call ends.
     pub(super) fn close(&self) {
-        self.pool.close();
+        self.connections.close();
     }
 
     /// Reads in one transaction and one round trip.
@@ -97,7 +95,7 @@ impl Link {
         self.write_patiently(patience, work).await
     }
 
-    /// As [`Link::write`], with other limits.
+    /// As [`Pool::write`], with other limits.
     pub(super) async fn write_patiently<T>(
         &self,
         patience: Patience,
@@ -134,7 +132,8 @@ impl Link {
         work: impl AsyncFnOnce(&mut Connection) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         let bounded = tokio::time::timeout(limit, async {
-            let mut connection = Connection { object: Some(self.pool.get().await?), idle: false };
+            let mut connection =
+                Connection { object: Some(self.connections.get().await?), idle: false };
             let done = work(&mut connection).await;
             connection.idle = true;
             done

@@ -8,14 +8,14 @@ use tokio_postgres::types::Type;
 
 use super::additions::STOOD;
 use super::existing::{Known, Wanted};
-use super::pool::{Link, Parameter, Statement};
+use super::pool::{Parameter, Pool, Statement};
 use super::stored::{message, scalar, select_messages};
 use super::value::{Place, count};
 use crate::contract::id::{MessageId, RoomId, UserId};
 use crate::contract::message::Message;
 use crate::contract::position::Position;
 use crate::store::naming::meant;
-use crate::store::{Identity, StoreError};
+use crate::store::{MessageKey, StoreError};
 
 const AT: &str = select_messages!("epoch IS NOT NULL AND (epoch, seq) = ($2, $3)");
 
@@ -52,7 +52,7 @@ const BY_ID: &str = select_messages!("epoch IS NOT NULL AND client_id IS NULL AN
 
 /// See [`Store::message`](crate::store::Store::message).
 pub(super) async fn named(
-    link: &Link,
+    pool: &Pool,
     room: &RoomId,
     user: &UserId,
     id: &MessageId,
@@ -60,15 +60,15 @@ pub(super) async fn named(
     let (name, key) = (room.as_str(), id.as_str());
     let questions = [CHOSEN, BY_ID]
         .map(|sql| Statement { sql, parameters: vec![(&name, Type::TEXT), (&key, Type::TEXT)] });
-    let answers = link.read(&questions).await?;
+    let answers = pool.read(&questions).await?;
     let known = answers.iter().flatten().map(|row| message(room, row));
     Ok(meant(known.collect::<Result<_, _>>()?, user))
 }
 
 /// See [`Store::find`](crate::store::Store::find).
 pub(super) async fn find(
-    link: &Link,
-    identities: &[Identity],
+    pool: &Pool,
+    identities: &[MessageKey],
 ) -> Result<Vec<Option<Position>>, StoreError> {
     if identities.is_empty() {
         return Ok(Vec::new());
@@ -77,14 +77,14 @@ pub(super) async fn find(
     for identity in identities {
         wanted.name(&identity.room, &identity.id);
     }
-    let answers = link.read(&[wanted.statement()]).await?;
+    let answers = pool.read(&[wanted.statement()]).await?;
     let known = Known::read(&answers[0])?;
     Ok(identities.iter().map(|identity| known.find(identity)).collect())
 }
 
 /// See [`Store::stood`](crate::store::Store::stood).
 pub(super) async fn stood(
-    link: &Link,
+    pool: &Pool,
     room: &RoomId,
     position: Position,
     key: Option<&MessageId>,
@@ -108,7 +108,7 @@ pub(super) async fn stood(
             (&key_text, Type::TEXT),
         ],
     };
-    let answers = link.read(&[here, changed_here, refused]).await?;
+    let answers = pool.read(&[here, changed_here, refused]).await?;
     for row in answers[..2].iter().flatten() {
         if left(&message(room, row)?) {
             return Ok(true);
@@ -119,7 +119,7 @@ pub(super) async fn stood(
 
 /// See [`Store::changes`](crate::store::Store::changes).
 pub(super) async fn changes(
-    link: &Link,
+    pool: &Pool,
     room: &RoomId,
     range: Range<Position>,
     limit: u32,
@@ -133,24 +133,24 @@ pub(super) async fn changes(
         (&below.seq as _, Type::INT8),
         (&limit as _, Type::INT8),
     ];
-    messages(link, room, CHANGES, &bounds).await
+    messages(pool, room, CHANGES, &bounds).await
 }
 
 /// See [`Store::latest_changes`](crate::store::Store::latest_changes).
 pub(super) async fn latest_changes(
-    link: &Link,
+    pool: &Pool,
     room: &RoomId,
     below: Position,
     limit: u32,
 ) -> Result<Vec<Message>, StoreError> {
-    let mut messages = page(link, room, LATEST_CHANGES, (below, limit)).await?;
+    let mut messages = page(pool, room, LATEST_CHANGES, (below, limit)).await?;
     messages.reverse();
     Ok(messages)
 }
 
 /// See [`Store::count_changes`](crate::store::Store::count_changes).
 pub(super) async fn count_changes(
-    link: &Link,
+    pool: &Pool,
     room: &RoomId,
     after: Position,
     at_most: u64,
@@ -166,33 +166,33 @@ pub(super) async fn count_changes(
             (&at_most, Type::INT8),
         ],
     };
-    Ok(count(scalar(&link.read(&[statement]).await?[0])?))
+    Ok(count(scalar(&pool.read(&[statement]).await?[0])?))
 }
 
 /// See [`Store::before`](crate::store::Store::before).
 pub(super) async fn before(
-    link: &Link,
+    pool: &Pool,
     room: &RoomId,
     before: Position,
     limit: u32,
 ) -> Result<Vec<Message>, StoreError> {
-    let mut messages = page(link, room, BEFORE, (before, limit)).await?;
+    let mut messages = page(pool, room, BEFORE, (before, limit)).await?;
     messages.reverse();
     Ok(messages)
 }
 
 /// See [`Store::after`](crate::store::Store::after).
 pub(super) async fn after(
-    link: &Link,
+    pool: &Pool,
     room: &RoomId,
     after: Position,
     limit: u32,
 ) -> Result<Vec<Message>, StoreError> {
-    page(link, room, AFTER, (after, limit)).await
+    page(pool, room, AFTER, (after, limit)).await
 }
 
 async fn page(
-    link: &Link,
+    pool: &Pool,
     room: &RoomId,
     sql: &'static str,
     (bound, limit): (Position, u32),
@@ -200,11 +200,11 @@ async fn page(
     let (bound, limit) = (Place::near(bound), i64::from(limit));
     let bounds =
         [(&bound.epoch as _, Type::INT8), (&bound.seq as _, Type::INT8), (&limit as _, Type::INT8)];
-    messages(link, room, sql, &bounds).await
+    messages(pool, room, sql, &bounds).await
 }
 
 async fn messages(
-    link: &Link,
+    pool: &Pool,
     room: &RoomId,
     sql: &'static str,
     bounds: &[Parameter<'_>],
@@ -212,6 +212,6 @@ async fn messages(
     let name = room.as_str();
     let mut parameters: Vec<Parameter<'_>> = vec![(&name, Type::TEXT)];
     parameters.extend(bounds.iter().cloned());
-    let answers = link.read(&[Statement { sql, parameters }]).await?;
+    let answers = pool.read(&[Statement { sql, parameters }]).await?;
     answers[0].iter().map(|row| message(room, row)).collect()
 }

@@ -33,14 +33,14 @@ impl Receipts for PostgresStore {
     async fn receipts(&self, room: &RoomId, limit: u32) -> Result<Vec<ReadMark>, StoreError> {
         let (room, limit) = (room.as_str(), i64::from(limit));
         let parameters: Vec<Parameter<'_>> = vec![(&room, Type::TEXT), (&limit, Type::INT8)];
-        let answers = self.link.read(&[Statement { sql: FURTHEST, parameters }]).await?;
+        let answers = self.pool.read(&[Statement { sql: FURTHEST, parameters }]).await?;
         answers[0].iter().map(mark).collect()
     }
 
     async fn receipt(&self, room: &RoomId, user: &UserId) -> Result<Option<ReadMark>, StoreError> {
         let (room, user) = (room.as_str(), user.as_str());
         let parameters: Vec<Parameter<'_>> = vec![(&room, Type::TEXT), (&user, Type::TEXT)];
-        let answers = self.link.read(&[Statement { sql: ONE, parameters }]).await?;
+        let answers = self.pool.read(&[Statement { sql: ONE, parameters }]).await?;
         answers[0].first().map(mark).transpose()
     }
 
@@ -63,7 +63,7 @@ impl Receipts for PostgresStore {
             (&upto.seq, Type::INT8),
             (&at_most, Type::INT8),
         ];
-        let answers = self.link.read(&[Statement { sql: UNREAD, parameters }]).await?;
+        let answers = self.pool.read(&[Statement { sql: UNREAD, parameters }]).await?;
         Ok(count(scalar(&answers[0])?))
     }
 }

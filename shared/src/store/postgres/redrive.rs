@@ -5,8 +5,8 @@ use tokio_postgres::types::Type;
 
 use super::commit::Asked;
 use super::failure::Trouble;
-use super::plan::Fold;
-use super::pool::{End, Link, Statement, pipeline};
+use super::plan::WritePlan;
+use super::pool::{End, Pool, Statement, pipeline};
 use super::shards::{LOCK, shard_number};
 use super::write::write;
 use super::{NumberedLetter, PostgresStore, Redriven};
@@ -57,7 +57,7 @@ impl PostgresStore {
     /// The database does not answer.
     pub async fn want_driven(&self, number: u64) -> Result<bool, StoreError> {
         let Ok(number) = i64::try_from(number) else { return Ok(false) };
-        let wanted = self.link.write(async |transaction| {
+        let wanted = self.pool.write(async |transaction| {
             let want = Statement { sql: WANT, parameters: vec![(&number, Type::INT8)] };
             Ok((pipeline(transaction.client(), &[want]).await?[0].len(), End::Commit))
         });
@@ -86,7 +86,7 @@ impl PostgresStore {
                 (&id, Type::TEXT),
             ],
         };
-        let answers = self.link.read(&[outcome]).await?;
+        let answers = self.pool.read(&[outcome]).await?;
         match answers[0].first() {
             None => Ok(Some(DrivenAgain::Stored)),
             Some(row) if row.try_get::<_, i64>(0)? == number => Ok(None),
@@ -99,7 +99,7 @@ impl PostgresStore {
 
     async fn try_redrive(&self, number: i64, row: &Row, end: End) -> Result<Redriven, StoreError> {
         for _ in 0..TRIES_MAX {
-            if let Some(done) = once(&self.link, number, row, end).await? {
+            if let Some(done) = once(&self.pool, number, row, end).await? {
                 return Ok(done);
             }
         }
@@ -123,12 +123,12 @@ pub enum DrivenAgain {
 
 /// `None` when another writer came in between.
 async fn once(
-    link: &Link,
+    pool: &Pool,
     number: i64,
     row: &Row,
     end: End,
 ) -> Result<Option<Redriven>, StoreError> {
-    link.write(async |transaction| try_once(transaction, number, row, end).await).await
+    pool.write(async |transaction| try_once(transaction, number, row, end).await).await
 }
 
 async fn try_once(
@@ -156,12 +156,12 @@ async fn try_once(
     if answers[0].is_empty() {
         return Ok((Some(Redriven::Gone), End::RollBack));
     }
-    let fold = Fold::new(Asked::read(&answers[2..])?, rows)?;
-    if fold.done.orphaned > 0 {
+    let plan = WritePlan::new(Asked::read(&answers[2..])?, rows)?;
+    if plan.done.orphaned > 0 {
         return Ok((Some(Redriven::Orphaned), End::RollBack));
     }
     let remove = Statement { sql: REMOVE, parameters: vec![(&number, Type::INT8)] };
-    let Some(done) = write(client, fold, vec![remove]).await? else {
+    let Some(done) = write(client, plan, vec![remove]).await? else {
         return Ok((None, End::RollBack));
     };
     let stored = done.inserted + done.renamed + done.changed + done.read + done.credited;

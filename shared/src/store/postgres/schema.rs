@@ -6,7 +6,7 @@ use deadpool_postgres::Transaction;
 use tokio_postgres::types::Type;
 
 use super::MigrateError;
-use super::pool::{End, Link, Patience, Statement, pipeline};
+use super::pool::{End, Patience, Pool, Statement, pipeline};
 use super::stored::scalar;
 use crate::contract::limits::SHARDS;
 use crate::store::StoreError;
@@ -49,20 +49,20 @@ struct Found {
 }
 
 /// See [`PostgresStore::migrate`](super::PostgresStore::migrate).
-pub(super) async fn migrate(link: &Link) -> Result<(), MigrateError> {
+pub(super) async fn migrate(pool: &Pool) -> Result<(), MigrateError> {
     let known = u32::try_from(MIGRATIONS.len()).expect("there are few migrations");
     let unchecked = |found: &Found| found.schema < known;
     // Without any lock, and without the right to change tables, when nothing is to be done.
-    let mut found = look(link).await?;
+    let mut found = look(pool).await?;
     while unchecked(&found) {
         let step = MIGRATIONS[found.schema as usize];
-        link.write_patiently(PATIENCE, async |transaction| {
+        pool.write_patiently(PATIENCE, async |transaction| {
             take_step(transaction, found.schema, step).await?;
             Ok(((), End::Commit))
         })
         .await?;
         let before = found.schema;
-        found = look(link).await?;
+        found = look(pool).await?;
         debug_assert!(found.schema > before, "a step that was taken is counted");
     }
     if found.schema > known {
@@ -74,11 +74,11 @@ pub(super) async fn migrate(link: &Link) -> Result<(), MigrateError> {
     }
 }
 
-async fn look(link: &Link) -> Result<Found, MigrateError> {
+async fn look(pool: &Pool) -> Result<Found, MigrateError> {
     const THERE: &str = "
         SELECT current_setting('server_encoding'), to_regclass('roomcast_meta') IS NOT NULL";
     const SAYS: &str = "SELECT key, value FROM roomcast_meta";
-    let answers = link.read(&[Statement { sql: THERE, parameters: Vec::new() }]).await?;
+    let answers = pool.read(&[Statement { sql: THERE, parameters: Vec::new() }]).await?;
     let encoding: String = scalar(&answers[0])?;
     if encoding != "UTF8" {
         return Err(MigrateError::Encoding { found: encoding });
@@ -88,7 +88,7 @@ async fn look(link: &Link) -> Result<Found, MigrateError> {
     if !there {
         return Ok(found);
     }
-    let answers = link.read(&[Statement { sql: SAYS, parameters: Vec::new() }]).await?;
+    let answers = pool.read(&[Statement { sql: SAYS, parameters: Vec::new() }]).await?;
     for row in &answers[0] {
         let key: &str = row.try_get(0).map_err(StoreError::from)?;
         let value: &str = row.try_get(1).map_err(StoreError::from)?;

@@ -10,7 +10,7 @@ use tokio_postgres::types::Type;
 use uuid::Uuid;
 
 use super::failure::Trouble;
-use super::pool::{End, Link, Statement, pipeline};
+use super::pool::{End, Pool, Statement, pipeline};
 use super::stored::scalar;
 use super::value::{Moment, count, log_id, number};
 use crate::contract::id::Shard;
@@ -55,13 +55,13 @@ pub(super) fn lease_ms(lease: &Lease) -> i64 {
 
 /// See [`Store::mint`](crate::store::Store::mint).
 pub(super) async fn mint(
-    link: &Link,
+    pool: &Pool,
     shard: Shard,
     token: Uuid,
     at_least: u64,
 ) -> Result<Epoch, StoreError> {
     let (shard, at_least) = (shard_number(shard), number(at_least)?);
-    link.write(async |transaction| {
+    pool.write(async |transaction| {
         let statements = [
             Statement { sql: LOCK, parameters: vec![(&shard, Type::INT2)] },
             Statement {
@@ -87,7 +87,7 @@ pub(super) async fn mint(
 
 /// See [`Store::epoch`](crate::store::Store::epoch).
 pub(super) async fn epoch(
-    link: &Link,
+    pool: &Pool,
     shard: Shard,
     epoch: u64,
 ) -> Result<Option<Epoch>, StoreError> {
@@ -95,7 +95,7 @@ pub(super) async fn epoch(
     // What the database cannot hold was never minted.
     let Ok(epoch) = i64::try_from(epoch) else { return Ok(None) };
     let parameters: Vec<_> = vec![(&shard as _, Type::INT2), (&epoch as _, Type::INT8)];
-    let answers = link.read(&[Statement { sql: EPOCH, parameters }]).await?;
+    let answers = pool.read(&[Statement { sql: EPOCH, parameters }]).await?;
     answers[0].first().map(minted).transpose()
 }
 
@@ -108,10 +108,10 @@ fn minted(row: &Row) -> Result<Epoch, StoreError> {
 }
 
 /// See [`Store::cursor`](crate::store::Store::cursor).
-pub(super) async fn cursor(link: &Link, shard: Shard) -> Result<Cursor, StoreError> {
+pub(super) async fn cursor(pool: &Pool, shard: Shard) -> Result<Cursor, StoreError> {
     let shard = shard_number(shard);
     let statement = Statement { sql: CURSOR, parameters: vec![(&shard, Type::INT2)] };
-    let answers = link.read(&[statement]).await?;
+    let answers = pool.read(&[statement]).await?;
     let row = answers[0].first().ok_or(Trouble::Unmigrated)?;
     Ok(Cursor { upto: log_id(row.try_get(0)?, row.try_get(1)?), epoch: count(row.try_get(2)?) })
 }
@@ -158,8 +158,8 @@ const TAKE: &str = "
     RETURNING shard";
 
 /// See [`Store::lease`](crate::store::Store::lease).
-pub(super) async fn lease(link: &Link, lease: &Lease) -> Result<Vec<Shard>, StoreError> {
-    let own = link.write(async |transaction| {
+pub(super) async fn lease(pool: &Pool, lease: &Lease) -> Result<Vec<Shard>, StoreError> {
+    let own = pool.write(async |transaction| {
         let own = take_share(transaction, lease).await?;
         Ok((own, End::Commit))
     });
@@ -220,11 +220,11 @@ fn shards(held: &[(i16, bool)]) -> Vec<i16> {
 }
 
 /// See [`Store::release`](crate::store::Store::release).
-pub(super) async fn release(link: &Link, owner: &str) -> Result<(), StoreError> {
+pub(super) async fn release(pool: &Pool, owner: &str) -> Result<(), StoreError> {
     const SIGN_OFF: &str = "DELETE FROM sync_workers WHERE owner = $1";
     const RELEASE: &str =
         "UPDATE shards SET lease_owner = NULL, lease_until = NULL WHERE lease_owner = $1";
-    link.write(async |transaction| {
+    pool.write(async |transaction| {
         let statements = [SIGN_OFF, RELEASE]
             .map(|sql| Statement { sql, parameters: vec![(&owner, Type::TEXT)] });
         pipeline(transaction.client(), &statements).await?;
@@ -234,11 +234,11 @@ pub(super) async fn release(link: &Link, owner: &str) -> Result<(), StoreError> 
 }
 
 /// See [`Store::ping`](crate::store::Store::ping).
-pub(super) async fn ping(link: &Link) -> Result<(), StoreError> {
+pub(super) async fn ping(pool: &Pool) -> Result<(), StoreError> {
     // A database that can be read but not written is no help.
     const PING: &str = "
         SELECT pg_is_in_recovery() OR current_setting('default_transaction_read_only')::bool
         FROM shards WHERE shard = 0";
-    let answers = link.read(&[Statement { sql: PING, parameters: Vec::new() }]).await?;
+    let answers = pool.read(&[Statement { sql: PING, parameters: Vec::new() }]).await?;
     if scalar(&answers[0])? { Err(Trouble::ReadOnly.into()) } else { Ok(()) }
 }

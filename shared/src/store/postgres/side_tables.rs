@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
-use super::plan::Fold;
+use super::plan::WritePlan;
 use super::pool::{Parameter, Statement};
 use super::value::{Moment, Place, count};
 use crate::contract::id::{MessageId, UserId};
@@ -89,9 +89,9 @@ pub(super) struct Changes<'a> {
 }
 
 impl<'a> Changes<'a> {
-    pub(super) fn of(fold: &Fold<'a>) -> Result<Changes<'a>, StoreError> {
+    pub(super) fn of(plan: &WritePlan<'a>) -> Result<Changes<'a>, StoreError> {
         let mut columns = Changes::default();
-        for (&(room, user, id), change) in &fold.changes {
+        for (&(room, user, id), change) in &plan.changes {
             let place = Place::exactly(change.position)?;
             columns.rooms.push(room);
             columns.users.push(user);
@@ -128,9 +128,9 @@ pub(super) struct Marks<'a> {
 }
 
 impl<'a> Marks<'a> {
-    pub(super) fn of(fold: &Fold<'a>) -> Result<Marks<'a>, StoreError> {
+    pub(super) fn of(plan: &WritePlan<'a>) -> Result<Marks<'a>, StoreError> {
         let mut columns = Marks::default();
-        for (&(room, user), mark) in &fold.marks {
+        for (&(room, user), mark) in &plan.marks {
             let place = Place::exactly(mark.position)?;
             columns.rooms.push(room);
             columns.users.push(user);
@@ -167,9 +167,9 @@ pub(super) struct Movements<'a> {
 }
 
 impl<'a> Movements<'a> {
-    pub(super) fn of(fold: &Fold<'a>) -> Result<Movements<'a>, StoreError> {
+    pub(super) fn of(plan: &WritePlan<'a>) -> Result<Movements<'a>, StoreError> {
         let mut columns = Movements::default();
-        for &row in &fold.movements {
+        for &row in &plan.movements {
             columns.ids.push(reconcile::row_id(row));
             columns.users.push(row.user.as_str());
             columns.amounts.push(row.entry.amount);

@@ -7,7 +7,7 @@ use tokio_postgres::Client;
 use tokio_postgres::types::Type;
 
 use super::existing::{Known, Wanted};
-use super::plan::{Fold, NewRow, Update};
+use super::plan::{NewRow, Update, WritePlan};
 use super::pool::{Parameter, Statement, pipeline};
 use super::side_tables::{Changes, Marks, Movements, credited};
 use super::stored::scalar;
@@ -100,17 +100,17 @@ enum Part {
 /// the transaction must be undone.
 pub(super) async fn write(
     client: &Client,
-    mut fold: Fold<'_>,
+    mut plan: WritePlan<'_>,
     others: Vec<Statement<'_>>,
 ) -> Result<Option<Committed>, StoreError> {
-    let Some((mut done, missing)) = write_once(client, &fold, others).await? else {
+    let Some((mut done, missing)) = write_once(client, &plan, others).await? else {
         return Ok(None);
     };
     if !missing.is_empty() {
-        if !add_missing(client, &mut fold, missing).await? {
+        if !add_missing(client, &mut plan, missing).await? {
             return Ok(None);
         }
-        (done.inserted, done.renamed) = (fold.done.inserted, fold.done.renamed);
+        (done.inserted, done.renamed) = (plan.done.inserted, plan.done.renamed);
     }
     Ok(Some(done))
 }
@@ -119,31 +119,31 @@ pub(super) async fn write(
 /// `false` when another program has added the same message.
 async fn add_missing(
     client: &Client,
-    fold: &mut Fold<'_>,
+    plan: &mut WritePlan<'_>,
     missing: Vec<String>,
 ) -> Result<bool, StoreError> {
     let known = {
         let mut wanted = Wanted::default();
         for row_id in &missing {
-            let identity = &fold.inserts[row_id].identity;
+            let identity = &plan.inserts[row_id].identity;
             wanted.name(&identity.room, &identity.id);
         }
         Known::read(&pipeline(client, &[wanted.statement()]).await?[0])?
     };
     let mut renamed = Vec::with_capacity(missing.len());
     for row_id in missing {
-        let identity = &fold.inserts[&row_id].identity;
+        let identity = &plan.inserts[&row_id].identity;
         if known.stands(identity) {
             return Ok(false);
         }
         if identity.id.as_str() != row_id || !known.taken(&identity.id) {
             return Err(place_is_taken(UNIQUE_VIOLATION));
         }
-        renamed.extend(fold.rename(&row_id));
+        renamed.extend(plan.rename(&row_id));
     }
     let mut inserts = Inserts::default();
     for row_id in &renamed {
-        inserts.push(row_id, &fold.inserts[row_id])?;
+        inserts.push(row_id, &plan.inserts[row_id])?;
     }
     let again = Statement { sql: INSERT, parameters: inserts.parameters() };
     match pipeline(client, &[again]).await?[0].len() == renamed.len() {
@@ -158,50 +158,50 @@ async fn add_missing(
 /// Messages, changes, receipts, the ledger, balances: in that order everywhere, each by its keys.
 async fn write_once(
     client: &Client,
-    fold: &Fold<'_>,
+    plan: &WritePlan<'_>,
     others: Vec<Statement<'_>>,
 ) -> Result<Option<(Committed, Vec<String>)>, StoreError> {
-    let (inserts, updates) = (Inserts::of(fold)?, Updates::of(fold)?);
-    let (changes, marks) = (Changes::of(fold)?, Marks::of(fold)?);
-    let (movements, adopted) = (Movements::of(fold)?, Adopted::of(fold)?);
+    let (inserts, updates) = (Inserts::of(plan)?, Updates::of(plan)?);
+    let (changes, marks) = (Changes::of(plan)?, Marks::of(plan)?);
+    let (movements, adopted) = (Movements::of(plan)?, Adopted::of(plan)?);
     let mut statements = Vec::with_capacity(6 + others.len());
     let mut parts = Vec::with_capacity(6 + others.len());
     let mut add = |part, statement| {
         parts.push(part);
         statements.push(statement);
     };
-    if !fold.inserts.is_empty() {
+    if !plan.inserts.is_empty() {
         let statement = Statement { sql: INSERT, parameters: inserts.parameters() };
         add(Part::Added, statement);
     }
-    if !fold.adopted.is_empty() {
+    if !plan.adopted.is_empty() {
         let statement = Statement { sql: ADOPT, parameters: adopted.parameters() };
-        add(Part::Of(fold.adopted.len()), statement);
+        add(Part::Of(plan.adopted.len()), statement);
     }
-    if !fold.updates.is_empty() {
+    if !plan.updates.is_empty() {
         let statement = Statement { sql: UPDATE, parameters: updates.parameters() };
-        add(Part::Of(fold.updates.len()), statement);
+        add(Part::Of(plan.updates.len()), statement);
     }
-    if !fold.changes.is_empty() {
+    if !plan.changes.is_empty() {
         add(Part::Nothing, changes.statement());
     }
-    if !fold.marks.is_empty() {
+    if !plan.marks.is_empty() {
         add(Part::Read, marks.statement());
     }
-    if !fold.movements.is_empty() {
+    if !plan.movements.is_empty() {
         add(Part::Credited, movements.ledger());
         add(Part::Quarantined, movements.quarantine());
     }
     others.into_iter().for_each(|other| add(Part::Nothing, other));
 
     let answers = pipeline(client, &statements).await?;
-    let (mut done, mut missing) = (fold.done.clone(), Vec::new());
+    let (mut done, mut missing) = (plan.done.clone(), Vec::new());
     for (answer, part) in answers.iter().zip(parts) {
         match part {
-            Part::Added if answer.len() < fold.inserts.len() => {
+            Part::Added if answer.len() < plan.inserts.len() => {
                 let added = answer.iter().map(|row| row.try_get(0));
                 let added: HashSet<&str> = added.collect::<Result<_, _>>()?;
-                let lost = fold.inserts.keys().filter(|row_id| !added.contains(row_id.as_str()));
+                let lost = plan.inserts.keys().filter(|row_id| !added.contains(row_id.as_str()));
                 missing.extend(lost.cloned());
             }
             Part::Of(expected) if count(scalar(answer)?) != expected as u64 => return Ok(None),
@@ -223,9 +223,9 @@ struct Adopted<'a> {
 }
 
 impl<'a> Adopted<'a> {
-    fn of(fold: &'a Fold<'_>) -> Result<Adopted<'a>, StoreError> {
+    fn of(plan: &'a WritePlan<'_>) -> Result<Adopted<'a>, StoreError> {
         let mut columns = Adopted::default();
-        for (row_id, position) in &fold.adopted {
+        for (row_id, position) in &plan.adopted {
             let place = Place::exactly(*position)?;
             columns.ids.push(row_id);
             columns.epochs.push(place.epoch);
@@ -279,9 +279,9 @@ struct Inserts<'a> {
 }
 
 impl<'a> Inserts<'a> {
-    fn of(fold: &'a Fold<'_>) -> Result<Inserts<'a>, StoreError> {
+    fn of(plan: &'a WritePlan<'_>) -> Result<Inserts<'a>, StoreError> {
         let mut columns = Inserts::default();
-        for (row_id, row) in &fold.inserts {
+        for (row_id, row) in &plan.inserts {
             columns.push(row_id, row)?;
         }
         Ok(columns)
@@ -352,9 +352,9 @@ struct Updates<'a> {
 }
 
 impl<'a> Updates<'a> {
-    fn of(fold: &'a Fold<'_>) -> Result<Updates<'a>, StoreError> {
+    fn of(plan: &'a WritePlan<'_>) -> Result<Updates<'a>, StoreError> {
         let mut columns = Updates::default();
-        for (row_id, update) in &fold.updates {
+        for (row_id, update) in &plan.updates {
             columns.push(row_id, update)?;
         }
         Ok(columns)

@@ -6,7 +6,7 @@ use super::place::{NewRow, Placed, Standing, own, place, standing};
 use crate::contract::id::{MessageId, RoomId, UserId};
 use crate::contract::message::{MessageType, Metadata};
 use crate::contract::position::Position;
-use crate::store::{Change, Identity, MessageChange, StoreError};
+use crate::store::{Change, MessageChange, MessageKey, StoreError};
 
 /// What came of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,7 +142,7 @@ fn delete(
 fn leave_tombstone(connection: &Connection, change: &MessageChange) -> Result<bool, StoreError> {
     let MessageChange { room, user, author, id, .. } = change;
     let user = author.as_ref().unwrap_or(user).clone();
-    let identity = Identity { room: room.clone(), user, id: id.clone() };
+    let identity = MessageKey { room: room.clone(), user, id: id.clone() };
     let row = NewRow {
         identity: &identity,
         content: "",

@@ -12,7 +12,7 @@ use crate::contract::id::RoomId;
 use crate::contract::message::Message;
 use crate::contract::position::Position;
 use crate::contract::timestamp::Timestamp;
-use crate::store::{Batch, Committed, Cursor, DeadLetter, Identity, Row, StoreError, marks};
+use crate::store::{Batch, Committed, Cursor, DeadLetter, MessageKey, Row, StoreError};
 
 /// See [`Store::commit`](crate::store::Store::commit).
 pub(super) fn commit(
@@ -26,7 +26,7 @@ pub(super) fn commit(
     }
     let done = store_all(connection, &batch.rows, now_ms)?;
     for dead in &batch.dead {
-        bury(connection, batch, dead, now_ms)?;
+        insert_dead_letter(connection, batch, dead, now_ms)?;
     }
     for (room, head) in &batch.heads {
         raise_head(connection, room, *head)?;
@@ -63,7 +63,7 @@ fn store_all(connection: &Connection, rows: &[Row], now_ms: i64) -> Result<Commi
         match row {
             Row::Message(message) => match store_message(connection, message)? {
                 Placed::Own => done.inserted += 1,
-                Placed::Renamed => done.renamed += 1,
+                Placed::IdCollision => done.renamed += 1,
                 Placed::Stands => done.duplicates += 1,
             },
             Row::Change(change) => match change::store(connection, change)? {
@@ -83,7 +83,7 @@ fn store_all(connection: &Connection, rows: &[Row], now_ms: i64) -> Result<Commi
             },
         }
     }
-    for ((room, _), mark) in receipts::furthest(rows) {
+    for ((room, _), mark) in crate::store::receipts::furthest(rows) {
         done.read += u64::from(receipts::raise(connection, room, mark)?);
     }
     for (user, sum) in moved {
@@ -99,7 +99,7 @@ fn store_message(connection: &Connection, message: &Message) -> Result<Placed, S
             detail: "a message without a position cannot be stored".to_owned(),
         });
     };
-    let identity = Identity {
+    let identity = MessageKey {
         room: message.room_id.clone(),
         user: message.user_id.clone(),
         id: message.id.clone(),
@@ -118,7 +118,7 @@ fn store_message(connection: &Connection, message: &Message) -> Result<Placed, S
     place(connection, &row)
 }
 
-fn bury(
+fn insert_dead_letter(
     connection: &Connection,
     batch: &Batch,
     dead: &DeadLetter,

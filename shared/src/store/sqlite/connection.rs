@@ -22,18 +22,18 @@ pub(super) enum Access {
 
 /// A connection that is made anew after it failed.
 #[derive(Debug)]
-pub(super) struct Link {
+pub(super) struct ReopeningConnection {
     file: PathBuf,
     access: Access,
     /// `None` after a failure, until the next use.
     connection: Option<Connection>,
 }
 
-impl Link {
+impl ReopeningConnection {
     /// Connects; the first to do so must be able to write.
-    pub(super) fn open(file: &Path, access: Access) -> Result<Link, Error> {
+    pub(super) fn open(file: &Path, access: Access) -> Result<ReopeningConnection, Error> {
         let connection = Some(connect(file, access)?);
-        Ok(Link { file: file.to_owned(), access, connection })
+        Ok(ReopeningConnection { file: file.to_owned(), access, connection })
     }
 
     /// The connection, made anew if it was cut.

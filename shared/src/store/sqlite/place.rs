@@ -7,11 +7,11 @@ use crate::contract::message::{MessageType, Metadata};
 use crate::contract::position::Position;
 use crate::contract::timestamp::Timestamp;
 use crate::store::naming::{fresh_id, place_is_taken};
-use crate::store::{Identity, StoreError};
+use crate::store::{MessageKey, StoreError};
 
 /// A row that may have to be made.
 pub(super) struct NewRow<'a> {
-    pub(super) identity: &'a Identity,
+    pub(super) identity: &'a MessageKey,
     pub(super) content: &'a str,
     pub(super) kind: MessageType,
     pub(super) metadata: &'a Metadata,
@@ -30,7 +30,7 @@ pub(super) enum Placed {
     /// Under its own id.
     Own,
     /// Under a random one.
-    Renamed,
+    IdCollision,
     /// Nowhere: it stood already.
     Stands,
 }
@@ -44,7 +44,7 @@ pub(super) fn place(connection: &Connection, row: &NewRow<'_>) -> Result<Placed,
         return Ok(Placed::Own);
     }
     if is_taken(connection, &row.identity.id)? && insert(connection, row, &fresh_id())? {
-        return Ok(Placed::Renamed);
+        return Ok(Placed::IdCollision);
     }
     Err(place_is_taken("SQLITE_CONSTRAINT_UNIQUE"))
 }
@@ -133,7 +133,7 @@ pub(super) fn own<'a>(standing: &'a [Standing], user: &UserId) -> Option<&'a Sta
 /// Where a message stands.
 pub(super) fn find(
     connection: &Connection,
-    identity: &Identity,
+    identity: &MessageKey,
 ) -> Result<Option<Position>, StoreError> {
     let standing = standing(connection, &identity.room, &identity.id)?;
     Ok(own(&standing, &identity.user).map(|row| row.position))

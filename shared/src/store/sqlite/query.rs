@@ -13,7 +13,7 @@ use crate::contract::position::Position;
 use crate::contract::timestamp::Timestamp;
 use crate::log::{LogId, RejectedEntry};
 use crate::store::naming::meant;
-use crate::store::{DeadLetter, Identity, StoreError, refusal_of};
+use crate::store::{DeadLetter, MessageKey, StoreError, refusal_of};
 
 pub(super) const AT: &str = select_messages!("(epoch, seq) = (?2, ?3)");
 
@@ -102,7 +102,7 @@ pub(super) fn dead_places(
 /// See [`Store::find`](crate::store::Store::find).
 pub(super) fn find(
     connection: &Connection,
-    identities: &[Identity],
+    identities: &[MessageKey],
 ) -> Result<Vec<Option<Position>>, StoreError> {
     identities.iter().map(|identity| place::find(connection, identity)).collect()
 }

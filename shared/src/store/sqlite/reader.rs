@@ -6,16 +6,16 @@ use std::thread::{self, JoinHandle};
 
 use tokio::sync::mpsc;
 
-use super::connection::Link;
-use super::request::{REQUESTS_WAITING_MAX, Verdict, Waiting, Way};
+use super::connection::ReopeningConnection;
+use super::request::{Queue, REQUESTS_WAITING_MAX, Verdict, Waiting};
 
 /// Threads that read, each with its connection: more than one, so that a long page does not keep
 /// the short questions waiting; few, because they share the cores with everything else.
 pub(super) const READERS: usize = 3;
 
 /// Starts a thread for each link; they end when no way to them is left.
-pub(super) fn start(links: Vec<Link>) -> io::Result<(Way, Vec<JoinHandle<()>>)> {
-    let (way, waiting) = mpsc::channel::<Waiting>(REQUESTS_WAITING_MAX);
+pub(super) fn start(links: Vec<ReopeningConnection>) -> io::Result<(Queue, Vec<JoinHandle<()>>)> {
+    let (queue, waiting) = mpsc::channel::<Waiting>(REQUESTS_WAITING_MAX);
     let waiting = Arc::new(Mutex::new(waiting));
     let threads = links.into_iter().enumerate().map(|(index, mut link)| {
         let waiting = Arc::clone(&waiting);
@@ -26,7 +26,7 @@ pub(super) fn start(links: Vec<Link>) -> io::Result<(Way, Vec<JoinHandle<()>>)> 
         };
         thread::Builder::new().name(format!("sqlite-reader-{index}")).spawn(run)
     });
-    Ok((way, threads.collect::<io::Result<_>>()?))
+    Ok((queue, threads.collect::<io::Result<_>>()?))
 }
 
 /// The next request for whoever is idle: one of them waits for it, the others for the lock.
@@ -34,7 +34,7 @@ fn next(waiting: &Mutex<mpsc::Receiver<Waiting>>) -> Option<Waiting> {
     waiting.lock().unwrap_or_else(PoisonError::into_inner).blocking_recv()
 }
 
-fn read(link: &mut Link, mut request: Waiting) {
+fn read(link: &mut ReopeningConnection, mut request: Waiting) {
     // A transaction, so that a request of several statements sees one state; it begins with the
     // first of them, after the request was made, and is rolled back, having changed nothing.
     let done = link

@@ -11,7 +11,7 @@ use crate::store::StoreError;
 pub(super) type Waiting = Box<dyn Request>;
 
 /// The way to a thread's queue; the thread ends when none is left.
-pub(super) type Way = mpsc::Sender<Waiting>;
+pub(super) type Queue = mpsc::Sender<Waiting>;
 
 /// Requests that may wait for the writer, and for the readers; beyond it askers wait themselves.
 pub(super) const REQUESTS_WAITING_MAX: usize = 256;
@@ -101,16 +101,16 @@ where
     }
 }
 
-/// Has `work` done by the thread at the other end of `way`.
-pub(super) async fn ask<T, F>(way: Way, work: F) -> Result<T, StoreError>
+/// Has `work` done by the thread at the other end of `queue`.
+pub(super) async fn ask<T, F>(queue: Queue, work: F) -> Result<T, StoreError>
 where
     T: Send + 'static,
     F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
 {
     let (asker, answer) = oneshot::channel();
     let asked = Asked { work: Some(work), outcome: Err(Closed.into()), asker };
-    way.send(Box::new(asked)).await.map_err(|_| Closed)?;
+    queue.send(Box::new(asked)).await.map_err(|_| Closed)?;
     // Kept, it would keep the thread from ending.
-    drop(way);
+    drop(queue);
     answer.await.map_err(|_| Closed)?
 }

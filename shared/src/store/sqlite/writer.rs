@@ -7,12 +7,15 @@ use std::thread::{self, JoinHandle};
 use rusqlite::{Connection, Error};
 use tokio::sync::mpsc;
 
-use super::connection::Link;
-use super::request::{REQUESTS_WAITING_MAX, TransactionFailed, Verdict, Waiting, Way};
+use super::connection::ReopeningConnection;
+use super::request::{Queue, REQUESTS_WAITING_MAX, TransactionFailed, Verdict, Waiting};
 
 /// Starts the thread; it ends, closes the file and drops `lock` when no way to it is left.
-pub(super) fn start(mut link: Link, lock: File) -> io::Result<(Way, JoinHandle<()>)> {
-    let (way, mut waiting) = mpsc::channel::<Waiting>(REQUESTS_WAITING_MAX);
+pub(super) fn start(
+    mut link: ReopeningConnection,
+    lock: File,
+) -> io::Result<(Queue, JoinHandle<()>)> {
+    let (queue, mut waiting) = mpsc::channel::<Waiting>(REQUESTS_WAITING_MAX);
     let run = move || {
         let mut group = Vec::with_capacity(REQUESTS_WAITING_MAX);
         while waiting.blocking_recv_many(&mut group, REQUESTS_WAITING_MAX) > 0 {
@@ -22,7 +25,7 @@ pub(super) fn start(mut link: Link, lock: File) -> io::Result<(Way, JoinHandle<(
         drop(lock);
     };
     let thread = thread::Builder::new().name("sqlite-writer".to_owned()).spawn(run)?;
-    Ok((way, thread))
+    Ok((queue, thread))
 }
 
 /// Nothing of a group was done.
@@ -39,7 +42,7 @@ impl From<Error> for GroupLost {
     }
 }
 
-fn write_group(link: &mut Link, group: &mut Vec<Waiting>) {
+fn write_group(link: &mut ReopeningConnection, group: &mut Vec<Waiting>) {
     let written = link
         .connection()
         .map_err(GroupLost::from)
@@ -88,7 +91,7 @@ fn commit_group(connection: &Connection, group: &mut [Waiting]) -> Result<bool, 
 }
 
 /// Moves the WAL into the file, so that the file alone is the database.
-fn finish(mut link: Link) {
+fn finish(mut link: ReopeningConnection) {
     let checkpoint = "PRAGMA wal_checkpoint(TRUNCATE)";
     let done = link.connection().and_then(|connection| {
         // (busy, frames in the WAL, frames moved)
