@@ -5,9 +5,9 @@
 
 mod views;
 
-use crate::chatter::{Chatter, Record};
 use crate::position::Position;
 use crate::rows::Row;
+use crate::sim_client::{Record, SimClient};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Display;
 use std::time::Duration;
@@ -67,13 +67,13 @@ pub fn check_all(records: &[Record], rows: &[Row], expect: &Expect) -> Vec<Strin
 #[track_caller]
 pub fn assert_kept<E: Display>(
     within: Duration,
-    chatters: &[Chatter],
+    chatters: &[SimClient],
     expect: Expect,
     mut read_rows: impl FnMut() -> Result<Vec<Row>, E>,
 ) -> impl Future<Output = ()> {
     crate::eventually(within, "all promises are kept", move || {
         let rows = read_rows();
-        let records: Vec<Record> = chatters.iter().map(Chatter::record).collect();
+        let records: Vec<Record> = chatters.iter().map(SimClient::record).collect();
         async move {
             let rows = rows.map_err(|error| format!("the rows cannot be read: {error}"))?;
             let broken = check_all(&records, &rows, &expect);

@@ -5,7 +5,7 @@
 mod generator;
 mod named;
 
-use crate::one_gateway::{SOON, assert_no_panic, gateway, metric};
+use crate::fixtures::one_gateway::{SOON, assert_no_panic, gateway, metric};
 use fleet::Fleet;
 use generator::{Bad, Generator};
 use harness::wire::{Incoming, Refused, Wire};

@@ -12,7 +12,7 @@ use harness::{Client, Position, Proof, eventually, token, unique_id};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::scene::{SOON, client, database, gateway};
+use crate::fixtures::{SOON, client, database, gateway};
 
 const SECRET: &str = "a secret of the tests that is long enough";
 

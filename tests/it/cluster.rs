@@ -31,11 +31,11 @@ mod fork;
 use std::time::Duration;
 
 use fleet::{ClusterOptions, Fleet, GatewayOptions, WorkerOptions};
-use harness::chatter::Record;
 use harness::checker::check_all;
-use harness::{Chatter, ChatterOptions, Expect, Row, eventually};
+use harness::sim_client::Record;
+use harness::{Expect, Row, SimClient, SimClientOptions, eventually};
 
-use crate::scene::SOON;
+use crate::fixtures::SOON;
 
 /// Longer than a takeover, a restart of everything, and what follows.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -86,13 +86,13 @@ async fn stored(fleet: &Fleet) -> usize {
 }
 
 /// People in rooms, spread over all gateways; each knows the others' addresses too.
-struct Talk {
-    chatters: Vec<Chatter>,
+struct Crowd {
+    chatters: Vec<SimClient>,
     rooms: Vec<String>,
 }
 
-impl Talk {
-    async fn begin(fleet: &Fleet, rooms: usize, people: usize) -> Talk {
+impl Crowd {
+    async fn begin(fleet: &Fleet, rooms: usize, people: usize) -> Crowd {
         let rooms: Vec<String> = (0..rooms).map(|room| format!("room-{room}")).collect();
         let urls: Vec<String> = fleet.gateways().iter().map(fleet::GatewayNode::ws_url).collect();
         let start = |number: usize| {
@@ -101,14 +101,14 @@ impl Talk {
             let mut urls = urls.clone();
             let nodes = urls.len();
             urls.rotate_left((number / rooms.len()) % nodes);
-            let options = ChatterOptions::new(&user, &urls[0], &[room]);
-            Chatter::start(ChatterOptions { urls, whole_history: true, ..options })
+            let options = SimClientOptions::new(&user, &urls[0], &[room]);
+            SimClient::start(SimClientOptions { urls, whole_history: true, ..options })
         };
-        let chatters: Vec<Chatter> = (0..people * rooms.len()).map(start).collect();
+        let chatters: Vec<SimClient> = (0..people * rooms.len()).map(start).collect();
         for chatter in &chatters {
             chatter.settled_in(SOON).await;
         }
-        Talk { chatters, rooms }
+        Crowd { chatters, rooms }
     }
 
     fn room(&self, chatter: usize) -> &str {
@@ -159,7 +159,7 @@ impl Talk {
         }
         let kept = || async {
             let rows = rows(fleet).await?;
-            let records: Vec<Record> = self.chatters.iter().map(Chatter::record).collect();
+            let records: Vec<Record> = self.chatters.iter().map(SimClient::record).collect();
             let broken = check_all(&records, &rows, &expect);
             if broken.is_empty() { Ok(()) } else { Err(broken.join("\n  ")) }
         };

@@ -1,6 +1,6 @@
 //! What a gateway says about its settings, and about why it does not start.
 
-use crate::one_gateway::{SOON, gateway, gateway_with, log_of};
+use crate::fixtures::one_gateway::{SOON, gateway, gateway_with, log_of};
 use fleet::{Fleet, FleetError, GatewayOptions};
 use shared::process::settings::{Program, Sources, Stop};
 use std::net::{IpAddr, TcpStream, UdpSocket};

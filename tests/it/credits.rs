@@ -10,8 +10,8 @@ use harness::wire::Incoming;
 use harness::{Client, Proof, eventually, unique_id};
 use serde_json::{Value, json};
 
+use crate::fixtures::{SOON, client, database, gateway};
 use crate::rate_limits::{SECRET, client as bearer};
-use crate::scene::{SOON, client, database, gateway};
 
 /// Movements that are on their way at a time.
 const TOGETHER: usize = 256;

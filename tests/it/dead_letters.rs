@@ -11,8 +11,8 @@ use harness::{Client, Expect, Position, Row, eventually};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::scene::{
-    POISON, SOON, Talk, accepted, client, database, gateway, heard, in_one_batch, is_event,
+use crate::fixtures::{
+    Crowd, POISON, SOON, accepted, client, database, gateway, heard, in_one_batch, is_event,
     rows_of, say, until_heard,
 };
 
@@ -107,7 +107,7 @@ async fn told_before_the_watermark(client: &Client, poison: &str, behind: Positi
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn poison_in_a_busy_talk_costs_nobody_else_anything() {
     let fleet = gateway().await;
-    let talk = Talk::begin(fleet.gateway(), 2, 3).await;
+    let talk = Crowd::begin(fleet.gateway(), 2, 3).await;
     database(fleet.gateway()).execute_batch(POISON).unwrap();
     let mut poison = BTreeSet::new();
     for round in 0..20 {
@@ -132,7 +132,7 @@ async fn poison_in_a_busy_talk_costs_nobody_else_anything() {
     let letters = dead_letters(fleet.gateway());
     assert_eq!(letters.into_iter().map(|[id, ..]| id).collect::<BTreeSet<_>>(), poison);
     assert_eq!(talk.resets(), 0);
-    assert_eq!(crate::scene::rows(fleet.gateway()).map(|rows| rows.len()), Ok(20 * 20 * 6));
+    assert_eq!(crate::fixtures::rows(fleet.gateway()).map(|rows| rows.len()), Ok(20 * 20 * 6));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

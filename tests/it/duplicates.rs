@@ -19,7 +19,7 @@ use shared::process::clock::Clock;
 use shared::process::settings::Sources;
 use uuid::{NoContext, Timestamp, Uuid};
 
-use crate::scene::{SOON, accepted, assert_once, heard, offer, until_heard};
+use crate::fixtures::{SOON, accepted, assert_once, heard, offer, until_heard};
 
 const MINUTE: Duration = Duration::from_secs(60);
 

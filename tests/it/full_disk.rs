@@ -9,7 +9,7 @@ use harness::{eventually, unique_id};
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use serde_json::json;
 
-use crate::scene::{SOON, client};
+use crate::fixtures::{SOON, client};
 
 /// Beyond it no file of the process grows; more than an empty database needs.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;

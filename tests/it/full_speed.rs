@@ -3,7 +3,7 @@
 use harness::Expect;
 use tokio::time::Instant;
 
-use crate::scene::{SOON, Talk, gateway, rows};
+use crate::fixtures::{Crowd, SOON, gateway, rows};
 
 const ROOMS: usize = 4;
 const PEOPLE_PER_ROOM: usize = 5;
@@ -13,7 +13,7 @@ const MESSAGES: usize = ROOMS * PEOPLE_PER_ROOM * MESSAGES_EACH;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn twenty_thousand_messages_reach_every_view_and_the_database_once_and_in_one_order() {
     let mut fleet = gateway().await;
-    let talk = Talk::begin(fleet.gateway(), ROOMS, PEOPLE_PER_ROOM).await;
+    let talk = Crowd::begin(fleet.gateway(), ROOMS, PEOPLE_PER_ROOM).await;
     let began = Instant::now();
     talk.say(MESSAGES_EACH);
     talk.until_persisted(MESSAGES).await;

@@ -7,7 +7,7 @@ mod origins;
 mod rebinding;
 mod upgrades;
 
-use crate::one_gateway::SOON;
+use crate::fixtures::one_gateway::SOON;
 use harness::RawSocket;
 use harness::raw::{HttpAnswer, upgrade_request};
 

@@ -9,7 +9,7 @@ use fleet::GatewayNode;
 use harness::wire::{Incoming, Joined, Since};
 use harness::{Client, Expect, Position, Proof};
 
-use crate::scene::{SOON, Talk, gateway, new_message, rows_of};
+use crate::fixtures::{Crowd, SOON, gateway, new_message, rows_of};
 
 const JOINS: usize = 400;
 const JOINERS_AT_A_TIME: usize = 8;
@@ -34,7 +34,7 @@ struct Visit {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn four_hundred_joins_of_a_busy_room_lose_nothing_and_double_nothing() {
     let fleet = gateway().await;
-    let talk = Arc::new(Talk::begin(fleet.gateway(), 1, WRITERS).await);
+    let talk = Arc::new(Crowd::begin(fleet.gateway(), 1, WRITERS).await);
     talk.say(100);
     talk.until_persisted(100).await;
     let over = Arc::new(AtomicBool::new(false));
@@ -65,7 +65,7 @@ async fn four_hundred_joins_of_a_busy_room_lose_nothing_and_double_nothing() {
 }
 
 /// Keeps everybody's hands full until it is over.
-async fn write(talk: Arc<Talk>, over: Arc<AtomicBool>) {
+async fn write(talk: Arc<Crowd>, over: Arc<AtomicBool>) {
     let mut changes = talk.chatters[0].changes();
     while !over.load(Ordering::Relaxed) {
         if talk.chatters.iter().any(|chatter| chatter.unpersisted() < 50) {
@@ -78,7 +78,7 @@ async fn write(talk: Arc<Talk>, over: Arc<AtomicBool>) {
 type Stay = (usize, Option<Since>, Joined, Client);
 
 /// Joins again and again, every second time from a cursor, until all joins are done.
-async fn joiner(url: String, talk: Arc<Talk>, next: Arc<AtomicUsize>) -> (Vec<Visit>, Vec<Stay>) {
+async fn joiner(url: String, talk: Arc<Crowd>, next: Arc<AtomicUsize>) -> (Vec<Visit>, Vec<Stay>) {
     let (mut left, mut stays) = (Vec::new(), Vec::new());
     loop {
         let number = next.fetch_add(1, Ordering::Relaxed);
@@ -106,7 +106,7 @@ async fn joiner(url: String, talk: Arc<Talk>, next: Arc<AtomicUsize>) -> (Vec<Vi
 }
 
 /// The place of some message that a writer was shown, now and then one of the oldest.
-fn cursor(talk: &Talk, number: usize) -> Since {
+fn cursor(talk: &Crowd, number: usize) -> Since {
     talk.chatters[0].look(|record| {
         let shown = &record.views[ROOM].entries;
         let behind = (number * 37) % BEHIND_MAX.min(shown.len());

@@ -1,15 +1,15 @@
 //! One binary of scenarios: a file each, against processes that the scenario started.
 
-mod scene;
+mod fixtures;
 mod log_contract;
-mod shelf_contract;
+mod stream_store_contract;
 mod store_contract;
 mod tidy;
 mod readme;
 mod protocol_md;
 mod full_disk;
 mod full_speed;
-mod kills;
+mod crash_recovery;
 mod joins;
 mod duplicates;
 mod dead_letters;
@@ -21,7 +21,6 @@ mod receipts;
 mod removal;
 mod streams;
 mod metrics;
-mod one_gateway;
 mod raw_frames;
 mod echo;
 mod handshakes;
@@ -33,7 +32,7 @@ mod limits;
 mod rate_limits;
 mod credits;
 mod configuration;
-mod who_is_asking;
+mod auth;
 mod reserved_names;
 mod submitting;
 mod cluster;

@@ -5,7 +5,7 @@
 use harness::raw::{self, RawSocket};
 use harness::{Api, eventually, unique_id};
 
-use crate::scene::{SOON, gateway};
+use crate::fixtures::{SOON, gateway};
 
 /// What a database of decimals would change or could not take, keys twice and in no order, escapes
 /// and white space.

@@ -11,7 +11,7 @@ use harness::{Client, Position, RawSocket, eventually, unique_id};
 use rusqlite::Connection;
 use serde_json::{Value, json};
 
-use crate::scene::{
+use crate::fixtures::{
     POISON, SOON, accepted, client, database, flood, gateway, in_one_batch, say, since,
 };
 

@@ -12,7 +12,7 @@ use harness::{Client, eventually, unique_id};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::scene::{SOON, client, gateway, is_event};
+use crate::fixtures::{SOON, client, gateway, is_event};
 
 const ROOM: &str = "r";
 

@@ -19,7 +19,7 @@ use shared::process::clock::Clock;
 use shared::process::settings::{Secret, Setting};
 use uuid::Uuid;
 
-use crate::scene::SOON;
+use crate::fixtures::SOON;
 
 struct Subject {
     presence: Arc<dyn Presence>,

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use shared::process::clock::Clock;
 use shared::process::settings::Sources;
 
-use crate::scene::{SOON, is_event, offer};
+use crate::fixtures::{SOON, is_event, offer};
 
 /// What the gateways' tokens are signed with.
 pub(crate) const SECRET: &str = "the-secret-of-the-rate-limits-is-long";
@@ -233,7 +233,7 @@ async fn usual_rooms_are_opened_at_once_and_new_ones_five_a_minute() {
     for room in &rooms[5..9] {
         let sql = "INSERT INTO room_members (room_id, user_id, role, added_at)
                    VALUES (?1, 'alice', 'member', 0)";
-        crate::scene::database(fleet.gateway()).execute(sql, [room]).unwrap();
+        crate::fixtures::database(fleet.gateway()).execute(sql, [room]).unwrap();
     }
     fleet.gateway_mut().restart(SOON).await.unwrap();
     let strange = ["s1", "s2", "s3", "s4", "s5", "s6", "s7"];
@@ -276,7 +276,7 @@ async fn the_applications_backend_is_not_limited_and_the_development_mode_is_gen
     }
     let options = GatewayOptions::plain().with_env("WEBSOCKET_RATE_LIMIT_MESSAGE_SEND", "1");
     let fleet = Fleet::embedded(options).await.unwrap();
-    let dev = crate::scene::client(fleet.gateway(), "anybody").await;
+    let dev = crate::fixtures::client(fleet.gateway(), "anybody").await;
     dev.join("r", None).await.unwrap();
     let message = json!({ "roomId": "r", "content": "hello" });
     assert_eq!(ask(&dev, "message:send", &message, 30).await.0, 20);

@@ -7,7 +7,7 @@ mod allowed;
 mod broken;
 mod sizes;
 
-use crate::one_gateway::SOON;
+use crate::fixtures::one_gateway::SOON;
 use fleet::Fleet;
 use harness::raw::{Ending, RawSocket};
 use harness::raw::{RawError, ServerFrame, frame, opcode};

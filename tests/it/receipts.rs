@@ -8,7 +8,7 @@ use harness::{Client, Position, eventually, unique_id};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::scene::{SOON, client, flood, gateway, is_event};
+use crate::fixtures::{SOON, client, flood, gateway, is_event};
 
 pub(crate) const ROOM: &str = "r";
 

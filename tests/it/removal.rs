@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
-use crate::scene::{SOON, client, gateway, heard};
+use crate::fixtures::{SOON, client, gateway, heard};
 
 const ROOM: &str = "r";
 const MEMBER: &str = "/api/rooms/r/members/mallory";

@@ -7,8 +7,8 @@ use fleet::{ClusterOptions, Fleet, GatewayOptions};
 use harness::{Api, Client, Proof};
 use serde_json::json;
 
-use crate::scene::{SOON, gateway, until_heard};
-use crate::who_is_asking::{gateway_with_api, refusal};
+use crate::auth::{gateway_with_api, refusal};
+use crate::fixtures::{SOON, gateway, until_heard};
 
 /// Names that an id may have and that something of ours is called, or nearly.
 const RESERVED: [&str; 38] = [
@@ -172,12 +172,7 @@ async fn a_room_is_never_called_like_a_pattern_and_a_pattern_never_taken_for_a_r
         let by_ticket = Client::connect(&with_ticket, &Proof::Nobody).await.unwrap();
         let session = Proof::Bearer(session["token"].as_str().unwrap().to_owned());
         let by_session = Client::connect(&url, &session).await.unwrap();
-        let token = harness::token(
-            crate::who_is_asking::SECRET,
-            "ann",
-            600,
-            &json!({ "rooms": [pattern] }),
-        );
+        let token = harness::token(crate::auth::SECRET, "ann", 600, &json!({ "rooms": [pattern] }));
         let by_token = Client::connect(&url, &Proof::Bearer(token)).await.unwrap();
         for client in [by_ticket, by_session, by_token] {
             assert_eq!(client.join(room, None).await.is_ok(), opens, "{pattern} {room}");

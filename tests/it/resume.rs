@@ -7,8 +7,8 @@ use harness::{Client, Position, unique_id};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::one_gateway::metric;
-use crate::scene::{
+use crate::fixtures::one_gateway::metric;
+use crate::fixtures::{
     SOON, accepted, client, flood, gateway, heard, new_message, offer, rows_of, say, since,
     until_heard,
 };

@@ -2,7 +2,7 @@
 
 use harness::{eventually, unique_id};
 
-use crate::scene::{SOON, client, database, flood, gateway, rows_of};
+use crate::fixtures::{SOON, client, database, flood, gateway, rows_of};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_older_than_the_retention_goes_and_the_order_goes_on() {

@@ -2,10 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "scenarios are tests, but no `#[test]` stands on them")]
 
-use crate::one_gateway::{
+use crate::fixtures::one_gateway::{
     SOON, assert_no_panic, closed_for, gateway, gateway_with, metric, resident_bytes,
 };
-use crate::scene::until_heard;
+use crate::fixtures::until_heard;
 use crate::streams::Producer;
 use fleet::{Fleet, GatewayOptions};
 use harness::raw::{RawSocket, frame, opcode, text};
@@ -236,7 +236,7 @@ async fn readers_that_stop_half_a_mebibyte_before_the_largest_message_hold_up_no
         ends.push(producer.id);
     }
     // Both threads of the node are free, or nothing would be answered any more.
-    let other = crate::scene::client(fleet.gateway(), "other").await;
+    let other = crate::fixtures::client(fleet.gateway(), "other").await;
     for _ in 0..20 {
         other.command("heartbeat", json!({})).await.unwrap();
     }

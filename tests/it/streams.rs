@@ -12,7 +12,7 @@ use futures_util::future::join_all;
 use harness::{Client, Proof, eventually, unique_id};
 use serde_json::{Value, json};
 
-use crate::scene::{SOON, client, database, gateway, rows_of};
+use crate::fixtures::{SOON, client, database, gateway, rows_of};
 
 pub(crate) use producer::{Parts, Producer, message_of};
 
@@ -58,7 +58,7 @@ async fn whoever_joins_late_or_comes_back_gets_the_text_so_far_behind_the_reply(
     let late = client(fleet.gateway(), "late").await;
     late.join("r", None).await.unwrap();
     let mut back = client(fleet.gateway(), "back").await;
-    back.join("r", Some(&crate::scene::since(&first))).await.unwrap();
+    back.join("r", Some(&crate::fixtures::since(&first))).await.unwrap();
     for newcomer in [&late, &back] {
         Parts::of(newcomer, &producer.id).until("so far").await;
         let parts = Parts::of(newcomer, &producer.id).all();

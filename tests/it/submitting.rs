@@ -7,8 +7,8 @@ use harness::client::ClientError;
 use harness::{Api, Client, Proof, token, unique_id};
 use serde_json::{Value, json};
 
-use crate::scene::{SOON, client, gateway, until_heard};
-use crate::who_is_asking::SECRET;
+use crate::auth::SECRET;
+use crate::fixtures::{SOON, client, gateway, until_heard};
 
 /// How a gateway closes answers soon.
 fn impatient(options: GatewayOptions) -> GatewayOptions {

@@ -1,5 +1,5 @@
 use super::*;
-use crate::chatter::{Ack, Entry, Sent, View};
+use crate::sim_client::{Ack, Entry, Sent, View};
 use crate::wire::Refused;
 
 /// Two people who said ten things in one room and saw all of them, over two epochs.

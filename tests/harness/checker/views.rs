@@ -1,8 +1,8 @@
 //! Every screen shows a contiguous piece of the room, in the database's order, up to its end.
 
 use super::Evidence;
-use crate::chatter::{Record, View};
 use crate::rows::Row;
+use crate::sim_client::{Record, View};
 use std::collections::HashMap;
 
 pub(super) fn views_are_slices(evidence: &Evidence<'_>) -> Vec<String> {

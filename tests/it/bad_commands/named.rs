@@ -1,7 +1,7 @@
 //! The main refusals, to the letter.
 
 use super::{ROOM, ask, in_the_room};
-use crate::one_gateway::{SOON, gateway};
+use crate::fixtures::one_gateway::{SOON, gateway};
 use harness::wire::Incoming;
 use harness::{Client, Proof};
 use serde_json::{Value, json};

@@ -5,7 +5,7 @@ use harness::{Client, eventually};
 use serde_json::{Value, json};
 
 use super::model::{Dice, Model, Screen, Shown, View, difference, shown};
-use crate::scene::{SOON, client, gateway};
+use crate::fixtures::{SOON, client, gateway};
 
 const ROOM: &str = "r";
 const LIMITS: [u32; 5] = [1, 2, 7, 50, 200];

@@ -7,7 +7,7 @@ use super::{PATIENCE, cluster, rows, stored};
 use crate::changes::everywhere::{fresh_joins_show, history_shows, resumes_end_well, seeded};
 use crate::changes::model::Model;
 use crate::changes::{Changed, edit};
-use crate::scene::client;
+use crate::fixtures::client;
 
 const ROOM: &str = "r";
 

@@ -14,7 +14,7 @@ use shared::process::clock::Clock;
 use uuid::Uuid;
 
 use super::{PATIENCE, cluster};
-use crate::scene::client;
+use crate::fixtures::client;
 
 /// What a program believes the time of day to be, moved by `WRONG_CLOCK_S` seconds.
 const SHIM: &str = r#"

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::{PATIENCE, cluster};
 use crate::credits::{balances, offer_all, ten_of_twenty_pass, usages};
-use crate::scene::is_event;
+use crate::fixtures::is_event;
 
 const USAGES: usize = 100_000;
 const USERS: usize = 50;

@@ -9,7 +9,7 @@ use fleet::{ClusterOptions, Faults, Fleet, GatewayNode, Proxy, RedisOptions, Tra
 use harness::{Client, eventually, unique_id};
 
 use super::{PATIENCE, options};
-use crate::scene::client;
+use crate::fixtures::client;
 
 /// What a process's `/readyz` says.
 async fn readyz(port: u16) -> (u16, String) {

@@ -5,7 +5,7 @@ use harness::wire::Accepted;
 use harness::{Client, Proof, eventually, unique_id};
 
 use super::{PATIENCE, cluster, rows, stored};
-use crate::scene::{accepted, offer};
+use crate::fixtures::{accepted, offer};
 
 const MESSAGES: usize = 300;
 

@@ -10,7 +10,7 @@ use harness::{Client, eventually, unique_id};
 use serde_json::json;
 
 use super::{PATIENCE, cluster};
-use crate::scene::{SOON, client, until_heard};
+use crate::fixtures::{SOON, client, until_heard};
 
 /// `sync-worker` with these words, told of both servers.
 pub(super) fn worker(fleet: &Fleet, words: &[&str]) -> (Option<i32>, String) {

@@ -4,7 +4,7 @@ use fleet::Fleet;
 use harness::{Expect, eventually};
 
 use super::set_back::{set_back, snapshot, with_snapshots};
-use super::{PATIENCE, Talk, cluster, rows, stored};
+use super::{Crowd, PATIENCE, cluster, rows, stored};
 
 const ROOMS: usize = 4;
 const PEOPLE_PER_ROOM: usize = 5;
@@ -21,7 +21,7 @@ async fn talk_through(
     expect: Expect,
     fault: impl AsyncFnOnce(&mut Fleet),
 ) -> u64 {
-    let talk = Talk::begin(fleet, ROOMS, PEOPLE_PER_ROOM).await;
+    let talk = Crowd::begin(fleet, ROOMS, PEOPLE_PER_ROOM).await;
     talk.say(MESSAGES_EACH);
     talk.until_acked(MESSAGES / 5).await;
     fault(fleet).await;

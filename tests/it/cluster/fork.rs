@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::PATIENCE;
-use crate::scene::{client, is_event};
+use crate::fixtures::{client, is_event};
 
 const ROWS: usize = 10_000;
 

@@ -7,7 +7,7 @@ use shared::contract::id::RoomId;
 use shared::contract::keys;
 
 use super::{PATIENCE, stored};
-use crate::scene::client;
+use crate::fixtures::client;
 
 const ROOM: &str = "lobby";
 /// The size of one message.

@@ -3,7 +3,7 @@
 use harness::Expect;
 use tokio::time::Instant;
 
-use super::{Talk, cluster, rows};
+use super::{Crowd, cluster, rows};
 
 const ROOMS: usize = 4;
 const PEOPLE_PER_ROOM: usize = 5;
@@ -13,7 +13,7 @@ const MESSAGES: usize = ROOMS * PEOPLE_PER_ROOM * MESSAGES_EACH;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn twenty_thousand_messages_over_two_nodes_stand_once_and_in_one_order() {
     let mut fleet = cluster().await;
-    let talk = Talk::begin(&fleet, ROOMS, PEOPLE_PER_ROOM).await;
+    let talk = Crowd::begin(&fleet, ROOMS, PEOPLE_PER_ROOM).await;
     let began = Instant::now();
     talk.say(MESSAGES_EACH);
     talk.until_acked(MESSAGES).await;

@@ -1,9 +1,9 @@
 //! Joins, fresh and resumed, on both nodes, into a room that is written to as fast as can be.
 
-use harness::{Chatter, ChatterOptions, Expect, eventually};
+use harness::{Expect, SimClient, SimClientOptions, eventually};
 
-use super::{PATIENCE, Talk, cluster, rows};
-use crate::scene::SOON;
+use super::{Crowd, PATIENCE, cluster, rows};
+use crate::fixtures::SOON;
 
 const WRITERS: usize = 4;
 const MESSAGES_EACH: usize = 2000;
@@ -13,18 +13,18 @@ const JOINS_EACH: usize = 20;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn four_hundred_joins_under_writing_lose_and_double_nothing() {
     let fleet = cluster().await;
-    let mut talk = Talk::begin(&fleet, 1, WRITERS).await;
+    let mut talk = Crowd::begin(&fleet, 1, WRITERS).await;
     let room = talk.room(0).to_owned();
     talk.say(MESSAGES_EACH);
     let urls: Vec<String> = fleet.gateways().iter().map(fleet::GatewayNode::ws_url).collect();
-    let joiners: Vec<Chatter> = (0..JOINERS)
+    let joiners: Vec<SimClient> = (0..JOINERS)
         .map(|number| {
             let user = format!("joiner-{number}");
             let mut urls = urls.clone();
             let nodes = urls.len();
             urls.rotate_left(number % nodes);
-            let options = ChatterOptions::new(&user, &urls[0], &[room.as_str()]);
-            Chatter::start(ChatterOptions { urls, ..options })
+            let options = SimClientOptions::new(&user, &urls[0], &[room.as_str()]);
+            SimClient::start(SimClientOptions { urls, ..options })
         })
         .collect();
     // Every cut is followed by a resume, at the other node.

@@ -10,8 +10,8 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::{PATIENCE, cluster};
+use crate::fixtures::client;
 use crate::removal::api as api_of;
-use crate::scene::client;
 
 /// Below this an answer was given because it was known, and not because the time was over: between
 /// a second, which it takes at most, and the ten that it took.

@@ -15,8 +15,8 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::{PATIENCE, stored};
+use crate::fixtures::client;
 use crate::removal::api;
-use crate::scene::client;
 
 const ROOM: &str = "large";
 /// Messages, each of nearly a MiB on the wire: 140 MiB, far beyond what any part may hold.

@@ -10,7 +10,7 @@ use harness::{Client, eventually, unique_id};
 use tokio::time::Instant;
 
 use super::PATIENCE;
-use crate::scene::client;
+use crate::fixtures::client;
 
 /// For how long it is looked how much is said.
 const MINUTE: Duration = Duration::from_secs(60);

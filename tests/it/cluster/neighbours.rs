@@ -13,7 +13,7 @@ use shared::contract::keys;
 
 use super::erasing::worker;
 use super::{PATIENCE, options};
-use crate::scene::client;
+use crate::fixtures::client;
 
 /// A gateway and a worker.
 fn small() -> ClusterOptions {

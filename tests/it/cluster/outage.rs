@@ -12,8 +12,8 @@ use shared::contract::id::RoomId;
 use tokio::time::Instant;
 
 use super::{PATIENCE, cluster, options, stored};
+use crate::fixtures::{client, flood, until_heard};
 use crate::removal::api;
-use crate::scene::{client, flood, until_heard};
 
 /// Longer than any belief lasts without being looked at.
 const OUTAGE: Duration = Duration::from_secs(5);
@@ -239,7 +239,7 @@ async fn who_was_removed_does_not_get_in_while_postgres_is_away() {
     let (fresh, known) = tokio::join!(fresh, known);
     assert_eq!(fresh.unwrap_err().code(), Some("unavailable"));
     assert_eq!(known.unwrap_err().code(), Some("unavailable"), "nobody gets in unread");
-    let since = crate::scene::since(&said[RING_FULL - 3]);
+    let since = crate::fixtures::since(&said[RING_FULL - 3]);
     let resumed = mallory.join("r", Some(&since)).await;
     assert_eq!(resumed.unwrap_err().code(), Some("unavailable"));
     let history = mallory.history("r", json!({})).await.unwrap_err();

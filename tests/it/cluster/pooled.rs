@@ -3,7 +3,7 @@
 use fleet::{ClusterOptions, Fleet, FleetError};
 use harness::Expect;
 
-use super::{Talk, options, rows};
+use super::{Crowd, options, rows};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pool_in_transaction_mode_between_worker_and_database_changes_nothing() {
@@ -15,7 +15,7 @@ async fn a_pool_in_transaction_mode_between_worker_and_database_changes_nothing(
         }
         fleet => fleet.unwrap(),
     };
-    let talk = Talk::begin(&fleet, 4, 5).await;
+    let talk = Crowd::begin(&fleet, 4, 5).await;
     talk.say(500);
     talk.until_acked(10_000).await;
     talk.ends_well(&fleet, Expect::default()).await;

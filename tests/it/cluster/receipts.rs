@@ -3,8 +3,8 @@
 use harness::{Position, eventually};
 
 use super::{PATIENCE, cluster, stored};
+use crate::fixtures::{client, flood};
 use crate::receipts::{ROOM, hears, join, read_to, told};
-use crate::scene::{client, flood};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn receipts_outlive_redis_and_a_worker_and_never_go_back() {

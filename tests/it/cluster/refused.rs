@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{PATIENCE, cluster};
-use crate::scene::client;
+use crate::fixtures::client;
 
 const POISON: &str = "
     CREATE FUNCTION refuse_poison() RETURNS trigger LANGUAGE plpgsql AS $$

@@ -4,8 +4,8 @@ use fleet::Proxy;
 use harness::{eventually, unique_id};
 
 use super::{PATIENCE, cluster};
+use crate::fixtures::client;
 use crate::removal::{api, is_kept_out, kicked, removes_under_load};
-use crate::scene::client;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_reaches_somebody_who_was_removed_on_any_node() {

@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 use super::PATIENCE;
 use super::set_back::{all_stored, joins, order, says, shown, with_snapshots};
-use crate::scene::{client, heard};
+use crate::fixtures::{client, heard};
 
 /// Entries of a shard; far more than is said here.
 const ENTRIES_MAX: usize = 1000;
@@ -139,7 +139,7 @@ async fn nobody_is_told_persisted_for_what_the_database_refused() {
         if seq >= Some(2) { Ok(()) } else { Err(format!("{seq:?}")) }
     };
     eventually(PATIENCE, "redis says that both are persisted", passed).await;
-    let since = crate::scene::since(&sound);
+    let since = crate::fixtures::since(&sound);
     // The same user where nothing was missed, but comes later.
     let elsewhere = client(&fleet.gateways()[0], "alice").await;
     let joined = joins(&elsewhere, Some(&since)).await;

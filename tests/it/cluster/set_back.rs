@@ -9,7 +9,7 @@ use harness::{Client, Position, eventually, unique_id};
 use serde_json::{Value, json};
 
 use super::{PATIENCE, options, stored};
-use crate::scene::{client, heard, is_event, since, until_heard};
+use crate::fixtures::{client, heard, is_event, since, until_heard};
 
 type Places = Vec<(Position, String)>;
 

@@ -2,12 +2,12 @@
 
 use harness::{Expect, eventually};
 
-use super::{PATIENCE, Talk, cluster, rows, stored};
+use super::{Crowd, PATIENCE, cluster, rows, stored};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_right_that_is_taken_away_for_a_while_makes_no_dead_letters() {
     let fleet = cluster().await;
-    let talk = Talk::begin(&fleet, 2, 4).await;
+    let talk = Crowd::begin(&fleet, 2, 4).await;
     let sql = |sql: &'static str| fleet.postgres().query(fleet.database(), sql);
     sql("REVOKE INSERT, UPDATE ON team_chat_messages FROM roomcast").await.unwrap();
     talk.say(100);

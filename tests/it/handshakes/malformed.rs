@@ -1,7 +1,7 @@
 //! What is hardly HTTP, too much of it, or never comes.
 
 use super::{Findings, answer_to, edited};
-use crate::one_gateway::{SOON, assert_no_panic, gateway, gateway_with};
+use crate::fixtures::one_gateway::{SOON, assert_no_panic, gateway, gateway_with};
 use fleet::GatewayOptions;
 use harness::RawSocket;
 use harness::raw::{Ending, RawError};

@@ -1,7 +1,7 @@
 //! Whose pages may open a socket.
 
 use super::{Findings, edited};
-use crate::one_gateway::{gateway, gateway_with};
+use crate::fixtures::one_gateway::{gateway, gateway_with};
 use fleet::GatewayOptions;
 
 const NOT_OURS: [&str; 29] = [

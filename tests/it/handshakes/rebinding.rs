@@ -1,7 +1,7 @@
 //! A page of another site, whose name leads to this machine, finds everything here closed.
 
 use super::Findings;
-use crate::one_gateway::{gateway, gateway_with};
+use crate::fixtures::one_gateway::{gateway, gateway_with};
 use fleet::{ClusterOptions, Fleet, GatewayOptions};
 use harness::raw::upgrade_request;
 use harness::token;
@@ -88,16 +88,13 @@ async fn what_the_development_mode_opens_it_opens_to_names_of_this_machine() {
 
 #[tokio::test]
 async fn a_gateway_that_asks_for_proofs_answers_to_every_name() {
-    let fleet =
-        gateway_with(GatewayOptions::default().with_jwt_secret(crate::who_is_asking::SECRET)).await;
+    let fleet = gateway_with(GatewayOptions::default().with_jwt_secret(crate::auth::SECRET)).await;
     let port = fleet.gateway().port();
     let mut findings = Findings::default();
     let host = "chat.example.com";
     findings.expect(port, "page", request("/", &[host]).as_bytes(), 200).await;
-    let line = format!(
-        "Authorization: Bearer {}",
-        token(crate::who_is_asking::SECRET, "ann", 600, &json!({}))
-    );
+    let line =
+        format!("Authorization: Bearer {}", token(crate::auth::SECRET, "ann", 600, &json!({})));
     let handshake = handshake(port, "/ws", host);
     let handshake = handshake.replacen("\r\n\r\n", &format!("\r\n{line}\r\n\r\n"), 1);
     findings.expect(port, "socket", handshake.as_bytes(), 101).await;

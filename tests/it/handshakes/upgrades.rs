@@ -1,7 +1,7 @@
 //! What a handshake has to say, by RFC 6455 and RFC 9110.
 
 use super::{Edit, Findings, answer_to, edited};
-use crate::one_gateway::{SOON, assert_no_panic, gateway, metric};
+use crate::fixtures::one_gateway::{SOON, assert_no_panic, gateway, metric};
 use harness::RawSocket;
 
 const KEY: &str = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";

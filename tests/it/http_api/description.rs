@@ -2,7 +2,7 @@
 
 use super::keys::minted;
 use super::{api, position};
-use crate::one_gateway::{assert_no_panic, gateway_with};
+use crate::fixtures::one_gateway::{assert_no_panic, gateway_with};
 use fleet::GatewayOptions;
 use harness::openapi::Description;
 use harness::{Api, unique_id};

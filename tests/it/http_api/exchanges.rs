@@ -1,8 +1,8 @@
 //! Connections that requests come over: kept, cut, and finished before the node leaves.
 
 use super::{api, publish};
-use crate::one_gateway::{SOON, gateway, gateway_with};
-use crate::scene::{database, rows_of};
+use crate::fixtures::one_gateway::{SOON, gateway, gateway_with};
+use crate::fixtures::{database, rows_of};
 use fleet::GatewayOptions;
 use harness::{Api, eventually};
 use serde_json::json;

@@ -1,7 +1,7 @@
 //! Reading a room over HTTP: pages of its history, and following it.
 
 use super::{api, contents, position, publish};
-use crate::scene::gateway;
+use crate::fixtures::gateway;
 use harness::Api;
 use serde_json::{Value, json};
 

@@ -1,7 +1,7 @@
 //! Who may use the API at all.
 
 use super::api;
-use crate::one_gateway::{gateway, gateway_with, log_of};
+use crate::fixtures::one_gateway::{gateway, gateway_with, log_of};
 use fleet::{Fleet, FleetError, GatewayOptions};
 use harness::{Api, ApiAnswer};
 use serde_json::json;
@@ -62,8 +62,7 @@ async fn a_minted_key_opens_the_api_and_nothing_else_does() {
 
 #[tokio::test]
 async fn without_keys_the_api_is_closed_except_to_this_machine_in_the_development_mode() {
-    let asking =
-        gateway_with(GatewayOptions::default().with_jwt_secret(crate::who_is_asking::SECRET)).await;
+    let asking = gateway_with(GatewayOptions::default().with_jwt_secret(crate::auth::SECRET)).await;
     let answer = api(&asking).get(PATH).await;
     is_problem(&answer, 403, "forbidden");
     assert!(answer.json()["detail"].as_str().unwrap().contains("gateway api-key"));

@@ -1,8 +1,8 @@
 //! Tickets, session tokens and members made over HTTP let people in, and out.
 
 use super::{api, publish};
-use crate::one_gateway::gateway_with;
-use crate::scene::SOON;
+use crate::fixtures::SOON;
+use crate::fixtures::one_gateway::gateway_with;
 use fleet::{Fleet, GatewayOptions};
 use harness::client::ClientError;
 use harness::{Api, Client, Proof, eventually};
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 async fn asking() -> (Fleet, Api) {
     let (key, digest) = super::keys::minted().await;
     let options = GatewayOptions::default()
-        .with_jwt_secret(crate::who_is_asking::SECRET)
+        .with_jwt_secret(crate::auth::SECRET)
         .with_env("ROOMCAST_API_KEYS", digest);
     let fleet = gateway_with(options).await;
     let api = api(&fleet).with_key(&key);

@@ -1,7 +1,7 @@
 //! Requests that are wrong in some way: always a problem document, never a fault of the server's.
 
 use super::api;
-use crate::one_gateway::{assert_no_panic, gateway};
+use crate::fixtures::one_gateway::{assert_no_panic, gateway};
 use harness::{Api, ApiAnswer};
 use serde_json::{Value, json};
 

@@ -1,7 +1,7 @@
 //! Credits over HTTP: the seed's three operations, and purchases.
 
 use super::api;
-use crate::scene::{SOON, gateway};
+use crate::fixtures::{SOON, gateway};
 use harness::{Api, eventually, unique_id};
 use serde_json::{Value, json};
 
@@ -92,7 +92,7 @@ async fn many_movements_are_one_request_and_each_has_its_outcome() {
 #[tokio::test]
 async fn where_a_budget_is_kept_an_answer_that_it_does_not_cover_is_not_published() {
     let options = fleet::GatewayOptions::default().with_env("ROOMCAST_CREDITS_BUDGET", "true");
-    let fleet = crate::one_gateway::gateway_with(options).await;
+    let fleet = crate::fixtures::one_gateway::gateway_with(options).await;
     let api = api(&fleet);
     let path = "/api/rooms/r/messages";
     track(&api, json!({ "userId": "ann", "amount": 10, "kind": "purchase" }), 201).await;

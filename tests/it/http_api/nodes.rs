@@ -1,7 +1,7 @@
 //! The API of one node and the people on another.
 
 use super::{api_of, contents};
-use crate::scene::{SOON, until_heard};
+use crate::fixtures::{SOON, until_heard};
 use fleet::{ClusterOptions, Fleet, GatewayNode, GatewayOptions, WorkerOptions};
 use harness::{Api, Client, Proof, eventually, unique_id};
 use serde_json::{Value, json};

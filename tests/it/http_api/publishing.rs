@@ -1,8 +1,8 @@
 //! Saying things over HTTP: alone, again, and many at once.
 
 use super::{api, contents, publish};
-use crate::one_gateway::assert_no_panic;
-use crate::scene::{client, gateway, rows_of, until_heard};
+use crate::fixtures::one_gateway::assert_no_panic;
+use crate::fixtures::{client, gateway, rows_of, until_heard};
 use harness::{Api, unique_id};
 use serde_json::{Value, json};
 
@@ -23,7 +23,7 @@ async fn what_is_published_reaches_the_members_and_the_database_as_it_was_said()
         (&published["persisted"], &published["durability"]),
         (&json!(true), &json!("store"))
     );
-    let heard = bob.wait_for("message:new", crate::scene::SOON).await.unwrap();
+    let heard = bob.wait_for("message:new", crate::fixtures::SOON).await.unwrap();
     assert_eq!(heard["id"], published["id"]);
     assert_eq!(heard["position"], published["position"]);
     for (field, value) in body.as_object().unwrap() {
@@ -210,7 +210,7 @@ async fn a_key_used_again_with_other_content_is_a_conflict_for_as_long_as_it_is_
     let id = id.as_str().unwrap();
     ask_again_with_other_content(&here, id, true).await;
     // Where the log remembers nothing, and only the database knows.
-    fleet.gateway_mut().restart(crate::scene::SOON).await.unwrap();
+    fleet.gateway_mut().restart(crate::fixtures::SOON).await.unwrap();
     ask_again_with_other_content(&api(&fleet), id, false).await;
     assert_eq!(rows_of(fleet.gateway(), "r").len(), 1 + 1 + 4 + 4 * 2);
     // A key that changed one message changes no other.
@@ -233,7 +233,7 @@ async fn an_id_said_again_is_compared_by_content_only_while_the_log_remembers_it
         let other = ann.send("r", &id, "two").await;
         if round == 0 {
             assert_eq!(other.unwrap_err().code(), Some("conflict"));
-            fleet.gateway_mut().restart(crate::scene::SOON).await.unwrap();
+            fleet.gateway_mut().restart(crate::fixtures::SOON).await.unwrap();
         } else {
             assert!(other.unwrap().duplicate, "the first content stands");
         }

@@ -1,7 +1,7 @@
 //! How many connections there may be, and how many rooms.
 
 use super::client;
-use crate::one_gateway::{SOON, assert_no_panic, gateway, gateway_with, metric};
+use crate::fixtures::one_gateway::{SOON, assert_no_panic, gateway, gateway_with, metric};
 use fleet::GatewayOptions;
 use futures_util::future::join_all;
 use harness::client::ClientError;

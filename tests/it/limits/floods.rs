@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::one_gateway::{SOON, assert_no_panic, gateway, gateway_with, resident_bytes};
-use crate::who_is_asking::{SECRET, good_token};
+use crate::auth::{SECRET, good_token};
+use crate::fixtures::one_gateway::{SOON, assert_no_panic, gateway, gateway_with, resident_bytes};
 use fleet::{Fleet, GatewayOptions};
 use futures_util::future::join_all;
 use harness::raw::{Ending, RawSocket, frame, opcode, text};

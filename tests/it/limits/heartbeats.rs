@@ -1,7 +1,9 @@
 //! Signs of life.
 
 use super::client;
-use crate::one_gateway::{SOON, assert_closed_for, assert_no_panic, gateway, gateway_with};
+use crate::fixtures::one_gateway::{
+    SOON, assert_closed_for, assert_no_panic, gateway, gateway_with,
+};
 use fleet::{Fleet, GatewayOptions};
 use harness::raw::{Ending, RawSocket, frame, opcode, text};
 use serde_json::json;

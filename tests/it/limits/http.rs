@@ -4,9 +4,9 @@
 use std::time::Duration;
 
 use super::floods::flood;
-use crate::one_gateway::{SOON, assert_no_panic, gateway_with};
-use crate::scene::rows_of;
-use crate::who_is_asking::{SECRET, good_token};
+use crate::auth::{SECRET, good_token};
+use crate::fixtures::one_gateway::{SOON, assert_no_panic, gateway_with};
+use crate::fixtures::rows_of;
 use fleet::{Fleet, GatewayOptions};
 use harness::raw::{Ending, HttpAnswer, RawError, RawSocket, text, upgrade_request};
 use harness::{Client, Proof, eventually, unique_id};

@@ -1,7 +1,7 @@
 //! How large messages and pages may be.
 
 use super::client;
-use crate::one_gateway::{SOON, assert_no_panic, gateway, gateway_with};
+use crate::fixtures::one_gateway::{SOON, assert_no_panic, gateway, gateway_with};
 use fleet::GatewayOptions;
 use harness::client::ClientError;
 use harness::raw::{RawSocket, text};

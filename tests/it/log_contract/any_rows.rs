@@ -331,7 +331,7 @@ async fn on_sqlite() -> Subject {
     let subject = memory().await;
     let folder: &tempfile::TempDir = subject.kept.downcast_ref().unwrap();
     let shell = rusqlite::Connection::open(folder.path().join("roomcast.db")).unwrap();
-    shell.execute_batch(crate::scene::POISON).unwrap();
+    shell.execute_batch(crate::fixtures::POISON).unwrap();
     shell.execute_batch(MODEST).unwrap();
     subject
 }

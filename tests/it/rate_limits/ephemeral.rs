@@ -5,7 +5,7 @@ use harness::{Client, eventually, unique_id};
 use serde_json::{Value, json};
 
 use super::{SECRET, ask, client, limited};
-use crate::scene::{SOON, is_event, until_heard};
+use crate::fixtures::{SOON, is_event, until_heard};
 
 const LIMITS: [(&str, &str); 3] = [
     ("WEBSOCKET_RATE_LIMIT_TYPING_EVENTS", "3"),

@@ -5,7 +5,7 @@ use harness::unique_id;
 use serde_json::{Value, json};
 
 use super::{SECRET, ask, client, limited};
-use crate::scene::{SOON, offer};
+use crate::fixtures::{SOON, offer};
 
 /// Look-ups of a user.
 const LOOKUPS: usize = 40;

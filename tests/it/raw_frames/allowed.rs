@@ -1,7 +1,7 @@
 //! Frames that are unusual and right.
 
 use super::{assert_alive, assert_endings, case, ending_of, heartbeat, masked, reply, welcomed};
-use crate::one_gateway::{SOON, assert_closed_for, assert_no_panic, gateway};
+use crate::fixtures::one_gateway::{SOON, assert_closed_for, assert_no_panic, gateway};
 use harness::raw::opcode::{CLOSE, CONTINUATION, PING, PONG, TEXT};
 use harness::raw::{Ending, RawError, RawSocket, text, upgrade_request};
 

@@ -1,7 +1,7 @@
 //! Frames that break the protocol.
 
 use super::{assert_endings, case, masked};
-use crate::one_gateway::{assert_closed_for, assert_no_panic, gateway};
+use crate::fixtures::one_gateway::{assert_closed_for, assert_no_panic, gateway};
 use harness::raw::frame;
 use harness::raw::opcode::{BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT};
 

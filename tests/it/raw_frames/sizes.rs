@@ -1,7 +1,7 @@
 //! Frames that are too large, too many or too slow, and what they cost.
 
 use super::{assert_endings, case, heartbeat, masked, reply, welcomed};
-use crate::one_gateway::{SOON, assert_no_panic, gateway, resident_bytes};
+use crate::fixtures::one_gateway::{SOON, assert_no_panic, gateway, resident_bytes};
 use harness::raw::opcode::{CONTINUATION, PING, PONG, TEXT};
 use harness::raw::{RawSocket, frame_head};
 use tokio::time::Instant;

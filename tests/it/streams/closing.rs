@@ -4,7 +4,7 @@ use harness::eventually;
 use serde_json::json;
 
 use super::{Parts, Producer, impatient, message_of};
-use crate::scene::{SOON, client, gateway, rows_of};
+use crate::fixtures::{SOON, client, gateway, rows_of};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_answer_whose_producer_dies_is_closed_with_a_mark() {

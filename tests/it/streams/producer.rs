@@ -6,7 +6,7 @@ use harness::{Client, Proof, eventually, unique_id};
 use serde_json::{Value, json};
 
 use super::events;
-use crate::scene::SOON;
+use crate::fixtures::SOON;
 
 /// Appends that are under way at a time.
 const UNDER_WAY_MAX: usize = 200;

@@ -7,7 +7,7 @@ use harness::{Client, Proof, token, unique_id};
 use serde_json::json;
 
 use super::{Parts, Producer, message_of};
-use crate::scene::{client, gateway};
+use crate::fixtures::{client, gateway};
 
 fn refused<T: std::fmt::Debug>(outcome: Result<T, ClientError>) -> Refused {
     match outcome {
@@ -60,7 +60,7 @@ async fn a_text_that_would_be_too_long_keeps_what_it_has() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_answer_is_its_producers_alone() {
-    let secret = crate::who_is_asking::SECRET;
+    let secret = crate::auth::SECRET;
     let options = GatewayOptions::default().with_jwt_secret(secret);
     let fleet = Fleet::embedded(options).await.unwrap();
     let connect = async |user: &str, role: &str| {

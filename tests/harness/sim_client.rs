@@ -28,7 +28,7 @@ use tokio::task::JoinHandle;
 
 /// How a chatter behaves.
 #[derive(Debug, Clone)]
-pub struct ChatterOptions {
+pub struct SimClientOptions {
     /// Who it is; the server must agree.
     pub user: String,
     /// How it says so.
@@ -52,10 +52,10 @@ pub struct ChatterOptions {
     pub offer_again_after: Duration,
 }
 
-impl ChatterOptions {
+impl SimClientOptions {
     /// A user of a gateway with `--dev`.
-    pub fn new(user: &str, url: &str, rooms: &[&str]) -> ChatterOptions {
-        ChatterOptions {
+    pub fn new(user: &str, url: &str, rooms: &[&str]) -> SimClientOptions {
+        SimClientOptions {
             user: user.to_owned(),
             proof: Proof::user(user),
             urls: vec![url.to_owned()],
@@ -72,7 +72,7 @@ impl ChatterOptions {
 
 /// A running chatter. Dropping it drops its socket without a close frame.
 #[derive(Debug)]
-pub struct Chatter {
+pub struct SimClient {
     shared: Arc<Shared>,
     task: JoinHandle<()>,
 }
@@ -98,9 +98,9 @@ struct State {
 #[derive(Debug, Default)]
 struct Urls(Vec<String>);
 
-impl Chatter {
+impl SimClient {
     /// Starts one on the current runtime.
-    pub fn start(options: ChatterOptions) -> Chatter {
+    pub fn start(options: SimClientOptions) -> SimClient {
         let mut state = State { urls: Urls(options.urls.clone()), ..State::default() };
         state.record.user.clone_from(&options.user);
         state.wanted.extend(options.rooms.iter().cloned());
@@ -110,7 +110,7 @@ impl Chatter {
             version: watch::Sender::new(0),
         });
         let task = tokio::spawn(Life::new(options, Arc::clone(&shared)).run());
-        Chatter { shared, task }
+        SimClient { shared, task }
     }
 
     /// Says something in a room, now or when it can; returns the id.
@@ -230,7 +230,7 @@ impl Chatter {
     }
 }
 
-impl Drop for Chatter {
+impl Drop for SimClient {
     fn drop(&mut self) {
         self.task.abort();
     }
@@ -316,6 +316,6 @@ impl State {
 }
 
 #[cfg(test)]
-mod stand_in;
+mod fake_server;
 #[cfg(test)]
 mod tests;

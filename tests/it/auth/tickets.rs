@@ -2,7 +2,7 @@
 
 use super::bad_tokens::{assert_all_refused, status_with};
 use super::{cluster_with_api, gateway_with_api, good_token, refusal};
-use crate::one_gateway::{SOON, assert_no_panic, log_of};
+use crate::fixtures::one_gateway::{SOON, assert_no_panic, log_of};
 use fleet::{Fleet, Reply};
 use futures_util::future::join_all;
 use harness::http::Api;
@@ -87,7 +87,7 @@ async fn a_ticket_that_is_bound_to_an_origin_refuses_every_other() {
     let (options, key) = super::with_api();
     let list = "https://app.example.com, https://two.example.com, http://localhost:3000";
     let options = options.with_env("ROOMCAST_ALLOWED_ORIGINS", list);
-    let fleet = crate::one_gateway::gateway_with(options).await;
+    let fleet = crate::fixtures::one_gateway::gateway_with(options).await;
     let port = fleet.gateway().port();
     let api = Api::new(port).with_key(&key);
     let app = "https://app.example.com";

@@ -1,7 +1,7 @@
 //! Tokens that `gateway token` mints.
 
 use super::bad_tokens::status_with;
-use crate::one_gateway::gateway_with;
+use crate::fixtures::one_gateway::gateway_with;
 use fleet::GatewayOptions;
 use std::path::PathBuf;
 use std::process::Output;

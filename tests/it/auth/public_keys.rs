@@ -5,7 +5,7 @@ use super::forged::{base64, in_s, signed, signed_with};
 use super::issuer::Issuer;
 use super::signers::{Signer, key_set};
 use super::{SECRET, next};
-use crate::one_gateway::{SOON, assert_no_panic, gateway_with, log_of};
+use crate::fixtures::one_gateway::{SOON, assert_no_panic, gateway_with, log_of};
 use fleet::{Fleet, GatewayOptions};
 use futures_util::future::join_all;
 use harness::wire::{Incoming, Wire};

@@ -1,7 +1,7 @@
 //! A proof that ends, and one that takes its place.
 
 use super::{asking_gateway, client, good_token, next, refusal};
-use crate::one_gateway::{SOON, assert_closed_for, assert_no_panic, closed_for};
+use crate::fixtures::one_gateway::{SOON, assert_closed_for, assert_no_panic, closed_for};
 use harness::client::ClientError;
 use harness::raw::{RawSocket, text, upgrade_request};
 use harness::wire::{Incoming, Wire, command};

@@ -1,18 +1,22 @@
-use super::stand_in::{Faults, StandIn, start};
+use super::fake_server::{Faults, StandIn, start};
 use super::*;
 use crate::checker::{Expect, assert_kept, check_all};
 use std::convert::Infallible;
 
 const SOON: Duration = Duration::from_secs(30);
 
-fn options(user: &str, url: &str) -> ChatterOptions {
-    ChatterOptions { in_flight_max: 8, join_limit: 20, ..ChatterOptions::new(user, url, &["r"]) }
+fn options(user: &str, url: &str) -> SimClientOptions {
+    SimClientOptions {
+        in_flight_max: 8,
+        join_limit: 20,
+        ..SimClientOptions::new(user, url, &["r"])
+    }
 }
 
 /// Three people say a hundred things each, and one who only listens comes late.
-async fn chat(url: &str) -> Vec<Chatter> {
-    let mut chatters: Vec<Chatter> =
-        ["alice", "bob", "carol"].map(|user| Chatter::start(options(user, url))).into();
+async fn chat(url: &str) -> Vec<SimClient> {
+    let mut chatters: Vec<SimClient> =
+        ["alice", "bob", "carol"].map(|user| SimClient::start(options(user, url))).into();
     for number in 0..100 {
         for chatter in &chatters {
             chatter.say("r", &format!("text {number}"));
@@ -21,14 +25,14 @@ async fn chat(url: &str) -> Vec<Chatter> {
     for chatter in &chatters {
         chatter.all_persisted(SOON).await;
     }
-    chatters.push(Chatter::start(options("dora", url)));
+    chatters.push(SimClient::start(options("dora", url)));
     for chatter in &chatters {
         chatter.settled_in(SOON).await;
     }
     chatters
 }
 
-async fn kept(chatters: &[Chatter], server: &StandIn) {
+async fn kept(chatters: &[SimClient], server: &StandIn) {
     let rows = || Ok::<_, Infallible>(server.rows());
     assert_kept(SOON, chatters, Expect::default(), rows).await;
     assert_eq!(server.rows().len(), 300);
@@ -94,6 +98,6 @@ async fn a_forgotten_id_is_found() {
     assert!(broken.iter().any(|said| said.contains("has more than one row")), "{broken:?}");
 }
 
-fn records(chatters: &[Chatter]) -> Vec<Record> {
-    chatters.iter().map(Chatter::record).collect()
+fn records(chatters: &[SimClient]) -> Vec<Record> {
+    chatters.iter().map(SimClient::record).collect()
 }

@@ -1,8 +1,8 @@
 //! Every command by every role in every relation to a room, against the rules in a few lines.
 
 use super::{SECRET, client};
-use crate::one_gateway::{assert_no_panic, gateway_with};
-use crate::scene::{database, until_heard};
+use crate::fixtures::one_gateway::{assert_no_panic, gateway_with};
+use crate::fixtures::{database, until_heard};
 use fleet::{Fleet, GatewayOptions};
 use harness::client::ClientError;
 use harness::wire::Refused;

@@ -18,7 +18,7 @@ use shared::process::clock::Clock;
 use shared::process::settings::{Secret, Setting};
 use uuid::Uuid;
 
-use crate::scene::SOON;
+use crate::fixtures::SOON;
 
 fn key(id: &str) -> StreamKey {
     StreamKey { room: RoomId::parse("room").unwrap(), id: MessageId::parse(id).unwrap() }

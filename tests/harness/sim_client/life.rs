@@ -2,7 +2,7 @@
 
 use super::outbox::is_worth_retrying;
 use super::rooms::{Desk, Room, Stage};
-use super::{ChatterOptions, Shared, State};
+use super::{Shared, SimClientOptions, State};
 use crate::wire::{Incoming, OUTGOING_MAX, Refused, Wire, command};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -34,7 +34,7 @@ enum Asked {
 }
 
 pub(super) struct Life {
-    options: ChatterOptions,
+    options: SimClientOptions,
     shared: Arc<Shared>,
     asked: HashMap<u64, Asked>,
     next_ref: u64,
@@ -48,7 +48,7 @@ pub(super) struct Life {
 type Goes = std::ops::ControlFlow<()>;
 
 impl Life {
-    pub(super) fn new(options: ChatterOptions, shared: Arc<Shared>) -> Life {
+    pub(super) fn new(options: SimClientOptions, shared: Arc<Shared>) -> Life {
         let now = Instant::now();
         Life {
             options,

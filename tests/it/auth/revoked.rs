@@ -3,7 +3,7 @@
 use super::bad_tokens::status_with;
 use super::forged::in_s;
 use super::{SECRET, cluster_with_api, gateway_with_api};
-use crate::one_gateway::SOON;
+use crate::fixtures::one_gateway::SOON;
 use fleet::Fleet;
 use harness::{Client, Proof, eventually, token};
 use serde_json::{Value, json};

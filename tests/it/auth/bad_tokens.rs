@@ -2,7 +2,7 @@
 
 use super::forged::{base64, in_s, signed, signed_with};
 use super::{SECRET, asking_gateway, client, good_token, next};
-use crate::one_gateway::{SOON, assert_closed_for, assert_no_panic, log_of, metric};
+use crate::fixtures::one_gateway::{SOON, assert_closed_for, assert_no_panic, log_of, metric};
 use fleet::Fleet;
 use harness::Proof;
 use harness::raw::{RawSocket, upgrade_request};

@@ -4,7 +4,7 @@
 
 mod addresses;
 mod bad_tokens;
-mod cells;
+mod permission_matrix;
 mod expiry;
 mod issuer;
 mod minted;
@@ -16,7 +16,7 @@ mod revoked;
 mod signers;
 mod tickets;
 
-use crate::one_gateway::{SOON, gateway_with};
+use crate::fixtures::one_gateway::{SOON, gateway_with};
 use fleet::{ClusterOptions, Fleet, GatewayOptions};
 use harness::client::ClientError;
 use harness::http::Api;

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "scenarios are tests, but no `#[test]` stands on these")]
 
+pub(crate) mod one_gateway;
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -9,7 +11,7 @@ use fleet::{Fleet, GatewayNode, GatewayOptions};
 use harness::client::Pending;
 use harness::rows::read_sqlite;
 use harness::wire::{Accepted, Incoming, Since};
-use harness::{Chatter, ChatterOptions, Client, Position, Proof, Row, eventually, unique_id};
+use harness::{Client, Position, Proof, Row, SimClient, SimClientOptions, eventually, unique_id};
 use rusqlite::Connection;
 use serde::Deserialize;
 use serde_json::json;
@@ -50,26 +52,26 @@ pub(crate) fn database(gateway: &GatewayNode) -> Connection {
 }
 
 /// People in rooms, each in one, who all say what they have to say as fast as they can.
-pub(crate) struct Talk {
-    pub(crate) chatters: Vec<Chatter>,
+pub(crate) struct Crowd {
+    pub(crate) chatters: Vec<SimClient>,
     rooms: Vec<String>,
 }
 
-impl Talk {
+impl Crowd {
     /// `people` in each of `rooms` rooms of a gateway, all of them in.
-    pub(crate) async fn begin(gateway: &GatewayNode, rooms: usize, people: usize) -> Talk {
+    pub(crate) async fn begin(gateway: &GatewayNode, rooms: usize, people: usize) -> Crowd {
         let rooms: Vec<String> = (0..rooms).map(|room| format!("room-{room}")).collect();
         let chatters = (0..people * rooms.len()).map(|number| {
             let room = &rooms[number % rooms.len()];
             let user = format!("user-{number}");
-            let options = ChatterOptions::new(&user, &gateway.ws_url(), &[room]);
-            Chatter::start(ChatterOptions { whole_history: true, ..options })
+            let options = SimClientOptions::new(&user, &gateway.ws_url(), &[room]);
+            SimClient::start(SimClientOptions { whole_history: true, ..options })
         });
-        let chatters: Vec<Chatter> = chatters.collect();
+        let chatters: Vec<SimClient> = chatters.collect();
         for chatter in &chatters {
             chatter.settled_in(SOON).await;
         }
-        Talk { chatters, rooms }
+        Crowd { chatters, rooms }
     }
 
     /// The room of a chatter.
@@ -105,7 +107,7 @@ impl Talk {
                 return Ok(());
             }
             let late = self.chatters.iter().filter(|chatter| chatter.unpersisted() > 0);
-            let late: Vec<String> = late.map(Chatter::summary).collect();
+            let late: Vec<String> = late.map(SimClient::summary).collect();
             Err(format!("{persisted} of {count} are persisted:\n  {}", late.join("\n  ")))
         };
         eventually(SOON, "the talk goes on", enough).await;

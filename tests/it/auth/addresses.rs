@@ -1,6 +1,6 @@
 //! How many connections there may be from one address, and who is believed about it.
 
-use crate::one_gateway::{SOON, assert_no_panic, gateway_with, log_of};
+use crate::fixtures::one_gateway::{SOON, assert_no_panic, gateway_with, log_of};
 use fleet::{Fleet, GatewayOptions};
 use harness::eventually;
 use harness::raw::{HttpAnswer, RawSocket, upgrade_request};

@@ -1,8 +1,8 @@
 //! Another token on the same connection, and the rooms that it takes away.
 
 use super::{SECRET, asking_gateway, client};
-use crate::one_gateway::{SOON, assert_no_panic};
-use crate::scene::{database, new_message};
+use crate::fixtures::one_gateway::{SOON, assert_no_panic};
+use crate::fixtures::{database, new_message};
 use fleet::Fleet;
 use harness::wire::Incoming;
 use harness::{Client, token, unique_id};

@@ -1,7 +1,7 @@
 //! What a token lets its bearer do.
 
 use super::{SECRET, asking_gateway, client, good_token, refusal};
-use crate::one_gateway::assert_no_panic;
+use crate::fixtures::one_gateway::assert_no_panic;
 use harness::token;
 use serde_json::{Value, json};
 

@@ -8,7 +8,7 @@ use harness::{Expect, unique_id};
 use serde::Deserialize;
 use tokio::time::Instant;
 
-use crate::scene::{SOON, Talk, accepted, client, gateway, is_event, offer, rows, rows_of};
+use crate::fixtures::{Crowd, SOON, accepted, client, gateway, is_event, offer, rows, rows_of};
 
 const ROOMS: usize = 4;
 const PEOPLE_PER_ROOM: usize = 5;
@@ -19,7 +19,7 @@ const MESSAGES: usize = ROOMS * PEOPLE_PER_ROOM * MESSAGES_EACH;
 async fn ten_kills_on_the_way_lose_nothing_and_double_nothing() {
     const KILLS: usize = 10;
     let mut fleet = gateway().await;
-    let talk = Talk::begin(fleet.gateway(), ROOMS, PEOPLE_PER_ROOM).await;
+    let talk = Crowd::begin(fleet.gateway(), ROOMS, PEOPLE_PER_ROOM).await;
     let began = Instant::now();
     talk.say(MESSAGES_EACH);
     for kill in 1..=KILLS {
@@ -36,7 +36,7 @@ async fn ten_kills_on_the_way_lose_nothing_and_double_nothing() {
 async fn restarts_in_the_middle_of_a_talk_are_told_and_lose_nothing() {
     const RESTARTS: usize = 5;
     let mut fleet = gateway().await;
-    let talk = Talk::begin(fleet.gateway(), ROOMS, PEOPLE_PER_ROOM).await;
+    let talk = Crowd::begin(fleet.gateway(), ROOMS, PEOPLE_PER_ROOM).await;
     talk.say(MESSAGES_EACH / 2);
     for restart in 1..=RESTARTS {
         talk.until_persisted(MESSAGES / 2 * restart / (RESTARTS + 1)).await;
@@ -54,7 +54,7 @@ async fn restarts_in_the_middle_of_a_talk_are_told_and_lose_nothing() {
     everything_stands_once(&talk, &fleet, MESSAGES / 2).await;
 }
 
-async fn everything_stands_once(talk: &Talk, fleet: &Fleet, said: usize) {
+async fn everything_stands_once(talk: &Crowd, fleet: &Fleet, said: usize) {
     talk.ends_well(fleet.gateway(), Expect::default()).await;
     talk.persisted_to_the_end(fleet.gateway()).await;
     assert_eq!(rows(fleet.gateway()).map(|rows| rows.len()), Ok(said));
