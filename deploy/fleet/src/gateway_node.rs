@@ -1,7 +1,7 @@
 //! A gateway of the fleet.
 
 use crate::node::{self, Operated, Part};
-use crate::site::Site;
+use crate::run_dir::RunDir;
 use crate::{Answer, FleetError, Node, port};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -117,16 +117,16 @@ impl GatewayNode {
     pub(crate) fn gateway(
         name: &str,
         program: PathBuf,
-        site: &Site,
+        run_dir: &RunDir,
         options: GatewayOptions,
     ) -> Result<GatewayNode, FleetError> {
         let part = Gateway {
             options,
             port: port::free_port()?,
             operator_port: port::free_port()?,
-            data_dir: site.path(format!("{name}-data")),
+            data_dir: run_dir.path(format!("{name}-data")),
         };
-        Ok(Node::new(name, program, site.clone(), part))
+        Ok(Node::new(name, program, run_dir.clone(), part))
     }
 
     /// The port of sockets, page and API.

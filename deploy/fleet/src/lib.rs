@@ -7,7 +7,7 @@
 
 pub mod cli;
 #[cfg(test)]
-mod stand_in;
+mod fake_server;
 mod local_fleet;
 mod gateway_node;
 mod worker_node;
@@ -16,9 +16,9 @@ mod postgres_server;
 mod redis_server;
 mod node;
 mod balancer;
-mod server_user;
+mod os_user;
 mod binary;
-mod site;
+mod run_dir;
 mod process;
 mod process_tree;
 mod procfs;

@@ -7,7 +7,7 @@ use crate::balancer::{Balancer, Proxy};
 use crate::pg_bouncer::PgBouncer;
 use crate::postgres_server::PostgresServer;
 use crate::redis_server::RedisServer;
-use crate::site::Folder;
+use crate::run_dir::Folder;
 use crate::{FleetError, GatewayNode, GatewayOptions, WorkerNode, WorkerOptions};
 use futures_util::future::join_all;
 use std::path::{Path, PathBuf};
@@ -169,8 +169,8 @@ impl Fleet {
         let program = start::program(&mut self.programs.gateway, "gateway").await?;
         start::point_at(self.servers.as_ref(), &mut options.env);
         let name = format!("gateway-{}", self.gateways.len() + 1);
-        let site = self.folder.site(self.own_groups);
-        self.gateways.push(GatewayNode::gateway(&name, program, &site, options)?);
+        let run_dir = self.folder.run_dir(self.own_groups);
+        self.gateways.push(GatewayNode::gateway(&name, program, &run_dir, options)?);
         let last = self.gateways.len() - 1;
         Ok(&mut self.gateways[last])
     }
@@ -183,8 +183,8 @@ impl Fleet {
         let program = start::program(&mut self.programs.worker, "sync-worker").await?;
         start::point_at(self.servers.as_ref(), &mut options.env);
         let name = format!("worker-{}", self.workers.len() + 1);
-        let site = self.folder.site(self.own_groups);
-        self.workers.push(WorkerNode::worker(&name, program, &site, options)?);
+        let run_dir = self.folder.run_dir(self.own_groups);
+        self.workers.push(WorkerNode::worker(&name, program, &run_dir, options)?);
         let last = self.workers.len() - 1;
         Ok(&mut self.workers[last])
     }

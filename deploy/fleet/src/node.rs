@@ -4,7 +4,7 @@
 //! of part it is (gateway, worker, Redis, Postgres, `PgBouncer`) is its type parameter.
 
 use crate::procfs::Identity;
-use crate::site::Site;
+use crate::run_dir::RunDir;
 use crate::{Answer, FleetError, Process, Samples, http, port, process_tree};
 use rustix::process::Signal;
 use std::fmt::Debug;
@@ -56,7 +56,7 @@ pub trait Operated: Part {
 pub struct Node<P: Part> {
     name: String,
     program: PathBuf,
-    site: Site,
+    run_dir: RunDir,
     log: PathBuf,
     part: P,
     process: Option<Process>,
@@ -66,9 +66,9 @@ pub struct Node<P: Part> {
 
 impl<P: Part> Node<P> {
     /// A node that does not run yet.
-    pub(crate) fn new(name: &str, program: PathBuf, site: Site, part: P) -> Node<P> {
-        let log = site.log(name);
-        Node { name: name.to_owned(), program, site, log, part, process: None, errors: None }
+    pub(crate) fn new(name: &str, program: PathBuf, run_dir: RunDir, part: P) -> Node<P> {
+        let log = run_dir.log(name);
+        Node { name: name.to_owned(), program, run_dir, log, part, process: None, errors: None }
     }
 
     /// Starts a process on the node's ports and files, after the end of the one before.
@@ -78,7 +78,7 @@ impl<P: Part> Node<P> {
         let mut command = Command::new(&self.program);
         self.part.configure(&mut command)?;
         let errors = self.errors.take().map(Stdio::from);
-        self.process = Some(self.site.spawn(&self.name, command, errors)?);
+        self.process = Some(self.run_dir.spawn(&self.name, command, errors)?);
         Ok(())
     }
 

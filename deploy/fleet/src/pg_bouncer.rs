@@ -2,9 +2,9 @@
 
 use crate::binary::find_installed;
 use crate::node::Part;
+use crate::os_user::OsUser;
 use crate::postgres_server::{self, OWNER};
-use crate::server_user::ServerUser;
-use crate::site::Site;
+use crate::run_dir::RunDir;
 use crate::{FleetError, Node, port};
 use std::path::PathBuf;
 use tokio::process::Command;
@@ -15,7 +15,7 @@ pub type PgBouncer = Node<Bouncer>;
 /// What makes a [`Node`] a `PgBouncer`.
 #[derive(Debug)]
 pub struct Bouncer {
-    user: Option<ServerUser>,
+    user: Option<OsUser>,
     port: u16,
     postgres_port: u16,
     size: u16,
@@ -67,19 +67,19 @@ impl PgBouncer {
     /// made a database already: its owner is whom clients become. It opens `size` connections at
     /// most.
     pub(crate) fn bouncer(
-        site: &Site,
+        run_dir: &RunDir,
         postgres_port: u16,
         size: u16,
     ) -> Result<PgBouncer, FleetError> {
         let program = find_installed("pgbouncer", "pgbouncer", &[])?;
         let part = Bouncer {
-            user: ServerUser::find()?,
+            user: OsUser::find()?,
             port: port::free_port()?,
             postgres_port,
             size,
-            config: site.path("pgbouncer.ini"),
+            config: run_dir.path("pgbouncer.ini"),
         };
-        Ok(Node::new("pgbouncer", program, site.clone(), part))
+        Ok(Node::new("pgbouncer", program, run_dir.clone(), part))
     }
 
     /// The port on 127.0.0.1, for [`PostgresServer::url_at`](crate::PostgresServer::url_at).

@@ -5,8 +5,8 @@ mod wire;
 
 use crate::binary::{cache_folder, find_installed};
 use crate::node::{Part, READY_ANSWER_WITHIN};
-use crate::server_user::ServerUser;
-use crate::site::Site;
+use crate::os_user::OsUser;
+use crate::run_dir::RunDir;
 use crate::{FleetError, Node, port};
 use rustix::process::Signal;
 use std::collections::BTreeMap;
@@ -53,7 +53,7 @@ pub type PostgresServer = Node<Postgres>;
 #[derive(Debug)]
 pub struct Postgres {
     options: PostgresOptions,
-    user: Option<ServerUser>,
+    user: Option<OsUser>,
     port: u16,
     data: PathBuf,
 }
@@ -103,18 +103,18 @@ impl Part for Postgres {
 impl PostgresServer {
     /// A Postgres that does not run yet. Data that lies in the site is used.
     pub(crate) async fn postgres(
-        site: &Site,
+        run_dir: &RunDir,
         options: PostgresOptions,
     ) -> Result<PostgresServer, FleetError> {
         let folders = program_folders();
         let find = |program| find_installed(program, "postgresql", &folders);
         let (program, initdb) = (find("postgres")?, find("initdb")?);
-        let user = ServerUser::find()?;
-        let data = own_folder(&site.path("postgres"), user.as_ref())?.join("data");
+        let user = OsUser::find()?;
+        let data = own_folder(&run_dir.path("postgres"), user.as_ref())?.join("data");
         let template = Template::new(&cache_folder(), initdb, user.clone());
         template.place(&data).await?;
         let part = Postgres { options, user, port: port::free_port()?, data };
-        Ok(Node::new("postgres", program, site.clone(), part))
+        Ok(Node::new("postgres", program, run_dir.clone(), part))
     }
 
     /// The port on 127.0.0.1.
@@ -187,7 +187,7 @@ fn program_folders() -> Vec<PathBuf> {
     versions.into_iter().map(|(_, path)| path.join("bin")).collect()
 }
 
-fn own_folder(path: &Path, user: Option<&ServerUser>) -> Result<PathBuf, FleetError> {
+fn own_folder(path: &Path, user: Option<&OsUser>) -> Result<PathBuf, FleetError> {
     std::fs::create_dir_all(path)
         .map_err(|source| FleetError::Folder { path: path.to_owned(), source })?;
     if let Some(user) = user {

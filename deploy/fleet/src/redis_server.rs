@@ -4,7 +4,7 @@ mod resp;
 
 use crate::binary::find_installed;
 use crate::node::{Part, READY_ANSWER_WITHIN};
-use crate::site::Site;
+use crate::run_dir::RunDir;
 use crate::{FleetError, Node, port};
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -118,15 +118,18 @@ impl Part for Redis {
 
 impl RedisServer {
     /// A Redis that does not run yet. Data that lies in the site is used.
-    pub(crate) fn redis(site: &Site, options: RedisOptions) -> Result<RedisServer, FleetError> {
+    pub(crate) fn redis(
+        run_dir: &RunDir,
+        options: RedisOptions,
+    ) -> Result<RedisServer, FleetError> {
         let program = find_installed("redis-server", "redis-server", &[])?;
         let part = Redis {
             options,
             port: port::free_port()?,
-            folder: site.path("redis"),
-            config: site.path("redis.conf"),
+            folder: run_dir.path("redis"),
+            config: run_dir.path("redis.conf"),
         };
-        Ok(Node::new("redis", program, site.clone(), part))
+        Ok(Node::new("redis", program, run_dir.clone(), part))
     }
 
     /// The port on 127.0.0.1.

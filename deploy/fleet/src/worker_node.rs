@@ -1,7 +1,7 @@
 //! A sync-worker of the fleet.
 
 use crate::node::{self, Operated, Part};
-use crate::site::Site;
+use crate::run_dir::RunDir;
 use crate::{FleetError, Node, port};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -66,11 +66,11 @@ impl WorkerNode {
     pub(crate) fn worker(
         name: &str,
         program: PathBuf,
-        site: &Site,
+        run_dir: &RunDir,
         options: WorkerOptions,
     ) -> Result<WorkerNode, FleetError> {
         let part = Worker { options, operator_port: port::free_port()? };
-        Ok(Node::new(name, program, site.clone(), part))
+        Ok(Node::new(name, program, run_dir.clone(), part))
     }
 
     /// What the next start will use.

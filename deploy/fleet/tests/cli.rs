@@ -2,8 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "what fails here fails a test")]
 
-#[path = "../src/stand_in.rs"]
-mod stand_in;
+#[path = "../src/fake_server.rs"]
+mod fake_server;
 
 use rustix::process::{Pid, Signal, kill_process};
 use std::os::unix::fs::PermissionsExt;
@@ -23,7 +23,7 @@ impl Room {
     fn new() -> Room {
         let mode = std::fs::Permissions::from_mode(0o711);
         let room = Room(tempfile::Builder::new().permissions(mode).tempdir().unwrap());
-        stand_in::program(room.0.path(), &stand_in::script());
+        fake_server::program(room.0.path(), &fake_server::script());
         room
     }
 

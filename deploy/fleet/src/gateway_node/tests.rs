@@ -1,21 +1,22 @@
 use super::*;
-use crate::site::Folder;
-use crate::{http, stand_in};
+use crate::fake_server;
+use crate::http;
+use crate::run_dir::Folder;
 use std::os::unix::process::ExitStatusExt;
 use std::time::Duration;
 
 const SOON: Duration = Duration::from_secs(20);
 
 fn node(folder: &Folder, script: &str) -> GatewayNode {
-    let site = folder.site(false);
-    let program = stand_in::program(folder.path(), script);
-    GatewayNode::gateway("gateway-1", program, &site, GatewayOptions::default()).unwrap()
+    let run_dir = folder.run_dir(false);
+    let program = fake_server::program(folder.path(), script);
+    GatewayNode::gateway("gateway-1", program, &run_dir, GatewayOptions::default()).unwrap()
 }
 
 #[tokio::test]
 async fn a_node_comes_back_on_the_same_ports_after_a_kill() {
     let folder = Folder::temporary().unwrap();
-    let mut node = node(&folder, &stand_in::script());
+    let mut node = node(&folder, &fake_server::script());
     node.start_anywhere(SOON).await.unwrap();
     let (port, pid) = (node.operator_port(), node.pid());
 
@@ -38,7 +39,7 @@ async fn a_node_comes_back_on_the_same_ports_after_a_kill() {
 #[tokio::test]
 async fn a_stopped_node_answers_nothing_until_it_goes_on() {
     let folder = Folder::temporary().unwrap();
-    let mut node = node(&folder, &stand_in::script());
+    let mut node = node(&folder, &fake_server::script());
     node.start_anywhere(SOON).await.unwrap();
     node.stop().await.unwrap();
     let answer = http::get(node.operator_port(), "/readyz", Duration::from_millis(200)).await;
@@ -58,7 +59,7 @@ async fn a_node_that_ends_at_start_says_why() {
 #[tokio::test]
 async fn a_node_whose_port_was_taken_moves_to_another() {
     let folder = Folder::temporary().unwrap();
-    let mut node = node(&folder, &stand_in::script());
+    let mut node = node(&folder, &fake_server::script());
     let taken = std::net::TcpListener::bind(("127.0.0.1", node.operator_port())).unwrap();
     node.start_anywhere(SOON).await.unwrap();
     assert_ne!(node.operator_port(), taken.local_addr().unwrap().port());

@@ -6,7 +6,7 @@ use crate::binary::find_or_build;
 use crate::pg_bouncer::PgBouncer;
 use crate::postgres_server::{PostgresOptions, PostgresServer};
 use crate::redis_server::{RedisOptions, RedisServer};
-use crate::site::{Folder, Site};
+use crate::run_dir::{Folder, RunDir};
 use crate::{FleetError, GatewayNode, GatewayOptions, WorkerOptions};
 use futures_util::future::try_join_all;
 use std::collections::BTreeMap;
@@ -118,8 +118,8 @@ impl Fleet {
             fleet.add_worker(options.worker.clone()).await?;
         }
         tracing::info!("starting Redis and Postgres");
-        let site = fleet.folder.site(fleet.own_groups);
-        let servers = Servers::start(&site, &options).await?;
+        let run_dir = fleet.folder.run_dir(fleet.own_groups);
+        let servers = Servers::start(&run_dir, &options).await?;
         for gateway in &mut fleet.gateways {
             point_at(Some(&servers), &mut gateway.options_mut().env);
         }
@@ -156,9 +156,9 @@ impl Fleet {
 }
 
 impl Servers {
-    async fn start(site: &Site, options: &ClusterOptions) -> Result<Servers, FleetError> {
-        let mut redis = RedisServer::redis(site, options.redis.clone())?;
-        let mut postgres = PostgresServer::postgres(site, options.postgres.clone()).await?;
+    async fn start(run_dir: &RunDir, options: &ClusterOptions) -> Result<Servers, FleetError> {
+        let mut redis = RedisServer::redis(run_dir, options.redis.clone())?;
+        let mut postgres = PostgresServer::postgres(run_dir, options.postgres.clone()).await?;
         tokio::try_join!(
             redis.start_anywhere(READY_WITHIN),
             postgres.start_anywhere(READY_WITHIN)
@@ -166,7 +166,7 @@ impl Servers {
         postgres.create_database(DATABASE).await?;
         let mut pg_bouncer = None;
         if let Some(size) = options.pg_bouncer {
-            let mut pool = PgBouncer::bouncer(site, postgres.port(), size)?;
+            let mut pool = PgBouncer::bouncer(run_dir, postgres.port(), size)?;
             pool.start_anywhere(READY_WITHIN).await?;
             pg_bouncer = Some(pool);
         }

@@ -1,13 +1,14 @@
 use super::*;
 use crate::balancer::{Faults, Traffic};
-use crate::{http, stand_in};
+use crate::fake_server;
+use crate::http;
 use std::os::unix::process::ExitStatusExt;
 
 const SOON: Duration = Duration::from_secs(30);
 
 /// A cluster whose nodes are stand-ins and whose servers are real.
 async fn cluster(programs: &Path, options: ClusterOptions) -> Result<Fleet, FleetError> {
-    let program = Some(stand_in::program(programs, &stand_in::script()));
+    let program = Some(fake_server::program(programs, &fake_server::script()));
     let place = Place {
         gateway_program: program.clone(),
         worker_program: program,
@@ -91,7 +92,7 @@ async fn a_cluster_ends_in_order_and_leaves_no_process() {
 async fn a_node_that_refuses_to_start_fails_the_cluster_with_its_words() {
     let programs = tempfile::tempdir().unwrap();
     let script = "#!/bin/sh\necho REDIS_URL: no cluster mode yet\nexit 64\n";
-    let gateway_program = Some(stand_in::program(programs.path(), script));
+    let gateway_program = Some(fake_server::program(programs.path(), script));
     let place = Place { gateway_program, ..Place::default() };
     let options = ClusterOptions { workers: 0, place, ..ClusterOptions::default() };
     let error = Fleet::cluster(options).await.unwrap_err().to_string();

@@ -2,7 +2,7 @@
 //! time.
 
 use crate::FleetError;
-use crate::server_user::ServerUser;
+use crate::os_user::OsUser;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
@@ -14,12 +14,12 @@ use tokio::process::Command;
 pub(super) struct Template {
     cache: PathBuf,
     initdb: PathBuf,
-    user: Option<ServerUser>,
+    user: Option<OsUser>,
 }
 
 impl Template {
     /// Copies lie in `cache`, one per version and user. Only we have to be able to reach them.
-    pub(super) fn new(cache: &Path, initdb: PathBuf, user: Option<ServerUser>) -> Template {
+    pub(super) fn new(cache: &Path, initdb: PathBuf, user: Option<OsUser>) -> Template {
         Template { cache: cache.to_owned(), initdb, user }
     }
 
@@ -55,7 +55,7 @@ impl Template {
         let safe = |letter: char| letter.is_ascii_alphanumeric() || letter == '.';
         let number: String = version.split_whitespace().nth(2).unwrap_or("").into();
         let number: String = number.chars().filter(|letter| safe(*letter)).collect();
-        let uid = self.user.as_ref().map_or(rustix::process::geteuid().as_raw(), ServerUser::uid);
+        let uid = self.user.as_ref().map_or(rustix::process::geteuid().as_raw(), OsUser::uid);
         Ok(format!("postgres-{}-of-{uid}", number.replace('.', "-")))
     }
 

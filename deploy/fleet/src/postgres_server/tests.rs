@@ -1,12 +1,12 @@
 use super::*;
 use crate::procfs::Identity;
-use crate::site::Folder;
+use crate::run_dir::Folder;
 
 const SOON: Duration = Duration::from_secs(60);
 
 async fn postgres(folder: &Folder) -> PostgresServer {
     let options = PostgresOptions::default().with_setting("log_min_messages", "warning");
-    let mut postgres = PostgresServer::postgres(&folder.site(false), options).await.unwrap();
+    let mut postgres = PostgresServer::postgres(&folder.run_dir(false), options).await.unwrap();
     postgres.start_anywhere(SOON).await.unwrap();
     postgres
 }
@@ -99,7 +99,7 @@ async fn a_folder_that_is_used_again_has_its_databases() {
 async fn two_that_start_at_once_share_one_initdb() {
     let cache = tempfile::tempdir().unwrap();
     let parent = tempfile::Builder::new().permissions(mode(0o711)).tempdir().unwrap();
-    let user = ServerUser::find().unwrap();
+    let user = OsUser::find().unwrap();
     let initdb = find_installed("initdb", "postgresql", &program_folders()).unwrap();
     let template = Template::new(cache.path(), initdb, user.clone());
     let make = |name: &str| {

@@ -1,11 +1,11 @@
 use super::*;
-use crate::site::Folder;
+use crate::run_dir::Folder;
 
 const SOON: Duration = Duration::from_secs(20);
 
 async fn redis(options: RedisOptions) -> (RedisServer, Folder) {
     let folder = Folder::temporary().unwrap();
-    let mut redis = RedisServer::redis(&folder.site(false), options).unwrap();
+    let mut redis = RedisServer::redis(&folder.run_dir(false), options).unwrap();
     redis.start_anywhere(SOON).await.unwrap();
     (redis, folder)
 }

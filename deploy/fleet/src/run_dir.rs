@@ -74,21 +74,21 @@ impl Folder {
         &self.path
     }
 
-    pub(crate) fn site(&self, own_groups: bool) -> Site {
-        Site { folder: self.path.clone(), own_groups }
+    pub(crate) fn run_dir(&self, own_groups: bool) -> RunDir {
+        RunDir { folder: self.path.clone(), own_groups }
     }
 }
 
 /// Where a part of the fleet keeps its files and starts its processes.
 #[derive(Debug, Clone)]
-pub(crate) struct Site {
+pub(crate) struct RunDir {
     folder: PathBuf,
     /// Whether Ctrl-C in a terminal spares the parts, so that they can be ended in order. In
     /// tests they stay in the group of the test, for a runner that kills the group.
     own_groups: bool,
 }
 
-impl Site {
+impl RunDir {
     pub(crate) fn path(&self, name: impl AsRef<Path>) -> PathBuf {
         self.folder.join(name)
     }

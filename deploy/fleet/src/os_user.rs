@@ -7,15 +7,15 @@ use tokio::process::Command;
 
 /// Who owns the files and processes of a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct ServerUser {
+pub(crate) struct OsUser {
     name: String,
     uid: u32,
     gid: u32,
 }
 
-impl ServerUser {
+impl OsUser {
     /// Nobody else where we are not root ourselves.
-    pub(crate) fn find() -> Result<Option<ServerUser>, FleetError> {
+    pub(crate) fn find() -> Result<Option<OsUser>, FleetError> {
         if !rustix::process::geteuid().is_root() {
             return Ok(None);
         }
@@ -26,12 +26,12 @@ impl ServerUser {
         found.map(Some).ok_or(FleetError::NoUser)
     }
 
-    fn parse(users: &str, wanted: &str) -> Option<ServerUser> {
+    fn parse(users: &str, wanted: &str) -> Option<OsUser> {
         users.lines().find_map(|line| {
             let mut fields = line.split(':');
             let name = fields.next().filter(|name| *name == wanted)?;
             let uid = fields.nth(1)?.parse().ok()?;
-            Some(ServerUser { name: name.to_owned(), uid, gid: fields.next()?.parse().ok()? })
+            Some(OsUser { name: name.to_owned(), uid, gid: fields.next()?.parse().ok()? })
         })
     }
 
@@ -72,14 +72,14 @@ mod tests {
     #[test]
     fn a_user_is_found_by_the_whole_name() {
         let users = "postgresql:x:1:2::/:/bin/sh\npostgres:x:101:104:admin:/var:/bin/sh\n";
-        let user = ServerUser { name: "postgres".to_owned(), uid: 101, gid: 104 };
-        assert_eq!(ServerUser::parse(users, "postgres"), Some(user));
-        assert_eq!(ServerUser::parse(users, "nobody"), None);
+        let user = OsUser { name: "postgres".to_owned(), uid: 101, gid: 104 };
+        assert_eq!(OsUser::parse(users, "postgres"), Some(user));
+        assert_eq!(OsUser::parse(users, "nobody"), None);
     }
 
     #[test]
     fn a_folder_that_is_shut_for_the_user_is_named() {
-        let user = ServerUser { name: "nobody".to_owned(), uid: 65_534, gid: 65_534 };
+        let user = OsUser { name: "nobody".to_owned(), uid: 65_534, gid: 65_534 };
         let folder = tempfile::tempdir().unwrap();
         std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o700)).unwrap();
         let below = folder.path().join("data");

@@ -55,7 +55,7 @@ pub(crate) fn script() -> String {
     let own = own.display();
     format!(
         "#!/bin/sh\necho \"flags $* bind $ROOMCAST_BIND\"\n\
-         exec {own} --ignored --exact stand_in::serve\n"
+         exec {own} --ignored --exact fake_server::serve\n"
     )
 }
 
