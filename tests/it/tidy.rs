@@ -6,6 +6,7 @@
 mod modules;
 mod names;
 mod purity;
+mod retired;
 mod text;
 mod source;
 
@@ -54,6 +55,11 @@ fn modules_import_only_what_is_declared_below_them() {
 #[test]
 fn files_and_types_have_names_that_say_something() {
     expect_none(&each(names::check));
+}
+
+#[test]
+fn names_that_were_given_up_stay_away() {
+    expect_none(&each(retired::check));
 }
 
 #[test]

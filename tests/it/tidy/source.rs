@@ -60,6 +60,11 @@ impl Source {
             || self.path.contains("/tests/")
     }
 
+    /// The text with comments and texts blanked out, its unit tests included.
+    pub(crate) fn bare(&self) -> String {
+        blank(&self.text, Without::CommentsAndTexts)
+    }
+
     /// The text with comments, and texts where asked, blanked out, and without the unit tests at
     /// its end. Lines and columns stay what they are.
     pub(crate) fn production(&self, without: Without) -> String {
