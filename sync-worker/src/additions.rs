@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use uuid::Uuid;
 
-use crate::parts::Deps;
+use crate::deps::Deps;
 
 /// How often it is looked.
 const INTERVAL: Duration = Duration::from_millis(500);

@@ -232,7 +232,7 @@ impl Entries {
     }
 
     /// Takes out what became a dead letter when it was committed; for what is told of it now.
-    pub(crate) fn bury(&mut self, dead: &[(LogId, String)]) {
+    pub(crate) fn mark_dead(&mut self, dead: &[(LogId, String)]) {
         for (place, code) in dead {
             // In the log's order, which is that of their ids.
             let found = self.rows.binary_search_by(|(entry, _, _)| entry.id.cmp(place));

@@ -2,20 +2,20 @@
 //!
 //! The gateway's embedded mode runs it in its own process; modules are declared outermost first.
 
-pub mod asked;
-pub mod dead_letter;
-pub mod erasing;
-pub mod reconciling;
-pub mod renaming;
+pub mod cli;
+pub mod dead_letters;
+pub mod erase;
+pub mod reconcile;
+pub mod rename;
 pub mod config;
 pub mod worker;
-mod expiry;
+mod retention;
 mod additions;
 mod shard_reader;
 mod batch;
 mod refusing;
 mod kept;
-mod parts;
+mod deps;
 mod lag;
 pub mod metrics;
 pub mod stats;

@@ -20,7 +20,7 @@ use shared::process::tasks::{TaskEnded, Tasks};
 use shared::process::telemetry;
 use shared::store::Lease;
 use shared::store::postgres::{self, PostgresStore};
-use sync_worker::asked;
+use sync_worker::cli;
 use sync_worker::config::{GATEWAY_VARIABLES, SEED_VARIABLES, Settings};
 use sync_worker::metrics::Metrics;
 use sync_worker::stats::Stats;
@@ -34,7 +34,7 @@ const PROGRAM: Program = Program {
     name: "sync-worker",
     about: "Moves Roomcast's log from Redis into Postgres, each entry exactly once.",
     version: env!("CARGO_PKG_VERSION"),
-    words: Some(asked::WORDS),
+    words: Some(cli::WORDS),
 };
 
 /// The worker never appends; no cap applies to it.
@@ -47,7 +47,7 @@ fn main() -> ExitCode {
     // Both processes are often given one environment.
     let sources =
         Sources::from_process().tolerating(GATEWAY_VARIABLES.iter().chain(SEED_VARIABLES).copied());
-    let check = asked::check(&settings::words(&sources, Settings::KEYS, &PROGRAM));
+    let check = cli::check(&settings::words(&sources, Settings::KEYS, &PROGRAM));
     let (settings, words) = match Settings::start(&sources, &PROGRAM, check) {
         Ok(started) => started,
         Err(stop) => return stop.exit(),
@@ -60,7 +60,7 @@ fn main() -> ExitCode {
         Err(error) => return fail(&error, 1),
     };
     if !words.is_empty() {
-        let code = runtime.block_on(asked::run(&settings, &words));
+        let code = runtime.block_on(cli::run(&settings, &words));
         telemetry::finish();
         return code;
     }

@@ -21,8 +21,8 @@ use tokio::time::Instant;
 use tracing::error;
 
 use crate::batch::Entries;
+use crate::deps::Deps;
 use crate::kept::Kept;
-use crate::parts::Deps;
 use crate::refusing;
 
 /// Refusals that are told when a shard is taken; more than any gap between a commit and its telling
@@ -267,7 +267,7 @@ impl ShardReader {
             let count = read.len();
             let Some(mut entries) = Entries::decode(self.shard, read) else { return Ok(()) };
             let dead = parts.store.dead_places(self.shard, from, entries.upto()).await?;
-            entries.bury(&dead);
+            entries.mark_dead(&dead);
             // Balances that moved then are told when they move again, or are asked for.
             self.trim(&entries, count as u64, cursor.epoch, Vec::new()).await?;
         }

@@ -14,11 +14,12 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
+use crate::additions;
+use crate::retention;
 use crate::shard_reader::ShardReader;
-use crate::{additions, expiry};
 
+pub use crate::deps::{Deps, Settings};
 pub use crate::lag::Lag;
-pub use crate::parts::{Deps, Settings};
 
 /// How often the lag is told.
 const LAG_INTERVAL: Duration = Duration::from_secs(1);
@@ -33,7 +34,7 @@ pub async fn run(parts: Deps, stop: CancellationToken) {
     let mut readers = Readers::new(Arc::clone(&parts));
     let first = Arc::clone(&readers.first);
     let expiring =
-        parts.tasks.spawn("expiry", expiry::run(Arc::clone(&parts), first, stop.clone()));
+        parts.tasks.spawn("expiry", retention::run(Arc::clone(&parts), first, stop.clone()));
     let adding = parts.tasks.spawn(
         "additions",
         additions::run(Arc::clone(&parts), Arc::clone(&readers.first), stop.clone()),
@@ -50,7 +51,7 @@ pub async fn run(parts: Deps, stop: CancellationToken) {
             () = readers.finished() => {}
             _ = measure.tick() => {
                 parts.lag.tell(&parts.metrics, parts.clock.now_ms());
-                readers.tend().await;
+                readers.start_overdue().await;
             }
             ready = parts.log.wait(&idle) => match ready {
                 // A little later there is more to take along in the same transaction.
@@ -145,7 +146,7 @@ impl Readers {
 
     /// What goes by the clock: what is persisted leaves the log when it is old enough, or at once
     /// where the log has little memory left, whether anybody writes or not.
-    async fn tend(&mut self) {
+    async fn start_overdue(&mut self) {
         match self.parts.log.is_short().await {
             Ok(short) => {
                 if self.short.swap(short, Ordering::Relaxed) != short {

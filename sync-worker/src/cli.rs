@@ -7,7 +7,10 @@ use shared::process::settings::Problem;
 use shared::process::telemetry;
 
 use crate::config::Settings;
-use crate::{dead_letter, erasing, reconciling, renaming};
+use crate::dead_letters;
+use crate::erase;
+use crate::reconcile;
+use crate::rename;
 
 /// The words, as the program's help has them.
 pub const WORDS: &str = "[dead-letters list|show N|redrive N|redrive all] [reconcile] [erase user ID|room ID] \
@@ -31,16 +34,16 @@ pub fn check(words: &[String]) -> fn(&Settings) -> Vec<Problem> {
 pub async fn run(settings: &Settings, words: &[String]) -> ExitCode {
     let database_url = settings.database_url.as_ref();
     let done = match words.first().map(String::as_str) {
-        Some("reconcile") => reconciling::run(database_url, words)
+        Some("reconcile") => reconcile::run(database_url, words)
             .await
             .map_err(|error| (error_chain(&error), error.code())),
         Some("erase") => {
-            erasing::run(settings, words).await.map_err(|error| (error_chain(&error), error.code()))
+            erase::run(settings, words).await.map_err(|error| (error_chain(&error), error.code()))
         }
-        Some("dead-letters") => dead_letter::run(database_url, words)
+        Some("dead-letters") => dead_letters::run(database_url, words)
             .await
             .map_err(|error| (error_chain(&error), error.code())),
-        Some("deployment") => renaming::run(database_url, words)
+        Some("deployment") => rename::run(database_url, words)
             .await
             .map_err(|error| (error_chain(&error), error.code())),
         Some(_) | None => Err((format!("expected: {WORDS}"), USAGE)),

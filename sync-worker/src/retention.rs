@@ -12,7 +12,7 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use crate::parts::Deps;
+use crate::deps::Deps;
 
 /// Between two transactions, so that what is said now goes first.
 const PAUSE: Duration = Duration::from_millis(50);
