@@ -31,7 +31,7 @@ use shared::process::loopback_host::{self, HostError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use self::timed_socket::{Progress, TimedSocket};
+use self::timed_socket::{ExchangeProgress, TimedSocket};
 use crate::auth::unproven::{Crowded, UnprovenPlace};
 use crate::node::Node;
 
@@ -48,7 +48,7 @@ pub(crate) type HttpResponse = Response<Full<Bytes>>;
 #[derive(Debug)]
 struct Visitor {
     peer: SocketAddr,
-    progress: Arc<Progress>,
+    progress: Arc<ExchangeProgress>,
     /// Its place among those who have not said who they are; a WebSocket takes it along.
     place: Mutex<Option<UnprovenPlace>>,
 }

@@ -42,7 +42,7 @@ pub struct Leases {
 
 /// Something to announce.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Change {
+pub struct PresenceChange {
     /// Where.
     pub room: RoomId,
     /// Who.
@@ -55,7 +55,7 @@ pub struct Change {
 
 /// Somebody who is in a room through one run of a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
+pub struct PresenceEntry {
     /// Who.
     pub user: UserId,
     /// Through which run.
@@ -85,10 +85,14 @@ pub trait Presence: Send + Sync + 'static {
 
     /// Sets or takes out people of a run, each as it is said last. One call at a time of one run;
     /// repeating it is harmless.
-    async fn announce(&self, incarnation: Uuid, changes: &[Change]) -> Result<(), PresenceError>;
+    async fn announce(
+        &self,
+        incarnation: Uuid,
+        changes: &[PresenceChange],
+    ) -> Result<(), PresenceError>;
 
     /// Everybody in a room, through whatever run, its lease lapsed or not.
-    async fn list(&self, room: &RoomId) -> Result<Vec<Entry>, PresenceError>;
+    async fn list(&self, room: &RoomId) -> Result<Vec<PresenceEntry>, PresenceError>;
 
     /// Takes out a run with all its people, for that run itself.
     async fn withdraw(&self, incarnation: Uuid) -> Result<(), PresenceError>;

@@ -31,7 +31,7 @@ use tracing::info;
 
 use self::blocks::Blocks;
 use self::memory::{LocalCount, Windows};
-use self::redis::{Given, RedisCounts};
+use self::redis::{Portion, RedisCounts};
 use self::usual::Usual;
 use crate::auth::Identity;
 use crate::broker::Broker;
@@ -164,7 +164,7 @@ impl RateLimiter {
     }
 
     /// Takes a portion of the fleet's count; `None` when Redis does not answer.
-    async fn ask(&self, fleet: &RedisCounts, user: &UserId, class: RateClass) -> Option<Given> {
+    async fn ask(&self, fleet: &RedisCounts, user: &UserId, class: RateClass) -> Option<Portion> {
         let limit = self.rules.limits[class as usize];
         let portion = (limit / RATE_PORTIONS).max(1);
         let asked = fleet.take(user, class, (portion, limit), self.window_ms(class)).await;

@@ -41,7 +41,7 @@ pub struct StreamHeader {
 
 /// An answer that is being written.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Open {
+pub struct StoredStream {
     /// How it began.
     pub beginning: StreamHeader,
     /// What there is of it.
@@ -52,7 +52,7 @@ pub struct Open {
 
 /// An answer that is written no more.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Closed {
+pub struct ClosedStream {
     /// How it began.
     pub beginning: StreamHeader,
     /// Its producer had fallen silent.
@@ -67,9 +67,9 @@ pub enum ClaimResult {
     /// It is new, and written through this node.
     Begun,
     /// It was there, and is written through this node from now on.
-    Open(Open),
+    Open(StoredStream),
     /// It was closed not long ago.
-    Closed(Closed),
+    Closed(ClosedStream),
     /// It is somebody else's.
     NotOwner,
     /// Its room has as many as it may.
@@ -131,10 +131,13 @@ pub trait StreamStore: Send + Sync + 'static {
     ) -> Result<PutResult, StreamStoreError>;
 
     /// Remembers for a while how an answer was closed, and forgets the rest of it.
-    async fn close(&self, key: &StreamKey, closed: &Closed) -> Result<(), StreamStoreError>;
+    async fn close(&self, key: &StreamKey, closed: &ClosedStream) -> Result<(), StreamStoreError>;
 
     /// The answers that are being written in a room.
-    async fn open_in(&self, room: &RoomId) -> Result<Vec<(MessageId, Open)>, StreamStoreError>;
+    async fn open_in(
+        &self,
+        room: &RoomId,
+    ) -> Result<Vec<(MessageId, StoredStream)>, StreamStoreError>;
 
     /// Some of the answers whose producers have shown no life for so long.
     async fn silent(&self, silence: Duration) -> Result<Vec<StreamKey>, StreamStoreError>;

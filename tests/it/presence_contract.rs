@@ -7,7 +7,7 @@ use std::sync::Arc;
 use fleet::{ClusterOptions, Fleet};
 use gateway::presence::memory::MemoryPresence;
 use gateway::presence::redis::RedisPresence;
-use gateway::presence::{Change, Entry, Presence, Renewal};
+use gateway::presence::{Presence, PresenceChange, PresenceEntry, Renewal};
 use harness::eventually;
 use shared::contract::id::{RoomId, UserId};
 use shared::contract::keys;
@@ -53,12 +53,12 @@ fn standing(status: PresenceStatus) -> PresenceState {
     PresenceState { status, last_active_at: Timestamp(1_795_367_045_120) }
 }
 
-fn change(place: &str, who: &str, status: Option<PresenceStatus>, last: bool) -> Change {
-    Change { room: room(place), user: user(who), standing: status.map(standing), last }
+fn change(place: &str, who: &str, status: Option<PresenceStatus>, last: bool) -> PresenceChange {
+    PresenceChange { room: room(place), user: user(who), standing: status.map(standing), last }
 }
 
 impl Subject {
-    async fn announce(&self, incarnation: Uuid, changes: &[Change]) {
+    async fn announce(&self, incarnation: Uuid, changes: &[PresenceChange]) {
         self.presence.announce(incarnation, changes).await.unwrap();
     }
 
@@ -67,7 +67,7 @@ impl Subject {
         let listed = self.presence.list(&room(place)).await.unwrap();
         let mut listed: Vec<_> = listed
             .into_iter()
-            .map(|Entry { user, incarnation, standing }| {
+            .map(|PresenceEntry { user, incarnation, standing }| {
                 (user.to_string(), incarnation, standing.status)
             })
             .collect();
@@ -102,7 +102,7 @@ async fn a_run_is_taken_out_with_all_its_people_and_nobody_elses(subject: Subjec
     assert!(subject.presence.renew(THERE, Renewal::First).await.unwrap());
     let rooms: Vec<String> = (0..300).map(|number| format!("room-{number}")).collect();
     for run in [HERE, THERE] {
-        let changes: Vec<Change> =
+        let changes: Vec<PresenceChange> =
             rooms.iter().map(|room| change(room, "ann", ACTIVE, false)).collect();
         subject.announce(run, &changes).await;
     }

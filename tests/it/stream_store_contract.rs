@@ -8,7 +8,9 @@ use std::time::Duration;
 use fleet::{ClusterOptions, Fleet};
 use gateway::stream::memory::MemoryStreamStore;
 use gateway::stream::redis::RedisStreamStore;
-use gateway::stream::{ClaimResult, Closed, Open, PutResult, StreamHeader, StreamKey, StreamStore};
+use gateway::stream::{
+    ClaimResult, ClosedStream, PutResult, StoredStream, StreamHeader, StreamKey, StreamStore,
+};
 use harness::eventually;
 use shared::contract::id::{MessageId, RoomId, UserId};
 use shared::contract::limits::{STREAMS_PER_ROOM_MAX, STREAMS_PER_USER_MAX};
@@ -34,7 +36,7 @@ fn beginning() -> StreamHeader {
 }
 
 fn open(text: &str, mine: bool) -> ClaimResult {
-    ClaimResult::Open(Open { beginning: beginning(), text: text.to_owned(), mine })
+    ClaimResult::Open(StoredStream { beginning: beginning(), text: text.to_owned(), mine })
 }
 
 async fn servers() -> (Fleet, RedisConnection) {
@@ -94,7 +96,8 @@ async fn keeps_the_contract(shelf: Arc<dyn StreamStore>) {
 }
 
 async fn closes(shelf: &dyn StreamStore, a: &StreamKey) {
-    let closed = Closed { beginning: beginning(), aborted: true, text: "né 👍".to_owned() };
+    let closed =
+        ClosedStream { beginning: beginning(), aborted: true, text: "né 👍".to_owned() };
     shelf.close(a, &closed).await.unwrap();
     assert_eq!(shelf.take(a, &user("bot")).await.unwrap(), ClaimResult::Closed(closed.clone()));
     assert_eq!(shelf.begin(a, &beginning()).await.unwrap(), ClaimResult::Closed(closed.clone()));

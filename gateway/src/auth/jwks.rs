@@ -70,7 +70,7 @@ pub(crate) enum JwksError {
 #[derive(Debug)]
 pub(crate) struct Jwks {
     place: JwksSource,
-    state: Mutex<State>,
+    state: Mutex<JwksState>,
     /// Somebody needs it read now.
     wanted: Notify,
     /// How often it was read, well or not.
@@ -78,7 +78,7 @@ pub(crate) struct Jwks {
 }
 
 #[derive(Debug)]
-struct State {
+struct JwksState {
     keys: Arc<KeySet>,
     reading: bool,
     began: Option<Instant>,
@@ -106,12 +106,12 @@ impl Jwks {
             }
             (JwksSource::File(path), KeySet::parse(&json)?, false)
         };
-        let state = State { keys: Arc::new(keys), reading, began: None };
+        let state = JwksState { keys: Arc::new(keys), reading, began: None };
         let (rounds, _) = watch::channel(0);
         Ok(Jwks { place, state: Mutex::new(state), wanted: Notify::new(), rounds })
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, JwksState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -13,7 +13,7 @@ use shared::contract::limits::JWKS_KEYS_MAX;
 
 /// A key, its one algorithm, and its name.
 #[derive(Debug)]
-pub(super) struct Key {
+pub(super) struct VerificationKey {
     pub(super) algorithm: Algorithm,
     pub(super) decoding: DecodingKey,
     /// `kid`; a key that a setting holds by itself has none, and is tried whatever a token names.
@@ -43,19 +43,19 @@ pub(crate) enum KeyError {
     TooMany,
 }
 
-impl Key {
+impl VerificationKey {
     /// The secret of HS256 tokens.
-    pub(super) fn secret(secret: &str) -> Key {
+    pub(super) fn secret(secret: &str) -> VerificationKey {
         let decoding = DecodingKey::from_secret(secret.as_bytes());
-        Key { algorithm: Algorithm::HS256, decoding, kid: None }
+        VerificationKey { algorithm: Algorithm::HS256, decoding, kid: None }
     }
 
     /// A key of a set. `None` for what is not there to check signatures with, a shared secret
     /// among them: a set is published.
-    fn of_set(jwk: &Jwk) -> Option<Key> {
+    fn of_set(jwk: &Jwk) -> Option<VerificationKey> {
         let algorithm = pinned(&jwk.algorithm, &jwk.common)?;
         let decoding = DecodingKey::from_jwk(jwk).ok()?;
-        Some(Key { algorithm, decoding, kid: jwk.common.key_id.clone() })
+        Some(VerificationKey { algorithm, decoding, kid: jwk.common.key_id.clone() })
     }
 }
 
@@ -101,7 +101,7 @@ const RSA: [Algorithm; 6] = [
 ];
 
 /// Every public key of a PEM text: RSA for RS256, P-256 for ES256, P-384 for ES384, Ed25519.
-pub(super) fn of_pem(text: &str) -> Result<Vec<Key>, KeyError> {
+pub(super) fn of_pem(text: &str) -> Result<Vec<VerificationKey>, KeyError> {
     const BEGIN: &str = "-----BEGIN ";
     let blocks: Vec<&str> = text.split(BEGIN).skip(1).collect();
     if blocks.is_empty() {
@@ -110,7 +110,7 @@ pub(super) fn of_pem(text: &str) -> Result<Vec<Key>, KeyError> {
     blocks.into_iter().map(|block| of_block(&format!("{BEGIN}{block}"))).collect()
 }
 
-fn of_block(block: &str) -> Result<Key, KeyError> {
+fn of_block(block: &str) -> Result<VerificationKey, KeyError> {
     let label = block.lines().next().unwrap_or_default();
     if label.contains("PRIVATE KEY") {
         return Err(KeyError::Private);
@@ -134,12 +134,12 @@ fn of_block(block: &str) -> Result<Key, KeyError> {
         let key = DecodingKey::from_ed_pem(bytes).map_err(|_| KeyError::Kind)?;
         (Algorithm::EdDSA, key)
     };
-    Ok(Key { algorithm, decoding, kid: None })
+    Ok(VerificationKey { algorithm, decoding, kid: None })
 }
 
 /// The keys of one issuer, by their names.
 #[derive(Debug, Default)]
-pub(super) struct KeySet(Vec<Key>);
+pub(super) struct KeySet(Vec<VerificationKey>);
 
 impl KeySet {
     /// Reads a JSON Web Key Set (RFC 7517). What in it cannot be used is passed over, so that an
@@ -154,14 +154,14 @@ impl KeySet {
         if keys.len() > JWKS_KEYS_MAX {
             return Err(KeyError::TooMany);
         }
-        let read = |value: Value| Key::of_set(&serde_json::from_value(value).ok()?);
-        let keys: Vec<Key> = keys.into_iter().filter_map(read).collect();
+        let read = |value: Value| VerificationKey::of_set(&serde_json::from_value(value).ok()?);
+        let keys: Vec<VerificationKey> = keys.into_iter().filter_map(read).collect();
         if keys.is_empty() { Err(KeyError::Empty) } else { Ok(KeySet(keys)) }
     }
 
     /// The keys that a token with this `kid` may have been signed with. One without a `kid` can
     /// only mean a key without a name, or the only one.
-    pub(super) fn named(&self, kid: Option<&str>) -> impl Iterator<Item = &Key> {
+    pub(super) fn named(&self, kid: Option<&str>) -> impl Iterator<Item = &VerificationKey> {
         let alone = self.0.len() == 1;
         self.0.iter().filter(move |key| match (kid, key.kid.as_deref()) {
             (Some(kid), Some(name)) => kid == name,

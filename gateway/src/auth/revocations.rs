@@ -13,17 +13,17 @@ use super::identity::TokenSubject;
 /// Every revocation that this node knows of.
 #[derive(Debug, Default)]
 pub(crate) struct Revocations {
-    known: Mutex<Option<Known>>,
+    known: Mutex<Option<RevocationSet>>,
     changed: Notify,
 }
 
 #[derive(Debug, Default)]
-struct Known {
+struct RevocationSet {
     users: HashMap<UserId, Timestamp>,
     proofs: HashSet<String>,
 }
 
-impl Known {
+impl RevocationSet {
     fn add(&mut self, revocation: Revocation) {
         match revocation.subject {
             RevokedSubject::User(user) => {
@@ -45,7 +45,7 @@ impl Known {
 }
 
 impl Revocations {
-    fn lock(&self) -> MutexGuard<'_, Option<Known>> {
+    fn lock(&self) -> MutexGuard<'_, Option<RevocationSet>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -61,7 +61,7 @@ impl Revocations {
 
     /// What the database has, in place of what was known.
     pub(crate) fn replace(&self, revocations: Vec<Revocation>) {
-        let mut known = Known::default();
+        let mut known = RevocationSet::default();
         revocations.into_iter().for_each(|revocation| known.add(revocation));
         *self.lock() = Some(known);
     }

@@ -11,7 +11,7 @@ use shared::process::settings::Secret;
 
 use super::identity::{Identity, Role, RoomClaim};
 use super::jwks::{Jwks, JwksError};
-use super::keys::{self, Key, KeyError, KeySet};
+use super::keys::{self, KeyError, KeySet, VerificationKey};
 
 /// How far the clock of whoever minted a token may be ahead of ours, in seconds.
 const AHEAD_S_MAX: i64 = 30;
@@ -114,7 +114,7 @@ pub(crate) enum TrustError {
 #[derive(Debug)]
 pub(crate) struct Authenticator {
     /// Those that the settings hold: the secret, the PEM.
-    keys: Vec<Key>,
+    keys: Vec<VerificationKey>,
     jwks: Option<Arc<Jwks>>,
     issuer: Option<String>,
     audience: Option<String>,
@@ -125,8 +125,8 @@ pub(crate) struct Authenticator {
 impl Authenticator {
     /// Reads the keys that lie in settings and files.
     pub(crate) fn new(trust: Trust<'_>, dev: bool) -> Result<Authenticator, TrustError> {
-        let mut keys: Vec<Key> =
-            trust.secret.iter().map(|secret| Key::secret(secret.expose())).collect();
+        let mut keys: Vec<VerificationKey> =
+            trust.secret.iter().map(|secret| VerificationKey::secret(secret.expose())).collect();
         if let Some(setting) = trust.public_key {
             keys.extend(public_keys(setting)?);
         }
@@ -220,7 +220,7 @@ impl Authenticator {
 
 /// The keys of a setting that holds PEM, or names a file of it. Environments that cannot hold a
 /// line's end write `\n`.
-pub(super) fn public_keys(setting: &str) -> Result<Vec<Key>, TrustError> {
+pub(super) fn public_keys(setting: &str) -> Result<Vec<VerificationKey>, TrustError> {
     if setting.contains("-----BEGIN ") {
         return Ok(keys::of_pem(&setting.replace("\\n", "\n"))?);
     }

@@ -43,7 +43,7 @@ use tracing::{error, info};
 
 pub(crate) use self::dedup::heads;
 
-use self::aside::{Answered, Aside, Found, LookedUp, Needy};
+use self::aside::{Answered, Aside, LookedUp, LookupResult, Needy};
 use self::held_edits::HeldEdits;
 use self::job::{Job, affordable, expire, merge};
 use super::epochs::Epochs;
@@ -401,8 +401,8 @@ impl ShardQueue {
     }
 
     /// Which jobs may be appended now, with edits that were held back; others are answered or held.
-    fn sort_out(&mut self, epoch: u64, asked: Vec<Needy>, found: Found) -> Vec<Job> {
-        let Found { there, stored } = found;
+    fn sort_out(&mut self, epoch: u64, asked: Vec<Needy>, found: LookupResult) -> Vec<Job> {
+        let LookupResult { there, stored } = found;
         let mut ready = self.held.release(|message| there.contains(message));
         ready.iter_mut().for_each(|job| job.cleared = epoch);
         let mut waiting = Vec::new();

@@ -20,7 +20,7 @@ use tokio::time::Instant;
 pub(crate) type Read = Result<Position, Refusal>;
 
 /// By room and user, what waits for the one that is under way.
-type Lines = HashMap<(RoomId, UserId), Option<Waiting>>;
+type Lines = HashMap<(RoomId, UserId), Option<QueuedReceipt>>;
 
 /// The receipts under way on this node.
 #[derive(Debug, Default)]
@@ -32,14 +32,14 @@ pub(crate) struct ReceiptQueue {
 
 /// A mark, and who waits for it.
 #[derive(Debug)]
-pub(crate) struct Waiting {
+pub(crate) struct QueuedReceipt {
     pub(crate) mark: ReadMark,
     pub(crate) answers: Vec<oneshot::Sender<Read>>,
 }
 
-impl Waiting {
+impl QueuedReceipt {
     /// Together with another: the further mark, for all who wait.
-    fn add(&mut self, other: Waiting) {
+    fn add(&mut self, other: QueuedReceipt) {
         self.answers.extend(other.answers);
         if other.mark.position > self.mark.position {
             self.mark = other.mark;
@@ -53,7 +53,11 @@ impl ReceiptQueue {
     }
 
     /// Adds to what waits; gives it back where nothing is under way, so that it can be.
-    pub(crate) fn line_up(&self, key: &(RoomId, UserId), waiting: Waiting) -> Option<Waiting> {
+    pub(crate) fn line_up(
+        &self,
+        key: &(RoomId, UserId),
+        waiting: QueuedReceipt,
+    ) -> Option<QueuedReceipt> {
         let mut lines = self.lock();
         let Some(line) = lines.get_mut(key) else {
             lines.insert(key.clone(), None);
@@ -80,14 +84,14 @@ impl ReceiptQueue {
     }
 
     /// Adds to a receipt what was said while it waited for its turn.
-    pub(crate) fn gather(&self, key: &(RoomId, UserId), waiting: &mut Waiting) {
+    pub(crate) fn gather(&self, key: &(RoomId, UserId), waiting: &mut QueuedReceipt) {
         if let Some(more) = self.lock().get_mut(key).and_then(Option::take) {
             waiting.add(more);
         }
     }
 
     /// What is next when one is done.
-    pub(crate) fn next(&self, key: &(RoomId, UserId)) -> Option<Waiting> {
+    pub(crate) fn next(&self, key: &(RoomId, UserId)) -> Option<QueuedReceipt> {
         let mut lines = self.lock();
         let next = lines.get_mut(key).and_then(Option::take);
         if next.is_none() {
@@ -103,12 +107,12 @@ mod tests {
 
     use super::*;
 
-    fn waiting(seq: u64) -> (Waiting, oneshot::Receiver<Read>) {
+    fn waiting(seq: u64) -> (QueuedReceipt, oneshot::Receiver<Read>) {
         let (answer, read) = oneshot::channel();
         let user = UserId::parse("ann").unwrap();
         let (position, read_at) = (Position::new(1, seq), Timestamp(0));
         let mark = ReadMark { user, position, message_id: None, read_at };
-        (Waiting { mark, answers: vec![answer] }, read)
+        (QueuedReceipt { mark, answers: vec![answer] }, read)
     }
 
     #[tokio::test(start_paused = true)]

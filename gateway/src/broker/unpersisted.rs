@@ -53,19 +53,19 @@ impl Unpersisted {
 /// A shard's retained entries, in the order in which they were accepted.
 #[derive(Debug, Default)]
 pub(super) struct Retention {
-    state: Mutex<State>,
+    state: Mutex<UnpersistedState>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct UnpersistedState {
     entries: VecDeque<Unpersisted>,
     names: HashSet<Name>,
     bytes: usize,
 }
 
-impl State {
+impl UnpersistedState {
     fn remove(&mut self, gone: impl Fn(&Unpersisted) -> bool) {
-        let State { entries, names, bytes } = self;
+        let UnpersistedState { entries, names, bytes } = self;
         entries.retain(|entry| {
             let gone = gone(entry);
             if gone {
@@ -78,7 +78,7 @@ impl State {
 }
 
 impl Retention {
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, UnpersistedState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

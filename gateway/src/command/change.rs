@@ -10,10 +10,15 @@ use crate::broker::append_queue::Outcome;
 use crate::command::reply::Reply;
 use crate::command::session::Session;
 use crate::node::Node;
-use crate::operation::change::Change;
+use crate::operation::change::ChangeRequest;
 use crate::operation::submit::{self, Author};
 
-pub(super) async fn execute(session: &mut Session, node: &Arc<Node>, reply: Reply, wanted: Change) {
+pub(super) async fn execute(
+    session: &mut Session,
+    node: &Arc<Node>,
+    reply: Reply,
+    wanted: ChangeRequest,
+) {
     let (room, change_id) = (wanted.room.clone(), wanted.change_id.clone());
     let membership = session.member_of(&room).map(|_| ());
     let author = Author::Client { identity: &session.identity, membership };

@@ -9,7 +9,7 @@ use super::change;
 use crate::command::reply::Reply;
 use crate::command::session::Session;
 use crate::node::Node;
-use crate::operation::change::{Change, What};
+use crate::operation::change::{ChangeRequest, What};
 use crate::operation::post;
 use crate::operation::validate;
 
@@ -27,12 +27,12 @@ pub(super) async fn execute(
     }
 }
 
-fn read(node: &Node, data: MessageEdit) -> Result<Change, Refusal> {
+fn read(node: &Node, data: MessageEdit) -> Result<ChangeRequest, Refusal> {
     let now_ms = node.clock.now_ms();
     let MessageEdit { room_id: room, id, user_id: author, change_id, content, metadata } = data;
     let change_id = change_id.unwrap_or_else(|| post::new_id(now_ms));
     validate::id("changeId", &change_id, now_ms)?;
     validate::content("content", &content)?;
     let metadata = metadata.map(validate::message_metadata).transpose()?;
-    Ok(Change { room, author, id, change_id, what: What::edit(content, metadata) })
+    Ok(ChangeRequest { room, author, id, change_id, what: What::edit(content, metadata) })
 }

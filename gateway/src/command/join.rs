@@ -6,7 +6,7 @@ use shared::contract::refusal::{Refusal, RefusalCode};
 use crate::command::reply::Reply;
 use crate::command::session::Session;
 use crate::hub::Resumption;
-use crate::hub::room::{Found, Joined, Joiner, Reading};
+use crate::hub::room::{InitialState, Joined, Joiner, Reading};
 use crate::node::Node;
 use crate::operation::authorize;
 use crate::operation::validate;
@@ -43,7 +43,7 @@ async fn join(
             Resumption::Recovered => node.metrics.resumes_total.inc(),
             Resumption::Reset => node.metrics.resets_total.inc(),
         }
-        let Found { presence, typing } = joined.found;
+        let InitialState { presence, typing } = joined.found;
         let object = JoinReply {
             room_id: room_id.clone(),
             head: joined.head,

@@ -13,7 +13,7 @@ use crate::command::reply::Reply;
 use crate::command::session::Session;
 use crate::node::Node;
 use crate::operation::credit;
-use crate::operation::post::{self, Draft};
+use crate::operation::post::{self, MessageDraft};
 use crate::operation::submit::{self, Author, Submitted};
 use crate::operation::validate;
 
@@ -54,7 +54,8 @@ async fn submit(
     let cost = credits.map(|cost| credit::charge(&user, cost)).transpose()?;
     let membership = session.member_of(&room).map(|_| ());
     let author = Author::Client { identity: &session.identity, membership };
-    let draft = Draft { room: room.clone(), id: id.clone(), user, kind, content, metadata, cost };
+    let draft =
+        MessageDraft { room: room.clone(), id: id.clone(), user, kind, content, metadata, cost };
     let submitted = submit::message(node, &author, draft).await?;
     session.touch(&room, now_ms);
     Ok((id, submitted))

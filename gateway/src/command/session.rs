@@ -24,13 +24,13 @@ pub(crate) struct Session {
     pub(crate) in_flight: Arc<Semaphore>,
     /// Commands that were refused since the user was blocked.
     pub(crate) refused_while_blocked: u32,
-    rooms: HashMap<RoomId, Joined>,
+    rooms: HashMap<RoomId, JoinedRoom>,
 }
 
 /// A room that the session is in. The membership goes first, so that the roster never counts less
 /// than there is.
 #[derive(Debug)]
-struct Joined {
+struct JoinedRoom {
     membership: Membership,
     /// When it was last noted that they do something there, in Unix milliseconds.
     touched_ms: i64,
@@ -46,7 +46,7 @@ impl Session {
 
     /// The room now counts this connection as its member.
     pub(crate) fn joined(&mut self, room: RoomId, membership: Membership, place: RoomSlot) {
-        self.rooms.insert(room, Joined { membership, touched_ms: 0, _place: place });
+        self.rooms.insert(room, JoinedRoom { membership, touched_ms: 0, _place: place });
     }
 
     /// Takes the membership out, if there is one.

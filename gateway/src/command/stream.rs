@@ -12,7 +12,7 @@ use crate::command::session::Session;
 use crate::node::Node;
 use crate::operation::credit;
 use crate::operation::post;
-use crate::operation::stream::{self, Ending, Found};
+use crate::operation::stream::{self, Ending, StreamLookup};
 use crate::operation::submit::Author;
 use crate::operation::validate;
 use crate::stream::{StreamHeader, StreamKey};
@@ -110,7 +110,7 @@ async fn try_end(
     session: &mut Session,
     node: &Node,
     data: StreamEnd,
-) -> Result<(Found, Ending, Result<(), Refusal>), Refusal> {
+) -> Result<(StreamLookup, Ending, Result<(), Refusal>), Refusal> {
     let StreamEnd { room_id: room, id, content, metadata, credits } = data;
     if let Some(content) = &content {
         validate::content("content", content)?;

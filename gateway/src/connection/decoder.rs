@@ -202,21 +202,21 @@ impl Decoder {
             }
             let Some(frame) = &mut self.frame else { return Ok(None) };
             let progress = match frame.kind {
-                Kind::Text => frame.read_text(input)?,
-                Kind::Fragment { last } => {
+                FrameKind::Text => frame.read_text(input)?,
+                FrameKind::Fragment { last } => {
                     let progress = frame.read_fragment(input, &mut self.message)?;
-                    if last && progress == Progress::FrameDone {
-                        Progress::Complete(finish(self.message.take())?)
+                    if last && progress == DecodeProgress::FrameDone {
+                        DecodeProgress::Complete(finish(self.message.take())?)
                     } else {
                         progress
                     }
                 }
-                Kind::Control(control) => frame.read_control(control, input)?,
+                FrameKind::Control(control) => frame.read_control(control, input)?,
             };
             match progress {
-                Progress::NeedsMore => return Ok(None),
-                Progress::FrameDone => self.frame = None,
-                Progress::Complete(incoming) => {
+                DecodeProgress::NeedsMore => return Ok(None),
+                DecodeProgress::FrameDone => self.frame = None,
+                DecodeProgress::Complete(incoming) => {
                     self.frame = None;
                     return Ok(Some(incoming));
                 }
@@ -239,7 +239,7 @@ impl Decoder {
     }
 
     /// What the first two bytes say, and whether it may be said here.
-    fn frame_kind(&self, first: u8, second: u8) -> Result<Kind, Violation> {
+    fn frame_kind(&self, first: u8, second: u8) -> Result<FrameKind, Violation> {
         let last = first & 0x80 != 0;
         if first & 0x70 != 0 {
             return Err(Violation::ReservedBits);
@@ -255,13 +255,13 @@ impl Decoder {
             OpCode::Continuation if self.message.is_none() => {
                 return Err(Violation::UnexpectedContinuation);
             }
-            OpCode::Continuation => return Ok(Kind::Fragment { last }),
+            OpCode::Continuation => return Ok(FrameKind::Fragment { last }),
             OpCode::Text | OpCode::Binary if self.message.is_some() => {
                 return Err(Violation::InterleavedMessage);
             }
             OpCode::Binary => return Err(Violation::Binary),
-            OpCode::Text if last => return Ok(Kind::Text),
-            OpCode::Text => return Ok(Kind::Fragment { last }),
+            OpCode::Text if last => return Ok(FrameKind::Text),
+            OpCode::Text => return Ok(FrameKind::Fragment { last }),
         };
         if !last {
             return Err(Violation::FragmentedControl);
@@ -269,14 +269,14 @@ impl Decoder {
         if usize::from(second & 0x7f) > CONTROL_PAYLOAD_BYTES_MAX {
             return Err(Violation::ControlTooLarge);
         }
-        Ok(Kind::Control(control))
+        Ok(FrameKind::Control(control))
     }
 
-    fn check_limits(&self, kind: Kind, payload_len: u64) -> Result<(), Violation> {
+    fn check_limits(&self, kind: FrameKind, payload_len: u64) -> Result<(), Violation> {
         let (bytes, fragments) = match (kind, &self.message) {
-            (Kind::Control(_), _) => return Ok(()),
-            (Kind::Text, _) | (Kind::Fragment { .. }, None) => (0, 0),
-            (Kind::Fragment { .. }, Some(message)) => (message.bytes.len(), message.fragments),
+            (FrameKind::Control(_), _) => return Ok(()),
+            (FrameKind::Text, _) | (FrameKind::Fragment { .. }, None) => (0, 0),
+            (FrameKind::Fragment { .. }, Some(message)) => (message.bytes.len(), message.fragments),
         };
         // Cannot overflow: a length has 63 bits at most, and what is buffered is within the limit.
         if bytes as u64 + payload_len > self.message_bytes_max as u64 {
@@ -310,7 +310,7 @@ fn payload_length(short: u8, rest: &[u8]) -> Result<Option<(u64, usize)>, Violat
 
 /// What a frame is, once its header has been judged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum FrameKind {
     /// A message in one frame.
     Text,
     /// The first, a middle or the last piece of a message.
@@ -329,7 +329,7 @@ enum Control {
 
 /// How far a frame got with the bytes that are there.
 #[derive(Debug, PartialEq, Eq)]
-enum Progress {
+enum DecodeProgress {
     NeedsMore,
     /// The frame is read; the message goes on in the next one.
     FrameDone,
@@ -339,58 +339,58 @@ enum Progress {
 /// A frame whose payload is arriving.
 #[derive(Debug)]
 struct IncomingFrame {
-    kind: Kind,
+    kind: FrameKind,
     mask: [u8; MASK_BYTES],
     payload_len: usize,
     /// Payload bytes that are unmasked.
     arrived: usize,
-    /// Payload bytes known to be whole, valid characters; used for [`Kind::Text`] only.
+    /// Payload bytes known to be whole, valid characters; used for [`FrameKind::Text`] only.
     checked: usize,
 }
 
 impl IncomingFrame {
-    fn read_text(&mut self, input: &mut BytesMut) -> Result<Progress, Violation> {
+    fn read_text(&mut self, input: &mut BytesMut) -> Result<DecodeProgress, Violation> {
         let arrived = self.arrived;
         self.unmask_from(&mut input[arrived..]);
         self.checked = check_utf8(&input[..self.arrived], self.checked)?;
         if self.arrived < self.payload_len {
-            return Ok(Progress::NeedsMore);
+            return Ok(DecodeProgress::NeedsMore);
         }
         if self.checked < self.payload_len {
             return Err(Violation::InvalidUtf8);
         }
-        Ok(Progress::Complete(Incoming::Text(Utf8Bytes(self.take_payload(input)))))
+        Ok(DecodeProgress::Complete(Incoming::Text(Utf8Bytes(self.take_payload(input)))))
     }
 
     fn read_fragment(
         &mut self,
         input: &mut BytesMut,
         message: &mut Option<PartialMessage>,
-    ) -> Result<Progress, Violation> {
+    ) -> Result<DecodeProgress, Violation> {
         let message = message.get_or_insert_default();
         let count = self.unmask_from(input);
         message.bytes.extend_from_slice(&input[..count]);
         input.advance(count);
         message.checked = check_utf8(&message.bytes, message.checked)?;
         if self.arrived < self.payload_len {
-            return Ok(Progress::NeedsMore);
+            return Ok(DecodeProgress::NeedsMore);
         }
         message.fragments += 1;
-        Ok(Progress::FrameDone)
+        Ok(DecodeProgress::FrameDone)
     }
 
     fn read_control(
         &mut self,
         control: Control,
         input: &mut BytesMut,
-    ) -> Result<Progress, Violation> {
+    ) -> Result<DecodeProgress, Violation> {
         let arrived = self.arrived;
         self.unmask_from(&mut input[arrived..]);
         if self.arrived < self.payload_len {
-            return Ok(Progress::NeedsMore);
+            return Ok(DecodeProgress::NeedsMore);
         }
         let payload = self.take_payload(input);
-        Ok(Progress::Complete(match control {
+        Ok(DecodeProgress::Complete(match control {
             Control::Ping => Incoming::Ping(payload),
             Control::Pong => Incoming::Pong(payload),
             Control::Close => close(payload)?,

@@ -28,8 +28,8 @@ use shared::contract::refusal::{Refusal, RefusalCode};
 use shared::process::loopback_host::HostError;
 
 use self::problem::Problem;
-use self::request::Asked;
-use self::route::{Found, Operation};
+use self::request::ApiRequest;
+use self::route::{Operation, RouteMatch};
 use super::{HttpResponse, typed};
 use crate::node::Node;
 use crate::wire::codec;
@@ -60,7 +60,7 @@ async fn respond(request: Request<Incoming>, node: &Arc<Node>) -> Result<HttpRes
     if !open {
         may_ask(node, &head.headers)?;
     }
-    let Found { operation, segments } = found?;
+    let RouteMatch { operation, segments } = found?;
     if open {
         return Ok(typed(StatusCode::OK, "application/json", DESCRIPTION));
     }
@@ -68,14 +68,14 @@ async fn respond(request: Request<Incoming>, node: &Arc<Node>) -> Result<HttpRes
     let mut share = node.bodies.share();
     let body = request::body(body, &mut share).await?;
     let query = head.uri.query().unwrap_or_default();
-    let asked = Asked { segments, query, headers: &head.headers, body };
+    let asked = ApiRequest { segments, query, headers: &head.headers, body };
     perform(operation, node, &asked).await
 }
 
 async fn perform(
     operation: Operation,
     node: &Arc<Node>,
-    asked: &Asked<'_>,
+    asked: &ApiRequest<'_>,
 ) -> Result<HttpResponse, Problem> {
     match operation {
         Operation::Publish => messages::publish(node, asked).await,

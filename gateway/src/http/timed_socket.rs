@@ -22,7 +22,7 @@ use tokio::time::Instant;
 
 /// Where a connection is in its exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Phase {
+pub(super) enum ExchangePhase {
     New,
     Head,
     Work,
@@ -32,15 +32,15 @@ pub(super) enum Phase {
 
 /// How far a connection is; shared with whoever answers its requests.
 #[derive(Debug)]
-pub(super) struct Progress {
-    state: Mutex<State>,
+pub(super) struct ExchangeProgress {
+    state: Mutex<ExchangeState>,
     changed: Notify,
     idle_timeout: Duration,
 }
 
 #[derive(Debug)]
-struct State {
-    phase: Phase,
+struct ExchangeState {
+    phase: ExchangePhase,
     since: Instant,
     /// Something was written and has not left this process.
     is_unsent: bool,
@@ -48,24 +48,29 @@ struct State {
     leaving_since: Option<Instant>,
 }
 
-impl Progress {
-    fn new(idle_timeout: Duration) -> Progress {
+impl ExchangeProgress {
+    fn new(idle_timeout: Duration) -> ExchangeProgress {
         let since = Instant::now();
-        let state = State { phase: Phase::New, since, is_unsent: false, leaving_since: None };
-        Progress { state: Mutex::new(state), changed: Notify::new(), idle_timeout }
+        let state = ExchangeState {
+            phase: ExchangePhase::New,
+            since,
+            is_unsent: false,
+            leaving_since: None,
+        };
+        ExchangeProgress { state: Mutex::new(state), changed: Notify::new(), idle_timeout }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, ExchangeState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Changes the state, and says so to whoever waits for a change.
-    fn update(&self, change: impl FnOnce(&mut State)) {
+    fn update(&self, change: impl FnOnce(&mut ExchangeState)) {
         change(&mut self.lock());
         self.changed.notify_waiters();
     }
 
-    fn enter(&self, phase: Phase) {
+    fn enter(&self, phase: ExchangePhase) {
         self.update(|state| (state.phase, state.since) = (phase, Instant::now()));
     }
 
@@ -81,12 +86,12 @@ impl Progress {
             }
             changed.await;
         }
-        self.enter(Phase::Work);
+        self.enter(ExchangePhase::Work);
     }
 
     /// The answer is there, and is to be taken.
     pub(super) fn answered(&self) {
-        self.enter(Phase::Response);
+        self.enter(ExchangePhase::Response);
     }
 
     /// From now on nothing but work may last long.
@@ -95,7 +100,7 @@ impl Progress {
     }
 
     /// Waits until a part has taken longer than it may; says which.
-    pub(super) async fn overdue(&self) -> Phase {
+    pub(super) async fn overdue(&self) -> ExchangePhase {
         loop {
             let changed = self.changed.notified();
             tokio::pin!(changed);
@@ -115,13 +120,13 @@ impl Progress {
         }
     }
 
-    fn deadline(&self) -> (Phase, Option<Instant>) {
+    fn deadline(&self) -> (ExchangePhase, Option<Instant>) {
         let state = self.lock();
         let patience = match state.phase {
-            Phase::New | Phase::Head => Duration::from_millis(HEADER_TIMEOUT_MS),
-            Phase::Response => Duration::from_millis(ANSWER_TIMEOUT_MS),
-            Phase::Idle => self.idle_timeout,
-            Phase::Work => return (Phase::Work, None),
+            ExchangePhase::New | ExchangePhase::Head => Duration::from_millis(HEADER_TIMEOUT_MS),
+            ExchangePhase::Response => Duration::from_millis(ANSWER_TIMEOUT_MS),
+            ExchangePhase::Idle => self.idle_timeout,
+            ExchangePhase::Work => return (ExchangePhase::Work, None),
         };
         let deadline = state.since + patience;
         let hurried = state.leaving_since.map(|leaving| {
@@ -132,17 +137,17 @@ impl Progress {
 
     fn has_read(&self) {
         let phase = self.lock().phase;
-        if matches!(phase, Phase::New | Phase::Idle) {
-            self.enter(Phase::Head);
+        if matches!(phase, ExchangePhase::New | ExchangePhase::Idle) {
+            self.enter(ExchangePhase::Head);
         }
     }
 
     fn is_writing(&self) {
         let mut state = self.lock();
         state.is_unsent = true;
-        if state.phase == Phase::Idle {
+        if state.phase == ExchangePhase::Idle {
             drop(state);
-            self.enter(Phase::Response);
+            self.enter(ExchangePhase::Response);
         }
     }
 
@@ -152,8 +157,12 @@ impl Progress {
             (state.phase, std::mem::take(&mut state.is_unsent))
         };
         match phase {
-            Phase::Response if is_unsent => self.enter(Phase::Idle),
-            Phase::New | Phase::Head | Phase::Work | Phase::Response | Phase::Idle => {}
+            ExchangePhase::Response if is_unsent => self.enter(ExchangePhase::Idle),
+            ExchangePhase::New
+            | ExchangePhase::Head
+            | ExchangePhase::Work
+            | ExchangePhase::Response
+            | ExchangePhase::Idle => {}
         }
     }
 }
@@ -162,13 +171,16 @@ impl Progress {
 #[derive(Debug)]
 pub(super) struct TimedSocket {
     stream: TcpStream,
-    progress: Arc<Progress>,
+    progress: Arc<ExchangeProgress>,
 }
 
 impl TimedSocket {
     /// A new connection.
-    pub(super) fn new(stream: TcpStream, idle_timeout: Duration) -> (TimedSocket, Arc<Progress>) {
-        let progress = Arc::new(Progress::new(idle_timeout));
+    pub(super) fn new(
+        stream: TcpStream,
+        idle_timeout: Duration,
+    ) -> (TimedSocket, Arc<ExchangeProgress>) {
+        let progress = Arc::new(ExchangeProgress::new(idle_timeout));
         (TimedSocket { stream, progress: Arc::clone(&progress) }, progress)
     }
 
@@ -234,8 +246,8 @@ impl AsyncWrite for TimedSocket {
 mod tests {
     use super::*;
 
-    fn progress() -> Progress {
-        Progress::new(Duration::from_millis(75_000))
+    fn progress() -> ExchangeProgress {
+        ExchangeProgress::new(Duration::from_millis(75_000))
     }
 
     #[tokio::test(start_paused = true)]
@@ -243,21 +255,21 @@ mod tests {
         let progress = progress();
         let began = Instant::now();
         let took = |began: Instant| u64::try_from(began.elapsed().as_millis()).unwrap();
-        assert_eq!(progress.overdue().await, Phase::New);
+        assert_eq!(progress.overdue().await, ExchangePhase::New);
         assert_eq!(took(began), HEADER_TIMEOUT_MS);
         progress.has_read();
-        assert_eq!(progress.overdue().await, Phase::Head);
+        assert_eq!(progress.overdue().await, ExchangePhase::Head);
         progress.begin().await;
         let day = Duration::from_millis(24 * 60 * 60 * 1000);
         assert!(tokio::time::timeout(day, progress.overdue()).await.is_err());
         progress.answered();
         let began = Instant::now();
-        assert_eq!(progress.overdue().await, Phase::Response);
+        assert_eq!(progress.overdue().await, ExchangePhase::Response);
         assert_eq!(took(began), ANSWER_TIMEOUT_MS);
         progress.is_writing();
         progress.has_written_all();
         let began = Instant::now();
-        assert_eq!(progress.overdue().await, Phase::Idle);
+        assert_eq!(progress.overdue().await, ExchangePhase::Idle);
         assert_eq!(took(began), 75_000);
     }
 
@@ -284,7 +296,7 @@ mod tests {
         progress.is_writing();
         let began = Instant::now();
         progress.leave();
-        assert_eq!(progress.overdue().await, Phase::Response);
+        assert_eq!(progress.overdue().await, ExchangePhase::Response);
         let took = u64::try_from(began.elapsed().as_millis()).unwrap();
         assert_eq!(took, LEAVE_ANSWER_TIMEOUT_MS);
     }

@@ -9,7 +9,7 @@ use shared::process::error_chain::error_chain;
 use shared::trouble;
 
 use super::history::{HistoryError, Page};
-use super::room::{Given, Lagging, MemberId, Room, Step};
+use super::room::{Handover, Lagging, MemberId, Room, Step};
 use crate::wire::send_queue::SendQueue;
 
 const PAUSE: Duration = Duration::from_millis(50);
@@ -31,12 +31,12 @@ pub(super) async fn run(room: Arc<Room>, member: MemberId, queue: Arc<SendQueue>
             Step::Read { lagging, floor } => match read(&room, &lagging).await {
                 Ok(Some((page, epoch))) => {
                     match room.hand_over(member, &lagging.cursor, floor, (&page, epoch)) {
-                        Given::Some => pauses.reset(),
+                        Handover::Some => pauses.reset(),
                         // Read anew then: a page that waits with each reader that has stopped would
                         // be too much to hold.
-                        Given::Refused(bytes) => refused = bytes,
+                        Handover::Refused(bytes) => refused = bytes,
                         // What was read has not been published here yet.
-                        Given::Ahead => tokio::time::sleep(pauses.next_delay()).await,
+                        Handover::Ahead => tokio::time::sleep(pauses.next_delay()).await,
                     }
                 }
                 Ok(None) => {

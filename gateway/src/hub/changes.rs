@@ -33,7 +33,7 @@ pub(crate) struct ChangePage {
 
 /// What has changed, while it is put together.
 #[derive(Debug, Default)]
-struct Draft {
+struct ChangeDraft {
     changed: Vec<Message>,
     bytes: usize,
     /// Whose message stands nowhere yet that was read, and up to where their changes count: told on
@@ -44,7 +44,7 @@ struct Draft {
     refused: BTreeMap<Position, RejectedEntry>,
 }
 
-impl Draft {
+impl ChangeDraft {
     fn is_full(&self, limit: usize) -> bool {
         self.changed.len() + self.missing.len() > limit || self.bytes > ROWS_BYTES_MAX
     }
@@ -110,7 +110,7 @@ impl History {
         if !may_follow(waiting.epoch, &messages) {
             return Err(HistoryError::Passed);
         }
-        let mut draft = Draft::default();
+        let mut draft = ChangeDraft::default();
         messages.into_iter().for_each(|message| draft.add(message));
         let told = self.store.refusals(room, after, rows).await?;
         draft.refused = told.into_iter().map(|told| (told.at, told.refused)).collect();
@@ -119,7 +119,7 @@ impl History {
         if !more {
             more = self.fold_waiting(room, limit, (&waiting, &mut draft)).await?;
         }
-        let Draft { mut changed, refused, .. } = draft;
+        let ChangeDraft { mut changed, refused, .. } = draft;
         changed.retain(|message| place(message) > after);
         changed.sort_by_key(place);
         let end = changed.last().filter(|_| more).map(place);
@@ -156,7 +156,7 @@ impl History {
         &self,
         room: &RoomId,
         limit: usize,
-        (waiting, draft): (&Waiting, &mut Draft),
+        (waiting, draft): (&Waiting, &mut ChangeDraft),
     ) -> Result<bool, HistoryError> {
         let mut rest = waiting.rest();
         let mut part = waiting.kept.clone();
@@ -195,7 +195,7 @@ impl History {
         &self,
         room: &RoomId,
         entry: &RoomEntry,
-        draft: &mut Draft,
+        draft: &mut ChangeDraft,
     ) -> Result<(), HistoryError> {
         let (id, user) = entry.subject();
         let is_missing = draft.missing.iter().any(|(of, by)| of == id && by == user);

@@ -40,7 +40,7 @@ impl From<Since> for Cursor {
 
 /// What an entry is to those who fold it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum What {
+enum EntryContent {
     /// A message in some state.
     Message { deleted: bool },
     /// An edit of a message that is not in here.
@@ -68,7 +68,7 @@ pub(crate) struct RoomEntry {
     change_id: Option<MessageId>,
     /// Where the message itself stands; equal to `at` unless it has changed.
     message_position: Position,
-    what: What,
+    what: EntryContent,
     /// For a reader who has not got the message: `message:new`.
     new_frame: Option<Frame>,
     /// For a reader who has: `message:update` or `message:delete`.
@@ -124,27 +124,30 @@ impl RoomEntry {
             |event| codec::raw_event(event, &codec::with_position(&envelope.body, entry.position));
         let (what, new_frame, update_frame) = match envelope.kind {
             EntryKind::Message => {
-                (What::Message { deleted: false }, Some(frame(EventName::MessageNew)), None)
+                (EntryContent::Message { deleted: false }, Some(frame(EventName::MessageNew)), None)
             }
-            EntryKind::Edit => (What::Edit, None, Some(frame(EventName::MessageUpdate))),
-            EntryKind::Delete => (What::Delete, None, Some(frame(EventName::MessageDelete))),
+            EntryKind::Edit => (EntryContent::Edit, None, Some(frame(EventName::MessageUpdate))),
+            EntryKind::Delete => {
+                (EntryContent::Delete, None, Some(frame(EventName::MessageDelete)))
+            }
             EntryKind::Removal => {
                 // A body that says nobody removes nobody.
                 let removal = serde_json::from_slice(&envelope.body).ok();
-                let what =
-                    removal.map_or(What::Placeholder, |Removal { removed }| What::Removal(removed));
+                let what = removal.map_or(EntryContent::Placeholder, |Removal { removed }| {
+                    EntryContent::Removal(removed)
+                });
                 (what, None, None)
             }
             EntryKind::Refusal => match retracted(&envelope) {
                 Some(refused) => {
                     // A change is taken back by reading the room anew.
                     let told = (!refused.is_change).then(|| taken_back(&refused));
-                    (What::Refusal(Box::new(refused)), None, told)
+                    (EntryContent::Refusal(Box::new(refused)), None, told)
                 }
-                None => (What::Placeholder, None, None),
+                None => (EntryContent::Placeholder, None, None),
             },
             EntryKind::Void | EntryKind::Receipt | EntryKind::Usage => {
-                (What::Placeholder, None, None)
+                (EntryContent::Placeholder, None, None)
             }
         };
         let (at, message_position) = (entry.position, entry.position);
@@ -176,7 +179,7 @@ impl RoomEntry {
             user: refused.user.clone(),
             change_id: refused.is_change.then(|| refused.key.clone()),
             message_position: *at,
-            what: What::Refusal(Box::new(refused.clone())),
+            what: EntryContent::Refusal(Box::new(refused.clone())),
             new_frame: None,
             update_frame: (!refused.is_change).then(|| taken_back(refused)),
         }
@@ -185,12 +188,12 @@ impl RoomEntry {
     /// What was refused, where this is that the room says so.
     pub(crate) fn refused(&self) -> Option<&RejectedEntry> {
         match &self.what {
-            What::Refusal(refused) => Some(refused),
-            What::Message { .. }
-            | What::Edit
-            | What::Delete
-            | What::Removal(_)
-            | What::Placeholder => None,
+            EntryContent::Refusal(refused) => Some(refused),
+            EntryContent::Message { .. }
+            | EntryContent::Edit
+            | EntryContent::Delete
+            | EntryContent::Removal(_)
+            | EntryContent::Placeholder => None,
         }
     }
 
@@ -212,7 +215,7 @@ impl RoomEntry {
         let update_frame = change_id.as_ref().map(|change_id| changed(message, change_id, at));
         let new_frame = Some(codec::event(EventName::MessageNew, message));
         let (id, user) = (message.id.clone(), message.user_id.clone());
-        let what = What::Message { deleted: message.deleted_at.is_some() };
+        let what = EntryContent::Message { deleted: message.deleted_at.is_some() };
         Some(RoomEntry { at, id, user, change_id, message_position, what, new_frame, update_frame })
     }
 
@@ -240,7 +243,7 @@ impl RoomEntry {
 
     /// Who has just said something, where this is that.
     pub(crate) fn author(&self) -> Option<&UserId> {
-        matches!(self.what, What::Message { deleted: false }).then_some(&self.user)
+        matches!(self.what, EntryContent::Message { deleted: false }).then_some(&self.user)
     }
 
     /// The message that it brings, where it brings one.
@@ -268,23 +271,23 @@ impl RoomEntry {
     /// Who is in the room no more from here on.
     pub(crate) fn removed(&self) -> Option<&UserId> {
         match &self.what {
-            What::Removal(removed) => Some(removed),
-            What::Message { .. }
-            | What::Edit
-            | What::Delete
-            | What::Refusal(_)
-            | What::Placeholder => None,
+            EntryContent::Removal(removed) => Some(removed),
+            EntryContent::Message { .. }
+            | EntryContent::Edit
+            | EntryContent::Delete
+            | EntryContent::Refusal(_)
+            | EntryContent::Placeholder => None,
         }
     }
 
     /// Whether it is a message of somebody else's, and not deleted.
     pub(crate) fn counts_as_unread_for(&self, reader: &UserId) -> bool {
-        self.what == (What::Message { deleted: false }) && self.user != *reader
+        self.what == (EntryContent::Message { deleted: false }) && self.user != *reader
     }
 
     /// Whether it is a change without its message.
     pub(crate) fn is_change_alone(&self) -> bool {
-        matches!(self.what, What::Edit | What::Delete)
+        matches!(self.what, EntryContent::Edit | EntryContent::Delete)
     }
 
     /// Whether it is a message of this id, and whether it is this one's own.
@@ -359,20 +362,20 @@ impl RoomEntry {
     /// The message after this change, where this is one that changes it.
     pub(crate) fn folded(&self, message: &Message) -> Option<Message> {
         let event = match self.what {
-            What::Edit if message.deleted_at.is_none() => EventName::MessageUpdate,
-            What::Delete => EventName::MessageDelete,
-            What::Edit
-            | What::Message { .. }
-            | What::Removal(_)
-            | What::Refusal(_)
-            | What::Placeholder => return None,
+            EntryContent::Edit if message.deleted_at.is_none() => EventName::MessageUpdate,
+            EntryContent::Delete => EventName::MessageDelete,
+            EntryContent::Edit
+            | EntryContent::Message { .. }
+            | EntryContent::Removal(_)
+            | EntryContent::Refusal(_)
+            | EntryContent::Placeholder => return None,
         };
         let body = codec::data_of(self.update_frame.as_ref()?, event);
         let body: ChangeBody = serde_json::from_slice(&body).ok()?;
         let mut folded = message.clone();
         folded.changed_position = Some(self.at);
         folded.change_id.clone_from(&self.change_id);
-        if self.what == What::Delete {
+        if self.what == EntryContent::Delete {
             folded.deleted_at = message.deleted_at.or(body.deleted_at);
             folded.content = String::new();
             folded.metadata = Metadata::default();
@@ -386,7 +389,12 @@ impl RoomEntry {
 
     /// What is left of an entry whose message has a later state: its place, and who may stand here.
     pub(crate) fn overtaken(&self) -> RoomEntry {
-        RoomEntry { what: What::Placeholder, new_frame: None, update_frame: None, ..self.clone() }
+        RoomEntry {
+            what: EntryContent::Placeholder,
+            new_frame: None,
+            update_frame: None,
+            ..self.clone()
+        }
     }
 }
 

@@ -35,7 +35,7 @@ use shared::process::byte_budget::ByteShare;
 use tokio::sync::Notify;
 
 use self::ephemeral::Ephemeral;
-use self::refusing::Refusals;
+use self::refusing::RoomRefusals;
 use super::Deps;
 use super::cache::RoomCache;
 use super::catch_up;
@@ -45,8 +45,8 @@ use super::sync;
 use crate::presence::local::{ConnectionId, Parting};
 use crate::wire::send_queue::SendQueue;
 
-pub(crate) use self::ephemeral::Found;
-pub(super) use self::lagging::{Given, Lagging, Step};
+pub(crate) use self::ephemeral::InitialState;
+pub(super) use self::lagging::{Handover, Lagging, Step};
 pub(crate) use self::reading::Reading;
 
 /// Names a connection within a node.
@@ -57,14 +57,14 @@ pub(crate) type MemberId = ConnectionId;
 pub(crate) struct Room {
     pub(crate) id: RoomId,
     pub(super) parts: Arc<Deps>,
-    state: Mutex<State>,
+    state: Mutex<RoomState>,
     /// Wakes those who wait for the first synchronisation.
     settled: Notify,
 }
 
 #[derive(Debug)]
-struct State {
-    phase: Phase,
+struct RoomState {
+    phase: RoomPhase,
     /// Whether it was ever live; before that there is nothing to join.
     settled: bool,
     /// The last try to read it failed.
@@ -80,7 +80,7 @@ struct State {
     persisted: Position,
     /// What was said of that while the room synchronised.
     persisted_since: Position,
-    refusals: Refusals,
+    refusals: RoomRefusals,
     /// How often messages of it were erased.
     erasures: u64,
     members: HashMap<MemberId, Member>,
@@ -90,7 +90,7 @@ struct State {
 }
 
 #[derive(Debug)]
-enum Phase {
+enum RoomPhase {
     /// What is published meanwhile waits here.
     Syncing {
         buffer: Vec<Arc<RoomEntry>>,
@@ -101,14 +101,14 @@ enum Phase {
     Live,
 }
 
-impl Phase {
-    fn syncing(parts: &Deps) -> Phase {
+impl RoomPhase {
+    fn syncing(parts: &Deps) -> RoomPhase {
         let bytes = parts.syncing.share();
-        Phase::Syncing { buffer: Vec::new(), bytes, overflow: false }
+        RoomPhase::Syncing { buffer: Vec::new(), bytes, overflow: false }
     }
 }
 
-impl State {
+impl RoomState {
     /// Whether nothing can lie between the head and this place. Where the head is of an earlier
     /// epoch than it was read in, all that stands of the earlier ones was then in the database.
     fn is_next(&self, at: Position) -> bool {
@@ -151,7 +151,7 @@ pub(crate) struct Joined<'a> {
     pub(crate) receipts: BTreeMap<UserId, Receipt>,
     /// Messages of others that this one has not read.
     pub(crate) unread: u64,
-    pub(crate) found: Found,
+    pub(crate) found: InitialState,
 }
 
 /// Why a join has to be tried differently.
@@ -196,8 +196,8 @@ impl Drop for Membership {
 impl Room {
     /// A room that is about to read where it stands.
     pub(super) fn new(id: RoomId, parts: Arc<Deps>) -> Arc<Room> {
-        let state = State {
-            phase: Phase::syncing(&parts),
+        let state = RoomState {
+            phase: RoomPhase::syncing(&parts),
             settled: false,
             failing: false,
             retired: false,
@@ -207,7 +207,7 @@ impl Room {
             last: Cursor::ZERO,
             persisted: Position::ZERO,
             persisted_since: Position::ZERO,
-            refusals: Refusals::default(),
+            refusals: RoomRefusals::default(),
             erasures: 0,
             members: HashMap::new(),
             removed: HashMap::new(),
@@ -216,13 +216,13 @@ impl Room {
         Arc::new(Room { id, parts, state: Mutex::new(state), settled: Notify::new() })
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, RoomState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether it has everything that was published, as far as this node can tell.
     pub(super) fn is_current(&self) -> bool {
-        matches!(self.lock().phase, Phase::Live) && self.parts.broker.hears()
+        matches!(self.lock().phase, RoomPhase::Live) && self.parts.broker.hears()
     }
 
     /// Where the room stands.
@@ -241,7 +241,7 @@ impl Room {
     pub(super) fn deliver(self: &Arc<Self>, entry: RoomEntry) {
         let mut state = self.lock();
         let entry = Arc::new(entry);
-        if let Phase::Syncing { buffer, overflow, bytes } = &mut state.phase {
+        if let RoomPhase::Syncing { buffer, overflow, bytes } = &mut state.phase {
             // What does not fit is read again, and so is all that came after it.
             if !*overflow && buffer.len() < SYNC_BUFFER_ENTRIES_MAX && bytes.grow(entry.bytes()) {
                 buffer.push(entry);
@@ -260,19 +260,19 @@ impl Room {
     pub(super) fn resynchronise(self: &Arc<Self>) {
         let mut state = self.lock();
         match state.phase {
-            Phase::Live => self.begin_sync(&mut state),
+            RoomPhase::Live => self.begin_sync(&mut state),
             // What was buffered may have a hole.
-            Phase::Syncing { ref mut overflow, .. } => *overflow = true,
+            RoomPhase::Syncing { ref mut overflow, .. } => *overflow = true,
         }
     }
 
-    fn begin_sync(self: &Arc<Self>, state: &mut State) {
-        state.phase = Phase::syncing(&self.parts);
+    fn begin_sync(self: &Arc<Self>, state: &mut RoomState) {
+        state.phase = RoomPhase::syncing(&self.parts);
         tokio::spawn(sync::run(Arc::clone(self)));
     }
 
     /// Hands the next entry to every member.
-    fn emit(self: &Arc<Self>, state: &mut State, entry: &Arc<RoomEntry>) {
+    fn emit(self: &Arc<Self>, state: &mut RoomState, entry: &Arc<RoomEntry>) {
         let before = state.last.clone();
         let entry = state.cache.fold(Arc::clone(entry));
         let refused = entry.refused().cloned();
@@ -335,7 +335,7 @@ impl Room {
     pub(super) fn begin_reading(&self) -> Option<Position> {
         let mut state = self.lock();
         // What was published before is in what will be read.
-        state.phase = Phase::syncing(&self.parts);
+        state.phase = RoomPhase::syncing(&self.parts);
         state.settled.then_some(state.head)
     }
 
@@ -380,7 +380,7 @@ impl Room {
         state.head = snapshot.head;
         state.epoch = snapshot.epoch;
         state.last = snapshot.last;
-        let State { members, .. } = &mut *state;
+        let RoomState { members, .. } = &mut *state;
         for (id, member) in members {
             let all = || Lagging::behind(last.clone(), false);
             let lagging = member.lagging.clone().unwrap_or_else(all);
@@ -390,9 +390,9 @@ impl Room {
     }
 
     /// Drains what was published meanwhile; `false` when some of it is missing.
-    fn go_live(self: &Arc<Self>, state: &mut State, persisted: Position) -> bool {
-        let live = std::mem::replace(&mut state.phase, Phase::Live);
-        let Phase::Syncing { buffer, overflow, .. } = live else { return true };
+    fn go_live(self: &Arc<Self>, state: &mut RoomState, persisted: Position) -> bool {
+        let live = std::mem::replace(&mut state.phase, RoomPhase::Live);
+        let RoomPhase::Syncing { buffer, overflow, .. } = live else { return true };
         let mut dense = !overflow;
         for entry in buffer {
             if dense && entry.at > state.head {
@@ -409,7 +409,7 @@ impl Room {
                 self.parts.empty.notify_one();
             }
         } else {
-            state.phase = Phase::syncing(&self.parts);
+            state.phase = RoomPhase::syncing(&self.parts);
         }
         let heard = if dense { std::mem::take(&mut state.persisted_since) } else { persisted };
         self.persist(state, persisted.max(heard));
@@ -430,7 +430,7 @@ impl Room {
 
     fn add(
         self: &Arc<Self>,
-        state: &mut State,
+        state: &mut RoomState,
         joiner: Joiner,
         lagging: Option<Lagging>,
     ) -> Membership {

@@ -13,7 +13,7 @@ use crate::node::Node;
 
 /// By what somebody may enter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Access {
+pub(crate) enum RoomAccess {
     /// A pattern of their proof.
     Claims,
     /// The database counts them among the members.
@@ -28,13 +28,13 @@ pub(crate) async fn may_enter(
     node: &Node,
     identity: &Identity,
     room: &RoomId,
-) -> Result<Access, Refusal> {
+) -> Result<RoomAccess, Refusal> {
     let claimed = identity.may_join(room);
     match role_in(node, &identity.user, room).await? {
-        Some(MemberRole::Moderator) => Ok(Access::Moderator),
-        Some(MemberRole::Member) => Ok(Access::Member),
+        Some(MemberRole::Moderator) => Ok(RoomAccess::Moderator),
+        Some(MemberRole::Member) => Ok(RoomAccess::Member),
         Some(MemberRole::Removed) => Err(not_yours()),
-        None if claimed => Ok(Access::Claims),
+        None if claimed => Ok(RoomAccess::Claims),
         None => Err(not_yours()),
     }
 }
@@ -45,8 +45,12 @@ pub(crate) async fn may_join(
     node: &Node,
     identity: &Identity,
     room: &RoomId,
-) -> Result<Access, Refusal> {
-    if identity.may_join(room) { Ok(Access::Claims) } else { may_enter(node, identity, room).await }
+) -> Result<RoomAccess, Refusal> {
+    if identity.may_join(room) {
+        Ok(RoomAccess::Claims)
+    } else {
+        may_enter(node, identity, room).await
+    }
 }
 
 /// Whether the database lets somebody who may enter the room change what others said in it; a

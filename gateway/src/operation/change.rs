@@ -33,7 +33,7 @@ pub(crate) struct Asker {
 
 /// A change that was checked, but for whether it may be made.
 #[derive(Debug)]
-pub(crate) struct Change {
+pub(crate) struct ChangeRequest {
     pub(crate) room: RoomId,
     /// Who sent the message, where the asker says so: one's own is meant else, or the first.
     pub(crate) author: Option<UserId>,
@@ -126,16 +126,16 @@ pub(crate) fn is_marked(metadata: &Metadata) -> bool {
 
 /// How far a change is.
 #[derive(Debug)]
-pub(crate) enum Progress {
+pub(crate) enum ChangeProgress {
     /// In line.
-    Waiting(oneshot::Receiver<Outcome>, Made),
+    Waiting(oneshot::Receiver<Outcome>, ChangeEntry),
     /// It was made before.
     Made(Placement),
 }
 
 /// A change that was asked for, to be compared with what stands under its id.
 #[derive(Debug)]
-pub(crate) struct Made {
+pub(crate) struct ChangeEntry {
     /// Whose message, as far as its asker said.
     meant: MessageKey,
     author: Option<UserId>,
@@ -144,9 +144,9 @@ pub(crate) struct Made {
     edit: Option<(Uuid, Option<Metadata>)>,
 }
 
-impl Made {
-    fn of(asker: &Asker, change: &Change) -> Made {
-        let Change { room, author, id, change_id, what } = change;
+impl ChangeEntry {
+    fn of(asker: &Asker, change: &ChangeRequest) -> ChangeEntry {
+        let ChangeRequest { room, author, id, change_id, what } = change;
         let user = author.as_ref().unwrap_or(&asker.user).clone();
         let meant = MessageKey { room: room.clone(), user, id: id.clone() };
         let edit = match what {
@@ -155,7 +155,7 @@ impl Made {
             }
             What::Delete => None,
         };
-        Made { meant, author: author.clone(), change_id: change_id.clone(), edit }
+        ChangeEntry { meant, author: author.clone(), change_id: change_id.clone(), edit }
     }
 
     /// Whether a message is what this change, which stands at `position`, made of it. Of one that
@@ -181,7 +181,7 @@ impl Made {
 
 /// Refuses what stands as another change, of this message or of another one, where its id was made
 /// from a key; as [`posting::standing`].
-async fn as_asked(node: &Node, made: &Made, place: Placement) -> Outcome {
+async fn as_asked(node: &Node, made: &ChangeEntry, place: Placement) -> Outcome {
     let is_found = place.duplicate && place.persisted && place.position != Position::ZERO;
     if !is_found || !made.change_id.is_of_name() {
         return Ok(place);
@@ -227,26 +227,26 @@ struct DeleteBody<'a> {
 pub(crate) async fn change(
     node: &Node,
     asker: &Asker,
-    change: Change,
+    change: ChangeRequest,
     cost: Option<Charge>,
     allowed: Result<(), Refusal>,
-) -> Result<Progress, Refusal> {
+) -> Result<ChangeProgress, Refusal> {
     let identity = MessageKey {
         room: change.room.clone(),
         user: asker.user.clone(),
         id: change.change_id.clone(),
     };
-    let made = Made::of(asker, &change);
+    let made = ChangeEntry::of(asker, &change);
     let tried = match allowed {
         Ok(()) => make(node, asker, change, cost).await,
         Err(refusal) => Err(refusal),
     };
     let place = match tried {
-        Ok(Tried::Waiting(outcome)) => return Ok(Progress::Waiting(outcome, made)),
+        Ok(Tried::Waiting(outcome)) => return Ok(ChangeProgress::Waiting(outcome, made)),
         Ok(Tried::Stands(place)) => known(node, identity).await?.unwrap_or(place),
         Err(refusal) => known(node, identity).await?.ok_or(refusal)?,
     };
-    as_asked(node, &made, place).await.map(Progress::Made)
+    as_asked(node, &made, place).await.map(ChangeProgress::Made)
 }
 
 /// How far a change came.
@@ -260,7 +260,7 @@ enum Tried {
 async fn make(
     node: &Node,
     asker: &Asker,
-    change: Change,
+    change: ChangeRequest,
     cost: Option<Charge>,
 ) -> Result<Tried, Refusal> {
     let meant = change.author.as_ref().unwrap_or(&asker.user);
@@ -279,7 +279,7 @@ async fn make(
         (what, None) => what,
     };
     let now = Timestamp(node.clock.now_ms());
-    let Change { room, id, change_id, .. } = change;
+    let ChangeRequest { room, id, change_id, .. } = change;
     let (room_id, user_id) = (&room, &message.user_id);
     let (kind, body, digest) = match what {
         What::Edit { content, metadata } => {
@@ -343,7 +343,7 @@ async fn known(node: &Node, identity: MessageKey) -> Result<Option<Placement>, R
 /// What became of a change that was put in line.
 pub(crate) async fn settled(
     node: &Node,
-    made: &Made,
+    made: &ChangeEntry,
     outcome: oneshot::Receiver<Outcome>,
 ) -> Outcome {
     let place = post::answered(outcome).await?;

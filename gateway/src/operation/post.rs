@@ -29,7 +29,7 @@ pub(crate) const COMPARING_PATIENCE: Duration = Duration::from_secs(2);
 
 /// A message that was checked and is to be said.
 #[derive(Debug)]
-pub(crate) struct Draft {
+pub(crate) struct MessageDraft {
     pub(crate) room: RoomId,
     pub(crate) id: MessageId,
     /// The sender.
@@ -53,8 +53,8 @@ pub(crate) struct Said {
 }
 
 impl Said {
-    pub(crate) fn of(draft: &Draft) -> Said {
-        let Draft { room, id, user, kind, content, metadata, cost } = draft;
+    pub(crate) fn of(draft: &MessageDraft) -> Said {
+        let MessageDraft { room, id, user, kind, content, metadata, cost } = draft;
         let key = MessageKey { room: room.clone(), user: user.clone(), id: id.clone() };
         let (kind, content, metadata) = (*kind, digest(&[content]), metadata.clone());
         let credits = cost.as_ref().map(|charge| charge.amount);
@@ -78,9 +78,12 @@ pub(crate) struct Charge {
 }
 
 /// Puts a message in line.
-pub(crate) fn post(node: &Node, draft: Draft) -> Result<oneshot::Receiver<Outcome>, Refusal> {
+pub(crate) fn post(
+    node: &Node,
+    draft: MessageDraft,
+) -> Result<oneshot::Receiver<Outcome>, Refusal> {
     let accepted_at = Timestamp(node.clock.now_ms());
-    let Draft { room, id, user, kind, content, metadata, cost } = draft;
+    let MessageDraft { room, id, user, kind, content, metadata, cost } = draft;
     let digest = digest(&[
         kind.as_str(),
         &content,

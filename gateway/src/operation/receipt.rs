@@ -12,7 +12,7 @@ use shared::log::Append;
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
-use crate::broker::receipt_queue::{Read, Waiting};
+use crate::broker::receipt_queue::{QueuedReceipt, Read};
 use crate::node::Node;
 use crate::operation::post;
 use crate::wire::codec;
@@ -21,13 +21,14 @@ use crate::wire::codec;
 pub(crate) fn submit(node: &Arc<Node>, room: &RoomId, mark: ReadMark) -> oneshot::Receiver<Read> {
     let (answer, read) = oneshot::channel();
     let key = (room.clone(), mark.user.clone());
-    if let Some(first) = node.receipts.line_up(&key, Waiting { mark, answers: vec![answer] }) {
+    if let Some(first) = node.receipts.line_up(&key, QueuedReceipt { mark, answers: vec![answer] })
+    {
         tokio::spawn(drive(Arc::clone(node), key, first));
     }
     read
 }
 
-async fn drive(node: Arc<Node>, key: (RoomId, UserId), first: Waiting) {
+async fn drive(node: Arc<Node>, key: (RoomId, UserId), first: QueuedReceipt) {
     let mut waiting = Some(first);
     while let Some(mut one) = waiting {
         let turn = node.receipts.turn(&key.1, node.settings.receipt_interval());
@@ -36,7 +37,7 @@ async fn drive(node: Arc<Node>, key: (RoomId, UserId), first: Waiting) {
             () = node.leaving.cancelled() => {}
         }
         node.receipts.gather(&key, &mut one);
-        let Waiting { mark, answers } = one;
+        let QueuedReceipt { mark, answers } = one;
         let outcome = match node.append_queue.append(append(&key.0, &mark)) {
             Ok(outcome) => outcome.await.unwrap_or_else(|_| Err(post::leaving())),
             Err(refusal) => Err(refusal),

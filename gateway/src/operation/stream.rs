@@ -25,10 +25,10 @@ use tracing::debug;
 use crate::broker::append_queue::Outcome;
 use crate::node::Node;
 use crate::operation::change;
-use crate::operation::post::{self, Charge, Draft, Said};
+use crate::operation::post::{self, Charge, MessageDraft, Said};
 use crate::operation::submit::Author;
-use crate::stream::buffer::{AddError, StreamBuffer};
-use crate::stream::{ClaimResult, Closed, Open, StreamHeader, StreamKey};
+use crate::stream::buffer::{AppendError, StreamBuffer};
+use crate::stream::{ClaimResult, ClosedStream, StoredStream, StreamHeader, StreamKey};
 
 /// How often silent answers are looked for, at least and at most.
 const LOOK_MIN: Duration = Duration::from_millis(20);
@@ -56,11 +56,11 @@ pub(crate) struct Ending {
 
 /// What an end is about.
 #[derive(Debug)]
-pub(crate) enum Found {
+pub(crate) enum StreamLookup {
     /// An answer that is being written.
     Open(Arc<StreamBuffer>),
     /// One that was closed not long ago.
-    Closed(Closed),
+    Closed(ClosedStream),
     /// Nothing that is remembered.
     Nothing,
 }
@@ -84,7 +84,7 @@ pub(crate) async fn start(
     match node.streams.store.begin(key, &beginning).await {
         Ok(ClaimResult::Begun) => {
             node.metrics.streams_begun_total.inc();
-            let open = Open { beginning, text: String::new(), mine: true };
+            let open = StoredStream { beginning, text: String::new(), mine: true };
             Ok(node.streams.put(key, open).units())
         }
         Ok(ClaimResult::Open(open)) => Ok(node.streams.put(key, open).units()),
@@ -115,9 +115,9 @@ pub(crate) async fn append(
 ) -> Result<u64, Refusal> {
     for _ in 0..TRIES_MAX {
         let answer = match seek(node, key, author.user()).await? {
-            Found::Open(answer) => answer,
-            Found::Closed(_) => return Err(closed()),
-            Found::Nothing => {
+            StreamLookup::Open(answer) => answer,
+            StreamLookup::Closed(_) => return Err(closed()),
+            StreamLookup::Nothing => {
                 let text = "no such answer is being written; begin it";
                 return Err(Refusal::new(RefusalCode::NotFound, text).field("id"));
             }
@@ -125,9 +125,9 @@ pub(crate) async fn append(
         author.may_say(answer.beginning.kind, None)?;
         match node.streams.add(&answer, offset, delta) {
             Ok(units) => return Ok(units),
-            Err(AddError::Gone) => {}
-            Err(AddError::Piece(error)) => return Err(error.into()),
-            Err(error @ AddError::Full) => {
+            Err(AppendError::Gone) => {}
+            Err(AppendError::Piece(error)) => return Err(error.into()),
+            Err(error @ AppendError::Full) => {
                 let refusal = Refusal::new(RefusalCode::Backpressure, error.to_string());
                 return Err(refusal.retry_after_ms(1000));
             }
@@ -137,14 +137,14 @@ pub(crate) async fn append(
 }
 
 /// The answer in the buffers of this node, or else from the stream store.
-async fn seek(node: &Node, key: &StreamKey, user: &UserId) -> Result<Found, Refusal> {
+async fn seek(node: &Node, key: &StreamKey, user: &UserId) -> Result<StreamLookup, Refusal> {
     if let Some(answer) = node.streams.get(key) {
-        return own(&answer.beginning, user).map(|()| Found::Open(answer));
+        return own(&answer.beginning, user).map(|()| StreamLookup::Open(answer));
     }
     match node.streams.store.take(key, user).await {
-        Ok(ClaimResult::Open(open)) => Ok(Found::Open(node.streams.put(key, open))),
+        Ok(ClaimResult::Open(open)) => Ok(StreamLookup::Open(node.streams.put(key, open))),
         Ok(ClaimResult::Closed(closed)) => {
-            own(&closed.beginning, user).map(|()| Found::Closed(closed))
+            own(&closed.beginning, user).map(|()| StreamLookup::Closed(closed))
         }
         Ok(ClaimResult::NotOwner) => Err(foreign()),
         Ok(
@@ -153,7 +153,7 @@ async fn seek(node: &Node, key: &StreamKey, user: &UserId) -> Result<Found, Refu
             | ClaimResult::Full
             | ClaimResult::FullForUser
             | ClaimResult::StillActive,
-        ) => Ok(Found::Nothing),
+        ) => Ok(StreamLookup::Nothing),
         Err(error) => {
             debug!(room.id = %key.room, error = error_chain(&error), "answer cannot be sought");
             Err(post::away())
@@ -162,9 +162,12 @@ async fn seek(node: &Node, key: &StreamKey, user: &UserId) -> Result<Found, Refu
 }
 
 /// Finds what is to be ended. From here on its text is what it is now.
-pub(crate) async fn find(node: &Node, mut ending: Ending) -> Result<(Found, Ending), Refusal> {
+pub(crate) async fn find(
+    node: &Node,
+    mut ending: Ending,
+) -> Result<(StreamLookup, Ending), Refusal> {
     let found = seek(node, &ending.key, &ending.user).await?;
-    if let Found::Open(answer) = &found {
+    if let StreamLookup::Open(answer) = &found {
         node.streams.touch(answer);
         ending.content.get_or_insert_with(|| answer.text());
     }
@@ -172,11 +175,18 @@ pub(crate) async fn find(node: &Node, mut ending: Ending) -> Result<(Found, Endi
 }
 
 /// Ends an answer: answered when the log has its message, or the edit that comes too late.
-pub(crate) async fn end(node: &Node, author: &Author<'_>, found: Found, ending: Ending) -> Outcome {
+pub(crate) async fn end(
+    node: &Node,
+    author: &Author<'_>,
+    found: StreamLookup,
+    ending: Ending,
+) -> Outcome {
     match found {
-        Found::Open(answer) => whole(node, author, &answer, ending).await,
-        Found::Closed(closed) if closed.aborted => late::edit(node, author, closed, ending).await,
-        Found::Closed(_) | Found::Nothing => late::end(node, author, ending).await,
+        StreamLookup::Open(answer) => whole(node, author, &answer, ending).await,
+        StreamLookup::Closed(closed) if closed.aborted => {
+            late::edit(node, author, closed, ending).await
+        }
+        StreamLookup::Closed(_) | StreamLookup::Nothing => late::end(node, author, ending).await,
     }
 }
 
@@ -229,14 +239,14 @@ async fn post(
 ) -> Outcome {
     let StreamKey { room, id } = answer.key.clone();
     let StreamHeader { user, kind, .. } = answer.beginning.clone();
-    let draft = Draft { room, id, user, kind, content, metadata, cost };
+    let draft = MessageDraft { room, id, user, kind, content, metadata, cost };
     let said = Said::of(&draft);
     post::settled(node, &said, post::post(node, draft)?).await
 }
 
 /// How the answer was closed, if it was closed as aborted through another node, which may still be
 /// about to say so.
-async fn closed_elsewhere(node: &Node, answer: &StreamBuffer) -> Option<Closed> {
+async fn closed_elsewhere(node: &Node, answer: &StreamBuffer) -> Option<ClosedStream> {
     for _ in 0..CLOSING_TRIES_MAX {
         match node.streams.store.take(&answer.key, &answer.beginning.user).await {
             Ok(ClaimResult::Closed(closed)) => return Some(closed).filter(|closed| closed.aborted),

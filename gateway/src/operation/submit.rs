@@ -18,9 +18,9 @@ use crate::broker::Placement;
 use crate::broker::append_queue::Outcome;
 use crate::config::RateClass;
 use crate::node::Node;
-use crate::operation::change::{self, Asker, Change, Made, Progress};
+use crate::operation::change::{self, Asker, ChangeEntry, ChangeProgress, ChangeRequest};
 use crate::operation::credit;
-use crate::operation::post::{self, Charge, Draft, Said};
+use crate::operation::post::{self, Charge, MessageDraft, Said};
 use crate::rate_limit::RatePermit;
 use crate::spending::Turn;
 
@@ -123,7 +123,7 @@ pub(crate) struct InLine {
 #[derive(Debug)]
 enum What {
     Message(Said),
-    Change(Made),
+    Change(ChangeEntry),
 }
 
 impl Submitted {
@@ -153,14 +153,14 @@ impl Submitted {
 pub(crate) async fn message(
     node: &Node,
     author: &Author<'_>,
-    draft: Draft,
+    draft: MessageDraft,
 ) -> Result<Submitted, Refusal> {
     let looked_up = author.look_up(node).await?;
     let said = Said::of(&draft);
     let (counted, turn) = match admit(node, author, &draft).await {
         Ok(admitted) => admitted,
         Err(refusal) => {
-            let Draft { room, id, user, .. } = draft;
+            let MessageDraft { room, id, user, .. } = draft;
             let key = MessageKey { room, user, id };
             let place = known_or(node, author, key, refusal).await?;
             return post::standing(node, &said, place).await.map(Submitted::Stands);
@@ -182,7 +182,7 @@ pub(crate) async fn message(
 async fn admit(
     node: &Node,
     author: &Author<'_>,
-    draft: &Draft,
+    draft: &MessageDraft,
 ) -> Result<(RatePermit, Option<Box<Turn>>), Refusal> {
     author.may_say(draft.kind, draft.cost.as_ref())?;
     let turn = credit::afford_message(node, draft.kind, draft.cost.as_ref()).await?;
@@ -202,7 +202,7 @@ async fn known_or(node: &Node, author: &Author<'_>, key: MessageKey, refusal: Re
 pub(crate) async fn change(
     node: &Node,
     author: &Author<'_>,
-    wanted: Change,
+    wanted: ChangeRequest,
     cost: Option<Charge>,
 ) -> Result<Submitted, Refusal> {
     let looked_up = author.look_up(node).await?;
@@ -215,12 +215,12 @@ pub(crate) async fn change(
         Err(refusal) => (Err(refusal), RatePermit::nothing()),
     };
     match change::change(node, &author.asker(), wanted, cost, allowed).await {
-        Ok(Progress::Waiting(outcome, made)) => {
+        Ok(ChangeProgress::Waiting(outcome, made)) => {
             let what = What::Change(made);
             let line = InLine { outcome, counted, looked_up, what, turn: None };
             Ok(Submitted::InLine(line))
         }
-        Ok(Progress::Made(place)) => {
+        Ok(ChangeProgress::Made(place)) => {
             node.limiter.refund(counted);
             Ok(Submitted::Stands(place))
         }

@@ -25,7 +25,7 @@ use uuid::Uuid;
 
 use super::lease::{LeaseMonitor, LeasePoll};
 use super::members::LocalMembers;
-use super::{Change, Entry, Presence, PresenceError, Renewal};
+use super::{Presence, PresenceChange, PresenceEntry, PresenceError, Renewal};
 use crate::broker::{Broker, BrokerError};
 use crate::metrics::Metrics;
 
@@ -40,13 +40,13 @@ pub(crate) struct LocalPresence {
     broker: Arc<dyn Broker>,
     clock: Clock,
     metrics: Arc<Metrics>,
-    state: Mutex<State>,
+    state: Mutex<LocalState>,
     /// Something is to be announced, or may be now.
     changed: Notify,
 }
 
 #[derive(Debug)]
-struct State {
+struct LocalState {
     members: LocalMembers,
     monitor: LeaseMonitor,
     /// Own runs that have ended and are to be taken out, once their people are announced anew.
@@ -69,7 +69,7 @@ pub(crate) struct LeaseReport {
 /// Who else is in a room.
 #[derive(Debug)]
 pub(crate) struct Others {
-    pub(crate) entries: Vec<Entry>,
+    pub(crate) entries: Vec<PresenceEntry>,
     /// Whoever is not among them is gone; otherwise it may have been forgotten.
     pub(crate) complete: bool,
 }
@@ -96,7 +96,7 @@ impl LocalPresence {
         clock: Clock,
         metrics: Arc<Metrics>,
     ) -> LocalPresence {
-        let state = State {
+        let state = LocalState {
             members: LocalMembers::default(),
             monitor: LeaseMonitor::new(Uuid::new_v4()),
             ended: Vec::new(),
@@ -107,7 +107,7 @@ impl LocalPresence {
         LocalPresence { presence, broker, clock, metrics, state, changed }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, LocalState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -279,7 +279,7 @@ impl LocalPresence {
     // --- The lease ---
 
     /// Goes on as another run, to which everybody who is here belongs from now on.
-    fn start_new_incarnation(&self, state: &mut State) {
+    fn start_new_incarnation(&self, state: &mut LocalState) {
         let ended = state.monitor.start_new_incarnation(Uuid::new_v4());
         info!(incarnation = %state.monitor.incarnation(), %ended, "going on under a new lease");
         state.ended.push(ended);
@@ -417,11 +417,15 @@ impl LocalPresence {
     }
 
     /// Kept first, then told: whoever reads after the word finds what it says.
-    async fn tell(&self, incarnation: Uuid, changes: &[Change]) -> Result<(), AnnounceError> {
+    async fn tell(
+        &self,
+        incarnation: Uuid,
+        changes: &[PresenceChange],
+    ) -> Result<(), AnnounceError> {
         self.presence.announce(incarnation, changes).await?;
         let signals: Vec<Signal> = changes
             .iter()
-            .map(|Change { room, user, standing, .. }| Signal::Room {
+            .map(|PresenceChange { room, user, standing, .. }| Signal::Room {
                 room: room.clone(),
                 what: RoomSignal::Presence { user: user.clone(), incarnation, standing: *standing },
             })

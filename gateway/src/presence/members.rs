@@ -14,7 +14,7 @@ use shared::contract::signal::PresenceState;
 use shared::contract::timestamp::Timestamp;
 use tokio::time::Instant;
 
-use super::Change;
+use super::PresenceChange;
 
 /// Names a connection within a node.
 pub(crate) type ConnectionId = u64;
@@ -237,7 +237,7 @@ impl LocalMembers {
 
     /// Up to `max` of what is to be announced; it counts as announced unless it is said to have
     /// [failed](People::failed).
-    pub(super) fn take(&mut self, max: usize) -> Vec<Change> {
+    pub(super) fn take(&mut self, max: usize) -> Vec<PresenceChange> {
         let taken: Vec<(RoomId, UserId)> = self.unannounced.iter().take(max).cloned().collect();
         let mut changes = Vec::with_capacity(taken.len());
         for (room, user) in taken {
@@ -245,14 +245,19 @@ impl LocalMembers {
             self.change((&room, &user), |here| {
                 here.announced = standing.map_or(Announced::Nothing, Announced::PresenceState);
             });
-            changes.push(Change { last: !self.rooms.contains_key(&room), room, user, standing });
+            changes.push(PresenceChange {
+                last: !self.rooms.contains_key(&room),
+                room,
+                user,
+                standing,
+            });
         }
         changes
     }
 
     /// What was taken may have been announced or not.
-    pub(super) fn failed(&mut self, changes: &[Change]) {
-        for Change { room, user, .. } in changes {
+    pub(super) fn failed(&mut self, changes: &[PresenceChange]) {
+        for PresenceChange { room, user, .. } in changes {
             self.change((room, user), |here| here.announced = Announced::Unsure);
         }
     }

@@ -8,7 +8,7 @@ use shared::contract::id::{RoomId, UserId};
 use shared::contract::signal::PresenceState;
 use uuid::Uuid;
 
-use super::{Change, Entry, Leases, Presence, PresenceError, Renewal};
+use super::{Leases, Presence, PresenceChange, PresenceEntry, PresenceError, Renewal};
 
 /// Keeps what this process announces.
 #[derive(Debug, Default)]
@@ -54,9 +54,13 @@ impl Presence for MemoryPresence {
         Ok(Leases { living: self.lock().living.clone(), lapsed: BTreeSet::new() })
     }
 
-    async fn announce(&self, incarnation: Uuid, changes: &[Change]) -> Result<(), PresenceError> {
+    async fn announce(
+        &self,
+        incarnation: Uuid,
+        changes: &[PresenceChange],
+    ) -> Result<(), PresenceError> {
         let mut kept = self.lock();
-        for Change { room, user, standing, .. } in changes {
+        for PresenceChange { room, user, standing, .. } in changes {
             let people = kept.rooms.entry(room.clone()).or_default();
             let who = (user.clone(), incarnation);
             match standing {
@@ -74,13 +78,11 @@ impl Presence for MemoryPresence {
         Ok(())
     }
 
-    async fn list(&self, room: &RoomId) -> Result<Vec<Entry>, PresenceError> {
+    async fn list(&self, room: &RoomId) -> Result<Vec<PresenceEntry>, PresenceError> {
         let kept = self.lock();
         let people = kept.rooms.get(room).into_iter().flatten();
-        let entry = |((user, incarnation), standing): (&(UserId, Uuid), &PresenceState)| Entry {
-            user: user.clone(),
-            incarnation: *incarnation,
-            standing: *standing,
+        let entry = |((user, incarnation), standing): (&(UserId, Uuid), &PresenceState)| {
+            PresenceEntry { user: user.clone(), incarnation: *incarnation, standing: *standing }
         };
         Ok(people.map(entry).collect())
     }

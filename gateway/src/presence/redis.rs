@@ -13,7 +13,7 @@ use shared::log::redis::connection::{RedisConnection, RedisFailure};
 use tracing::warn;
 use uuid::Uuid;
 
-use super::{Change, Entry, Leases, Presence, PresenceError, Renewal};
+use super::{Leases, Presence, PresenceChange, PresenceEntry, PresenceError, Renewal};
 
 /// How long the rooms of a run are kept without a renewal: longer than any cleaning up takes.
 const ROOMS_MEMORY_MS: u64 = 60 * 60 * 1000;
@@ -36,9 +36,9 @@ fn field(user: &UserId, incarnation: Uuid) -> String {
     format!("{user} {incarnation}")
 }
 
-fn entry(field: &str, standing: &str) -> Option<Entry> {
+fn entry(field: &str, standing: &str) -> Option<PresenceEntry> {
     let (user, incarnation) = field.split_once(' ')?;
-    Some(Entry {
+    Some(PresenceEntry {
         user: UserId::parse(user).ok()?,
         incarnation: incarnation.parse().ok()?,
         standing: serde_json::from_str::<PresenceState>(standing).ok()?,
@@ -146,11 +146,15 @@ impl Presence for RedisPresence {
         Ok(leases)
     }
 
-    async fn announce(&self, incarnation: Uuid, changes: &[Change]) -> Result<(), PresenceError> {
+    async fn announce(
+        &self,
+        incarnation: Uuid,
+        changes: &[PresenceChange],
+    ) -> Result<(), PresenceError> {
         let mut pipe = redis::pipe();
         let rooms = keys::rooms_of(incarnation);
         let mut announced = false;
-        for Change { room, user, standing, last } in changes {
+        for PresenceChange { room, user, standing, last } in changes {
             let (key, field) = (keys::presence(room), field(user, incarnation));
             if let Some(standing) = standing {
                 let json = serde_json::to_string(standing).map_err(|e| PresenceError(e.into()))?;
@@ -171,7 +175,7 @@ impl Presence for RedisPresence {
         Ok(self.send(&pipe).await?)
     }
 
-    async fn list(&self, room: &RoomId) -> Result<Vec<Entry>, PresenceError> {
+    async fn list(&self, room: &RoomId) -> Result<Vec<PresenceEntry>, PresenceError> {
         let mut pipe = redis::pipe();
         pipe.cmd("HGETALL").arg(keys::presence(room));
         let (fields,): (HashMap<String, String>,) = self.connection.pipeline(&pipe).await?;
@@ -225,7 +229,7 @@ mod tests {
         };
         let json = serde_json::to_string(&standing).unwrap();
         let read = entry(&field(&user, incarnation), &json).unwrap();
-        assert_eq!(read, Entry { user, incarnation, standing });
+        assert_eq!(read, PresenceEntry { user, incarnation, standing });
         for (field, json) in [("ann", &*json), ("ann x", &json), ("ann 7 8", &json)] {
             assert!(entry(field, json).is_none(), "{field}");
         }

@@ -9,14 +9,14 @@ use super::Rules;
 /// Of all users.
 #[derive(Debug, Default)]
 pub(super) struct Blocks {
-    refusals: DashMap<UserId, Refusals>,
+    refusals: DashMap<UserId, RefusalCount>,
     /// Until when, in Unix milliseconds.
     blocked: DashMap<UserId, i64>,
 }
 
 /// How often one user was refused on this node.
 #[derive(Debug, Default)]
-struct Refusals {
+struct RefusalCount {
     ends_ms: i64,
     count: u32,
     /// What the fleet was not told yet.

@@ -4,7 +4,7 @@ use dashmap::DashMap;
 use shared::contract::id::UserId;
 use shared::contract::limits::RATED_USERS_MAX;
 
-use super::redis::Given;
+use super::redis::Portion;
 use crate::config::RateClass;
 
 /// The windows of all users.
@@ -110,10 +110,10 @@ impl Windows {
         &self,
         user: &UserId,
         class: RateClass,
-        given: Given,
+        given: Portion,
         now_ms: i64,
     ) -> LocalCount {
-        let Given { count, rest_ms, is_first } = given;
+        let Portion { count, rest_ms, is_first } = given;
         let window_ms = self.windows_ms[class as usize];
         let took = self.present(user, class, now_ms, |window| {
             window.ends_ms = now_ms + rest_ms.clamp(1, window_ms);

@@ -19,7 +19,7 @@ pub(crate) struct RedisCounts {
 
 /// What the fleet gives of an allowance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Given {
+pub(super) struct Portion {
     /// How many uses; 0 when there are none left.
     pub(super) count: u32,
     /// Until the window ends, in milliseconds.
@@ -56,11 +56,11 @@ impl RedisCounts {
         class: RateClass,
         (wanted, limit): (u32, u32),
         window_ms: i64,
-    ) -> Result<Given, RedisError> {
+    ) -> Result<Portion, RedisError> {
         let mut call = self.take.prepare_invoke();
         call.key(keys::rate(user, class.label())).arg(wanted).arg(limit).arg(window_ms);
         let (count, rest_ms, is_first) = self.connection.script(&call).await?;
-        Ok(Given { count, rest_ms, is_first })
+        Ok(Portion { count, rest_ms, is_first })
     }
 
     /// Counts refusals of a user, and blocks them at the limit.

@@ -185,7 +185,7 @@ impl Asked {
     }
 
     fn given(&self, count: u32, rest_ms: i64, is_first: bool, now_ms: i64) -> LocalCount {
-        let given = Given { count, rest_ms, is_first };
+        let given = Portion { count, rest_ms, is_first };
         self.windows.given(&self.ann, RateClass::Messages, given, now_ms)
     }
 }

@@ -60,7 +60,7 @@ pub enum MintError {
 }
 
 #[derive(Serialize)]
-struct Claims<'a> {
+struct MintedClaims<'a> {
     sub: &'a str,
     iat: i64,
     exp: i64,
@@ -75,7 +75,7 @@ struct Claims<'a> {
 
 /// What was asked for.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Wanted {
+struct TokenRequest {
     user: Option<String>,
     rooms: Vec<String>,
     role: Option<Role>,
@@ -89,7 +89,7 @@ struct Wanted {
 /// # Errors
 /// Says what is missing or not understood.
 pub fn token(settings: &Settings, now_ms: i64, words: &[&str]) -> Result<String, MintError> {
-    let wanted = Wanted::read(words)?;
+    let wanted = TokenRequest::read(words)?;
     let missing = || MintError::Flag { flag: "--user", complaint: "missing: whose token it is" };
     let user = UserId::parse(wanted.user.as_deref().ok_or_else(missing)?)?;
     let secret = settings.jwt_secret.as_ref().ok_or(MintError::NoSecret)?;
@@ -97,7 +97,7 @@ pub fn token(settings: &Settings, now_ms: i64, words: &[&str]) -> Result<String,
         return Err(MintError::WeakSecret);
     }
     let iat = now_ms / 1000;
-    let claims = Claims {
+    let claims = MintedClaims {
         sub: user.as_str(),
         iat,
         exp: iat + wanted.ttl_s.unwrap_or(TTL_S),
@@ -127,9 +127,9 @@ fn page_address(settings: &Settings, token: &str, rooms: &[String]) -> String {
     format!("http://{page}/#token={token}{room}")
 }
 
-impl Wanted {
-    fn read(words: &[&str]) -> Result<Wanted, MintError> {
-        let mut wanted = Wanted::default();
+impl TokenRequest {
+    fn read(words: &[&str]) -> Result<TokenRequest, MintError> {
+        let mut wanted = TokenRequest::default();
         let mut words = words.iter();
         while let Some(word) = words.next() {
             if *word == "--open" {
@@ -177,7 +177,7 @@ mod tests {
 
     #[test]
     fn what_is_asked_for_is_read_or_named() {
-        let wanted = Wanted::read(&[
+        let wanted = TokenRequest::read(&[
             "--user",
             "ann",
             "--room",
@@ -187,7 +187,7 @@ mod tests {
             "assistant",
             "--ttl=60",
         ]);
-        let expected = Wanted {
+        let expected = TokenRequest {
             user: Some("ann".into()),
             rooms: vec!["team-*".into(), "b".into()],
             role: Some(Role::Assistant),
@@ -206,7 +206,7 @@ mod tests {
             (&["--ttl", "99999999"], "--ttl: expected seconds"),
         ];
         for (words, text) in table {
-            let error = Wanted::read(words).unwrap_err().to_string();
+            let error = TokenRequest::read(words).unwrap_err().to_string();
             assert!(error.starts_with(text), "{error}");
         }
     }

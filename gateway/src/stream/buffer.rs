@@ -23,7 +23,8 @@ use tracing::debug;
 
 use super::text::{self, PieceError, StreamText};
 use super::{
-    ClaimResult, Closed, Open, PutResult, StreamHeader, StreamKey, StreamStore, StreamStoreError,
+    ClaimResult, ClosedStream, PutResult, StoredStream, StreamHeader, StreamKey, StreamStore,
+    StreamStoreError,
 };
 use crate::broker::Broker;
 use crate::metrics::Metrics;
@@ -55,13 +56,13 @@ impl std::fmt::Debug for StreamBuffers {
 pub(crate) struct StreamBuffer {
     pub(crate) key: StreamKey,
     pub(crate) beginning: StreamHeader,
-    state: Mutex<State>,
+    state: Mutex<BufferState>,
     /// Its pieces go out one after the other.
     turn: Semaphore,
 }
 
 #[derive(Debug)]
-struct State {
+struct BufferState {
     so_far: StreamText,
     /// How much of it is in the stream store and was told.
     out: Mark,
@@ -84,7 +85,7 @@ struct Mark {
 
 /// Why a delta is not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum AddError {
+pub(crate) enum AppendError {
     /// The text does not take it.
     #[error(transparent)]
     Piece(#[from] PieceError),
@@ -97,7 +98,7 @@ pub(crate) enum AddError {
 }
 
 impl StreamBuffer {
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, BufferState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -161,8 +162,8 @@ impl StreamBuffers {
     /// Puts an answer that was taken from the stream store into the buffers. What is there of it
     /// already is ahead of the stream store where no other node has taken it, and has no meaning
     /// where one has.
-    pub(crate) fn put(&self, key: &StreamKey, open: Open) -> Arc<StreamBuffer> {
-        let Open { beginning, text, mine } = open;
+    pub(crate) fn put(&self, key: &StreamKey, open: StoredStream) -> Arc<StreamBuffer> {
+        let StoredStream { beginning, text, mine } = open;
         let mut answers = self.lock();
         if let Some(known) = answers.get(key).filter(|_| mine) {
             known.lock().touched = Instant::now();
@@ -170,7 +171,7 @@ impl StreamBuffers {
         }
         let so_far = StreamText::from(text);
         let bytes = so_far.as_str().len();
-        let state = State {
+        let state = BufferState {
             out: Mark { bytes, units: so_far.units() },
             so_far,
             lively: false,
@@ -211,13 +212,13 @@ impl StreamBuffers {
         answer: &Arc<StreamBuffer>,
         offset: u64,
         delta: &str,
-    ) -> Result<u64, AddError> {
+    ) -> Result<u64, AppendError> {
         let mut state = answer.lock();
         if state.gone {
-            return Err(AddError::Gone);
+            return Err(AppendError::Gone);
         }
         if self.bytes.load(Ordering::Relaxed) + delta.len() > STREAMS_BYTES_MAX {
-            return Err(AddError::Full);
+            return Err(AppendError::Full);
         }
         let added = state.so_far.add(offset, delta)?;
         self.bytes.fetch_add(added, Ordering::Relaxed);
@@ -326,7 +327,7 @@ impl StreamBuffers {
     /// told.
     pub(crate) async fn close(&self, answer: &Arc<StreamBuffer>, aborted: bool) {
         let text = if aborted { answer.text() } else { String::new() };
-        let closed = Closed { beginning: answer.beginning.clone(), aborted, text };
+        let closed = ClosedStream { beginning: answer.beginning.clone(), aborted, text };
         if let Err(error) = self.store.close(&answer.key, &closed).await {
             // It lies there until its silence is noticed, and is then found in the log.
             let StreamKey { room, id } = &answer.key;

@@ -12,7 +12,8 @@ use shared::contract::limits::{
 use tokio::time::Instant;
 
 use super::{
-    ClaimResult, Closed, Open, PutResult, StreamHeader, StreamKey, StreamStore, StreamStoreError,
+    ClaimResult, ClosedStream, PutResult, StoredStream, StreamHeader, StreamKey, StreamStore,
+    StreamStoreError,
 };
 
 /// How long a closed answer is remembered.
@@ -21,36 +22,36 @@ const MEMORY: Duration = Duration::from_millis(STREAM_MEMORY_MS);
 /// In memory.
 #[derive(Debug, Default)]
 pub struct MemoryStreamStore {
-    state: Mutex<State>,
+    state: Mutex<MemoryState>,
 }
 
 #[derive(Debug, Default)]
-struct State {
-    rooms: HashMap<RoomId, BTreeMap<MessageId, Row>>,
-    closed: HashMap<StreamKey, (Closed, Instant)>,
+struct MemoryState {
+    rooms: HashMap<RoomId, BTreeMap<MessageId, StreamRow>>,
+    closed: HashMap<StreamKey, (ClosedStream, Instant)>,
     /// In the order of their closing.
     order: VecDeque<(StreamKey, Instant)>,
 }
 
 #[derive(Debug)]
-struct Row {
+struct StreamRow {
     beginning: StreamHeader,
     text: String,
     touched: Instant,
 }
 
-impl Row {
-    fn open(&self) -> Open {
-        Open { beginning: self.beginning.clone(), text: self.text.clone(), mine: true }
+impl StreamRow {
+    fn open(&self) -> StoredStream {
+        StoredStream { beginning: self.beginning.clone(), text: self.text.clone(), mine: true }
     }
 }
 
-impl State {
-    fn row(&mut self, key: &StreamKey) -> Option<&mut Row> {
+impl MemoryState {
+    fn row(&mut self, key: &StreamKey) -> Option<&mut StreamRow> {
         self.rooms.get_mut(&key.room)?.get_mut(&key.id)
     }
 
-    fn closed(&self, key: &StreamKey) -> Option<Closed> {
+    fn closed(&self, key: &StreamKey) -> Option<ClosedStream> {
         let (closed, at) = self.closed.get(key)?;
         (at.elapsed() < MEMORY).then(|| closed.clone())
     }
@@ -67,7 +68,7 @@ impl State {
         ClaimResult::Open(row.open())
     }
 
-    fn remember(&mut self, key: StreamKey, closed: Closed) {
+    fn remember(&mut self, key: StreamKey, closed: ClosedStream) {
         let now = Instant::now();
         self.closed.insert(key.clone(), (closed, now));
         self.order.push_back((key, now));
@@ -84,7 +85,7 @@ impl State {
 }
 
 impl MemoryStreamStore {
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, MemoryState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -110,7 +111,7 @@ impl StreamStore for MemoryStreamStore {
             return Ok(ClaimResult::FullForUser);
         }
         let (beginning, touched) = (beginning.clone(), Instant::now());
-        room.insert(key.id.clone(), Row { beginning, text: String::new(), touched });
+        room.insert(key.id.clone(), StreamRow { beginning, text: String::new(), touched });
         Ok(ClaimResult::Begun)
     }
 
@@ -153,7 +154,7 @@ impl StreamStore for MemoryStreamStore {
         Ok(PutResult::Done)
     }
 
-    async fn close(&self, key: &StreamKey, closed: &Closed) -> Result<(), StreamStoreError> {
+    async fn close(&self, key: &StreamKey, closed: &ClosedStream) -> Result<(), StreamStoreError> {
         let mut state = self.lock();
         if let Some(room) = state.rooms.get_mut(&key.room) {
             room.remove(&key.id);
@@ -165,7 +166,10 @@ impl StreamStore for MemoryStreamStore {
         Ok(())
     }
 
-    async fn open_in(&self, room: &RoomId) -> Result<Vec<(MessageId, Open)>, StreamStoreError> {
+    async fn open_in(
+        &self,
+        room: &RoomId,
+    ) -> Result<Vec<(MessageId, StoredStream)>, StreamStoreError> {
         let state = self.lock();
         let rows = state.rooms.get(room).into_iter().flatten();
         Ok(rows.map(|(id, row)| (id.clone(), row.open())).collect())
@@ -175,7 +179,7 @@ impl StreamStore for MemoryStreamStore {
         let state = self.lock();
         let rows = state.rooms.iter().flat_map(|(room, rows)| rows.iter().map(move |r| (room, r)));
         let silent = rows.filter(|(_, (_, row))| row.touched.elapsed() >= silence);
-        let key = |(room, (id, _)): (&RoomId, (&MessageId, &Row))| StreamKey {
+        let key = |(room, (id, _)): (&RoomId, (&MessageId, &StreamRow))| StreamKey {
             room: room.clone(),
             id: id.clone(),
         };

@@ -18,7 +18,8 @@ use shared::log::redis::connection::{RedisConnection, RedisFailure};
 use uuid::Uuid;
 
 use super::{
-    ClaimResult, Closed, Open, PutResult, StreamHeader, StreamKey, StreamStore, StreamStoreError,
+    ClaimResult, ClosedStream, PutResult, StoredStream, StreamHeader, StreamKey, StreamStore,
+    StreamStoreError,
 };
 
 /// In Redis.
@@ -98,7 +99,7 @@ impl RedisStreamStore {
             ["open", former, beginning, text] => {
                 let beginning = serde_json::from_str(beginning)?;
                 let mine = former == self.node;
-                Ok(ClaimResult::Open(Open { beginning, text: text.to_owned(), mine }))
+                Ok(ClaimResult::Open(StoredStream { beginning, text: text.to_owned(), mine }))
             }
             ["closed", how] => Ok(ClaimResult::Closed(serde_json::from_str(how)?)),
             ["foreign"] => Ok(ClaimResult::NotOwner),
@@ -183,14 +184,17 @@ impl StreamStore for RedisStreamStore {
         }
     }
 
-    async fn close(&self, key: &StreamKey, closed: &Closed) -> Result<(), StreamStoreError> {
+    async fn close(&self, key: &StreamKey, closed: &ClosedStream) -> Result<(), StreamStoreError> {
         let mut call = prepared(&self.close, key);
         call.arg(serde_json::to_string(closed)?).arg(STREAM_MEMORY_MS);
         let _: Value = self.connection.script(&call).await?;
         Ok(())
     }
 
-    async fn open_in(&self, room: &RoomId) -> Result<Vec<(MessageId, Open)>, StreamStoreError> {
+    async fn open_in(
+        &self,
+        room: &RoomId,
+    ) -> Result<Vec<(MessageId, StoredStream)>, StreamStoreError> {
         let mut pipe = redis::pipe();
         pipe.cmd("HGETALL").arg(keys::streams(room));
         let (held,): (HashMap<String, String>,) = self.connection.pipeline(&pipe).await?;
@@ -209,7 +213,7 @@ impl StreamStore for RedisStreamStore {
         let open = held.into_iter().zip(texts).filter_map(|((id, held), text)| {
             let (node, beginning) = read_held(&held)?;
             let (text, mine) = (text.unwrap_or_default(), node == self.node);
-            Some((id, Open { beginning, text, mine }))
+            Some((id, StoredStream { beginning, text, mine }))
         });
         Ok(open.collect())
     }

@@ -20,7 +20,7 @@ const FRAMES_PER_WRITE: usize = 64;
 /// The queue of one connection.
 #[derive(Debug, Default)]
 pub(crate) struct SendQueue {
-    state: Mutex<State>,
+    state: Mutex<QueueState>,
     /// Wakes the writer.
     filled: Notify,
     /// Wakes whoever waits for room.
@@ -30,14 +30,14 @@ pub(crate) struct SendQueue {
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct QueueState {
     frames: VecDeque<Bytes>,
     /// Of the frames, and of those being written.
     bytes: usize,
     closing: Option<CloseReason>,
 }
 
-impl State {
+impl QueueState {
     /// Whether an event of so many bytes fits. An empty queue takes any: the database may hold
     /// messages that are larger than the bound, and they would never pass.
     fn takes(&self, bytes: usize) -> bool {
@@ -46,7 +46,7 @@ impl State {
 }
 
 impl SendQueue {
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, QueueState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -44,7 +44,7 @@ pub(super) struct Needy {
 
 /// What the database and the log say.
 #[derive(Debug, Default)]
-pub(super) struct Found {
+pub(super) struct LookupResult {
     /// Of the messages that were asked for, those that stand.
     pub(super) there: HashSet<MessageKey>,
     /// Where each job stands that was late; as many as were asked about.
@@ -63,7 +63,7 @@ pub(super) struct LookedUp {
 #[derive(Debug)]
 pub(super) enum Answered {
     /// With this.
-    Found(Found),
+    Found(LookupResult),
     /// The database does not answer.
     Away,
     /// It is to be tried again.
@@ -88,7 +88,7 @@ struct UnderWay {
     epoch: u64,
     asked: Vec<Needy>,
     rooms: Vec<RoomId>,
-    outcome: JoinHandle<Result<Option<Found>, TryError>>,
+    outcome: JoinHandle<Result<Option<LookupResult>, TryError>>,
 }
 
 /// Whom nobody may overtake: the same sender in the same room, and in its room what was accepted
@@ -286,7 +286,7 @@ async fn ask(
     question: Question,
     parts: Deps,
     patience: Duration,
-) -> Result<Option<Found>, TryError> {
+) -> Result<Option<LookupResult>, TryError> {
     let mut last = TryError::Timeout;
     let asked = tokio::time::timeout(patience, async {
         loop {
@@ -306,7 +306,7 @@ async fn ask(
     }
 }
 
-async fn find(question: &Question, parts: &Deps) -> Result<Found, TryError> {
+async fn find(question: &Question, parts: &Deps) -> Result<LookupResult, TryError> {
     let Question { shard, epoch, rooms, late, wanted } = question;
     let (broker, store) = (&*parts.broker, &*parts.store);
     if !rooms.is_empty() {
@@ -322,5 +322,5 @@ async fn find(question: &Question, parts: &Deps) -> Result<Found, TryError> {
     let stored = late.iter().map(|late| late.as_ref().and_then(|_| answers.next().flatten()));
     let stored = stored.collect();
     let there = dedup::there(broker, store, wanted.clone()).await?;
-    Ok(Found { there, stored })
+    Ok(LookupResult { there, stored })
 }

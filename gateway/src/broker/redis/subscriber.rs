@@ -49,12 +49,12 @@ const PROBE_TIMEOUT: Duration = Duration::from_millis(DEAF_MS_MAX);
 /// The way to the task that listens.
 #[derive(Debug)]
 pub(super) struct Subscriber {
-    requests: mpsc::Sender<Request>,
+    requests: mpsc::Sender<SubscriberRequest>,
     inbox: Arc<Inbox>,
 }
 
 #[derive(Debug)]
-enum Request {
+enum SubscriberRequest {
     Subscribe { channel: String, confirmed: oneshot::Sender<()> },
     Unsubscribe { channel: String },
 }
@@ -90,14 +90,14 @@ impl Subscriber {
     pub(super) async fn subscribe(&self, channel: String) -> Result<(), BrokerError> {
         let (confirmed, answer) = oneshot::channel();
         let ended = |()| BrokerError(Box::new(Ended));
-        let request = Request::Subscribe { channel, confirmed };
+        let request = SubscriberRequest::Subscribe { channel, confirmed };
         self.requests.send(request).await.map_err(|_| ended(()))?;
         answer.await.map_err(|_| ended(()))
     }
 
     /// Listens to it no more.
     pub(super) async fn unsubscribe(&self, channel: String) -> Result<(), BrokerError> {
-        let sent = self.requests.send(Request::Unsubscribe { channel }).await;
+        let sent = self.requests.send(SubscriberRequest::Unsubscribe { channel }).await;
         sent.map_err(|_| BrokerError(Box::new(Ended)))
     }
 }
@@ -270,7 +270,7 @@ fn entry(payload: Vec<u8>) -> Option<RingEntry> {
 
 struct Task {
     connection: RedisConnection,
-    waiting: mpsc::Receiver<Request>,
+    waiting: mpsc::Receiver<SubscriberRequest>,
     inbox: Arc<Inbox>,
     /// Channels, beside what every node listens to.
     wanted: HashSet<String>,
@@ -387,18 +387,18 @@ impl Task {
         &mut self,
         connection: &mut MultiplexedConnection,
         line: &Arc<Line>,
-        requests: Vec<Request>,
+        requests: Vec<SubscriberRequest>,
     ) -> Result<(), RedisError> {
         let mut confirmations = Vec::new();
         let mut channels = Vec::new();
         for request in requests {
             match request {
-                Request::Subscribe { channel, confirmed } => {
+                SubscriberRequest::Subscribe { channel, confirmed } => {
                     self.wanted.insert(channel.clone());
                     channels.push(channel);
                     confirmations.push(confirmed);
                 }
-                Request::Unsubscribe { channel } => {
+                SubscriberRequest::Unsubscribe { channel } => {
                     // In order: what was asked before it is done before it.
                     subscribe(connection, line, &channels).await?;
                     channels.clear();

@@ -16,7 +16,7 @@ use shared::store::RevokedSubject;
 use super::super::HttpResponse;
 use super::json;
 use super::problem::Problem;
-use super::request::Asked;
+use super::request::ApiRequest;
 use crate::auth::handshake;
 use crate::auth::{Grant, Role, RoomClaim};
 use crate::node::Node;
@@ -64,7 +64,7 @@ struct Session {
 /// `POST /tickets`
 pub(super) async fn mint_ticket(
     node: &Arc<Node>,
-    asked: &Asked<'_>,
+    asked: &ApiRequest<'_>,
 ) -> Result<HttpResponse, Problem> {
     let MintTicket { user_id: user, rooms, role, origin } = asked.json()?;
     check_rooms(&rooms)?;
@@ -77,7 +77,7 @@ pub(super) async fn mint_ticket(
 /// `POST /sessions`
 pub(super) async fn mint_session(
     node: &Arc<Node>,
-    asked: &Asked<'_>,
+    asked: &ApiRequest<'_>,
 ) -> Result<HttpResponse, Problem> {
     let MintSession { user_id: user, rooms, role, expires_in_ms } = asked.json()?;
     check_rooms(&rooms)?;
@@ -138,7 +138,10 @@ struct Revoke {
 }
 
 /// `POST /revoke`
-pub(super) async fn revoke(node: &Arc<Node>, asked: &Asked<'_>) -> Result<HttpResponse, Problem> {
+pub(super) async fn revoke(
+    node: &Arc<Node>,
+    asked: &ApiRequest<'_>,
+) -> Result<HttpResponse, Problem> {
     match asked.json()? {
         Revoke { user_id: Some(user), token_id: None, token: None } => {
             authenticate::revoke(node, RevokedSubject::User(user)).await?;
@@ -166,7 +169,7 @@ struct Disconnect {
 /// `POST /disconnect`
 pub(super) async fn disconnect(
     node: &Arc<Node>,
-    asked: &Asked<'_>,
+    asked: &ApiRequest<'_>,
 ) -> Result<HttpResponse, Problem> {
     let Disconnect { user_id } = asked.json()?;
     authenticate::disconnect(node, &user_id).await?;

@@ -11,10 +11,10 @@ use shared::contract::refusal::{Refusal, RefusalCode};
 
 use super::super::HttpResponse;
 use super::problem::Problem;
-use super::request::Asked;
+use super::request::ApiRequest;
 use super::{backend, json};
 use crate::node::Node;
-use crate::operation::change::{Change, What};
+use crate::operation::change::{ChangeRequest, What};
 use crate::operation::post;
 use crate::operation::submit::{self, Author};
 use crate::operation::validate;
@@ -36,7 +36,10 @@ struct Edit {
 }
 
 /// `PATCH /rooms/{room}/messages/{id}`
-pub(super) async fn edit(node: &Arc<Node>, asked: &Asked<'_>) -> Result<HttpResponse, Problem> {
+pub(super) async fn edit(
+    node: &Arc<Node>,
+    asked: &ApiRequest<'_>,
+) -> Result<HttpResponse, Problem> {
     let (room, id) = (asked.room()?, asked.message()?);
     let Edit { content, metadata, change_id, user_id, author_id: author } = asked.json()?;
     validate::content("content", &content)?;
@@ -46,7 +49,10 @@ pub(super) async fn edit(node: &Arc<Node>, asked: &Asked<'_>) -> Result<HttpResp
 }
 
 /// `DELETE /rooms/{room}/messages/{id}`
-pub(super) async fn delete(node: &Arc<Node>, asked: &Asked<'_>) -> Result<HttpResponse, Problem> {
+pub(super) async fn delete(
+    node: &Arc<Node>,
+    asked: &ApiRequest<'_>,
+) -> Result<HttpResponse, Problem> {
     let (room, id) = (asked.room()?, asked.message()?);
     let query = asked.query(&["changeId", "userId", "authorId"])?;
     let user = |field: &str| {
@@ -71,7 +77,7 @@ struct By {
 
 async fn change(
     node: &Arc<Node>,
-    asked: &Asked<'_>,
+    asked: &ApiRequest<'_>,
     (room, id, what): (RoomId, MessageId, What),
     By { user_id, author, change_id }: By,
 ) -> Result<HttpResponse, Problem> {
@@ -80,7 +86,7 @@ async fn change(
     let named = asked.idempotent_id(&room, &user, None)?;
     let change_id = change_id.or(named).unwrap_or_else(|| post::new_id(now_ms));
     validate::id("changeId", &change_id, now_ms)?;
-    let wanted = Change { room, author, id, change_id: change_id.clone(), what };
+    let wanted = ChangeRequest { room, author, id, change_id: change_id.clone(), what };
     let submitted = submit::change(node, &Author::Backend(&user), wanted, None).await?;
     let place = submitted.settled(node).await?;
     let (position, duplicate) = (place.position, place.duplicate);

@@ -13,7 +13,7 @@ use super::super::HttpResponse;
 use super::json;
 use super::messages::within_batch;
 use super::problem::Problem;
-use super::request::{Asked, object};
+use super::request::{ApiRequest, object};
 use crate::node::Node;
 use crate::operation::credit::{self, Tracked};
 
@@ -48,7 +48,10 @@ enum TrackResult {
 }
 
 /// `POST /credits/track`
-pub(super) async fn track(node: &Arc<Node>, asked: &Asked<'_>) -> Result<HttpResponse, Problem> {
+pub(super) async fn track(
+    node: &Arc<Node>,
+    asked: &ApiRequest<'_>,
+) -> Result<HttpResponse, Problem> {
     let Either { items } = asked.json()?;
     if items.is_some() {
         return track_batch(node, asked).await;
@@ -64,19 +67,23 @@ pub(super) async fn track(node: &Arc<Node>, asked: &Asked<'_>) -> Result<HttpRes
 
 /// A movement without an id of its own is named by the request's `Idempotency-Key`, for its user,
 /// and in a batch by its place.
-fn name(asked: &Asked<'_>, data: &mut CreditsTrack, place: Option<usize>) -> Result<(), Problem> {
+fn name(
+    asked: &ApiRequest<'_>,
+    data: &mut CreditsTrack,
+    place: Option<usize>,
+) -> Result<(), Problem> {
     let named = asked.idempotent_id(&data.user_id.ledger_room(), &data.user_id, place)?;
     data.id = data.id.take().or(named);
     Ok(())
 }
 
-async fn track_batch(node: &Node, asked: &Asked<'_>) -> Result<HttpResponse, Problem> {
+async fn track_batch(node: &Node, asked: &ApiRequest<'_>) -> Result<HttpResponse, Problem> {
     asked.idempotency_key()?;
     let TrackBatch { items } = asked.json()?;
     within_batch("items", items.len())?;
     let mut waiting = Vec::with_capacity(items.len());
     for (place, item) in items.iter().enumerate() {
-        waiting.push(Waiting::begin(node, asked, (place, item))?);
+        waiting.push(PendingTrack::begin(node, asked, (place, item))?);
     }
     let mut results = Vec::with_capacity(waiting.len());
     for one in waiting {
@@ -86,27 +93,27 @@ async fn track_batch(node: &Node, asked: &Asked<'_>) -> Result<HttpResponse, Pro
 }
 
 /// A movement of a batch that is in line, or is not.
-struct Waiting {
+struct PendingTrack {
     id: Option<MessageId>,
     tracked: Result<Tracked, Refusal>,
 }
 
-impl Waiting {
+impl PendingTrack {
     /// Only what is wrong with the request as a whole is a problem.
     fn begin(
         node: &Node,
-        asked: &Asked<'_>,
+        asked: &ApiRequest<'_>,
         (place, item): (usize, &RawValue),
-    ) -> Result<Waiting, Problem> {
+    ) -> Result<PendingTrack, Problem> {
         let mut data: CreditsTrack = match object(item.get().as_bytes()) {
             Ok(data) => data,
-            Err(refusal) => return Ok(Waiting { id: None, tracked: Err(refusal) }),
+            Err(refusal) => return Ok(PendingTrack { id: None, tracked: Err(refusal) }),
         };
         let id = data.id.clone();
         name(asked, &mut data, Some(place))?;
         Ok(match credit::track(node, data) {
-            Ok(tracked) => Waiting { id: Some(tracked.id.clone()), tracked: Ok(tracked) },
-            Err(refusal) => Waiting { id, tracked: Err(refusal) },
+            Ok(tracked) => PendingTrack { id: Some(tracked.id.clone()), tracked: Ok(tracked) },
+            Err(refusal) => PendingTrack { id, tracked: Err(refusal) },
         })
     }
 
@@ -124,7 +131,10 @@ impl Waiting {
 }
 
 /// `GET /credits/{user}`
-pub(super) async fn balance(node: &Arc<Node>, asked: &Asked<'_>) -> Result<HttpResponse, Problem> {
+pub(super) async fn balance(
+    node: &Arc<Node>,
+    asked: &ApiRequest<'_>,
+) -> Result<HttpResponse, Problem> {
     let user = asked.user(0)?;
     asked.query(&[])?;
     Ok(json(StatusCode::OK, &credit::balance(node, &user).await?))
@@ -138,7 +148,10 @@ struct Unsynced {
 }
 
 /// `GET /credits/{user}/unsynced`
-pub(super) async fn unsynced(node: &Arc<Node>, asked: &Asked<'_>) -> Result<HttpResponse, Problem> {
+pub(super) async fn unsynced(
+    node: &Arc<Node>,
+    asked: &ApiRequest<'_>,
+) -> Result<HttpResponse, Problem> {
     let user_id = asked.user(0)?;
     asked.query(&[])?;
     let unsynced = credit::unsynced(node, &user_id).await?;
@@ -161,7 +174,10 @@ struct Synced {
 }
 
 /// `POST /credits/synced`
-pub(super) async fn synced(node: &Arc<Node>, asked: &Asked<'_>) -> Result<HttpResponse, Problem> {
+pub(super) async fn synced(
+    node: &Arc<Node>,
+    asked: &ApiRequest<'_>,
+) -> Result<HttpResponse, Problem> {
     let AskSynced { user_id, ids } = asked.json()?;
     within_batch("ids", ids.len())?;
     let stand = credit::synced(node, &user_id, &ids).await?;

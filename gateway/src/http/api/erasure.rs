@@ -14,7 +14,7 @@ use shared::trouble;
 use super::super::HttpResponse;
 use super::json;
 use super::problem::Problem;
-use super::request::Asked;
+use super::request::ApiRequest;
 use crate::node::Node;
 
 /// One of the two.
@@ -36,7 +36,7 @@ struct Erased {
 /// `POST /erase`
 pub(super) async fn everything(
     node: &Arc<Node>,
-    asked: &Asked<'_>,
+    asked: &ApiRequest<'_>,
 ) -> Result<HttpResponse, Problem> {
     let whose = match asked.json()? {
         Erase { user_id: Some(user), room_id: None } => Whose::User(user),

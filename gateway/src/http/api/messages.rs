@@ -15,11 +15,11 @@ use shared::contract::refusal::{Refusal, RefusalCode};
 use super::super::HttpResponse;
 use super::json;
 use super::problem::Problem;
-use super::request::{Asked, object};
+use super::request::{ApiRequest, object};
 use crate::broker::Placement;
 use crate::node::Node;
 use crate::operation::credit;
-use crate::operation::post::{self, Draft};
+use crate::operation::post::{self, MessageDraft};
 use crate::operation::submit::{self, Author, Submitted};
 use crate::operation::validate;
 
@@ -74,7 +74,10 @@ enum BatchResult {
 }
 
 /// `POST /rooms/{room}/messages`
-pub(super) async fn publish(node: &Arc<Node>, asked: &Asked<'_>) -> Result<HttpResponse, Problem> {
+pub(super) async fn publish(
+    node: &Arc<Node>,
+    asked: &ApiRequest<'_>,
+) -> Result<HttpResponse, Problem> {
     let room = asked.room()?;
     let publish: Publish = asked.json()?;
     let named = asked.idempotent_id(&room, &publish.user_id, None)?;
@@ -88,7 +91,7 @@ pub(super) async fn publish(node: &Arc<Node>, asked: &Asked<'_>) -> Result<HttpR
 /// `POST /rooms/{room}/messages/batch`
 pub(super) async fn publish_batch(
     node: &Arc<Node>,
-    asked: &Asked<'_>,
+    asked: &ApiRequest<'_>,
 ) -> Result<HttpResponse, Problem> {
     let room = asked.room()?;
     asked.idempotency_key()?;
@@ -99,7 +102,7 @@ pub(super) async fn publish_batch(
     for (place, message) in messages.iter().enumerate() {
         let one = match &held_up {
             // Behind one that is to be offered again: passing it would change their order.
-            Some(refusal) => Waiting::refused(None, refusal.clone()),
+            Some(refusal) => PendingPublish::refused(None, refusal.clone()),
             None => put_in_line(node, asked, &room, (place, message)).await?,
         };
         if let Err(refusal) = &one.posted
@@ -123,8 +126,8 @@ struct Naming {
 }
 
 impl Naming {
-    fn of(draft: &Draft) -> Naming {
-        let Draft { room, user, id, cost, .. } = draft;
+    fn of(draft: &MessageDraft) -> Naming {
+        let MessageDraft { room, user, id, cost, .. } = draft;
         let kind = CreditKind::Usage;
         let credit_id = cost.as_ref().map(|_| event_id(room, user, id, kind));
         Naming { id: id.clone(), credit_id }
@@ -138,7 +141,7 @@ impl Naming {
     }
 }
 
-async fn submit(node: &Node, draft: Draft) -> Result<Submitted, Refusal> {
+async fn submit(node: &Node, draft: MessageDraft) -> Result<Submitted, Refusal> {
     let user = draft.user.clone();
     let submitted = submit::message(node, &Author::Backend(&user), draft).await?;
     if !submitted.has_a_turn() {
@@ -149,15 +152,15 @@ async fn submit(node: &Node, draft: Draft) -> Result<Submitted, Refusal> {
 }
 
 /// A message of a batch that is in line, or stands, or is refused.
-struct Waiting {
+struct PendingPublish {
     /// Known where the message could be read.
     naming: Option<Naming>,
     posted: Result<Submitted, Refusal>,
 }
 
-impl Waiting {
-    fn refused(naming: Option<Naming>, refusal: Refusal) -> Waiting {
-        Waiting { naming, posted: Err(refusal) }
+impl PendingPublish {
+    fn refused(naming: Option<Naming>, refusal: Refusal) -> PendingPublish {
+        PendingPublish { naming, posted: Err(refusal) }
     }
 
     async fn settled(self, node: &Node) -> BatchResult {
@@ -178,13 +181,13 @@ impl Waiting {
 /// Only what is wrong with the request as a whole is a problem.
 async fn put_in_line(
     node: &Node,
-    asked: &Asked<'_>,
+    asked: &ApiRequest<'_>,
     room: &RoomId,
     (place, message): (usize, &RawValue),
-) -> Result<Waiting, Problem> {
+) -> Result<PendingPublish, Problem> {
     let publish: Publish = match object(message.get().as_bytes()) {
         Ok(publish) => publish,
-        Err(refusal) => return Ok(Waiting::refused(None, refusal)),
+        Err(refusal) => return Ok(PendingPublish::refused(None, refusal)),
     };
     let named = asked.idempotent_id(room, &publish.user_id, Some(place))?;
     let id = publish.id.clone();
@@ -192,11 +195,11 @@ async fn put_in_line(
         Ok(draft) => draft,
         Err(refusal) => {
             let naming = id.map(|id| Naming { id, credit_id: None });
-            return Ok(Waiting::refused(naming, refusal));
+            return Ok(PendingPublish::refused(naming, refusal));
         }
     };
     let naming = Some(Naming::of(&draft));
-    Ok(Waiting { naming, posted: submit(node, draft).await })
+    Ok(PendingPublish { naming, posted: submit(node, draft).await })
 }
 
 /// Checks a message as the socket's are checked. `named` is its id where it brings none itself.
@@ -205,7 +208,7 @@ fn draft(
     room: RoomId,
     publish: Publish,
     named: Option<MessageId>,
-) -> Result<Draft, Refusal> {
+) -> Result<MessageDraft, Refusal> {
     let now_ms = node.clock.now_ms();
     let Publish { user_id: user, id, content, kind, metadata, credits } = publish;
     let id = id.or(named).unwrap_or_else(|| post::new_id(now_ms));
@@ -213,7 +216,7 @@ fn draft(
     validate::content("content", &content)?;
     let metadata = validate::message_metadata(metadata)?;
     let cost = credits.map(|cost| credit::charge(&user, cost)).transpose()?;
-    Ok(Draft { room, id, user, kind, content, metadata, cost })
+    Ok(MessageDraft { room, id, user, kind, content, metadata, cost })
 }
 
 /// Refuses a list that is empty or longer than a batch may be.

@@ -12,14 +12,17 @@ use shared::store::{Member, MemberRole};
 use super::super::HttpResponse;
 use super::messages::within_batch;
 use super::problem::Problem;
-use super::request::Asked;
+use super::request::ApiRequest;
 use super::{backend, json};
 use crate::node::Node;
 use crate::operation::member;
 use crate::operation::post::away;
 
 /// `GET /rooms/{room}/presence`
-pub(super) async fn presence(node: &Arc<Node>, asked: &Asked<'_>) -> Result<HttpResponse, Problem> {
+pub(super) async fn presence(
+    node: &Arc<Node>,
+    asked: &ApiRequest<'_>,
+) -> Result<HttpResponse, Problem> {
     let room = asked.room()?;
     asked.query(&[])?;
     Ok(json(StatusCode::OK, &node.hub.present(&room).await?))
@@ -50,7 +53,7 @@ enum SaidStatus {
 /// `POST /rooms/{room}/presence`
 pub(super) async fn update_presence(
     node: &Arc<Node>,
-    asked: &Asked<'_>,
+    asked: &ApiRequest<'_>,
 ) -> Result<HttpResponse, Problem> {
     let room = asked.room()?;
     let UpdatePresence { updates } = asked.json()?;
@@ -75,7 +78,10 @@ struct Members {
 }
 
 /// `GET /rooms/{room}/members`
-pub(super) async fn members(node: &Arc<Node>, asked: &Asked<'_>) -> Result<HttpResponse, Problem> {
+pub(super) async fn members(
+    node: &Arc<Node>,
+    asked: &ApiRequest<'_>,
+) -> Result<HttpResponse, Problem> {
     let room = asked.room()?;
     let query = asked.query(&["after", "limit"])?;
     let limit = query.limit()?;
@@ -116,7 +122,7 @@ struct Membership {
 /// `PUT /rooms/{room}/members/{user}`
 pub(super) async fn add_member(
     node: &Arc<Node>,
-    asked: &Asked<'_>,
+    asked: &ApiRequest<'_>,
 ) -> Result<HttpResponse, Problem> {
     let (room_id, user_id) = (asked.room()?, asked.user(1)?);
     let AddMember { role } = asked.json_or_default()?;
@@ -131,7 +137,7 @@ pub(super) async fn add_member(
 /// `DELETE /rooms/{room}/members/{user}`
 pub(super) async fn remove_member(
     node: &Arc<Node>,
-    asked: &Asked<'_>,
+    asked: &ApiRequest<'_>,
 ) -> Result<HttpResponse, Problem> {
     let (room_id, user_id) = (asked.room()?, asked.user(1)?);
     member::remove_member(node, &room_id, &user_id, &backend()).await?;

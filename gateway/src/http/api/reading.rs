@@ -12,14 +12,17 @@ use shared::contract::refusal::{Refusal, RefusalCode};
 use super::super::HttpResponse;
 use super::problem::Problem;
 use super::raw;
-use super::request::{self, Asked};
+use super::request::{self, ApiRequest};
 use crate::hub::Bound;
 use crate::node::Node;
 use crate::operation::validate;
 use crate::wire::codec;
 
 /// `GET /rooms/{room}/messages`
-pub(super) async fn history(node: &Arc<Node>, asked: &Asked<'_>) -> Result<HttpResponse, Problem> {
+pub(super) async fn history(
+    node: &Arc<Node>,
+    asked: &ApiRequest<'_>,
+) -> Result<HttpResponse, Problem> {
     let room = asked.room()?;
     let query = asked.query(&["before", "after", "limit"])?;
     let limit = query.limit()?;
@@ -47,7 +50,10 @@ struct StreamPage {
 }
 
 /// `GET /rooms/{room}/stream`
-pub(super) async fn stream(node: &Arc<Node>, asked: &Asked<'_>) -> Result<HttpResponse, Problem> {
+pub(super) async fn stream(
+    node: &Arc<Node>,
+    asked: &ApiRequest<'_>,
+) -> Result<HttpResponse, Problem> {
     let room = asked.room()?;
     let query = asked.query(&["after", "limit"])?;
     let limit = query.limit()?;

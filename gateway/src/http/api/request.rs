@@ -34,7 +34,7 @@ const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
 /// What came with a request, its body read to the end.
 #[derive(Debug)]
-pub(super) struct Asked<'a> {
+pub(super) struct ApiRequest<'a> {
     /// What stands in the path for the route's names, not decoded.
     pub(super) segments: Vec<&'a str>,
     /// Behind the question mark.
@@ -43,7 +43,7 @@ pub(super) struct Asked<'a> {
     pub(super) body: Bytes,
 }
 
-impl Asked<'_> {
+impl ApiRequest<'_> {
     /// The room that the path names first.
     pub(super) fn room(&self) -> Result<RoomId, Problem> {
         self.segment(0, "room", RoomId::parse, RefusalCode::InvalidField)

@@ -57,7 +57,7 @@ pub(super) const ROUTES: [(&str, Method, Operation); 21] = [
 
 /// An operation, and what stands in the path where its template has names, not decoded yet.
 #[derive(Debug)]
-pub(super) struct Found<'a> {
+pub(super) struct RouteMatch<'a> {
     pub(super) operation: Operation,
     pub(super) segments: Vec<&'a str>,
 }
@@ -65,7 +65,7 @@ pub(super) struct Found<'a> {
 /// Looks a path below `/api` up. A head is asked for like the whole. Of several templates that a
 /// path matches, the one counts that has the most in plain text, as `OpenAPI` has it: whoever means
 /// a user who is called `track` writes a letter of it percent-encoded.
-pub(super) fn find<'a>(method: &Method, path: &'a str) -> Result<Found<'a>, Problem> {
+pub(super) fn find<'a>(method: &Method, path: &'a str) -> Result<RouteMatch<'a>, Problem> {
     let wanted = if *method == Method::HEAD { &Method::GET } else { method };
     let mut allowed: Vec<&str> = Vec::new();
     let names = ROUTES.iter().filter_map(|(template, ..)| Some(matches(template, path)?.len()));
@@ -76,7 +76,7 @@ pub(super) fn find<'a>(method: &Method, path: &'a str) -> Result<Found<'a>, Prob
             continue;
         }
         if has == wanted {
-            return Ok(Found { operation: *operation, segments });
+            return Ok(RouteMatch { operation: *operation, segments });
         }
         allowed.push(has.as_str());
         if *has == Method::GET {

@@ -24,24 +24,24 @@ pub(crate) struct Messages {
 
 /// From which end of what is there a page takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum End {
+enum PageEnd {
     Last,
     First,
 }
 
 /// A page while it is put together: what it will not show is dropped at once.
 #[derive(Debug)]
-struct Draft {
+struct PageDraft {
     messages: Vec<MessageView>,
     more: bool,
     limit: usize,
-    end: End,
+    end: PageEnd,
 }
 
-impl Draft {
-    fn new(rows: &Rows, limit: u32, end: End) -> Draft {
+impl PageDraft {
+    fn new(rows: &Rows, limit: u32, end: PageEnd) -> PageDraft {
         let messages = rows.messages.iter().filter_map(MessageView::from_message).collect();
-        let mut draft = Draft { messages, more: rows.cut, limit: limit as usize, end };
+        let mut draft = PageDraft { messages, more: rows.cut, limit: limit as usize, end };
         draft.shorten();
         draft
     }
@@ -53,7 +53,7 @@ impl Draft {
             self.messages.retain(|message| message.at != refused.position);
         }
         // Behind what was cut off there are others, before anything that waits.
-        let wanted = asked && (self.end == End::Last || !self.more);
+        let wanted = asked && (self.end == PageEnd::Last || !self.more);
         let stands = self.messages.binary_search_by_key(&entry.at, |message| message.at);
         if wanted
             && let Err(place) = stands
@@ -72,8 +72,8 @@ impl Draft {
             || (bytes > ROWS_BYTES_MAX && self.messages.len() > 1)
         {
             let gone = match self.end {
-                End::Last => self.messages.remove(0),
-                End::First => self.messages.remove(self.messages.len() - 1),
+                PageEnd::Last => self.messages.remove(0),
+                PageEnd::First => self.messages.remove(self.messages.len() - 1),
             };
             bytes -= gone.json.len();
             self.more = true;
@@ -94,7 +94,7 @@ impl History {
         limit: u32,
     ) -> Result<Messages, HistoryError> {
         let asked = |place| place < before;
-        self.page(room, RowsOf::Before(before), (limit, End::Last), asked).await
+        self.page(room, RowsOf::Before(before), (limit, PageEnd::Last), asked).await
     }
 
     /// The first `limit` messages above a position.
@@ -105,14 +105,14 @@ impl History {
         limit: u32,
     ) -> Result<Messages, HistoryError> {
         let asked = |place| place > after;
-        self.page(room, RowsOf::After(after), (limit, End::First), asked).await
+        self.page(room, RowsOf::After(after), (limit, PageEnd::First), asked).await
     }
 
     async fn page(
         &self,
         room: &RoomId,
         of: RowsOf,
-        (limit, end): (u32, End),
+        (limit, end): (u32, PageEnd),
         asked: impl Fn(Position) -> bool,
     ) -> Result<Messages, HistoryError> {
         let _turn = self.turn().await?;
@@ -123,7 +123,7 @@ impl History {
         &self,
         room: &RoomId,
         of: RowsOf,
-        (limit, end): (u32, End),
+        (limit, end): (u32, PageEnd),
         asked: impl Fn(Position) -> bool,
     ) -> Result<Messages, HistoryError> {
         // A change of what stands above a place stands above it too.
@@ -134,9 +134,9 @@ impl History {
         if !may_follow(epoch, &rows.messages) {
             return Err(HistoryError::Passed);
         }
-        let mut draft = Draft::new(&rows, limit, end);
+        let mut draft = PageDraft::new(&rows, limit, end);
         self.each(room, &waiting, |entry| draft.take(entry, asked(entry.at))).await?;
-        let Draft { messages, more, .. } = draft;
+        let PageDraft { messages, more, .. } = draft;
         Ok(Messages { messages, more, epoch })
     }
 

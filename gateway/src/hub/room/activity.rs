@@ -12,10 +12,10 @@ use shared::contract::signal::{PresenceState, RoomSignal, Signal};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::ephemeral::{Ephemeral, Found};
+use super::ephemeral::{Ephemeral, InitialState};
 use super::presence::{HERE, News};
-use super::typing::Told;
-use super::{Joiner, MemberId, Membership, Room, State};
+use super::typing::TypingEffect;
+use super::{Joiner, MemberId, Membership, Room, RoomState};
 use crate::presence::local::{Others, Parting};
 use crate::wire::codec;
 use crate::wire::frame::Frame;
@@ -67,7 +67,11 @@ impl Room {
     // --- Coming and going ---
 
     /// Somebody is about to be a member; gives what they find.
-    pub(super) fn add_presence(self: &Arc<Self>, state: &mut State, joiner: &Joiner) -> Found {
+    pub(super) fn add_presence(
+        self: &Arc<Self>,
+        state: &mut RoomState,
+        joiner: &Joiner,
+    ) -> InitialState {
         let Joiner { member, user, .. } = joiner;
         if state.members.is_empty() {
             // Nobody has to be told what changed: it is how the newcomer finds it.
@@ -80,13 +84,13 @@ impl Room {
         self.parts.presence.enter(&self.id, user, *member);
         self.reflect(state, user);
         let typing = state.ephemeral.typing.list(user, Instant::now());
-        Found { presence: self.present(state, user), typing }
+        InitialState { presence: self.present(state, user), typing }
     }
 
     /// Somebody was a member.
     pub(super) fn remove_presence(
         self: &Arc<Self>,
-        state: &mut State,
+        state: &mut RoomState,
         member: MemberId,
         user: &UserId,
         how: Parting,
@@ -105,7 +109,7 @@ impl Room {
 
     /// What this node knows of its own people, it knows from its own part: no echo of a signal, and
     /// no reading of what is kept, can be newer.
-    fn reflect(self: &Arc<Self>, state: &mut State, user: &UserId) {
+    fn reflect(self: &Arc<Self>, state: &mut RoomState, user: &UserId) {
         let standing = self.parts.presence.standing(&self.id, user);
         state.ephemeral.presence.apply(user, HERE, standing, Instant::now());
         self.attend(state);
@@ -115,7 +119,7 @@ impl Room {
 
     pub(super) fn heed_presence(
         self: &Arc<Self>,
-        state: &mut State,
+        state: &mut RoomState,
         user: &UserId,
         incarnation: Uuid,
         standing: Option<PresenceState>,
@@ -157,7 +161,7 @@ impl Room {
     }
 
     /// Who is here, for one who reads it.
-    fn present(&self, state: &State, reader: &UserId) -> PresenceList {
+    fn present(&self, state: &RoomState, reader: &UserId) -> PresenceList {
         let Ephemeral { presence, receipts, .. } = &state.ephemeral;
         let seen = |user: &UserId| receipts.last_seen(user);
         let (presence, presence_count) = presence.list(Some(reader), seen);
@@ -181,7 +185,7 @@ impl Room {
 
     // --- Typing ---
 
-    pub(super) fn heed_typing(self: &Arc<Self>, state: &mut State, user: &UserId, ms: u64) {
+    pub(super) fn heed_typing(self: &Arc<Self>, state: &mut RoomState, user: &UserId, ms: u64) {
         if let Some(told) = state.ephemeral.typing.apply(user, ms, Instant::now()) {
             self.tell_typing(state, user, told);
         }
@@ -189,13 +193,13 @@ impl Room {
     }
 
     /// A message of theirs was told: what they typed is said.
-    pub(super) fn clear_typing(&self, state: &mut State, user: &UserId) {
+    pub(super) fn clear_typing(&self, state: &mut RoomState, user: &UserId) {
         if let Some(told) = state.ephemeral.typing.stop(user) {
             self.tell_typing(state, user, told);
         }
     }
 
-    fn stop_typing(&self, state: &mut State, user: &UserId) {
+    fn stop_typing(&self, state: &mut RoomState, user: &UserId) {
         if state.ephemeral.typing.ends(user) {
             self.signal_typing(user, 0);
         }
@@ -207,10 +211,10 @@ impl Room {
     }
 
     /// Whoever types knows it.
-    fn tell_typing(&self, state: &State, user: &UserId, told: Told) {
+    fn tell_typing(&self, state: &RoomState, user: &UserId, told: TypingEffect) {
         let (event, expires_in_ms) = match told {
-            Told::Start { ms } => (EventName::TypingStart, Some(ms)),
-            Told::Stop => (EventName::TypingStop, None),
+            TypingEffect::Start { ms } => (EventName::TypingStart, Some(ms)),
+            TypingEffect::Stop => (EventName::TypingStop, None),
         };
         let changed =
             TypingChanged { room_id: self.id.clone(), user_id: user.clone(), expires_in_ms };
@@ -224,7 +228,7 @@ impl Room {
     // --- Telling what is due ---
 
     /// Sees to it that what is due is told.
-    pub(super) fn attend(self: &Arc<Self>, state: &mut State) {
+    pub(super) fn attend(self: &Arc<Self>, state: &mut RoomState) {
         if state.ephemeral.due_at().is_some() && !state.ephemeral.attended {
             state.ephemeral.attended = true;
             tokio::spawn(attend(Arc::clone(self)));
@@ -236,7 +240,7 @@ impl Room {
         let now = Instant::now();
         let mut state = self.lock();
         for user in state.ephemeral.typing.expire(now) {
-            self.tell_typing(&state, &user, Told::Stop);
+            self.tell_typing(&state, &user, TypingEffect::Stop);
         }
         self.tell_presence(&mut state, now);
         self.resend_missed(&mut state, now);
@@ -245,7 +249,7 @@ impl Room {
         next
     }
 
-    fn tell_presence(&self, state: &mut State, now: Instant) {
+    fn tell_presence(&self, state: &mut RoomState, now: Instant) {
         let Ephemeral { presence, receipts, .. } = &mut state.ephemeral;
         let seen = |user: &UserId| receipts.last_seen(user);
         let news = presence.news(&self.id, seen, now);
@@ -270,7 +274,7 @@ impl Room {
         }
     }
 
-    fn tell_all_but(&self, state: &mut State, user: Option<&UserId>, frame: &Frame) {
+    fn tell_all_but(&self, state: &mut RoomState, user: Option<&UserId>, frame: &Frame) {
         let others = state.members.values_mut().filter(|member| Some(&member.user) != user);
         for member in others {
             if member.lagging.is_some() {
@@ -284,7 +288,7 @@ impl Room {
 
     /// Whoever missed a change is told everything, once they can take it; one that lags, when it
     /// has caught up.
-    fn resend_missed(&self, state: &mut State, now: Instant) {
+    fn resend_missed(&self, state: &mut RoomState, now: Instant) {
         if state.ephemeral.mending.is_none_or(|at| at > now) {
             return;
         }

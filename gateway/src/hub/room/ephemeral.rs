@@ -12,8 +12,8 @@ use shared::contract::signal::RoomSignal;
 use shared::process::error_chain::error_chain;
 use tracing::debug;
 
-use super::streams::Told;
-use super::{MemberId, Room, State, presence, receipts, streams, typing};
+use super::streams::StreamEffect;
+use super::{MemberId, Room, RoomState, presence, receipts, streams, typing};
 use crate::wire::frame::Frame;
 
 /// The boards of a room; each is pure state, changed by what nodes signal.
@@ -31,7 +31,7 @@ pub(super) struct Ephemeral {
 
 /// What somebody who joins finds beside the messages.
 #[derive(Debug)]
-pub(crate) struct Found {
+pub(crate) struct InitialState {
     /// Who is here; the `presence:list` behind the reply says the same.
     pub(crate) presence: PresenceList,
     /// Who types.
@@ -67,15 +67,15 @@ impl Room {
                 None
             }
             RoomSignal::Stream(part) => match ephemeral.streams.apply(&self.id, part) {
-                Told::Nothing => None,
-                Told::Part(frame) => return self.tell_of_stream(&state, &frame),
-                Told::Last(frame) => {
+                StreamEffect::Nothing => None,
+                StreamEffect::Part(frame) => return self.tell_of_stream(&state, &frame),
+                StreamEffect::Last(frame) => {
                     // What those who catch up were told before they fell behind has to end, too.
                     let members = state.members.values();
                     let told = members.filter(|member| member.queue.offer_ephemeral(&frame));
                     return self.count_stream_bytes(told.count(), &frame);
                 }
-                Told::Gap => {
+                StreamEffect::Gap => {
                     let room = Arc::clone(self);
                     tokio::spawn(async move { room.read_streams().await });
                     None
@@ -89,12 +89,12 @@ impl Room {
 
     /// Hands an event without a place to whoever can take it: it is the first to go where a queue
     /// fills, and is not made up for. Says how many took it.
-    fn tell(&self, state: &State, frame: &Frame) -> usize {
+    fn tell(&self, state: &RoomState, frame: &Frame) -> usize {
         let members = state.members.values().filter(|member| member.lagging.is_none());
         members.filter(|member| member.queue.offer_ephemeral(frame)).count()
     }
 
-    fn tell_of_stream(&self, state: &State, frame: &Frame) {
+    fn tell_of_stream(&self, state: &RoomState, frame: &Frame) {
         self.count_stream_bytes(self.tell(state, frame), frame);
     }
 
@@ -122,8 +122,8 @@ impl Room {
     }
 
     /// What a member is told right after its join reply.
-    pub(super) fn send_initial_state(&self, state: &mut State, id: MemberId) {
-        let State { ephemeral, members, .. } = state;
+    pub(super) fn send_initial_state(&self, state: &mut RoomState, id: MemberId) {
+        let RoomState { ephemeral, members, .. } = state;
         let Some(member) = members.get(&id) else { return };
         for frame in ephemeral.streams.so_far(&self.id) {
             if member.queue.offer(&frame) {

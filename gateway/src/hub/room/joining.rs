@@ -7,14 +7,14 @@ use shared::contract::position::Position;
 use shared::contract::protocol::{EventName, ReceiptList};
 
 use super::refusing::{persisted_before, rejected_frame};
-use super::{JoinRetry, Joined, Joiner, Lagging, Membership, Room, State};
+use super::{JoinRetry, Joined, Joiner, Lagging, Membership, Room, RoomState};
 use crate::hub::cache::fitting;
 use crate::hub::entry::{Cursor, RoomEntry};
 use crate::hub::history::{Messages, Page};
 use crate::wire::codec;
 
 /// What a join's reply holds of the messages, and from where the member catches up, if it has to.
-struct Given<'a> {
+struct JoinPage<'a> {
     messages: &'a [Bytes],
     more: bool,
     lagging: Option<Lagging>,
@@ -76,7 +76,7 @@ impl Room {
                 if at.position >= complete_up_to { complete_up_to } else { cursor.position };
             Lagging { cursor: at, complete_up_to, verified: true }
         });
-        let given = Given { messages: &messages, more, lagging };
+        let given = JoinPage { messages: &messages, more, lagging };
         Ok(self.enter(&mut state, joiner, given, reply))
     }
 
@@ -115,21 +115,21 @@ impl Room {
         let surplus =
             messages.len() - fitting(messages.iter().rev().take(limit)).min(messages.len());
         messages.drain(..surplus);
-        let given = Given { messages: &messages, more: more || surplus > 0, lagging: None };
+        let given = JoinPage { messages: &messages, more: more || surplus > 0, lagging: None };
         Ok(self.enter(&mut state, joiner, given, reply))
     }
 
     /// Makes a member of whoever joins: the reply first, then the lists, then whatever happens.
     fn enter(
         self: &Arc<Self>,
-        state: &mut State,
+        state: &mut RoomState,
         joiner: Joiner,
-        given: Given<'_>,
+        given: JoinPage<'_>,
         reply: impl FnOnce(Joined<'_>),
     ) -> Membership {
         let found = self.add_presence(state, &joiner);
         let present = codec::event(EventName::PresenceList, &found.presence);
-        let Given { messages, more, lagging } = given;
+        let JoinPage { messages, more, lagging } = given;
         let receipts = state.ephemeral.receipts.listed(&joiner.user, joiner.reading.own.as_ref());
         let list = ReceiptList { room_id: self.id.clone(), receipts: receipts.clone() };
         let (head, unread) = (state.head, state.unread(&joiner));
@@ -148,7 +148,7 @@ impl Room {
     }
 }
 
-impl State {
+impl RoomState {
     /// Refuses whom the room does not take.
     fn admit(&self, joiner: &Joiner) -> Result<(), JoinRetry> {
         if self.retired {

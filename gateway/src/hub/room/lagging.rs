@@ -8,7 +8,7 @@ use shared::contract::position::Position;
 use shared::contract::protocol::RoomNotice;
 use tokio::time::Instant;
 
-use super::{Member, MemberId, Phase, Room, State};
+use super::{Member, MemberId, Room, RoomPhase, RoomState};
 use crate::hub::cache::RoomCache;
 use crate::hub::entry::Cursor;
 use crate::hub::history::Page;
@@ -49,7 +49,7 @@ pub(in crate::hub) enum Step {
 
 /// How far a page was handed over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::hub) enum Given {
+pub(in crate::hub) enum Handover {
     /// All of it, or all that the room has heard of; or nobody needs it any more.
     Some,
     /// Up to a frame of so many bytes, which the queue refused.
@@ -62,7 +62,7 @@ impl Room {
     /// Goes on with a lagging member from memory as far as its queue takes it.
     pub(in crate::hub) fn advance(self: &Arc<Self>, id: MemberId, queue: &Arc<SendQueue>) -> Step {
         let mut state = self.lock();
-        let State { cache, members, last, persisted, ephemeral, .. } = &mut *state;
+        let RoomState { cache, members, last, persisted, ephemeral, .. } = &mut *state;
         // The same connection may have left and joined again; its new membership has its own task.
         let member = members.get_mut(&id).filter(|member| Arc::ptr_eq(&member.queue, queue));
         let Some((member, mut lagging)) = member.and_then(|member| {
@@ -116,16 +116,16 @@ impl Room {
         from: &Cursor,
         floor: Position,
         (page, epoch): (&Page, u64),
-    ) -> Given {
+    ) -> Handover {
         let mut state = self.lock();
         if epoch < state.epoch {
             // The log began anew meanwhile: what was read, and the cursor, may be of what was lost.
-            return Given::Some;
+            return Handover::Some;
         }
-        let State { members, head, .. } = &mut *state;
-        let Some(member) = members.get_mut(&id) else { return Given::Some };
+        let RoomState { members, head, .. } = &mut *state;
+        let Some(member) = members.get_mut(&id) else { return Handover::Some };
         let Some(lagging) = member.lagging.as_mut().filter(|l| l.cursor == *from) else {
-            return Given::Some;
+            return Handover::Some;
         };
         lagging.verified = true;
         let (mut given, mut refused) = (0, None);
@@ -151,9 +151,9 @@ impl Room {
             lagging.complete_up_to = lagging.cursor.position;
         }
         match refused {
-            Some(bytes) => Given::Refused(bytes),
-            None if page.entries.first().is_none_or(|first| first.at <= *head) => Given::Some,
-            None => Given::Ahead,
+            Some(bytes) => Handover::Refused(bytes),
+            None if page.entries.first().is_none_or(|first| first.at <= *head) => Handover::Some,
+            None => Handover::Ahead,
         }
     }
 
@@ -173,7 +173,7 @@ impl Room {
     /// it holds. From here on everything below the head is read from the log and the database.
     pub(in crate::hub) fn erased(self: &Arc<Self>) {
         let mut state = self.lock();
-        if let Phase::Syncing { overflow, .. } = &mut state.phase {
+        if let RoomPhase::Syncing { overflow, .. } = &mut state.phase {
             // What is being read may have been read before.
             *overflow = true;
         }
@@ -182,7 +182,7 @@ impl Room {
     }
 
     /// The room forgets what it remembers, and every member reads it anew.
-    pub(super) fn begin_anew(self: &Arc<Self>, state: &mut State) {
+    pub(super) fn begin_anew(self: &Arc<Self>, state: &mut RoomState) {
         state.cache =
             RoomCache::new(Cursor { position: state.head, key: None }, &self.parts.history.memory);
         let members: Vec<(MemberId, Member)> = state.members.drain().collect();

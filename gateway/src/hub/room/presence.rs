@@ -18,7 +18,7 @@ use shared::contract::timestamp::Timestamp;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::presence::Entry;
+use crate::presence::PresenceEntry;
 
 /// Stands for this node, whatever the run: what it knows of its own people, it knows from itself.
 pub(super) const HERE: Uuid = Uuid::nil();
@@ -162,7 +162,7 @@ impl RoomPresence {
     pub(super) fn finish_reading(
         &mut self,
         number: u64,
-        entries: &[Entry],
+        entries: &[PresenceEntry],
         (complete, lost): (bool, bool),
         now: Instant,
     ) -> bool {
@@ -181,7 +181,7 @@ impl RoomPresence {
         for (user, from) in gone {
             self.set(&user, from, None, now);
         }
-        for Entry { user, incarnation, standing } in entries {
+        for PresenceEntry { user, incarnation, standing } in entries {
             self.set(user, *incarnation, Some(*standing), now);
         }
         for (user, from, standing) in reading.signalled {

@@ -9,7 +9,7 @@ use shared::contract::position::Position;
 use shared::contract::protocol::{EventName, ReceiptList};
 use shared::contract::signal::ReadMark;
 
-use super::{Joiner, Member, Room, State};
+use super::{Joiner, Member, Room, RoomState};
 use crate::hub::history::SideState;
 use crate::wire::codec;
 use crate::wire::frame::Frame;
@@ -51,8 +51,8 @@ impl Room {
     }
 
     /// Somebody has read on, as the members are told now.
-    pub(super) fn tell_receipt(&self, state: &mut State, frame: &Frame) {
-        let State { members, ephemeral, .. } = state;
+    pub(super) fn tell_receipt(&self, state: &mut RoomState, frame: &Frame) {
+        let RoomState { members, ephemeral, .. } = state;
         for member in members.values_mut() {
             if member.lagging.is_none() && member.missed_receipts {
                 self.tell_all_receipts(ephemeral.receipts.listed(&member.user, None), member);
@@ -74,14 +74,14 @@ impl Room {
     }
 
     /// Sees to it that what waits is told.
-    pub(super) fn see_to_receipts(self: &Arc<Self>, state: &mut State) {
+    pub(super) fn see_to_receipts(self: &Arc<Self>, state: &mut RoomState) {
         if state.ephemeral.receipts.begin_telling() {
             tokio::spawn(tell_in_turn(Arc::clone(self)));
         }
     }
 }
 
-impl State {
+impl RoomState {
     /// How many messages of others somebody who joins has not read.
     pub(super) fn unread(&self, joiner: &Joiner) -> u64 {
         let own = self.ephemeral.receipts.of(&joiner.user).or(joiner.reading.own.as_ref());

@@ -12,17 +12,17 @@ use shared::contract::protocol::{EventName, Persisted, Rejected};
 use shared::log::RejectedEntry;
 use tokio::time::Instant;
 
-use super::{Phase, Room, State};
+use super::{Room, RoomPhase, RoomState};
 use crate::wire::codec;
 use crate::wire::frame::Frame;
 
 /// The last refused entries, by place, with the time at which they were heard of.
 #[derive(Debug, Default)]
-pub(super) struct Refusals {
+pub(super) struct RoomRefusals {
     entries: BTreeMap<Position, (Instant, RejectedEntry)>,
 }
 
-impl Refusals {
+impl RoomRefusals {
     /// Takes one in; says whether it is news.
     fn add(&mut self, entry: &RejectedEntry) -> bool {
         let memory = Duration::from_millis(REFUSAL_MEMORY_MS.unsigned_abs());
@@ -57,8 +57,8 @@ impl Room {
     pub(in crate::hub) fn persisted(&self, upto: Position) {
         let mut state = self.lock();
         match state.phase {
-            Phase::Live => self.persist(&mut state, upto),
-            Phase::Syncing { .. } => state.persisted_since = upto.max(state.persisted_since),
+            RoomPhase::Live => self.persist(&mut state, upto),
+            RoomPhase::Syncing { .. } => state.persisted_since = upto.max(state.persisted_since),
         }
     }
 
@@ -67,7 +67,7 @@ impl Room {
         self.lock().persisted
     }
 
-    pub(super) fn persist(&self, state: &mut State, upto: Position) {
+    pub(super) fn persist(&self, state: &mut RoomState, upto: Position) {
         if upto <= state.persisted {
             return;
         }
@@ -88,7 +88,7 @@ impl Room {
         self.refuse(&mut self.lock(), refused);
     }
 
-    pub(super) fn refuse(&self, state: &mut State, refused: &[RejectedEntry]) {
+    pub(super) fn refuse(&self, state: &mut RoomState, refused: &[RejectedEntry]) {
         for entry in refused {
             if !state.refusals.add(entry) {
                 continue;

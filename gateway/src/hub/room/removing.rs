@@ -7,14 +7,14 @@ use shared::contract::id::UserId;
 use shared::contract::position::Position;
 use shared::contract::protocol::RoomNotice;
 
-use super::{MemberId, Room, State};
+use super::{MemberId, Room, RoomState};
 use crate::presence::local::Parting;
 use crate::wire::codec;
 
 impl Room {
     /// Ends every membership of a user: nothing later reaches them, and what a lagging one had not
     /// got yet is not owed to them.
-    pub(super) fn kick(self: &Arc<Self>, state: &mut State, user: &UserId, at: Position) {
+    pub(super) fn kick(self: &Arc<Self>, state: &mut RoomState, user: &UserId, at: Position) {
         state.removed.insert(user.clone(), at);
         let theirs = state.members.iter().filter(|(_, member)| member.user == *user);
         let theirs: Vec<MemberId> = theirs.map(|(id, _)| *id).collect();

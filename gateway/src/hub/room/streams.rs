@@ -12,7 +12,7 @@ use shared::contract::protocol::{EventName, MessageStream, StreamState};
 use shared::contract::signal::StreamPart;
 
 use crate::stream::text::{PieceError, StreamText};
-use crate::stream::{Open, StreamHeader};
+use crate::stream::{StoredStream, StreamHeader};
 use crate::wire::codec;
 use crate::wire::frame::Frame;
 
@@ -39,7 +39,7 @@ struct OpenStream {
 
 /// What comes of a part.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Told {
+pub(super) enum StreamEffect {
     /// There is nothing new in it, or the stream store is being asked already.
     Nothing,
     /// What members are told who have had everything so far.
@@ -69,20 +69,20 @@ impl OpenStream {
 
 impl RoomStreams {
     /// Takes a part.
-    pub(super) fn apply(&mut self, room: &RoomId, part: StreamPart) -> Told {
+    pub(super) fn apply(&mut self, room: &RoomId, part: StreamPart) -> StreamEffect {
         match part.state {
             StreamState::Streaming => self.add(room, part),
             StreamState::Ended | StreamState::Aborted => {
                 self.settle(&part.id);
-                Told::Last(frame(room, part))
+                StreamEffect::Last(frame(room, part))
             }
         }
     }
 
-    fn add(&mut self, room: &RoomId, mut part: StreamPart) -> Told {
+    fn add(&mut self, room: &RoomId, mut part: StreamPart) -> StreamEffect {
         if !self.answers.contains_key(&part.id) {
             if self.answers.len() >= STREAMS_PER_ROOM_MAX {
-                return Told::Nothing;
+                return StreamEffect::Nothing;
             }
             if part.offset > 0 {
                 return self.gap();
@@ -93,19 +93,23 @@ impl RoomStreams {
         let answer = self.answers.entry(part.id.clone()).or_insert_with(begin);
         let offset = answer.so_far.units();
         match answer.so_far.add(part.offset, &part.delta) {
-            Ok(0) | Err(PieceError::TooLong | PieceError::Nul) => Told::Nothing,
+            Ok(0) | Err(PieceError::TooLong | PieceError::Nul) => StreamEffect::Nothing,
             Ok(added) => {
                 answer.whole = None;
                 part.delta.drain(..part.delta.len() - added);
                 part.offset = offset;
-                Told::Part(frame(room, part))
+                StreamEffect::Part(frame(room, part))
             }
             Err(PieceError::Gap { .. } | PieceError::Split) => self.gap(),
         }
     }
 
-    fn gap(&mut self) -> Told {
-        if std::mem::replace(&mut self.mending, true) { Told::Nothing } else { Told::Gap }
+    fn gap(&mut self) -> StreamEffect {
+        if std::mem::replace(&mut self.mending, true) {
+            StreamEffect::Nothing
+        } else {
+            StreamEffect::Gap
+        }
     }
 
     /// Notes that a reading of the stream store that is under way may know less of this one.
@@ -131,7 +135,11 @@ impl RoomStreams {
 
     /// Takes what the stream store has; gives what members are told of it: the text so far of each
     /// answer of which they were told less.
-    pub(super) fn load(&mut self, room: &RoomId, open: Vec<(MessageId, Open)>) -> Vec<Frame> {
+    pub(super) fn load(
+        &mut self,
+        room: &RoomId,
+        open: Vec<(MessageId, StoredStream)>,
+    ) -> Vec<Frame> {
         let mut former = std::mem::take(&mut self.answers);
         let mut told = Vec::new();
         for (id, open) in open.into_iter().take(STREAMS_PER_ROOM_MAX) {
@@ -139,7 +147,7 @@ impl RoomStreams {
             if has_ended {
                 continue;
             }
-            let Open { beginning: StreamHeader { user, kind, .. }, text, .. } = open;
+            let StoredStream { beginning: StreamHeader { user, kind, .. }, text, .. } = open;
             let known = former.remove(&id);
             let mut answer = OpenStream::new(user, kind, text);
             match known {

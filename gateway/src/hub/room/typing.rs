@@ -28,7 +28,7 @@ struct Mark {
 
 /// What members are to be told of somebody.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Told {
+pub(super) enum TypingEffect {
     /// They type, for so many milliseconds unless it is renewed.
     Start {
         /// At most [`TYPING_MS`].
@@ -40,7 +40,7 @@ pub(super) enum Told {
 
 impl RoomTyping {
     /// Takes a signal; gives what members are told of it, if anything.
-    pub(super) fn apply(&mut self, user: &UserId, ms: u64, now: Instant) -> Option<Told> {
+    pub(super) fn apply(&mut self, user: &UserId, ms: u64, now: Instant) -> Option<TypingEffect> {
         if ms == 0 {
             return self.stop(user);
         }
@@ -50,12 +50,12 @@ impl RoomTyping {
         let ms = ms.min(TYPING_MS);
         let mark = self.marks.entry(user.clone()).or_default();
         mark.ends = Some(now + Duration::from_millis(ms));
-        Some(Told::Start { ms })
+        Some(TypingEffect::Start { ms })
     }
 
     /// Takes somebody's mark away; gives what members are told of it.
-    pub(super) fn stop(&mut self, user: &UserId) -> Option<Told> {
-        self.marks.remove(user)?.ends.map(|_| Told::Stop)
+    pub(super) fn stop(&mut self, user: &UserId) -> Option<TypingEffect> {
+        self.marks.remove(user)?.ends.map(|_| TypingEffect::Stop)
     }
 
     /// Whether somebody's typing on this node is to be signalled: the first, and then once a while.
@@ -123,7 +123,7 @@ mod tests {
     fn a_mark_is_told_renewed_and_ends_by_itself() {
         let (mut board, ann, now) = (RoomTyping::default(), user("ann"), Instant::now());
         let after = |ms| now + Duration::from_millis(ms);
-        let told = Some(Told::Start { ms: TYPING_MS });
+        let told = Some(TypingEffect::Start { ms: TYPING_MS });
         assert_eq!(board.apply(&ann, TYPING_MS, now), told);
         assert_eq!(board.apply(&ann, u64::MAX, after(3000)), told, "nobody types for ever");
         assert!(board.expire(after(7999)).is_empty());
@@ -140,7 +140,7 @@ mod tests {
         let (mut board, ann, now) = (RoomTyping::default(), user("ann"), Instant::now());
         assert_eq!(board.apply(&ann, 0, now), None);
         board.apply(&ann, TYPING_MS, now);
-        assert_eq!(board.apply(&ann, 0, now), Some(Told::Stop));
+        assert_eq!(board.apply(&ann, 0, now), Some(TypingEffect::Stop));
         assert_eq!(board.apply(&ann, 0, now), None);
     }
 

@@ -9,10 +9,10 @@ use uuid::Uuid;
 use super::Ending;
 use crate::broker::append_queue::Outcome;
 use crate::node::Node;
-use crate::operation::change::{self, Change, NewMetadata, What};
+use crate::operation::change::{self, ChangeRequest, NewMetadata, What};
 use crate::operation::post;
 use crate::operation::submit::{self, Author};
-use crate::stream::{Closed, StreamHeader, StreamKey};
+use crate::stream::{ClosedStream, StreamHeader, StreamKey};
 
 /// The name space of the ids of these edits; chosen once.
 const EDIT: Uuid = Uuid::from_u128(0x7c55_0e1d_92ab_5d3e_a6f4_524f_4f4d_4341);
@@ -35,7 +35,7 @@ pub(super) async fn end(node: &Node, author: &Author<'_>, ending: Ending) -> Out
     }
     let Message { kind, metadata, content, .. } = message;
     let beginning = StreamHeader { user, kind, metadata };
-    edit(node, author, Closed { beginning, aborted: true, text: content }, ending).await
+    edit(node, author, ClosedStream { beginning, aborted: true, text: content }, ending).await
 }
 
 fn was_cut_off(message: &Message) -> bool {
@@ -46,7 +46,7 @@ fn was_cut_off(message: &Message) -> bool {
 pub(super) async fn edit(
     node: &Node,
     author: &Author<'_>,
-    closed: Closed,
+    closed: ClosedStream,
     ending: Ending,
 ) -> Outcome {
     let Ending { key: StreamKey { room, id }, user, content, metadata, cost } = ending;
@@ -54,7 +54,7 @@ pub(super) async fn edit(
     let metadata = change::unmarked(&metadata.unwrap_or(closed.beginning.metadata));
     let change_id = change_id(&room, &user, &id);
     let what = What::Edit { content, metadata: NewMetadata::Unmarked(metadata) };
-    let change = Change { room, author: Some(user), id, change_id, what };
+    let change = ChangeRequest { room, author: Some(user), id, change_id, what };
     submit::change(node, author, change, cost).await?.settled(node).await
 }
 

@@ -131,7 +131,8 @@ async fn what_is_lost_of_ones_own_people_is_announced_again_and_the_dead_are_for
     let (dead, other) = (Uuid::from_u128(1), Uuid::from_u128(2));
     let standing = scene.local.standing(&room, &ann);
     for run in [dead, other] {
-        let change = Change { room: room.clone(), user: ann.clone(), standing, last: false };
+        let change =
+            PresenceChange { room: room.clone(), user: ann.clone(), standing, last: false };
         scene.presence.announce(run, &[change]).await.unwrap();
     }
     assert!(scene.local.reaped(dead));

@@ -43,7 +43,7 @@ impl Scene {
 
     fn put(&self) -> Arc<StreamBuffer> {
         let (beginning, text) = (self.beginning.clone(), String::new());
-        self.buffers.put(&self.key, Open { beginning, text, mine: true })
+        self.buffers.put(&self.key, StoredStream { beginning, text, mine: true })
     }
 
     async fn shelved(&self) -> String {
@@ -114,7 +114,7 @@ async fn what_is_offered_again_or_does_not_fit_is_told_to_nobody() {
     assert_eq!(scene.buffers.add(&answer, 0, "👍 yes"), Ok(6));
     assert_eq!(scene.buffers.add(&answer, 0, "👍 yes"), Ok(6));
     assert_eq!(scene.buffers.add(&answer, 3, "yes, no"), Ok(10));
-    let gap = AddError::Piece(PieceError::Gap { units: 10 });
+    let gap = AppendError::Piece(PieceError::Gap { units: 10 });
     assert_eq!(scene.buffers.add(&answer, 11, "x"), Err(gap));
     let huge = "x".repeat(shared::contract::limits::CONTENT_BYTES_MAX);
     assert_eq!(scene.buffers.add(&answer, 10, &huge), Err(PieceError::TooLong.into()));
@@ -141,12 +141,12 @@ async fn an_answer_that_was_closed_elsewhere_leaves_the_desk() {
     let mut scene = Scene::new().await;
     let answer = scene.begun().await;
     let beginning = scene.beginning.clone();
-    let closed = Closed { beginning, aborted: true, text: String::new() };
+    let closed = ClosedStream { beginning, aborted: true, text: String::new() };
     scene.store.close(&scene.key, &closed).await.unwrap();
     scene.buffers.add(&answer, 0, "too late").unwrap();
     scene.buffers.flush(&answer).await;
     assert!(scene.buffers.get(&scene.key).is_none());
-    assert_eq!(scene.buffers.add(&answer, 8, "!"), Err(AddError::Gone));
+    assert_eq!(scene.buffers.add(&answer, 8, "!"), Err(AppendError::Gone));
     assert!(scene.parts().is_empty(), "nobody hears of it");
     assert_eq!(scene.buffers.bytes.load(Ordering::Relaxed), 0);
 }
@@ -174,7 +174,7 @@ async fn the_desk_holds_so_many_bytes_and_gives_them_back() {
     let answer = scene.begun().await;
     scene.buffers.bytes.store(STREAMS_BYTES_MAX - 10, Ordering::Relaxed);
     assert_eq!(scene.buffers.add(&answer, 0, "0123456789"), Ok(10));
-    assert_eq!(scene.buffers.add(&answer, 10, "x"), Err(AddError::Full));
+    assert_eq!(scene.buffers.add(&answer, 10, "x"), Err(AppendError::Full));
     scene.buffers.close(&answer, false).await;
     assert_eq!(scene.buffers.bytes.load(Ordering::Relaxed), STREAMS_BYTES_MAX - 10);
 }

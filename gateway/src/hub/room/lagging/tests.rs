@@ -188,12 +188,12 @@ async fn a_page_that_is_refused_is_waited_for_however_full_the_queue_is() {
             queue.push(Frame::text(&vec![b'x'; fill]));
             let page = Page { head: entry.at, entries: vec![entry], complete: true, epoch: 1 };
             let given = room.hand_over(member, &from, Position::ZERO, (&page, 1));
-            if let Given::Refused(bytes) = given {
+            if let Handover::Refused(bytes) = given {
                 assert!(!is_over(queue.room_for(bytes)).await, "{bytes} behind {fill}");
                 empty(&queue).await;
                 assert!(is_over(queue.room_for(bytes)).await, "{bytes} fit into an empty queue");
             } else {
-                assert_eq!((given, queue.bytes() > fill), (Given::Some, true));
+                assert_eq!((given, queue.bytes() > fill), (Handover::Some, true));
             }
             drop(membership);
         }

@@ -45,12 +45,12 @@ impl Scene {
     }
 
     fn finish(&mut self, reading: u64, entries: &[(&str, Uuid)], how: (bool, bool)) -> bool {
-        let entry = |(name, incarnation): &(&str, Uuid)| Entry {
+        let entry = |(name, incarnation): &(&str, Uuid)| PresenceEntry {
             user: user(name),
             incarnation: *incarnation,
             standing: standing(ACTIVE, 1),
         };
-        let entries: Vec<Entry> = entries.iter().map(entry).collect();
+        let entries: Vec<PresenceEntry> = entries.iter().map(entry).collect();
         self.board.finish_reading(reading, &entries, how, self.now)
     }
 

@@ -20,10 +20,10 @@ fn part(number: usize, offset: u64, delta: &str) -> StreamPart {
     StreamPart { id: id(number), user: user(), kind, offset, delta: delta.to_owned(), state }
 }
 
-fn open(number: usize, text: &str) -> (MessageId, Open) {
+fn open(number: usize, text: &str) -> (MessageId, StoredStream) {
     let (kind, metadata) = (MessageType::Assistant, Metadata::default());
     let beginning = StreamHeader { user: user(), kind, metadata };
-    (id(number), Open { beginning, text: text.to_owned(), mine: false })
+    (id(number), StoredStream { beginning, text: text.to_owned(), mine: false })
 }
 
 /// Offset and delta of an event.
@@ -33,9 +33,9 @@ fn said(frame: &Frame) -> (u64, String) {
     (data["offset"].as_u64().unwrap(), data["delta"].as_str().unwrap().to_owned())
 }
 
-fn told(told: Told) -> (u64, String) {
+fn told(told: StreamEffect) -> (u64, String) {
     match told {
-        Told::Part(frame) => said(&frame),
+        StreamEffect::Part(frame) => said(&frame),
         other => panic!("{other:?}"),
     }
 }
@@ -48,7 +48,7 @@ fn so_far(board: &mut RoomStreams) -> Vec<(u64, String)> {
 fn members_are_told_what_is_new_and_late_ones_the_whole() {
     let mut board = RoomStreams::default();
     assert_eq!(told(board.apply(&room(), part(1, 0, "it 👍"))), (0, "it 👍".to_owned()));
-    assert_eq!(board.apply(&room(), part(1, 3, "👍")), Told::Nothing);
+    assert_eq!(board.apply(&room(), part(1, 3, "👍")), StreamEffect::Nothing);
     assert_eq!(told(board.apply(&room(), part(1, 3, "👍 is"))), (5, " is".to_owned()));
     assert_eq!(told(board.apply(&room(), part(2, 0, "other"))), (0, "other".to_owned()));
     let both = [(0, "it 👍 is".to_owned()), (0, "other".to_owned())];
@@ -61,23 +61,27 @@ fn members_are_told_what_is_new_and_late_ones_the_whole() {
 fn a_gap_asks_the_shelf_once_and_the_whole_is_told_again() {
     let mut board = RoomStreams::default();
     board.apply(&room(), part(1, 0, "one "));
-    assert_eq!(board.apply(&room(), part(1, 8, "three ")), Told::Gap);
-    assert_eq!(board.apply(&room(), part(1, 14, "four ")), Told::Nothing, "it is being asked");
+    assert_eq!(board.apply(&room(), part(1, 8, "three ")), StreamEffect::Gap);
+    assert_eq!(
+        board.apply(&room(), part(1, 14, "four ")),
+        StreamEffect::Nothing,
+        "it is being asked"
+    );
     board.begin_reading();
     let frames = board.load(&room(), vec![open(1, "one two three ")]);
     assert_eq!(frames.iter().map(said).collect::<Vec<_>>(), [(0, "one two three ".to_owned())]);
     assert_eq!(told(board.apply(&room(), part(1, 8, "three four "))), (14, "four ".to_owned()));
     // Where the stream store does not answer, the next gap asks it again.
-    assert_eq!(board.apply(&room(), part(1, 99, "x")), Told::Gap);
+    assert_eq!(board.apply(&room(), part(1, 99, "x")), StreamEffect::Gap);
     board.begin_reading();
     board.give_up();
-    assert_eq!(board.apply(&room(), part(1, 99, "x")), Told::Gap);
+    assert_eq!(board.apply(&room(), part(1, 99, "x")), StreamEffect::Gap);
 }
 
 #[test]
 fn an_answer_of_which_nothing_was_heard_is_a_gap() {
     let mut board = RoomStreams::default();
-    assert_eq!(board.apply(&room(), part(1, 5, "middle")), Told::Gap);
+    assert_eq!(board.apply(&room(), part(1, 5, "middle")), StreamEffect::Gap);
     assert!(so_far(&mut board).is_empty());
 }
 
@@ -108,7 +112,9 @@ fn the_message_and_the_last_state_end_it() {
     board.apply(&room(), part(2, 0, "two"));
     board.settle(&id(1));
     let last = StreamPart { state: StreamState::Aborted, ..part(2, 3, "") };
-    let Told::Last(last) = board.apply(&room(), last) else { panic!("the end is for everybody") };
+    let StreamEffect::Last(last) = board.apply(&room(), last) else {
+        panic!("the end is for everybody")
+    };
     assert_eq!(said(&last), (3, String::new()));
     assert!(so_far(&mut board).is_empty());
 }
@@ -119,6 +125,6 @@ fn a_room_shows_so_many_answers() {
     for number in 0..STREAMS_PER_ROOM_MAX {
         board.apply(&room(), part(number, 0, "x"));
     }
-    assert_eq!(board.apply(&room(), part(99, 0, "x")), Told::Nothing);
+    assert_eq!(board.apply(&room(), part(99, 0, "x")), StreamEffect::Nothing);
     assert_eq!(so_far(&mut board).len(), STREAMS_PER_ROOM_MAX);
 }
