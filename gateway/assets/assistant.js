@@ -1,7 +1,7 @@
 // A scripted AI answer for the demo: this tab plays the assistant's producer. What it says is canned;
 // how it says it is what a real producer does, a reconnect in the middle included.
 
-import { sleep, sleepUntil } from "./times.js";
+import { sleep, sleepUntil } from "./time.js";
 
 const WORD_MS = 45;
 const WORDS_MAX = 30; // at a time

@@ -3,7 +3,7 @@
 
 import { words } from "./protocol.js";
 import { load, save } from "./storage.js";
-import { now, sleepUntil } from "./times.js";
+import { now, sleepUntil } from "./time.js";
 
 export class Changes {
   constructor(room) {

@@ -1,12 +1,12 @@
 // The rooms of one user in this browser, and the one connection they share. What the server tells goes
 // from here to the room that it is about.
 
-import { Activity } from "./activity.js";
+import { Activity } from "./typing.js";
 import { answer } from "./assistant.js";
 import { Connection, SOCKET_URL } from "./connection.js";
 import { Room } from "./room.js";
 import { load, save } from "./storage.js";
-import { now } from "./times.js";
+import { now } from "./time.js";
 
 export class Chat {
   constructor({ user, token }, firstRoom, changed) {

@@ -2,7 +2,7 @@
 
 import { $, copyOf, namesOf, reconcile, setAvatar, setText } from "./elements.js";
 import { compare, show } from "./protocol.js";
-import { clockTime, dayOf, left } from "./times.js";
+import { clockTime, dayOf, left } from "./time.js";
 
 const GROUP_MS = 5 * 60_000; // one author's messages closer than this stand together
 const BOTTOM_PX = 48; // this near to the end one follows it

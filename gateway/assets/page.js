@@ -1,22 +1,22 @@
 // Roomcast's demo chat page: the native protocol (`roomcast.v1`), spoken by a plain browser.
 //
-//   protocol, times, storage        values: positions, ids, refusals; moments; what a browser keeps
-//   connection                      one socket: refs to promises, when and whether to come back
-//   room, reading, changes, company what is true of a room: its messages, how far one has read, what
-//                                   is on offer; who is here, who types
-//   sign_in                         who is asking, where the server wants a token
-//   chat, activity, assistant       the rooms of one user; what is told of the person; the scripted demo
-//   elements, messages, people      what is shown of a room
-//   page                            everything around it; reads Chat, changes nothing there by itself
+//   protocol, time, storage          values: positions, ids, refusals; moments; what a browser keeps
+//   connection                       one socket: refs to promises, when and whether to come back
+//   room, receipts, changes, presence what is true of a room: its messages, how far one has read, what
+//                                    is on offer; who is here, who types
+//   sign_in                          who is asking, where the server wants a token
+//   chat, typing, assistant          the rooms of one user; what is told of the person; the scripted demo
+//   elements, messages, people       what is shown of a room
+//   page                             everything around it; reads Chat, changes nothing there by itself
 
-import { Typist } from "./activity.js";
+import { Typist } from "./typing.js";
 import { Chat } from "./chat.js";
 import { $, copyOf, reconcile, setAvatar, setText } from "./elements.js";
 import { MessageList } from "./messages.js";
 import { People, renderTyping } from "./people.js";
 import { asId, show } from "./protocol.js";
 import { forgetToken, signIn, tokenOf } from "./sign_in.js";
-import { left } from "./times.js";
+import { left } from "./time.js";
 
 const ASK = "/ask ";
 const AGO_MS = 30_000; // how often "active 4 min ago" is looked at again

@@ -1,7 +1,7 @@
 // Who is here, and who types.
 
 import { $, copyOf, namesOf, reconcile, setAvatar, setText } from "./elements.js";
-import { ago } from "./times.js";
+import { ago } from "./time.js";
 
 const FACES_MAX = 3; // beside the room's name; the panel shows all
 

@@ -4,13 +4,13 @@
 // *persisted*, offer it again under the same id after every reconnect, resume from a cursor.
 
 import { Changes } from "./changes.js";
-import { Company } from "./company.js";
+import { Company } from "./presence.js";
 import {
   Refusal, compare, covers, keyOf, placeOf, uuidv7, words,
 } from "./protocol.js";
-import { Reading } from "./reading.js";
+import { Reading } from "./receipts.js";
 import { load, save } from "./storage.js";
-import { now, sleep, sleepUntil } from "./times.js";
+import { now, sleep, sleepUntil } from "./time.js";
 
 const PAGE_LIMIT = 50;
 const MESSAGES_MAX = 2000; // per room; older ones are dropped, scrolling up fetches them again

@@ -20,22 +20,22 @@ macro_rules! files {
 const FILES: &[(&str, &str, &str)] = files! {
     "index.html": HTML,
     "style.css": CSS,
-    "activity.js": SCRIPT,
     "assistant.js": SCRIPT,
     "changes.js": SCRIPT,
     "chat.js": SCRIPT,
-    "company.js": SCRIPT,
     "connection.js": SCRIPT,
     "elements.js": SCRIPT,
     "messages.js": SCRIPT,
     "page.js": SCRIPT,
     "people.js": SCRIPT,
+    "presence.js": SCRIPT,
     "protocol.js": SCRIPT,
-    "reading.js": SCRIPT,
+    "receipts.js": SCRIPT,
     "room.js": SCRIPT,
     "sign_in.js": SCRIPT,
     "storage.js": SCRIPT,
-    "times.js": SCRIPT,
+    "time.js": SCRIPT,
+    "typing.js": SCRIPT,
 };
 
 /// Nothing from elsewhere, nothing inline: what a member says can never run.

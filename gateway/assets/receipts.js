@@ -2,7 +2,7 @@
 
 import { compare, later } from "./protocol.js";
 import { load, save } from "./storage.js";
-import { sleep, sleepUntil } from "./times.js";
+import { sleep, sleepUntil } from "./time.js";
 
 const GATHER_MS = 400; // what is seen within this goes out as one receipt
 
