@@ -21,7 +21,7 @@ const PROGRAM: Program = Program {
     name: "gateway",
     about: "One Roomcast node: a realtime gateway for team chat with a database at the end of it.",
     version: env!("CARGO_PKG_VERSION"),
-    words: Some("[api-key|token --user ID --room PATTERN]"),
+    subcommand: Some("[api-key|token --user ID --room PATTERN]"),
 };
 
 fn main() -> ExitCode {
@@ -29,14 +29,14 @@ fn main() -> ExitCode {
     let worker = sync_worker::config::Settings::KEYS.iter().map(|key| key.env);
     let sources = Sources::from_process().tolerating(worker);
     // What is asked for needs none of what a node needs.
-    let asked = !settings::words(&sources, Settings::KEYS, &PROGRAM).is_empty();
+    let asked = !settings::subcommand(&sources, Settings::KEYS, &PROGRAM).is_empty();
     let check = if asked { |_: &Settings| Vec::new() } else { Settings::problems };
-    let (settings, words) = match Settings::start(&sources, &PROGRAM, check) {
+    let (settings, subcommand) = match Settings::start(&sources, &PROGRAM, check) {
         Ok(started) => started,
         Err(stop) => return stop.exit(),
     };
     if asked {
-        return answer(&settings, &words);
+        return answer(&settings, &subcommand);
     }
     if let Err(error) = telemetry::start(settings.log_format, &settings.log) {
         return fail(&error);
@@ -58,8 +58,8 @@ fn main() -> ExitCode {
 const USAGE: u8 = 64;
 
 /// Does what was asked for in place of running a node.
-fn answer(settings: &Settings, words: &[String]) -> ExitCode {
-    match words.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+fn answer(settings: &Settings, subcommand: &[String]) -> ExitCode {
+    match subcommand.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["api-key"] => {
             let (key, digest) = api_keys::mint();
             let text = format!(
@@ -69,19 +69,21 @@ fn answer(settings: &Settings, words: &[String]) -> ExitCode {
             let _ = std::io::stdout().write_all(text.as_bytes());
             ExitCode::SUCCESS
         }
-        ["token", words @ ..] => match mint::token(settings, Clock::system().now_ms(), words) {
-            Ok(token) => {
-                let _ = std::io::stdout().write_all(format!("{token}\n").as_bytes());
-                ExitCode::SUCCESS
+        ["token", arguments @ ..] => {
+            match mint::token(settings, Clock::system().now_ms(), arguments) {
+                Ok(token) => {
+                    let _ = std::io::stdout().write_all(format!("{token}\n").as_bytes());
+                    ExitCode::SUCCESS
+                }
+                Err(error) => {
+                    let text = format!("{}\n", error_chain(&error));
+                    let _ = std::io::stderr().write_all(text.as_bytes());
+                    ExitCode::from(USAGE)
+                }
             }
-            Err(error) => {
-                let text = format!("{}\n", error_chain(&error));
-                let _ = std::io::stderr().write_all(text.as_bytes());
-                ExitCode::from(USAGE)
-            }
-        },
-        words => {
-            let text = format!("{}: no such command\n", words.join(" "));
+        }
+        subcommand => {
+            let text = format!("{}: no such command\n", subcommand.join(" "));
             let _ = std::io::stderr().write_all(text.as_bytes());
             ExitCode::from(USAGE)
         }

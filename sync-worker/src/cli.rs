@@ -1,4 +1,4 @@
-//! What an operator asks of the program with words: which of them needs which server, and doing it.
+//! The subcommands of an operator: which of them needs which server, and running it.
 
 use std::process::ExitCode;
 
@@ -12,17 +12,17 @@ use crate::erase;
 use crate::reconcile;
 use crate::rename;
 
-/// The words, as the program's help has them.
-pub const WORDS: &str = "[dead-letters list|show N|redrive N|redrive all] [reconcile] [erase user ID|room ID] \
+/// The subcommands, as the program's help has them.
+pub const SUBCOMMAND: &str = "[dead-letters list|show N|redrive N|redrive all] [reconcile] [erase user ID|room ID] \
      [deployment rename]";
 
 /// `EX_USAGE`.
 const USAGE: u8 = 64;
 
-/// Which settings the words need.
+/// Which settings a subcommand needs.
 #[must_use]
-pub fn check(words: &[String]) -> fn(&Settings) -> Vec<Problem> {
-    match words.first().map(String::as_str) {
+pub fn check(subcommand: &[String]) -> fn(&Settings) -> Vec<Problem> {
+    match subcommand.first().map(String::as_str) {
         Some("dead-letters" | "reconcile" | "deployment") => Settings::database_problems,
         Some("erase") => Settings::both_problems,
         Some(_) => |_| Vec::new(),
@@ -30,23 +30,23 @@ pub fn check(words: &[String]) -> fn(&Settings) -> Vec<Problem> {
     }
 }
 
-/// Does what the words say; what cannot be done is said on the standard error.
-pub async fn run(settings: &Settings, words: &[String]) -> ExitCode {
+/// Runs the subcommand; what cannot be done is said on the standard error.
+pub async fn run(settings: &Settings, subcommand: &[String]) -> ExitCode {
     let database_url = settings.database_url.as_ref();
-    let done = match words.first().map(String::as_str) {
-        Some("reconcile") => reconcile::run(database_url, words)
+    let done = match subcommand.first().map(String::as_str) {
+        Some("reconcile") => reconcile::run(database_url, subcommand)
             .await
             .map_err(|error| (error_chain(&error), error.code())),
-        Some("erase") => {
-            erase::run(settings, words).await.map_err(|error| (error_chain(&error), error.code()))
-        }
-        Some("dead-letters") => dead_letters::run(database_url, words)
+        Some("erase") => erase::run(settings, subcommand)
             .await
             .map_err(|error| (error_chain(&error), error.code())),
-        Some("deployment") => rename::run(database_url, words)
+        Some("dead-letters") => dead_letters::run(database_url, subcommand)
             .await
             .map_err(|error| (error_chain(&error), error.code())),
-        Some(_) | None => Err((format!("expected: {WORDS}"), USAGE)),
+        Some("deployment") => rename::run(database_url, subcommand)
+            .await
+            .map_err(|error| (error_chain(&error), error.code())),
+        Some(_) | None => Err((format!("expected: {SUBCOMMAND}"), USAGE)),
     };
     match done {
         Ok(code) => ExitCode::from(code),

@@ -1,4 +1,4 @@
-//! What an operator can do about the dead letters, as words of the program.
+//! What an operator can do about the dead letters, as a subcommand.
 
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
@@ -18,7 +18,7 @@ use crate::batch::row;
 
 /// Letters that are read at once; each holds its whole entry.
 const PAGE: u32 = 100;
-/// How long the words wait for a worker to drive a letter, and how often they look.
+/// How long the subcommand waits for a worker to drive a letter, and how often it looks.
 const WORKER_PATIENCE: Duration = Duration::from_secs(30);
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// Characters of an error in the list.
@@ -31,10 +31,10 @@ const USAGE: u8 = 64;
 const HEADINGS: [&str; 8] =
     ["number", "room", "user", "message id", "position", "code", "first seen", "error"];
 
-/// Why an operator's words were not done.
+/// Why a subcommand was not done.
 #[derive(Debug, thiserror::Error)]
 pub enum LetterError {
-    /// No such words.
+    /// No such subcommand.
     #[error("expected: dead-letters list | show N | redrive N | redrive all")]
     Usage,
     /// The database's address is of no use.
@@ -79,24 +79,24 @@ pub enum LetterError {
 }
 
 impl LetterError {
-    /// The exit code: 64 for wrong words, else 1.
+    /// The exit code: 64 for a wrong subcommand, else 1.
     #[must_use]
     pub fn code(&self) -> u8 {
         if matches!(self, LetterError::Usage) { USAGE } else { NOT_DONE }
     }
 }
 
-/// Does what the words say, and gives the exit code.
+/// Runs the subcommand, and gives the exit code.
 ///
 /// # Errors
 /// Says what could not be done; of `redrive all` only what ends it early.
-pub async fn run(database_url: Option<&Secret>, words: &[String]) -> Result<u8, LetterError> {
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+pub async fn run(database_url: Option<&Secret>, subcommand: &[String]) -> Result<u8, LetterError> {
+    let subcommand: Vec<&str> = subcommand.iter().map(String::as_str).collect();
     let connect = || {
         let url = database_url.cloned().unwrap_or_default();
         PostgresStore::connect(&url, postgres::Settings::default())
     };
-    match words[..] {
+    match subcommand[..] {
         ["dead-letters", "list"] => list(&connect()?).await?,
         ["dead-letters", "show", n] => show(&connect()?, number(n)?).await?,
         ["dead-letters", "redrive", "all"] => return redrive_all(&connect()?).await,

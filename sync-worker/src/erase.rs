@@ -1,4 +1,4 @@
-//! Erasing a person's or a room's messages everywhere, as words of the program.
+//! Erasing a person's or a room's messages everywhere, as a subcommand.
 
 use std::io::{self, Write as _};
 
@@ -21,7 +21,7 @@ const USAGE: u8 = 64;
 /// Why not everything was erased.
 #[derive(Debug, thiserror::Error)]
 pub enum ErasingError {
-    /// No such words.
+    /// No such subcommand.
     #[error("expected: erase user ID | erase room ID")]
     Usage,
     /// No user or room can be named so.
@@ -54,7 +54,7 @@ pub enum ErasingError {
 }
 
 impl ErasingError {
-    /// The exit code: 64 for wrong words, else 1.
+    /// The exit code: 64 for a wrong subcommand, else 1.
     #[must_use]
     pub fn code(&self) -> u8 {
         match self {
@@ -70,13 +70,13 @@ impl ErasingError {
     }
 }
 
-/// Erases what the words name, says how far it is, and gives the exit code.
+/// Erases what the subcommand names, says how far it is, and gives the exit code.
 ///
 /// # Errors
 /// Says what ended it early.
-pub async fn run(settings: &Settings, words: &[String]) -> Result<u8, ErasingError> {
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    let whose = match words[..] {
+pub async fn run(settings: &Settings, subcommand: &[String]) -> Result<u8, ErasingError> {
+    let subcommand: Vec<&str> = subcommand.iter().map(String::as_str).collect();
+    let whose = match subcommand[..] {
         ["erase", "user", id] => Erased::User(UserId::parse(id)?),
         ["erase", "room", id] => Erased::Room(RoomId::parse(id)?),
         _ => return Err(ErasingError::Usage),

@@ -34,7 +34,7 @@ const PROGRAM: Program = Program {
     name: "sync-worker",
     about: "Moves Roomcast's log from Redis into Postgres, each entry exactly once.",
     version: env!("CARGO_PKG_VERSION"),
-    words: Some(cli::WORDS),
+    subcommand: Some(cli::SUBCOMMAND),
 };
 
 /// The worker never appends; no cap applies to it.
@@ -47,8 +47,8 @@ fn main() -> ExitCode {
     // Both processes are often given one environment.
     let sources =
         Sources::from_process().tolerating(GATEWAY_VARIABLES.iter().chain(SEED_VARIABLES).copied());
-    let check = cli::check(&settings::words(&sources, Settings::KEYS, &PROGRAM));
-    let (settings, words) = match Settings::start(&sources, &PROGRAM, check) {
+    let check = cli::check(&settings::subcommand(&sources, Settings::KEYS, &PROGRAM));
+    let (settings, subcommand) = match Settings::start(&sources, &PROGRAM, check) {
         Ok(started) => started,
         Err(stop) => return stop.exit(),
     };
@@ -59,8 +59,8 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(&error, 1),
     };
-    if !words.is_empty() {
-        let code = runtime.block_on(cli::run(&settings, &words));
+    if !subcommand.is_empty() {
+        let code = runtime.block_on(cli::run(&settings, &subcommand));
         telemetry::finish();
         return code;
     }

@@ -1,4 +1,4 @@
-//! Whether ledger, balances and messages agree, as words of the program.
+//! Whether ledger, balances and messages agree, as a subcommand.
 
 use std::io::{self, Write as _};
 use std::time::Duration;
@@ -20,7 +20,7 @@ const PAUSE: Duration = Duration::from_secs(2);
 /// Why nothing was compared.
 #[derive(Debug, thiserror::Error)]
 pub enum ReconcileError {
-    /// No such words.
+    /// No such subcommand.
     #[error("expected: reconcile")]
     Usage,
     /// The database's address is of no use.
@@ -35,7 +35,7 @@ pub enum ReconcileError {
 }
 
 impl ReconcileError {
-    /// The exit code: 64 for wrong words, else 1.
+    /// The exit code: 64 for a wrong subcommand, else 1.
     #[must_use]
     pub fn code(&self) -> u8 {
         if matches!(self, ReconcileError::Usage) { USAGE } else { DIFFERS }
@@ -47,8 +47,11 @@ impl ReconcileError {
 ///
 /// # Errors
 /// Says why nothing was compared.
-pub async fn run(database_url: Option<&Secret>, words: &[String]) -> Result<u8, ReconcileError> {
-    if words.len() != 1 {
+pub async fn run(
+    database_url: Option<&Secret>,
+    subcommand: &[String],
+) -> Result<u8, ReconcileError> {
+    if subcommand.len() != 1 {
         return Err(ReconcileError::Usage);
     }
     let url = database_url.cloned().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Giving a database's deployment another name, as words of the program.
+//! Giving a database's deployment another name, as a subcommand.
 
 use std::io::{self, Write as _};
 
@@ -14,7 +14,7 @@ const USAGE: u8 = 64;
 /// Why the deployment keeps its name.
 #[derive(Debug, thiserror::Error)]
 pub enum RenamingError {
-    /// No such words.
+    /// No such subcommand.
     #[error("expected: deployment rename")]
     Usage,
     /// The database's address is of no use.
@@ -29,7 +29,7 @@ pub enum RenamingError {
 }
 
 impl RenamingError {
-    /// The exit code: 64 for wrong words, else 1.
+    /// The exit code: 64 for a wrong subcommand, else 1.
     #[must_use]
     pub fn code(&self) -> u8 {
         if matches!(self, RenamingError::Usage) { USAGE } else { NOT_DONE }
@@ -40,8 +40,11 @@ impl RenamingError {
 ///
 /// # Errors
 /// Says why nothing was renamed, or that nobody was told.
-pub async fn run(database_url: Option<&Secret>, words: &[String]) -> Result<u8, RenamingError> {
-    if words.iter().map(String::as_str).ne(["deployment", "rename"]) {
+pub async fn run(
+    database_url: Option<&Secret>,
+    subcommand: &[String],
+) -> Result<u8, RenamingError> {
+    if subcommand.iter().map(String::as_str).ne(["deployment", "rename"]) {
         return Err(RenamingError::Usage);
     }
     let url = database_url.cloned().unwrap_or_default();

@@ -34,7 +34,7 @@ pub enum MintError {
     /// A node would refuse it too.
     #[error("ROOMCAST_JWT_SECRET: it has less than {JWT_SECRET_BYTES_MIN} bytes")]
     WeakSecret,
-    /// No such words.
+    /// No such subcommand.
     #[error("{word}: expected: {USAGE}")]
     Usage {
         /// The word that is at fault.
@@ -83,13 +83,13 @@ struct TokenRequest {
     open: bool,
 }
 
-/// Mints a token with the configured secret, for the configured issuer and audience. `words` are
-/// those behind `token`.
+/// Mints a token with the configured secret, for the configured issuer and audience. `arguments`
+/// are those behind `token`.
 ///
 /// # Errors
 /// Says what is missing or not understood.
-pub fn token(settings: &Settings, now_ms: i64, words: &[&str]) -> Result<String, MintError> {
-    let wanted = TokenRequest::read(words)?;
+pub fn token(settings: &Settings, now_ms: i64, arguments: &[&str]) -> Result<String, MintError> {
+    let wanted = TokenRequest::read(arguments)?;
     let missing = || MintError::Flag { flag: "--user", complaint: "missing: whose token it is" };
     let user = UserId::parse(wanted.user.as_deref().ok_or_else(missing)?)?;
     let secret = settings.jwt_secret.as_ref().ok_or(MintError::NoSecret)?;
@@ -128,10 +128,10 @@ fn page_address(settings: &Settings, token: &str, rooms: &[String]) -> String {
 }
 
 impl TokenRequest {
-    fn read(words: &[&str]) -> Result<TokenRequest, MintError> {
+    fn read(arguments: &[&str]) -> Result<TokenRequest, MintError> {
         let mut wanted = TokenRequest::default();
-        let mut words = words.iter();
-        while let Some(word) = words.next() {
+        let mut arguments = arguments.iter();
+        while let Some(word) = arguments.next() {
             if *word == "--open" {
                 wanted.open = true;
                 continue;
@@ -143,7 +143,7 @@ impl TokenRequest {
             let flag = ["--user", "--room", "--role", "--ttl"].into_iter().find(|f| *f == name);
             let Some(flag) = flag else { return Err(MintError::Usage { word: (*word).into() }) };
             let wrong = |complaint| MintError::Flag { flag, complaint };
-            let value = given.or_else(|| words.next().copied());
+            let value = given.or_else(|| arguments.next().copied());
             let value = value.ok_or_else(|| wrong("expected a value"))?;
             let again = match flag {
                 "--user" => wanted.user.replace(value.to_owned()).is_some(),
@@ -205,8 +205,8 @@ mod tests {
             (&["--ttl", "soon"], "--ttl: expected seconds"),
             (&["--ttl", "99999999"], "--ttl: expected seconds"),
         ];
-        for (words, text) in table {
-            let error = TokenRequest::read(words).unwrap_err().to_string();
+        for (arguments, text) in table {
+            let error = TokenRequest::read(arguments).unwrap_err().to_string();
             assert!(error.starts_with(text), "{error}");
         }
     }

@@ -19,7 +19,7 @@ mod value;
 use std::fmt::Write;
 use std::ops::RangeInclusive;
 
-pub use command_line::{Program, Stop, begin, words};
+pub use command_line::{Program, Stop, begin, subcommand};
 pub use reading::Reading;
 pub use sources::Sources;
 pub use value::{Millis, Secret, Setting, Shape};
@@ -176,7 +176,7 @@ macro_rules! settings {
                 reading.finish(whole(), check)
             }
 
-            /// Does what the command line asks: gives settings and the words after the flags, or
+            /// Does what the command line asks: gives settings and the subcommand, or
             /// the reason to stop (help, version, a printed or checked configuration, problems).
             ///
             /// `check` finds what is wrong between settings that are right one by one.

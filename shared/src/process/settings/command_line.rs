@@ -21,9 +21,9 @@ pub struct Program {
     pub about: &'static str,
     /// Its version.
     pub version: &'static str,
-    /// The words that may follow the flags, such as `[token …]`; `None` if there are none, and
+    /// The subcommand that may follow the flags, such as `[token …]`; `None` if there is none, and
     /// then a word is a problem. Everything after the first word is left to it, flags included.
-    pub words: Option<&'static str>,
+    pub subcommand: Option<&'static str>,
 }
 
 /// The reason not to run: what was asked for has been done, or cannot be.
@@ -74,7 +74,7 @@ pub fn begin<S>(
     if let Some(text) = line.answer {
         return Err(Stop::fine(text));
     }
-    let stray = match (program.words, line.words.first()) {
+    let stray = match (program.subcommand, line.subcommand.first()) {
         (None, Some(word)) => Some(Problem::new(word, "no such command")),
         (Some(_), _) | (None, None) => None,
     };
@@ -87,16 +87,17 @@ pub fn begin<S>(
         }
     };
     match line.request {
-        Request::Run => Ok((settings, line.words)),
+        Request::Run => Ok((settings, line.subcommand)),
         Request::Check => Err(Stop::fine("the configuration is valid\n")),
         Request::Print => Err(Stop::fine(print(&settings))),
     }
 }
 
-/// The words after the flags, for a check that depends on what is asked; [`begin`] judges the line.
+/// The subcommand and its arguments, for a check that depends on what is asked; [`begin`] judges
+/// the line.
 #[must_use]
-pub fn words(sources: &Sources, keys: &'static [Key], program: &Program) -> Vec<String> {
-    CommandLine::read(sources.arguments(), keys, program).words
+pub fn subcommand(sources: &Sources, keys: &'static [Key], program: &Program) -> Vec<String> {
+    CommandLine::read(sources.arguments(), keys, program).subcommand
 }
 
 /// What the command line says, read and not judged, except by itself.
@@ -109,7 +110,7 @@ pub(super) struct CommandLine {
     pub(super) problems: Vec<Problem>,
     /// The help or the version, if asked for.
     answer: Option<String>,
-    words: Vec<String>,
+    subcommand: Vec<String>,
     request: Request,
 }
 
@@ -125,7 +126,7 @@ enum Request {
 const CONFIG: &str = "--config";
 const CHECK: &str = "--check-config";
 const PRINT: &str = "--print-config";
-const WORDS: &str = "[words]";
+const SUBCOMMAND: &str = "[words]";
 
 impl CommandLine {
     /// Reads on after each problem, without what caused it, so that all are found at once.
@@ -161,13 +162,13 @@ impl CommandLine {
             (true, false) => Request::Check,
             (false, false) => Request::Run,
         };
-        let words = matches.get_many::<String>(WORDS).unwrap_or_default();
+        let subcommand = matches.get_many::<String>(SUBCOMMAND).unwrap_or_default();
         Self {
             flags: flags.collect(),
             file: matches.get_one::<String>(CONFIG).cloned(),
             problems,
             answer: None,
-            words: words.cloned().collect(),
+            subcommand: subcommand.cloned().collect(),
             request,
         }
     }
@@ -177,11 +178,11 @@ fn command(keys: &'static [Key], program: &Program) -> Command {
     let asked = |id: &'static str, help: &'static str| {
         Arg::new(id).long(&id[2..]).action(ArgAction::SetTrue).help(help)
     };
-    let words = Arg::new(WORDS)
+    let subcommand = Arg::new(SUBCOMMAND)
         .num_args(0..)
         .trailing_var_arg(true)
-        .value_name(program.words.unwrap_or_default())
-        .hide(program.words.is_none());
+        .value_name(program.subcommand.unwrap_or_default())
+        .hide(program.subcommand.is_none());
     Command::new(program.name)
         .about(program.about)
         .version(program.version)
@@ -191,7 +192,7 @@ fn command(keys: &'static [Key], program: &Program) -> Command {
         .arg(Arg::new(CONFIG).long(&CONFIG[2..]).value_name("FILE").help("A TOML file to read."))
         .arg(asked(CHECK, "Reads the settings, says what is wrong with them, and ends."))
         .arg(asked(PRINT, "Prints the settings and where each comes from, and ends."))
-        .arg(words)
+        .arg(subcommand)
         .args(keys.iter().map(flag))
 }
 

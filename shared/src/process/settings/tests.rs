@@ -34,8 +34,12 @@ settings! {
     }
 }
 
-const PROGRAM: Program =
-    Program { name: "example", about: "An example.", version: "1.2.3", words: Some("[token …]") };
+const PROGRAM: Program = Program {
+    name: "example",
+    about: "An example.",
+    version: "1.2.3",
+    subcommand: Some("[token …]"),
+};
 
 fn loaded(variables: &[(&str, &str)], arguments: &[&str]) -> Example {
     Example::load(&Sources::from_map(variables).with_arguments(arguments)).unwrap()
@@ -259,15 +263,15 @@ fn start(program: &Program, arguments: &[&str]) -> Result<(Example, Vec<String>)
 }
 
 #[test]
-fn words_and_what_follows_them_are_left_to_the_caller() {
-    let (settings, words) = start(&PROGRAM, &["--port", "1"]).unwrap();
-    assert_eq!((settings.port, words.len()), (1, 0));
-    let (settings, words) =
+fn a_subcommand_and_what_follows_it_are_left_to_the_caller() {
+    let (settings, subcommand) = start(&PROGRAM, &["--port", "1"]).unwrap();
+    assert_eq!((settings.port, subcommand.len()), (1, 0));
+    let (settings, subcommand) =
         start(&PROGRAM, &["--port", "1", "token", "--user", "alice", "--port", "2"]).unwrap();
     assert_eq!(settings.port, 1);
-    assert_eq!(words, ["token", "--user", "alice", "--port", "2"]);
+    assert_eq!(subcommand, ["token", "--user", "alice", "--port", "2"]);
 
-    let stop = start(&Program { words: None, ..PROGRAM }, &["tokn"]).unwrap_err();
+    let stop = start(&Program { subcommand: None, ..PROGRAM }, &["tokn"]).unwrap_err();
     assert_eq!(stop, Stop { text: "tokn: no such command\n".to_owned(), code: 64 });
 }
 
