@@ -194,8 +194,7 @@ async fn what_an_old_redis_remembers_and_nobody_stored_is_stored_when_it_is_offe
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_database_that_is_set_back_by_more_than_the_log_keeps_is_said_aloud_and_its_shard_goes_on()
- {
+async fn a_database_set_back_by_more_than_the_log_keeps_is_said_aloud_and_its_shard_goes_on() {
     let worker = options().worker.with_env("ROOMCAST_LOG_KEEP_MS", "0");
     let options = ClusterOptions { gateways: 1, workers: 1, worker, ..options() };
     let mut fleet = Fleet::cluster(options).await.unwrap();
