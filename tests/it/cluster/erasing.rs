@@ -76,7 +76,7 @@ async fn what_a_person_said_is_gone_for_everybody_and_the_rooms_go_on() {
 
     let (code, said) = worker(&fleet, &["erase", "user", "ann"]);
     assert_eq!(code, Some(0), "{said}");
-    assert!(said.contains("8 messages erased, 2 rooms have forgotten them"), "{said}");
+    assert!(said.contains("8 messages erased; rooms that have forgotten them: 2"), "{said}");
     let secrets = "SELECT count(*) FROM team_chat_messages WHERE content LIKE '%secret%'";
     assert_eq!(sql(&fleet, secrets).await, [[Some("0".to_owned())]]);
     let rooms = ["r", "s"];
