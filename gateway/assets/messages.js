@@ -36,7 +36,7 @@ class MessageRow {
     part("edit").onclick = () => this.edit();
     part("delete").onclick = () => this.delete();
     part("delete").onblur = () => this.askToDelete(false);
-    part("delete").onkeydown = ({ key }) => key === "Escape" && this.askToDelete(false);
+    part("delete").onkeydown = ({ key }) => { if (key === "Escape") this.askToDelete(false); };
     part("bubble").onclick = ({ target }) => { // without a mouse nothing hovers
       if (!target.closest(".actions")) list.choose(this);
     };

@@ -68,7 +68,7 @@ class Page {
       $("text").focus(); // the button goes, and would take the focus with it
     };
     const sidebar = $("sidebar");
-    sidebar.ontoggle = ({ newState }) => newState === "open" && sidebar.querySelector("button").focus();
+    sidebar.ontoggle = ({ newState }) => { if (newState === "open") sidebar.querySelector("button").focus(); };
     sidebar.onkeydown = (event) => { // a drawer lies over everything else: Tab leads out of it and closes it
       const within = [...sidebar.querySelectorAll("button, input, a")];
       const end = event.shiftKey ? within[0] : within.at(-1);
