@@ -1,4 +1,4 @@
-//! What people and rooms leave in Redis goes by itself, once they are gone and everything is stored.
+//! What people and rooms leave in Redis goes by itself once they are gone and all is stored.
 
 #![expect(clippy::unwrap_used, reason = "a scenario that cannot go on has failed")]
 
