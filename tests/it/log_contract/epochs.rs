@@ -28,8 +28,9 @@ pub(super) async fn an_epoch_over_what_has_yet_to_be_stored_is_not_quiet(subject
     subject.hydrate(first.number, &lobby, Position::ZERO).await;
     // In memory nothing is answered before it is stored, which nobody does here.
     let one = [entry(&lobby, "ann", "m1", "x")];
-    let logged =
-        eventually(PATIENCE, "it is in the log", || async { log.len(shard).await.unwrap() == 1 });
+    let logged = harness::eventually(PATIENCE, "it is in the log", || async {
+        log.len(shard).await.unwrap() == 1
+    });
     tokio::select! {
         _ = subject.append(first.number, &one) => {}
         () = logged => {}
