@@ -36,6 +36,7 @@ class MessageRow {
     part("edit").onclick = () => this.edit();
     part("delete").onclick = () => this.delete();
     part("delete").onblur = () => this.askToDelete(false);
+    part("delete").onkeydown = ({ key }) => { if (key === "Escape") this.askToDelete(false); };
     part("bubble").onclick = ({ target }) => { // without a mouse nothing hovers
       if (!target.closest(".actions")) list.choose(this);
     };
@@ -163,7 +164,10 @@ export class MessageList {
     this.scroller = $("scroller");
     this.scroller.onscroll = () => this.scrolled();
     new ResizeObserver(() => this.followEnd()).observe(this.scroller);
-    $("to-bottom").onclick = () => this.toBottom();
+    $("to-bottom").onclick = () => {
+      this.toBottom();
+      this.scroller.focus(); // the button goes, and would take the focus with it
+    };
     this.line = copyOf("unread-row");
   }
   toBottom() { this.scroller.scrollTop = this.scroller.scrollHeight; }

@@ -62,7 +62,21 @@ class Page {
       if (!document.hidden) this.chat.active?.reopen();
       this.render();
     };
-    $("status-now").onclick = window.ononline = look;
+    window.ononline = look;
+    $("status-now").onclick = () => {
+      look();
+      $("text").focus(); // the button goes, and would take the focus with it
+    };
+    const sidebar = $("sidebar");
+    sidebar.ontoggle = ({ newState }) => { if (newState === "open") sidebar.querySelector("button").focus(); };
+    sidebar.onkeydown = (event) => { // a drawer lies over everything else: Tab leads out of it and closes it
+      const within = [...sidebar.querySelectorAll("button, input, a")];
+      const end = event.shiftKey ? within[0] : within.at(-1);
+      if (event.key !== "Tab" || event.target !== end || !sidebar.matches(":popover-open")) return;
+      event.preventDefault();
+      sidebar.hidePopover();
+      $("text").focus();
+    };
     document.addEventListener("visibilitychange", look);
     $("notice-action").onclick = () => this.notice?.act();
     setInterval(() => this.counting && this.render(), 500);
@@ -112,7 +126,10 @@ class Page {
     const row = copyOf("room-row");
     setText(row.part("name"), room.id);
     row.part("room-open").onclick = () => this.openRoom(room.id);
-    row.part("room-leave").onclick = () => this.chat.leave(room);
+    row.part("room-leave").onclick = () => {
+      this.chat.leave(room);
+      this.openRoom(null);
+    };
     row.part("room-leave").ariaLabel = `Leave ${room.id}`;
     return row;
   }
@@ -136,6 +153,7 @@ class Page {
     $("text").placeholder = room ? `Message #${id}` : "";
     $("text").disabled = $("send").disabled =
       !room || [connection.phase, room.phase].includes("refused");
+    if (this.mayTakeFocus && $("text").disabled) $("notice-action").focus();
   }
   renderStatus({ phase, retryAt, silent }) {
     const waits = phase === "reconnecting";
@@ -148,15 +166,22 @@ class Page {
   renderNotice(room, connection) {
     this.notice = this.noticeOf(room, connection);
     const { text = "", action = "", tone = "bad" } = this.notice ?? {};
+    const appears = Boolean(action) && $("notice-action").hidden;
     $("notice").hidden = !text;
     $("notice").dataset.tone = tone;
     setText($("notice-text"), text);
     setText($("notice-action"), action);
     $("notice-action").hidden = !action;
+    // Who was writing can go on with a key where writing is of no use any more.
+    this.mayTakeFocus = appears && document.activeElement === $("text");
   }
   noticeOf(room, { phase, code, reason }) {
     if (phase === "refused") {
-      const why = code === 4429 ? "you were too fast for too long; come back in some minutes" : reason;
+      const texts = {
+        4401: "your token has run out, was taken back, or does not hold",
+        4429: "you were too fast for too long; come back in some minutes",
+      };
+      const why = texts[code] ?? reason;
       const reload = () => {
         if (code === 4401) forgetToken();
         location.reload();

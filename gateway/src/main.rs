@@ -21,7 +21,9 @@ const PROGRAM: Program = Program {
     name: "gateway",
     about: "One Roomcast node: a realtime gateway for team chat with a database at the end of it.",
     version: env!("CARGO_PKG_VERSION"),
-    subcommand: Some("[api-key|token --user ID --room PATTERN]"),
+    subcommand: Some(
+        "[api-key|token --user ID [--room PATTERN]... [--role ROLE] [--ttl SECONDS] [--open]]",
+    ),
 };
 
 fn main() -> ExitCode {

@@ -86,7 +86,7 @@ pub enum Unfit {
         why: String,
     },
     /// What this process publishes bears a name that is no longer the deployment's.
-    #[error("the deployment {before} is called {now} now; start again")]
+    #[error("the deployment {before} is called {now} now: start again, with a Redis of its own")]
     Renamed {
         /// The name at the start.
         before: String,

@@ -68,13 +68,12 @@ pub async fn establish(
                 None => at_least = armed.number + 1,
             },
             Claim::Token(token) => {
-                let epoch = store.mint(shard, token, at_least).await?;
+                let Epoch { number, minted_at, quiet } = store.mint(shard, token, at_least).await?;
                 let cursor = store.cursor(shard).await?.upto;
-                let Epoch { number, minted_at, quiet } = epoch;
                 let armed = ArmedEpoch { number, minted_at, quiet };
-                if log.arm(shard, token, armed, cursor).await? {
-                    return Ok(epoch);
-                }
+                // What was armed is read back: the log says whether it has anything left that the
+                // database has not, which would stand under no id there when somebody looks.
+                log.arm(shard, token, armed, cursor).await?;
             }
         }
     }
@@ -93,6 +92,6 @@ async fn confirmed(
         Ok(Err(StoreError::Unavailable(_))) | Err(_) => {
             Ok(Some(Epoch { number, minted_at, quiet }))
         }
-        Ok(answer) => answer,
+        Ok(answer) => Ok(answer?.map(|epoch| Epoch { quiet: epoch.quiet && quiet, ..epoch })),
     }
 }

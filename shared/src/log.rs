@@ -225,7 +225,7 @@ pub struct ArmedEpoch {
     pub number: u64,
     /// When the database minted it.
     pub minted_at: Timestamp,
-    /// Whether the shard was quiet then.
+    /// Whether the shard was quiet then, in the database, and the log had nothing left for it.
     pub quiet: bool,
 }
 

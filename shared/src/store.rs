@@ -37,8 +37,8 @@ pub struct Epoch {
     pub number: u64,
     /// When, by the database's clock.
     pub minted_at: Timestamp,
-    /// The shard held nothing younger than 15 minutes then, so that no id offered now can be one
-    /// that an earlier epoch accepted a moment ago.
+    /// The shard held nothing younger than 15 minutes then, and the log nothing that was still to
+    /// be stored, so that no id offered now can be one that an earlier epoch accepted a moment ago.
     pub quiet: bool,
 }
 

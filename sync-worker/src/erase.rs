@@ -93,7 +93,7 @@ pub async fn run(settings: &Settings, subcommand: &[String]) -> Result<u8, Erasi
     let log = RedisLog::new(redis, usize::MAX);
     let Total { messages, rooms } = erase::erase(&log, &store, &whose, &say).await?;
     let rooms = rooms.len();
-    writeln!(io::stdout(), "{messages} messages erased, {rooms} rooms have forgotten them")?;
+    writeln!(io::stdout(), "{messages} messages erased; rooms that have forgotten them: {rooms}")?;
     Ok(0)
 }
 

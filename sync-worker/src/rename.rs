@@ -23,6 +23,9 @@ pub enum RenamingError {
     /// The database could not be asked.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// What their log still has would never reach the database.
+    #[error("processes of this deployment are at work, or were 10 seconds ago: end them first")]
+    AtWork,
     /// Nobody listens.
     #[error("the answer could not be written")]
     Output(#[from] io::Error),
@@ -49,7 +52,8 @@ pub async fn run(
     }
     let url = database_url.cloned().unwrap_or_default();
     let store = PostgresStore::connect(&url, postgres::Settings::default())?;
-    let Renamed { before, now } = store.rename_deployment().await?;
+    let renamed = store.rename_deployment().await?;
+    let Renamed { before, now } = renamed.ok_or(RenamingError::AtWork)?;
     writeln!(
         io::stdout(),
         "the deployment {before} is called {now} now; a redis that {before} has used is refused"

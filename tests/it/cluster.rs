@@ -11,6 +11,7 @@ mod full_speed;
 mod joins;
 mod known_away;
 mod large_rooms;
+mod leftovers;
 mod logging;
 mod neighbours;
 mod outage;

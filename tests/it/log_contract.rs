@@ -50,7 +50,9 @@ use self::bounds::{
     a_log_is_full_by_its_bytes_too, a_reading_ends_at_its_bytes_and_the_next_goes_on,
     a_ring_keeps_so_many_bytes_of_what_is_persisted, what_is_persisted_does_not_fill_the_log,
 };
-use self::epochs::claims_give_one_token_and_only_that_arms;
+use self::epochs::{
+    an_epoch_over_what_has_yet_to_be_stored_is_not_quiet, claims_give_one_token_and_only_that_arms,
+};
 use self::erasing::what_is_erased_is_forgotten_by_database_log_and_nodes;
 use self::worker::{
     a_message_and_a_movement_of_one_id_are_two,
@@ -437,6 +439,7 @@ macro_rules! every_scenario {
             an_id_stands_once_for_each_sender_and_room,
             nothing_is_done_under_another_epoch,
             an_unknown_room_stops_the_batch_until_it_has_its_head,
+            an_epoch_over_what_has_yet_to_be_stored_is_not_quiet,
             claims_give_one_token_and_only_that_arms,
             a_full_log_takes_no_more_and_loses_nothing,
             a_room_is_read_back_by_place,

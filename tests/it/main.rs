@@ -2,10 +2,10 @@
 
 mod fixtures;
 mod log_contract;
+mod settings_md;
 mod stream_store_contract;
 mod store_contract;
 mod tidy;
-mod readme;
 mod protocol_md;
 mod full_disk;
 mod full_speed;

@@ -52,7 +52,7 @@ pub(super) fn answer(method: &Method, path: &str, asks_for_token: bool) -> HttpR
         return text(StatusCode::NOT_FOUND, "nothing is here\n");
     };
     if method != Method::GET && method != Method::HEAD {
-        let mut refusal = text(StatusCode::METHOD_NOT_ALLOWED, "only GET\n");
+        let mut refusal = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n");
         refusal.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
         return refusal;
     }

@@ -112,6 +112,11 @@ pub fn token(settings: &Settings, now_ms: i64, arguments: &[&str]) -> Result<Str
     if token.len() > TOKEN_BYTES_MAX {
         return Err(MintError::TooLong);
     }
+    let is_pattern = |room: &String| room.contains('*');
+    if wanted.open && !wanted.rooms.is_empty() && wanted.rooms.iter().all(is_pattern) {
+        let complaint = "name a room that is no pattern with --room, too: the page opens it";
+        return Err(MintError::Flag { flag: "--open", complaint });
+    }
     Ok(if wanted.open { page_address(settings, &token, &wanted.rooms) } else { token })
 }
 

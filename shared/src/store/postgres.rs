@@ -218,12 +218,13 @@ impl PostgresStore {
         deployment::read(&self.pool).await
     }
 
-    /// Gives this database's deployment a fresh name, under which it may work again; processes
-    /// that run under the old one end.
+    /// Gives this database's deployment a fresh name, under which it may work again, on a Redis of
+    /// its own. `None` while processes are at work under the old one: what their Redis has and the
+    /// database has not would be lost.
     ///
     /// # Errors
     /// When the database does not answer or is not migrated.
-    pub async fn rename_deployment(&self) -> Result<Renamed, StoreError> {
+    pub async fn rename_deployment(&self) -> Result<Option<Renamed>, StoreError> {
         deployment::rename(&self.pool).await
     }
 

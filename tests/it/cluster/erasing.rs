@@ -76,7 +76,7 @@ async fn what_a_person_said_is_gone_for_everybody_and_the_rooms_go_on() {
 
     let (code, said) = worker(&fleet, &["erase", "user", "ann"]);
     assert_eq!(code, Some(0), "{said}");
-    assert!(said.contains("8 messages erased, 2 rooms have forgotten them"), "{said}");
+    assert!(said.contains("8 messages erased; rooms that have forgotten them: 2"), "{said}");
     let secrets = "SELECT count(*) FROM team_chat_messages WHERE content LIKE '%secret%'";
     assert_eq!(sql(&fleet, secrets).await, [[Some("0".to_owned())]]);
     let rooms = ["r", "s"];
@@ -105,9 +105,15 @@ async fn what_a_person_said_is_gone_for_everybody_and_the_rooms_go_on() {
 
     // Again: there is what was said since, and nothing else.
     let (code, said) = worker(&fleet, &["erase", "user", "ann"]);
-    assert!(code == Some(0) && said.contains("2 messages erased, 2 rooms"), "{said}");
+    assert!(
+        code == Some(0) && said.contains("2 messages erased; rooms that have forgotten them: 2"),
+        "{said}"
+    );
     let (code, said) = worker(&fleet, &["erase", "room", "r"]);
-    assert!(code == Some(0) && said.contains("4 messages erased, 1 rooms"), "{said}");
+    assert!(
+        code == Some(0) && said.contains("4 messages erased; rooms that have forgotten them: 1"),
+        "{said}"
+    );
     assert_eq!(worker(&fleet, &["erase", "user"]).0, Some(64));
     assert_eq!(worker(&fleet, &["erase", "room", "no room"]).0, Some(64));
 }

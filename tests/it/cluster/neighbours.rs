@@ -191,6 +191,8 @@ async fn a_copy_of_a_database_does_not_write_the_log_of_the_original() {
     assert!(said.contains("deployment rename"), "it stays refused: {said}");
     alice.send("r", &unique_id(), "after").await.unwrap();
 
+    let (code, said) = worker(&original, &["deployment", "rename"]);
+    assert_eq!(code, Some(1), "whose processes are at work keeps its name: {said}");
     let (code, said) = worker(&copy, &["deployment", "rename"]);
     assert_eq!(code, Some(0), "{said}");
     let said = refused(&mut copy).await;

@@ -3,7 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a scenario that cannot go on has failed")]
 
-use fleet::{Faults, Fleet, Proxy, Traffic};
+use fleet::{ClusterOptions, Faults, Fleet, Proxy, Traffic};
 use harness::wire::Incoming;
 use harness::{Client, Position, eventually, unique_id};
 use serde::Deserialize;
@@ -55,6 +55,29 @@ async fn nobody_keeps_an_order_that_redis_lost_and_the_database_never_had() {
     };
     eventually(PATIENCE, "carol is told to read the room anew", reset).await;
     assert_eq!(shown(&joins(&carol, None).await), stored);
+}
+
+/// Redis comes back with what a node had accepted; a worker stores it under the next epoch before
+/// the node offers it again. The database had nothing of the shard when that epoch was minted.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_worker_found_in_the_log_of_an_earlier_epoch_is_not_placed_again() {
+    let options = ClusterOptions { gateways: 1, workers: 1, ..super::options() };
+    let mut fleet = Fleet::cluster(options).await.unwrap();
+    let alice = client(&fleet.gateways()[0], "alice").await;
+    alice.join("r", None).await.unwrap();
+    fleet.workers()[0].stop().await.unwrap();
+    for _ in 0..5 {
+        says(&alice, "said").await;
+    }
+    fleet.gateways()[0].stop().await.unwrap();
+    fleet.redis_mut().kill_9().await.unwrap();
+    fleet.redis_mut().restart(PATIENCE).await.unwrap();
+    fleet.workers()[0].cont().unwrap();
+    all_stored(&fleet, 5).await;
+    fleet.gateways()[0].cont().unwrap();
+    let after = says(&alice, "after").await;
+    assert_eq!(after.position.map(|at| at.seq), Some(6), "what stands took places again");
+    all_stored(&fleet, 6).await;
 }
 
 /// A node reads a room's ring; Redis is lost; a row of the next epoch is committed; the node reads

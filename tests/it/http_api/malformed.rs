@@ -136,7 +136,7 @@ async fn a_value_out_of_its_limits_is_refused_by_name() {
         let problem = api.post("/api/rooms/r/messages", &body).await.expect(status);
         assert_eq!(problem["field"], field, "{problem}");
     }
-    for key in ["", &"x".repeat(256), "é"] {
+    for key in ["", &"x".repeat(256), "é", "a\tb"] {
         let keyed = api.with_header("idempotency-key", key);
         let problem = keyed.post("/api/rooms/r/messages", &message("type", json!("user"))).await;
         assert_eq!(problem.expect(400)["field"], "Idempotency-Key", "{key}");

@@ -20,6 +20,28 @@ pub(super) async fn claims_give_one_token_and_only_that_arms(subject: Subject) {
     assert!(matches!(read, Err(LogError::Stale { .. })), "claimed above, it is no epoch any more");
 }
 
+pub(super) async fn an_epoch_over_what_has_yet_to_be_stored_is_not_quiet(subject: Subject) {
+    let lobby = room("lobby");
+    let (shard, log, store) = (lobby.shard(), &*subject.log, &*subject.store);
+    let first = establish(shard, 0, log, store).await.unwrap();
+    assert!(first.quiet);
+    subject.hydrate(first.number, &lobby, Position::ZERO).await;
+    // In memory nothing is answered before it is stored, which nobody does here.
+    let one = [entry(&lobby, "ann", "m1", "x")];
+    let logged = harness::eventually(PATIENCE, "it is in the log", || async {
+        log.len(shard).await.unwrap() == 1
+    });
+    tokio::select! {
+        _ = subject.append(first.number, &one) => {}
+        () = logged => {}
+    }
+    // The database knows nothing of it, and takes the shard for quiet.
+    let next = establish(shard, first.number + 1, log, store).await.unwrap();
+    assert!(next.number > first.number && !next.quiet, "{next:?}");
+    let again = establish(shard, 0, log, store).await.unwrap();
+    assert_eq!(again, next);
+}
+
 /// Has another epoch armed over what is there, as after a restart.
 async fn next_epoch(subject: &Subject, room: &RoomId, cursor: LogId) -> u64 {
     let (log, shard) = (&subject.log, room.shard());

@@ -100,7 +100,9 @@ impl ApiRequest<'_> {
         let mut keys = self.headers.get_all(IDEMPOTENCY_KEY).iter();
         let Some(key) = keys.next() else { return Ok(None) };
         let text = key.to_str().ok().filter(|_| keys.next().is_none());
-        let fits = |text: &&str| (1..=IDEMPOTENCY_KEY_BYTES_MAX).contains(&text.len());
+        let fits = |text: &&str| {
+            (1..=IDEMPOTENCY_KEY_BYTES_MAX).contains(&text.len()) && !text.contains('\t')
+        };
         if let Some(key) = text.filter(fits) {
             return Ok(Some(key));
         }

@@ -125,7 +125,8 @@ impl MemoryShard {
             return false;
         }
         self.token = None;
-        self.epoch = Some(epoch);
+        let quiet = epoch.quiet && self.log.is_empty();
+        self.epoch = Some(ArmedEpoch { quiet, ..epoch });
         true
     }
 

@@ -2,8 +2,8 @@
 -- is the database's business, whatever this Redis remembers of it. A Redis that was set back, or
 -- that comes back after another took its place, holds there what is stored and what is nowhere.
 -- KEYS: epoch, log, unsynced credits, synced.
--- ARGV: the epoch that was minted, for which token, when, '1' if the shard was quiet then, the
--- cursor's epoch and number.
+-- ARGV: the epoch that was minted, for which token, when, '1' if the database's shard was quiet then,
+-- the cursor's epoch and number.
 local held = redis.call('HMGET', KEYS[1], 'token', 'run')
 local run = run_id()
 if held[1] ~= ARGV[2] or (run and held[2] ~= run) then return 0 end
@@ -30,5 +30,7 @@ if above(ce, cn, tonumber(se), tonumber(sn)) then
   redis.call('SET', KEYS[4], cursor)
 end
 redis.call('XTRIM', KEYS[2], 'MINID', ARGV[5] .. '-' .. string.format('%.0f', cn + 1))
-redis.call('HSET', KEYS[1], 'epoch', ARGV[1], 'minted', ARGV[3], 'quiet', ARGV[4], 'cut', cursor)
+-- What is left has yet to be stored, and stands in the database under no id: nothing was quiet.
+local quiet = redis.call('XLEN', KEYS[2]) == 0 and ARGV[4] or '0'
+redis.call('HSET', KEYS[1], 'epoch', ARGV[1], 'minted', ARGV[3], 'quiet', quiet, 'cut', cursor)
 return 1

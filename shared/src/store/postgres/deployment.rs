@@ -33,19 +33,27 @@ pub(super) fn record(rows: &[Row]) -> Result<Deployment, StoreError> {
 }
 
 /// See [`PostgresStore::rename_deployment`](super::PostgresStore::rename_deployment).
-pub(super) async fn rename(pool: &Pool) -> Result<Renamed, StoreError> {
-    const LOCK: &str = "SELECT name FROM deployment FOR UPDATE";
+pub(super) async fn rename(pool: &Pool) -> Result<Option<Renamed>, StoreError> {
+    // A copy that was refused has nobody at work, however lately they ended.
+    const LOCK: &str = "
+        SELECT name, refused IS NULL AND EXISTS (
+            SELECT FROM process_beats
+            WHERE seen_at > clock_timestamp() - interval '10 seconds') AS is_at_work
+        FROM deployment FOR UPDATE";
     const FORGET: &str = "DELETE FROM foreign_epochs";
     const RENAME: &str = "
         UPDATE deployment SET refused = NULL, named_at = clock_timestamp(),
             name = left(replace(gen_random_uuid()::text, '-', ''), 12)
         RETURNING name";
     pool.write(async |transaction| {
-        let statements =
-            [LOCK, FORGET, RENAME].map(|sql| Statement { sql, parameters: Vec::new() });
-        let answers = pipeline(transaction.client(), &statements).await?;
-        let renamed = Renamed { before: scalar(&answers[0])?, now: scalar(&answers[2])? };
-        Ok((renamed, End::Commit))
+        let statement = |sql| Statement { sql, parameters: Vec::new() };
+        let answers = pipeline(transaction.client(), &[statement(LOCK)]).await?;
+        let before: String = scalar(&answers[0])?;
+        if answers[0].first().is_some_and(|row| row.get("is_at_work")) {
+            return Ok((None, End::RollBack));
+        }
+        let answers = pipeline(transaction.client(), &[FORGET, RENAME].map(statement)).await?;
+        Ok((Some(Renamed { before, now: scalar(&answers[1])? }), End::Commit))
     })
     .await
 }
