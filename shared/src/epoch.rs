@@ -71,9 +71,10 @@ pub async fn establish(
                 let Epoch { number, minted_at, quiet } = store.mint(shard, token, at_least).await?;
                 let cursor = store.cursor(shard).await?.upto;
                 let armed = ArmedEpoch { number, minted_at, quiet };
-                // What was armed is read back: the log says whether it has anything left that the
-                // database has not, which would stand under no id there when somebody looks.
-                log.arm(shard, token, armed, cursor).await?;
+                if let Some(ArmedEpoch { quiet, .. }) = log.arm(shard, token, armed, cursor).await?
+                {
+                    return Ok(Epoch { number, minted_at, quiet });
+                }
             }
         }
     }

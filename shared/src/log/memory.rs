@@ -196,7 +196,7 @@ impl Log for MemoryLog {
         epoch: ArmedEpoch,
         // Nothing that lies here was ever lost: what the database has will be trimmed.
         _cursor: LogId,
-    ) -> Result<bool, LogError> {
+    ) -> Result<Option<ArmedEpoch>, LogError> {
         Ok(self.shard(shard).lock().arm(token, epoch))
     }
 

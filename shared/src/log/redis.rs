@@ -251,14 +251,14 @@ impl Log for RedisLog {
         token: Uuid,
         epoch: ArmedEpoch,
         cursor: LogId,
-    ) -> Result<bool, LogError> {
+    ) -> Result<Option<ArmedEpoch>, LogError> {
         let mut call = self.scripts.arm.prepare_invoke();
         call.key(keys::epoch(shard)).key(keys::log(shard));
         call.key(keys::unsynced(shard)).key(keys::synced(shard));
         call.arg(epoch.number).arg(token.to_string()).arg(epoch.minted_at.0);
         call.arg(u8::from(epoch.quiet)).arg(cursor.epoch).arg(cursor.n);
         let armed: i64 = self.connection.script(&call).await?;
-        Ok(armed == 1)
+        Ok((armed > 0).then_some(ArmedEpoch { quiet: armed == 2, ..epoch }))
     }
 
     async fn wait(&self, after: &[(Shard, LogId)]) -> Result<Vec<Shard>, LogError> {

@@ -10,10 +10,11 @@ pub(super) async fn claims_give_one_token_and_only_that_arms(subject: Subject) {
     assert_eq!(first, Claim::Token(tokens[0]));
     assert_eq!(log.claim(shard, 0, tokens[1]).await.unwrap(), first, "the earlier claim stands");
     let epoch = |number| ArmedEpoch { number, minted_at: Timestamp(7), quiet: true };
-    assert!(!log.arm(shard, tokens[1], epoch(5), LogId::ZERO).await.unwrap());
-    assert!(log.arm(shard, tokens[0], epoch(5), LogId::ZERO).await.unwrap());
+    assert_eq!(log.arm(shard, tokens[1], epoch(5), LogId::ZERO).await.unwrap(), None);
+    let armed = log.arm(shard, tokens[0], epoch(5), LogId::ZERO).await.unwrap();
+    assert_eq!(armed, Some(epoch(5)));
     let again = log.arm(shard, tokens[0], epoch(6), LogId::ZERO).await.unwrap();
-    assert!(!again, "a token arms once");
+    assert_eq!(again, None, "a token arms once");
     assert_eq!(log.claim(shard, 5, tokens[1]).await.unwrap(), Claim::Armed(epoch(5)));
     assert_eq!(log.claim(shard, 6, tokens[1]).await.unwrap(), Claim::Token(tokens[1]));
     let read = log.read(shard, 5, LogId::ZERO, 9).await;
@@ -50,7 +51,7 @@ async fn next_epoch(subject: &Subject, room: &RoomId, cursor: LogId) -> u64 {
     let Claim::Token(token) = claim else { panic!("{claim:?}") };
     let number = subject.store.mint(shard, token, 0).await.unwrap().number;
     let epoch = ArmedEpoch { number, minted_at: Timestamp(0), quiet: false };
-    assert!(log.arm(shard, token, epoch, cursor).await.unwrap());
+    assert!(log.arm(shard, token, epoch, cursor).await.unwrap().is_some());
     number
 }
 

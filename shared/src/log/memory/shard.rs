@@ -120,14 +120,11 @@ impl MemoryShard {
         }
     }
 
-    pub(super) fn arm(&mut self, token: Uuid, epoch: ArmedEpoch) -> bool {
-        if self.token != Some(token) {
-            return false;
-        }
-        self.token = None;
+    pub(super) fn arm(&mut self, token: Uuid, epoch: ArmedEpoch) -> Option<ArmedEpoch> {
+        self.token.take_if(|held| *held == token)?;
         let quiet = epoch.quiet && self.log.is_empty();
         self.epoch = Some(ArmedEpoch { quiet, ..epoch });
-        true
+        self.epoch
     }
 
     pub(super) fn last(&self) -> LogId {

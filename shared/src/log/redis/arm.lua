@@ -3,7 +3,8 @@
 -- that comes back after another took its place, holds there what is stored and what is nowhere.
 -- KEYS: epoch, log, unsynced credits, synced.
 -- ARGV: the epoch that was minted, for which token, when, '1' if the database's shard was quiet then,
--- the cursor's epoch and number.
+-- the cursor's epoch and number. Answers 0 where the token does not stand, 2 if the shard is quiet,
+-- else 1.
 local held = redis.call('HMGET', KEYS[1], 'token', 'run')
 local run = run_id()
 if held[1] ~= ARGV[2] or (run and held[2] ~= run) then return 0 end
@@ -33,4 +34,4 @@ redis.call('XTRIM', KEYS[2], 'MINID', ARGV[5] .. '-' .. string.format('%.0f', cn
 -- What is left has yet to be stored, and stands in the database under no id: nothing was quiet.
 local quiet = redis.call('XLEN', KEYS[2]) == 0 and ARGV[4] or '0'
 redis.call('HSET', KEYS[1], 'epoch', ARGV[1], 'minted', ARGV[3], 'quiet', quiet, 'cut', cursor)
-return 1
+return quiet == '1' and 2 or 1
