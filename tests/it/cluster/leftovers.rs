@@ -7,8 +7,8 @@ use harness::{Client, eventually, unique_id};
 use serde_json::{Value, json};
 
 use super::{PATIENCE, options};
-use crate::removal::api;
 use crate::fixtures::client;
+use crate::removal::api;
 
 /// In every id that the scenario uses, so that what is left of one is found.
 const TRACE: &str = "leftover";
