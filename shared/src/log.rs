@@ -349,10 +349,10 @@ pub trait Log: Send + Sync + 'static {
     async fn claim(&self, shard: Shard, at_least: u64, token: Uuid) -> Result<Claim, LogError>;
 
     /// Makes `epoch` the shard's, if `token` still stands, and gives it as it is then: no longer
-    /// quiet where the log has anything left that is to be stored. A log that outlives its processes
-    /// may be one that lost entries, or that comes back after it was replaced: it forgets what lies
-    /// at or below `cursor`, the database's when the epoch was minted. No batch of an older epoch is
-    /// committed after that.
+    /// quiet where the log has anything left that is to be stored. A log that outlives its
+    /// processes may be one that lost entries, or that comes back after it was replaced: it forgets
+    /// what lies at or below `cursor`, the database's when the epoch was minted. No batch of an
+    /// older epoch is committed after that.
     async fn arm(
         &self,
         shard: Shard,
