@@ -104,8 +104,12 @@ async fn a_node_that_leaves_answers_what_it_was_asked() {
     eventually(SOON, "the message waits for the database", under_way).await;
     let leaving = fleet.gateway_mut();
     let (status, ()) = tokio::join!(leaving.terminate(Duration::from_secs(30)), async {
-        // It is leaving when it answers newcomers that it is, which it does to the end.
-        let leaving = || async { api.get("/api/openapi.json").await.status == 503 };
+        // It is leaving when it answers newcomers that it is, which it does to the end. Who has
+        // connected and not asked yet at that moment is cut like any idle connection.
+        let leaving = || async {
+            let answer = api.raw("GET", "/api/openapi.json", Vec::new()).await;
+            answer.is_ok_and(|answer| answer.status == 503)
+        };
         eventually(SOON, "the node takes nobody new", leaving).await;
         let answer = api.get("/api/openapi.json").await;
         assert_eq!((answer.status, answer.header("retry-after")), (503, Some("1")));
@@ -123,13 +127,19 @@ async fn a_leaving_node_answers_newcomers_for_as_long_as_it_was_told_to() {
     let (api, began) = (api(&fleet), Instant::now());
     let operator = Api::new(fleet.gateway().operator_port());
     let (status, told) = tokio::join!(fleet.gateway_mut().terminate(SOON), async {
-        let leaving = || async { operator.get("/readyz").await.status == 503 };
+        let leaving = || async {
+            let answer = operator.raw("GET", "/readyz", Vec::new()).await;
+            answer.is_ok_and(|answer| answer.status == 503)
+        };
         eventually(SOON, "the node is not ready", leaving).await;
         let mut told = 0;
-        while let Ok(answer) = api.raw("GET", "/", Vec::new()).await {
-            assert_eq!((answer.status, answer.header("retry-after")), (503, Some("1")));
-            assert_eq!(operator.get("/readyz").await.status, 503, "probes are answered");
-            told += 1;
+        // For as long as the process is there: its operator port goes last.
+        while let Ok(probe) = operator.raw("GET", "/readyz", Vec::new()).await {
+            assert_eq!(probe.status, 503, "probes are answered");
+            if let Ok(answer) = api.raw("GET", "/", Vec::new()).await {
+                assert_eq!((answer.status, answer.header("retry-after")), (503, Some("1")));
+                told += 1;
+            }
         }
         told
     });
