@@ -22,7 +22,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
@@ -37,6 +37,10 @@ use crate::node::Node;
 
 /// When whoever finds no place may come again, in seconds.
 const RETRY_AFTER_S: u64 = 5;
+
+/// How long whoever has connected when the node begins to leave may take to ask, before they are cut
+/// like any idle connection.
+const FIRST_REQUEST_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How long whoever finds no place may take to ask before they are told.
 const ASKING_PATIENCE: Duration = Duration::from_millis(200);
@@ -86,14 +90,20 @@ pub(crate) async fn serve(
     tokio::pin!(connection);
     let overdue = progress.overdue();
     tokio::pin!(overdue);
+    let last_request = async {
+        leaving.cancelled().await;
+        progress.leave();
+        // hyper would close what has only been opened, on somebody who is about to ask.
+        let _ = tokio::time::timeout(FIRST_REQUEST_PATIENCE, progress.asked()).await;
+    };
+    tokio::pin!(last_request);
     let mut is_leaving = false;
     let ended = loop {
         tokio::select! {
             served = connection.as_mut() => break served.map_err(|error| error.to_string()),
             phase = &mut overdue => break Err(format!("{phase:?} took too long")),
-            () = leaving.cancelled(), if !is_leaving => {
+            () = &mut last_request, if !is_leaving => {
                 is_leaving = true;
-                progress.leave();
                 connection.as_mut().graceful_shutdown();
             }
         }
@@ -142,6 +152,9 @@ async fn route(request: Request<Incoming>, visitor: &Visitor, node: &Arc<Node>) 
     {
         return elsewhere(request.uri().path(), error, node);
     }
+    if node.leaving.is_cancelled() {
+        return busy("this node is leaving\n");
+    }
     match request.uri().path() {
         "/ws" => upgrade::answer(request, visitor, node).await,
         path if is_api(path) => api::answer(request, node).await,
@@ -162,6 +175,13 @@ fn elsewhere(path: &str, error: HostError, node: &Node) -> HttpResponse {
 
 fn is_api(path: &str) -> bool {
     path.strip_prefix(api::PREFIX).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// The node does not do it now, and another may.
+fn busy(why: &'static str) -> HttpResponse {
+    let mut answer = text(StatusCode::SERVICE_UNAVAILABLE, why);
+    answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    answer
 }
 
 /// A short text.

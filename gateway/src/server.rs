@@ -256,10 +256,11 @@ impl Server {
         let patience = self.node.settings.drain_timeout_ms.duration();
         let node = &self.node;
         let (began, clients) = (Instant::now(), node.connections.len());
-        self.readiness.begin_drain();
         self.tasks.leave();
         node.connections.begin_leaving();
         node.leaving.cancel();
+        // Last: whoever has seen that the node is not ready finds it leaving.
+        self.readiness.begin_drain();
         info!(clients, "gateway is leaving");
         // A client that reads slowly or not at all holds up its own connection, and nothing else.
         let deadline = began + patience;

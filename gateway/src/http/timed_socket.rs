@@ -89,6 +89,19 @@ impl ExchangeProgress {
         self.enter(ExchangePhase::Work);
     }
 
+    /// Waits until anything at all was asked.
+    pub(super) async fn asked(&self) {
+        loop {
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            if self.lock().phase != ExchangePhase::New {
+                return;
+            }
+            changed.await;
+        }
+    }
+
     /// The answer is there, and is to be taken.
     pub(super) fn answered(&self) {
         self.enter(ExchangePhase::Response);
@@ -285,6 +298,17 @@ mod tests {
             progress.has_written_all()
         });
         begun.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_is_new_until_its_first_byte() {
+        let progress = progress();
+        let minute = Duration::from_millis(60_000);
+        assert!(tokio::time::timeout(minute, progress.asked()).await.is_err());
+        let (asked, ()) = tokio::join!(tokio::time::timeout(minute, progress.asked()), async {
+            progress.has_read();
+        });
+        asked.unwrap();
     }
 
     #[tokio::test(start_paused = true)]

@@ -19,7 +19,7 @@ use tracing::debug;
 
 use super::credentials::{self, Credentials};
 use super::timed_socket::TimedSocket;
-use super::{HttpResponse, Visitor, text};
+use super::{HttpResponse, Visitor, busy, text};
 use crate::auth::Identity;
 use crate::auth::client_address::AddressPlace;
 use crate::auth::handshake;
@@ -60,10 +60,11 @@ async fn accept(
     let identity = identity(&request, node)?;
     let identity = identity.await?;
     if node.leaving.is_cancelled() {
-        return Err(busy("this node is leaving\n"));
+        return Err(Box::new(busy("this node is leaving\n")));
     }
     let of_node = node.connections.place();
-    let of_node = of_node.ok_or_else(|| busy("this node has all the connections it may have\n"))?;
+    let of_node =
+        of_node.ok_or_else(|| Box::new(busy("this node has all the connections it may have\n")))?;
     let (response, upgraded) = fastwebsockets::upgrade::upgrade(&mut request)
         .map_err(|_| text(StatusCode::BAD_REQUEST, "the WebSocket handshake is not valid\n"))
         .map_err(Box::new)?;
@@ -179,7 +180,7 @@ fn identity(
         };
         proven.map(Some).map_err(|error| match error {
             AuthError::Invalid => unauthorized(&format!("{error}\n")),
-            AuthError::Unavailable => busy("who you are cannot be checked now\n"),
+            AuthError::Unavailable => Box::new(busy("who you are cannot be checked now\n")),
         })
     })
 }
@@ -187,11 +188,5 @@ fn identity(
 fn unauthorized(why: &str) -> Box<HttpResponse> {
     let mut answer = text(StatusCode::UNAUTHORIZED, why.to_owned());
     answer.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-    Box::new(answer)
-}
-
-fn busy(why: &'static str) -> Box<HttpResponse> {
-    let mut answer = text(StatusCode::SERVICE_UNAVAILABLE, why);
-    answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
     Box::new(answer)
 }

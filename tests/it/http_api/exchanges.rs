@@ -150,3 +150,34 @@ async fn a_leaving_node_answers_newcomers_for_as_long_as_it_was_told_to() {
     let last = log.lines().last().unwrap();
     assert!(last.contains("gateway has left in order"), "{log}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_has_connected_when_a_node_begins_to_leave_is_answered() {
+    let mut fleet = gateway().await;
+    let port = fleet.gateway().port();
+    let mut opened = Vec::new();
+    for _ in 0..20 {
+        opened.push(TcpStream::connect(("127.0.0.1", port)).await.unwrap());
+    }
+    // Each is accepted: what is behind it in the line of the listener has been answered.
+    api(&fleet).get("/api/openapi.json").await.expect(200);
+    let operator = Api::new(fleet.gateway().operator_port());
+    let (status, ()) = tokio::join!(fleet.gateway_mut().terminate(SOON), async {
+        let leaving = || async {
+            let answer = operator.raw("GET", "/readyz", Vec::new()).await;
+            answer.is_ok_and(|answer| answer.status == 503)
+        };
+        eventually(SOON, "the node is not ready", leaving).await;
+        for socket in &mut opened {
+            let request = format!("GET / HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\n\r\n");
+            socket.write_all(request.as_bytes()).await.unwrap();
+        }
+        for socket in &mut opened {
+            let mut answer = String::new();
+            socket.read_to_string(&mut answer).await.unwrap();
+            assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+            assert!(answer.contains("retry-after: 1"), "{answer}");
+        }
+    });
+    assert!(status.unwrap().success());
+}
