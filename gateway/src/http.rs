@@ -38,8 +38,8 @@ use crate::node::Node;
 /// When whoever finds no place may come again, in seconds.
 const RETRY_AFTER_S: u64 = 5;
 
-/// How long whoever has connected when the node begins to leave may take to ask, before they are cut
-/// like any idle connection.
+/// How long whoever has connected when the node begins to leave may take to ask, before they are
+/// cut like any idle connection.
 const FIRST_REQUEST_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How long whoever finds no place may take to ask before they are told.
