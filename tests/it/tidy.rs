@@ -3,6 +3,7 @@
 //! Each rule is a function from sources to complaints, tried on a good and a bad snippet in its own
 //! file; the tests here apply all of them to the workspace.
 
+mod figures;
 mod modules;
 mod names;
 mod purity;
@@ -10,7 +11,7 @@ mod retired;
 mod text;
 mod source;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use source::Source;
 
@@ -27,8 +28,12 @@ const ROOTS: [&str; 6] = [
     "tests/harness/lib.rs",
 ];
 
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
 fn workspace() -> Vec<Source> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let root = root();
     let mut sources = Vec::new();
     for folder in FOLDERS {
         source::read_folder(&root, Path::new(folder), &mut sources);
@@ -80,4 +85,15 @@ fn wire_names_are_written_once() {
 #[test]
 fn sockets_sql_bincode_and_output_stay_where_they_belong_and_the_contract_is_pure() {
     expect_none(&each(purity::check));
+}
+
+#[test]
+fn crates_and_documents_stay_as_small_as_they_were() {
+    expect_none(&figures::check_lines(&root()));
+    expect_none(&figures::check_documents(&root()));
+}
+
+#[test]
+fn every_invariant_names_a_test() {
+    expect_none(&figures::check_invariants(&root(), &workspace()));
 }
