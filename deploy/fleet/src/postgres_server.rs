@@ -1,7 +1,7 @@
 //! A Postgres of the fleet: a postmaster and its children, which live and die together.
 
 mod template;
-mod wire;
+mod query;
 
 use crate::binary::{cache_folder, find_installed};
 use crate::node::{Part, READY_ANSWER_WITHIN};
@@ -16,7 +16,7 @@ use std::time::Duration;
 use template::Template;
 use tokio::process::Command;
 
-pub use wire::Row;
+pub use query::Row;
 
 /// Who owns the databases. No superuser, so that a REVOKE holds for the programs under test.
 pub(crate) const OWNER: &str = "roomcast";
@@ -86,7 +86,7 @@ impl Part for Postgres {
     }
 
     async fn is_ready(&self) -> bool {
-        let query = wire::query(self.port, SUPERUSER, SUPERUSER, "SELECT 1");
+        let query = query::query(self.port, SUPERUSER, SUPERUSER, "SELECT 1");
         let answer = tokio::time::timeout(READY_ANSWER_WITHIN, query).await;
         matches!(answer, Ok(Ok(Ok(_rows))))
     }
@@ -158,7 +158,7 @@ impl PostgresServer {
     /// whose rows follow each other.
     pub async fn query(&self, database: &str, sql: &str) -> Result<Vec<Row>, FleetError> {
         let no_answer = |source| FleetError::NoAnswer { url: self.url(database), source };
-        let query = wire::query(self.port(), SUPERUSER, database, sql);
+        let query = query::query(self.port(), SUPERUSER, database, sql);
         match tokio::time::timeout(ANSWER_WITHIN, query).await {
             Ok(Ok(Ok(rows))) => Ok(rows),
             Ok(Ok(Err(answer))) => {
@@ -172,7 +172,7 @@ impl PostgresServer {
 
 /// Whether the database answers its owner on this port, whoever stands in between.
 pub(crate) async fn answers(port: u16, database: &str) -> bool {
-    let query = wire::query(port, OWNER, database, "SELECT 1");
+    let query = query::query(port, OWNER, database, "SELECT 1");
     matches!(tokio::time::timeout(READY_ANSWER_WITHIN, query).await, Ok(Ok(Ok(_rows))))
 }
 

@@ -1,11 +1,8 @@
 //! What `/proc` says about processes: who lives, who is whose child, which are standing still.
 
+use ::procfs::process::{Process, Stat, all_processes};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
-use std::path::Path;
 use std::str::FromStr;
-
-/// Where the start time stands in `/proc/<pid>/stat`, counted from behind the program's name.
-const START_FIELD: usize = 19;
 
 /// One process, told apart from a later one that was given the same number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,18 +12,11 @@ pub(crate) struct Identity {
     start: u64,
 }
 
-#[derive(Debug, Clone, Copy)]
-struct Entry {
-    identity: Identity,
-    parent: u32,
-    state: char,
-}
-
 impl Identity {
     /// The process that has this number now; none where nobody has, or a zombie.
     pub(crate) fn of(pid: u32) -> Option<Identity> {
-        let entry = read(pid)?;
-        (!matches!(entry.state, 'Z' | 'X')).then_some(entry.identity)
+        let stat = Process::new(pid.cast_signed()).and_then(|process| process.stat()).ok()?;
+        (!matches!(stat.state, 'Z' | 'X')).then(|| identity(&stat))
     }
 
     pub(crate) fn is_alive(self) -> bool {
@@ -38,13 +28,10 @@ impl Identity {
         if !self.is_alive() {
             return true;
         }
-        let Ok(threads) = std::fs::read_dir(format!("/proc/{}/task", self.pid)) else {
-            return true;
-        };
-        threads.flatten().filter_map(|thread| parse(&stat(&thread.path())?)).all(|thread| {
-            // A thread that is ending counts as standing.
-            matches!(thread.state, 'T' | 't' | 'Z' | 'X')
-        })
+        let threads = Process::new(self.pid.cast_signed()).and_then(|process| process.tasks());
+        let stats = threads.into_iter().flatten().filter_map(|thread| thread.ok()?.stat().ok());
+        // A thread that is ending counts as standing.
+        stats.into_iter().all(|stat| matches!(stat.state, 'T' | 't' | 'Z' | 'X'))
     }
 
     /// Signals this process and never another: the handle is taken before the start time is
@@ -67,12 +54,16 @@ impl Identity {
 
     /// Its children, their children, and so on.
     pub(crate) fn descendants(self) -> Vec<Identity> {
-        let all = all();
+        let all: Vec<Stat> = all_processes()
+            .into_iter()
+            .flatten()
+            .filter_map(|process| process.ok()?.stat().ok())
+            .collect();
         let mut found = vec![self];
         let mut next = 0;
         while let Some(parent) = found.get(next).copied() {
-            let children = all.iter().filter(|entry| entry.parent == parent.pid);
-            found.extend(children.map(|entry| entry.identity));
+            let children = all.iter().filter(|stat| stat.ppid == parent.pid.cast_signed());
+            found.extend(children.map(identity));
             next += 1;
         }
         found.split_off(1)
@@ -97,45 +88,13 @@ impl FromStr for Identity {
     }
 }
 
-fn all() -> Vec<Entry> {
-    let Ok(folder) = std::fs::read_dir("/proc") else { return Vec::new() };
-    let pids = folder.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    pids.filter_map(read).collect()
-}
-
-fn read(pid: u32) -> Option<Entry> {
-    parse(&stat(Path::new(&format!("/proc/{pid}")))?)
-}
-
-fn stat(process: &Path) -> Option<String> {
-    let bytes = std::fs::read(process.join("stat")).ok()?;
-    Some(String::from_utf8_lossy(&bytes).into_owned())
-}
-
-/// The program's name stands in parentheses and may itself hold spaces and parentheses.
-fn parse(stat: &str) -> Option<Entry> {
-    let (head, rest) = stat.rsplit_once(')')?;
-    let pid = head.split(' ').next()?.parse().ok()?;
-    let fields: Vec<&str> = rest.split_whitespace().collect();
-    Some(Entry {
-        identity: Identity { pid, start: fields.get(START_FIELD)?.parse().ok()? },
-        parent: fields.get(1)?.parse().ok()?,
-        state: fields.first()?.chars().next()?,
-    })
+fn identity(stat: &Stat) -> Identity {
+    Identity { pid: stat.pid.cast_unsigned(), start: stat.starttime }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_name_with_parentheses_does_not_shift_the_fields() {
-        let numbers: Vec<String> = (5..=21).map(|number| number.to_string()).collect();
-        let line = format!("42 (a) b (c)) T 7 {} 99 0", numbers.join(" "));
-        let entry = parse(&line).unwrap();
-        assert_eq!(entry.identity, Identity { pid: 42, start: 99 });
-        assert_eq!((entry.parent, entry.state), (7, 'T'));
-    }
 
     #[test]
     fn a_process_with_another_start_time_is_another_process() {

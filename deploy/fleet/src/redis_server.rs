@@ -1,18 +1,19 @@
 //! A Redis of the fleet, with its append-only file on.
 
-mod resp;
+mod reply;
 
 use crate::binary::find_installed;
 use crate::node::{Part, READY_ANSWER_WITHIN};
 use crate::run_dir::RunDir;
 use crate::{FleetError, Node, port};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 use tokio::process::Command;
 
-pub use resp::Reply;
+pub use reply::Reply;
 
 /// How long one command may take.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
@@ -90,6 +91,14 @@ impl Redis {
             text
         })
     }
+
+    fn url_at(&self, port: u16) -> String {
+        let password = self.options.password.as_deref();
+        let login = password
+            .map(|password| format!(":{}@", utf8_percent_encode(password, NON_ALPHANUMERIC)))
+            .unwrap_or_default();
+        format!("redis://{login}127.0.0.1:{port}")
+    }
 }
 
 impl Part for Redis {
@@ -102,7 +111,8 @@ impl Part for Redis {
     }
 
     async fn is_ready(&self) -> bool {
-        let ping = resp::ask(self.port, self.options.password.as_deref(), &["PING"]);
+        let url = self.url_at(self.port);
+        let ping = reply::ask(&url, &["PING"]);
         let answer = tokio::time::timeout(READY_ANSWER_WITHIN, ping).await;
         matches!(answer, Ok(Ok(reply)) if reply.text() == Some("PONG"))
     }
@@ -144,9 +154,7 @@ impl RedisServer {
 
     /// As [`RedisServer::url`] for a proxy in front.
     pub fn url_at(&self, port: u16) -> String {
-        let password = self.part().options.password.as_deref();
-        let login = password.map(|password| format!(":{}@", escape(password))).unwrap_or_default();
-        format!("redis://{login}127.0.0.1:{port}")
+        self.part().url_at(port)
     }
 
     /// What the next start will use.
@@ -156,8 +164,9 @@ impl RedisServer {
 
     /// One command on a connection of its own; an error that Redis answers is an error.
     pub async fn command(&self, words: &[&str]) -> Result<Reply, FleetError> {
-        let no_answer = |source| FleetError::NoAnswer { url: self.url_at(self.port()), source };
-        let ask = resp::ask(self.port(), self.part().options.password.as_deref(), words);
+        let url = self.url();
+        let no_answer = |source| FleetError::NoAnswer { url: url.clone(), source };
+        let ask = reply::ask(&url, words);
         match tokio::time::timeout(ANSWER_WITHIN, ask).await {
             Ok(Ok(Reply::Error(answer))) => {
                 Err(FleetError::Refused { name: self.name().to_owned(), answer })
@@ -167,17 +176,6 @@ impl RedisServer {
             Err(_elapsed) => Err(no_answer(std::io::ErrorKind::TimedOut.into())),
         }
     }
-}
-
-/// A password as it stands in an address.
-fn escape(password: &str) -> String {
-    let letter = |byte: u8| match byte {
-        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' => {
-            char::from(byte).to_string()
-        }
-        _ => format!("%{byte:02X}"),
-    };
-    password.bytes().map(letter).collect()
 }
 
 #[cfg(test)]

@@ -1,5 +1,4 @@
-//! How one terminal speaks to the fleet of another: a socket in the fleet's folder, one line
-//! there, the answer back.
+//! The control socket of a running fleet: one line there, the answer back.
 
 use crate::FleetError;
 use std::io;

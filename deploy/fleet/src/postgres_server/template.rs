@@ -1,5 +1,4 @@
-//! A fresh data folder, made by initdb once and copied from then on: a copy takes a tenth of the
-//! time.
+//! A template of a data folder, made by initdb once: a copy takes a tenth of the time.
 
 use crate::FleetError;
 use crate::os_user::OsUser;

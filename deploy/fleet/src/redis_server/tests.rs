@@ -58,6 +58,7 @@ async fn a_password_and_settings_reach_the_server() {
     let refused = redis.command(&["CONFIG", "SET", "nonsense", "1"]).await;
     assert!(matches!(refused, Err(FleetError::Refused { .. })));
 
-    let stranger = resp::ask(redis.port(), None, &["PING"]).await.unwrap();
+    let url = format!("redis://127.0.0.1:{}", redis.port());
+    let stranger = reply::ask(&url, &["PING"]).await.unwrap();
     assert!(matches!(stranger, Reply::Error(text) if text.starts_with("NOAUTH")));
 }
