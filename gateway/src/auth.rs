@@ -1,4 +1,4 @@
-//! Who is asking: from a proof to an identity and what it may do.
+//! Authentication: from a token, ticket or session to an identity and its permissions.
 
 pub(crate) mod handshake;
 pub(crate) mod origin;
@@ -11,6 +11,7 @@ mod keys;
 mod token_store;
 mod revocations;
 mod identity;
+mod random;
 
 pub(crate) use identity::{Identity, Role, RoomClaim, TokenSubject};
 pub(crate) use revocations::Revocations;

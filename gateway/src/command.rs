@@ -1,4 +1,4 @@
-//! What a client can ask: one file per command.
+//! Client commands, one file each.
 
 mod admission;
 mod auth;

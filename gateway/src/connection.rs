@@ -1,4 +1,4 @@
-//! A connection's life, top to bottom: prove who you are, be welcomed, ask and be told, close.
+//! The life of one connection: authenticate, welcome, run the session, close.
 
 pub mod echo;
 mod reader;

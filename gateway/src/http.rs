@@ -1,4 +1,4 @@
-//! What a node answers over HTTP: the page, the WebSocket, the API.
+//! The HTTP server of a node: the page, the WebSocket, the API.
 //!
 //! | route | answer |
 //! |---|---|
@@ -13,10 +13,11 @@ mod assets;
 mod upgrade;
 mod credentials;
 mod timed_socket;
+mod encoding;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -26,6 +27,7 @@ use hyper::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
 use shared::contract::limits::{CLOSE_LINGER_MS, HEADER_BYTES_MAX, HEADERS_MAX};
 use shared::process::loopback_host::{self, HostError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

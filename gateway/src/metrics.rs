@@ -1,4 +1,4 @@
-//! What a node counts. Labels come from closed lists only; never a room, a user or a connection.
+//! Metrics of a gateway. Labels come from closed lists only; never a room, a user or a connection.
 
 use shared::contract::refusal::CloseReason;
 

@@ -1,4 +1,4 @@
-//! The few parts that every connection borrows.
+//! The parts of a node that every connection borrows.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! What can be done, by commands over a socket and over HTTP alike: they check who asks first.
+//! Operations that commands and the HTTP API share. Callers authorize first.
 
 pub(crate) mod stream;
 pub(crate) mod submit;

@@ -1,4 +1,4 @@
-//! Who is in which room: what the nodes tell one another of it, and this node's own part.
+//! Presence: who is in which room, on this node and on the others.
 //!
 //! Each run of a node (an *incarnation*) announces the people who are there through it, and holds
 //! one lease for all of them: one write every 2 s however many they are. Whoever finds a lease

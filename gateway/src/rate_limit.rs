@@ -1,4 +1,4 @@
-//! How often one user may ask, counted over all nodes, and what becomes of those who hammer on.
+//! Rate limits per user over all nodes, and blocks for those who keep exceeding them.
 //!
 //! Fixed windows, one for each user and allowance, which begin with the first use. A
 //! node's own memory is asked first, and refuses what it knows to be over. Then the use is taken

@@ -1,4 +1,4 @@
-//! The task from broker deliveries to the hub, and to whatever else of the node they are for.
+//! The task that hands broker deliveries to the hub and to the other parts they are for.
 
 use std::sync::Arc;
 

@@ -1,12 +1,13 @@
-//! Where a budget is kept, a user's credits are looked at and spent in one step: whoever wants to
-//! spend of them waits for a turn, on this node in line, and among the nodes by a key in Redis.
+//! Turns for spending where a budget is kept: checking and spending a user's credits are one step,
+//! on this node by a queue, among the nodes by a key in Redis.
 
 pub(crate) mod redis;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use shared::contract::id::UserId;
 use shared::contract::limits::{SPENDING_FRESH_MS, SPENDING_WAIT_MS};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -68,7 +69,7 @@ impl Spending {
     }
 
     fn line(&self, user: &UserId) -> Arc<Semaphore> {
-        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut lines = self.lines.lock();
         if lines.len() >= LINES_KEPT {
             lines.retain(|_, line| Arc::strong_count(line) > 1);
         }

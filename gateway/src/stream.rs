@@ -1,4 +1,4 @@
-//! Answers that are written bit by bit: what is kept of them beside the log until they are whole.
+//! AI answers while they are written: what is kept of them beside the log until they are whole.
 //!
 //! An answer is written through one node at a time, whose [`buffer`] has its text and gathers what
 //! is new. Each tick the buffers put that in the stream store, which outlives the node in a

@@ -1,4 +1,4 @@
-//! What is on the wire: encoded frames, their codec, and the send queue of each connection.
+//! The wire: frames, their codec, and the send queue of each connection.
 
 pub(crate) mod connections;
 pub(crate) mod codec;

@@ -1,5 +1,5 @@
-//! Adding to a room's order what no client sends: a refusal, what is driven again, a row of another
-//! program. The epoch and the heads of rooms are seen to as for everything that is appended.
+//! Appends entries that no client sends: refusals, redriven letters, rows of other programs. Epoch
+//! and heads are handled as for any append.
 
 use crate::contract::id::{RoomId, Shard};
 use crate::contract::limits::REFUSAL_MEMORY_MS;

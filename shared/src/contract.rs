@@ -1,4 +1,4 @@
-//! What every process, node and client must agree on: pure, without I/O and without a clock.
+//! The contract between processes, nodes and clients. Pure: no I/O, no clock.
 
 pub mod signal;
 pub mod protocol;

@@ -1,5 +1,5 @@
-//! Looking after what a process of a cluster depends on: waiting for it, saying how it is with it,
-//! and refusing what would lose data or is another's.
+//! Waits for Redis and Postgres, logs outages, and refuses configurations that would lose data or
+//! belong to another deployment.
 //!
 //! Whether a server does its work is found out by writes that come through: Redis is asked every
 //! second, the database every five. The two know of each other: each process tells the database
@@ -9,9 +9,10 @@ mod verdict;
 mod hearing;
 mod timing;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use redis::RedisError;
 use tokio::sync::{Notify, SetOnce};
 use tokio::time::Instant;
@@ -264,15 +265,15 @@ impl Servers {
         let mut since: Option<Instant> = None;
         loop {
             let began = Instant::now();
-            let redis_ok = self.known().redis_ok.map(|at| at.elapsed());
+            let redis_ok = self.known.lock().redis_ok.map(|at| at.elapsed());
             let told = redis_ok.filter(|_| self.tells);
             let beat = Beat { process: &self.process, redis_ok: told };
             let heard = self.store.beat(&beat).await;
             let others = heard.as_ref().ok().and_then(|heard| heard.others_redis_ok);
-            self.known().others_work = others_work(redis_ok, others);
+            self.known.lock().others_work = others_work(redis_ok, others);
             match heard {
                 Ok(Heard { deployment, forbidden, now_ms, .. }) => {
-                    self.known().database_ahead = Some(Clock::behind(now_ms));
+                    self.known.lock().database_ahead = Some(Clock::behind(now_ms));
                     if let Err(unfit) = self.check(&deployment) {
                         return unfit;
                     }
@@ -291,7 +292,7 @@ impl Servers {
                     }
                 }
             }
-            let in_trouble = since.is_some() || self.known().in_trouble;
+            let in_trouble = since.is_some() || self.known.lock().in_trouble;
             let pause = if in_trouble { BEAT_INTERVAL_IN_TROUBLE } else { BEAT_INTERVAL };
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
@@ -357,7 +358,7 @@ impl Servers {
         let asked = Instant::now();
         let redis_ms = self.redis.time_ms().await?;
         let half = i64::try_from(asked.elapsed().as_millis() / 2).unwrap_or_default();
-        let database_ahead = self.known().database_ahead;
+        let database_ahead = self.known.lock().database_ahead;
         timing.told(redis_ms.saturating_add(half), database_ahead);
         // Where CONFIG is forbidden, the operator's word has to do.
         if let Some(policy) = self.redis.eviction_policy().await?
@@ -376,7 +377,7 @@ impl Servers {
 
     /// Says whether Redis does another node's work and not this one's.
     fn note_redis(&self, ok: bool) -> bool {
-        let mut known = self.known();
+        let mut known = self.known.lock();
         if ok {
             known.redis_ok = Some(Instant::now());
             known.others_work = false;
@@ -385,10 +386,6 @@ impl Servers {
         }
         known.in_trouble = !ok;
         known.others_work
-    }
-
-    fn known(&self) -> std::sync::MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

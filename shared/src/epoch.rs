@@ -1,4 +1,4 @@
-//! Epochs: minted in the database, held by the log, so that no position is ever used twice.
+//! Epochs: minted by the database, armed in the log, so that no position is used twice.
 //!
 //! *Claim*: a token is put where the log holds no valid epoch (it is new, was emptied, restarted or
 //! promoted). *Mint*: the database gives one epoch per token, the highest plus one, the same to

@@ -1,4 +1,4 @@
-//! Erasing somebody's messages, or a room's, everywhere: database, rings, the memory of every node.
+//! Erases a user's or a room's messages everywhere: database, rings, the memory of every node.
 //!
 //! The database first, in steps; then what was in the log when it began has to get there, and is
 //! erased there too; then each room's ring forgets what is persisted and every node what it

@@ -1,4 +1,4 @@
-//! What Roomcast's two processes must agree on, and what both do alike.
+//! What the gateway and the sync-worker share.
 //!
 //! Modules are declared outermost first, and a module imports only modules declared below it: the
 //! order is the reading order, and the tests hold it.

@@ -1,4 +1,4 @@
-//! The log: how a room keeps its order, and what the database is filled from.
+//! The log: orders each room, and is what the database is filled from.
 //!
 //! One log per shard, one ring per room. The gateway's broker appends; the sync-worker reads, and
 //! trims what it has committed; a room that synchronises reads the ring.

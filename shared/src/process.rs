@@ -1,4 +1,4 @@
-//! What every Roomcast process does alike: read its settings, log, count, say how it is, and leave.
+//! What every process needs: settings, logs, metrics, health, an orderly end.
 //!
 //! Outermost first: a module imports only modules declared below it.
 

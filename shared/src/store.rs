@@ -1,4 +1,4 @@
-//! The store: the database, and the trait in front of it.
+//! The store: the trait in front of the database.
 //!
 //! `SQLite` and Postgres pass one suite of contract tests.
 

@@ -1,5 +1,5 @@
-//! What gets into the log without a client that sends it: dead letters that are to be driven again,
-//! and what another program has written into rooms that are in use.
+//! Appends entries that no client sends: redriven dead letters, and rows of other programs in rooms
+//! that are in use.
 //!
 //! One of all workers looks for both, again and again. Everything it appends has an id that the log
 //! knows afterwards, so that it does no harm if two do it for a while.

@@ -1,4 +1,4 @@
-//! From entries of the log to one transaction, and which of its rows are at fault.
+//! Decodes entries of the log into rows, and finds the rows that are at fault.
 
 use std::collections::BTreeMap;
 

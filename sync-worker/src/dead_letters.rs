@@ -1,4 +1,4 @@
-//! What an operator can do about the dead letters, as a subcommand.
+//! The subcommand `dead-letters`.
 
 use std::fmt::Write as _;
 use std::io::{self, Write as _};

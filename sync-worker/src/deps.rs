@@ -1,4 +1,4 @@
-//! What the loop works with.
+//! Dependencies of the loop.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Erasing a person's or a room's messages everywhere, as a subcommand.
+//! The subcommand `erase`: a user's or a room's messages, everywhere.
 
 use std::io::{self, Write as _};
 

@@ -1,4 +1,5 @@
-//! What is persisted and still in a shard's log, and how much of it may be forgotten by now.
+//! Entries that are persisted and still in a shard's log, and how many of them may be forgotten by
+//! now.
 
 use std::collections::VecDeque;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What is in the log and not in the database yet.
+//! The lag of a shard: entries that are in the log and not in the database.
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! One loop: log to database, each entry exactly once.
+//! The sync-worker: one loop from the log to the database, each entry exactly once.
 //!
 //! The gateway's embedded mode runs it in its own process; modules are declared outermost first.
 

@@ -1,4 +1,4 @@
-//! What the worker counts; served by whichever process runs it.
+//! Metrics of the worker, served by whichever process runs it.
 
 /// Seconds of a commit: a local fsync to a struggling database.
 const COMMIT_SECONDS: &[f64] =

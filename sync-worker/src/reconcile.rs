@@ -1,4 +1,4 @@
-//! Whether ledger, balances and messages agree, as a subcommand.
+//! The subcommand `reconcile`: compares ledger, balances and messages.
 
 use std::io::{self, Write as _};
 use std::time::Duration;

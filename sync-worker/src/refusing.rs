@@ -1,4 +1,4 @@
-//! That something was refused, as an entry of its room: those who were shown it take it away.
+//! Appends refusals to rooms, so that those who were shown an entry take it away.
 
 use shared::contract::envelope::{EntryKind, Envelope, Retraction};
 use shared::contract::position::Position;

@@ -1,4 +1,4 @@
-//! Giving a database's deployment another name, as a subcommand.
+//! The subcommand `deployment rename`.
 
 use std::io::{self, Write as _};
 

@@ -1,4 +1,4 @@
-//! Messages that have been in the database long enough go out of it.
+//! Retention: removes messages that have been in the database long enough.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,4 +1,4 @@
-//! One shard's way into the database: read, commit, trim.
+//! Moves one shard into the database: read, commit, trim.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,9 +1,10 @@
-//! What `/stats` says of the worker, under the seed's names.
+//! What `/stats` says of the worker.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use shared::contract::id::Shard;
 use shared::contract::limits::TROUBLE_MS_MAX;
@@ -62,14 +63,14 @@ struct Failing {
 
 impl Stats {
     pub(crate) fn synced(&self, rows: u64, now_ms: i64, duration: Duration) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock();
         state.synced += rows;
         state.last_sync_ms = Some(now_ms);
         state.duration = duration;
     }
 
     pub(crate) fn failed(&self, shard: Shard, text: String, now_ms: i64) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock();
         let now = Instant::now();
         let failing = state.failing.entry(shard).or_insert(Failing { since: now, last: now });
         failing.last = now;
@@ -86,12 +87,12 @@ impl Stats {
 
     /// A shard went on, or is another worker's.
     pub(crate) fn recovered(&self, shard: Shard) {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).failing.remove(&shard);
+        self.state.lock().failing.remove(&shard);
     }
 
     /// How many shards have been failing for longer than a moment.
     fn stuck(&self) -> usize {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock();
         // One with nothing left to do is not tried again.
         state.failing.retain(|_, failing| failing.last.elapsed() < FAILING_MEMORY);
         let long = Duration::from_millis(TROUBLE_MS_MAX);
@@ -115,7 +116,7 @@ impl Stats {
     /// when it last came, and where it came again how often and since when.
     #[must_use]
     pub fn to_json(&self) -> Value {
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = self.state.lock();
         json!({
             "totalSynced": state.synced,
             "failedSyncs": state.failed,

@@ -1,4 +1,4 @@
-//! The loop over the shards that this worker has.
+//! The loop over the shards that this worker has leased.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;

@@ -1,5 +1,4 @@
-//! Where a client is: its socket's peer, or what trusted proxies say of it. And how many come from
-//! there.
+//! The address of a client, behind trusted proxies too, and how many connections each address has.
 //!
 //! Anybody can write `X-Forwarded-For`. A proxy appends the address that it was called from, so the
 //! list is read from its right end, as far as the hops are proxies of ours: the first that is none
@@ -11,53 +10,21 @@ use std::sync::Arc;
 
 use dashmap::DashMap;
 use hyper::header::{HeaderMap, HeaderName};
+use ipnet::{IpNet, Ipv6Net};
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// Bits of an IPv6 address that one client has to itself.
-const IPV6_PREFIX_BITS: u32 = 64;
+const IPV6_PREFIX_BITS: u8 = 64;
 
 /// Addresses of proxies that are believed.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct TrustedProxies(Vec<Network>);
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Network {
-    address: IpAddr,
-    bits: u32,
-}
+pub(crate) struct TrustedProxies(Vec<IpNet>);
 
 /// An entry of the list that is no address and no network.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is no address and no network such as 10.0.0.0/8")]
 pub(crate) struct NetworkError(String);
-
-impl Network {
-    fn parse(text: &str) -> Option<Network> {
-        let (address, bits) = match text.split_once('/') {
-            Some((address, bits)) => (address, Some(bits.parse::<u32>().ok()?)),
-            None => (text, None),
-        };
-        let address: IpAddr = address.parse().ok()?;
-        let all = if address.is_ipv4() { 32 } else { 128 };
-        let bits = bits.unwrap_or(all);
-        (bits <= all).then_some(Network { address, bits })
-    }
-
-    fn contains(&self, address: IpAddr) -> bool {
-        match (self.address, address) {
-            (IpAddr::V4(network), IpAddr::V4(address)) => {
-                let differ = u32::from(network) ^ u32::from(address);
-                differ.leading_zeros() >= self.bits
-            }
-            (IpAddr::V6(network), IpAddr::V6(address)) => {
-                let differ = u128::from(network) ^ u128::from(address);
-                differ.leading_zeros() >= self.bits
-            }
-            (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => false,
-        }
-    }
-}
 
 impl TrustedProxies {
     /// Reads addresses and networks; the first bad entry is the error.
@@ -65,15 +32,16 @@ impl TrustedProxies {
         entries: impl IntoIterator<Item = S>,
     ) -> Result<TrustedProxies, NetworkError> {
         let read = |entry: S| {
-            let entry = entry.as_ref();
-            Network::parse(entry).ok_or_else(|| NetworkError(entry.to_owned()))
+            let text = entry.as_ref();
+            let network = text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+            network.map_err(|_| NetworkError(text.to_owned()))
         };
         entries.into_iter().map(read).collect::<Result<_, _>>().map(TrustedProxies)
     }
 
     /// Whether somebody is such a proxy.
     pub(crate) fn contains(&self, address: IpAddr) -> bool {
-        self.0.iter().any(|network| network.contains(address))
+        self.0.iter().any(|network| network.contains(&address))
     }
 
     /// The right-most hop that is no proxy of ours. What cannot be read ends the search at the
@@ -154,10 +122,7 @@ impl Drop for AddressPlace {
 fn counted(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,
-        IpAddr::V6(address) => {
-            let kept = u128::MAX << (128 - IPV6_PREFIX_BITS);
-            IpAddr::V6(Ipv6Addr::from(u128::from(address) & kept))
-        }
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Net::new_assert(address, IPV6_PREFIX_BITS).network()),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Whether a request for `/ws` is a WebSocket handshake that this node accepts.
+//! Checks that a request for `/ws` is an acceptable WebSocket handshake (RFC 6455).
 //!
 //! fastwebsockets' upgrade looks at the key's presence and at the version only, and hyper lets pass
 //! what is not its business. Everything else RFC 6455, section 4.2.1, asks is checked here, before

@@ -1,4 +1,4 @@
-//! Somebody, proven, and what they may do.
+//! An authenticated user and their permissions.
 
 use serde::{Deserialize, Serialize};
 use shared::contract::id::{IdError, RoomId, UserId};

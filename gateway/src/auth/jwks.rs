@@ -1,4 +1,4 @@
-//! A JSON Web Key Set from one place, read anew as its issuer changes it.
+//! A JSON Web Key Set (RFC 7517), read from one place and refreshed as its issuer changes it.
 //!
 //! The place is a setting and nothing that a token says: no `jku`, no address made of `iss`. So all
 //! keys are of one issuer, and a `kid` names one of its keys. A token that no key has signed makes
@@ -8,7 +8,7 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,6 +19,7 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
+use parking_lot::Mutex;
 use rustls::{ClientConfig, RootCertStore};
 use shared::contract::limits::{JWKS_BYTES_MAX, JWKS_INTERVAL_MS, JWKS_PAUSE_MS, JWKS_TIMEOUT_MS};
 use shared::process::error_chain::error_chain;
@@ -111,13 +112,9 @@ impl Jwks {
         Ok(Jwks { place, state: Mutex::new(state), wanted: Notify::new(), rounds })
     }
 
-    fn lock(&self) -> MutexGuard<'_, JwksState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// The keys as they were read last.
     pub(super) fn keys(&self) -> Arc<KeySet> {
-        Arc::clone(&self.lock().keys)
+        Arc::clone(&self.state.lock().keys)
     }
 
     /// Has the set read once more, or waits for the reading that is under way. `false` where it
@@ -125,7 +122,7 @@ impl Jwks {
     pub(super) async fn read_again(&self) -> bool {
         let mut rounds = self.rounds.subscribe();
         {
-            let mut state = self.lock();
+            let mut state = self.state.lock();
             if !state.reading {
                 // Read between the caller's look and now.
                 if rounds.has_changed().unwrap_or(false) {
@@ -148,7 +145,7 @@ impl Jwks {
             self.until_wanted(Duration::from_millis(JWKS_INTERVAL_MS)).await;
         }
         loop {
-            self.lock().began = Some(Instant::now());
+            self.state.lock().began = Some(Instant::now());
             let fetched = self.fetch().await;
             let pause = if fetched.is_ok() { JWKS_INTERVAL_MS } else { JWKS_PAUSE_MS };
             self.take(fetched);
@@ -157,7 +154,7 @@ impl Jwks {
     }
 
     fn take(&self, fetched: Result<KeySet, JwksError>) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.reading = false;
         match fetched {
             Ok(keys) => {
@@ -182,12 +179,12 @@ impl Jwks {
             tokio::select! {
                 () = self.wanted.notified() => {
                     // A call that met a reading under way was answered by it.
-                    if self.lock().reading {
+                    if self.state.lock().reading {
                         return;
                     }
                 }
                 () = tokio::time::sleep_until(due) => {
-                    self.lock().reading = true;
+                    self.state.lock().reading = true;
                     return;
                 }
             }

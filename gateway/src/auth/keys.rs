@@ -1,4 +1,4 @@
-//! Keys that tokens are checked with, each pinned to one algorithm.
+//! Keys that tokens are verified with, each pinned to one algorithm.
 //!
 //! The algorithm is the key's, never the token's: a token that names another one finds no key. An
 //! RSA key is therefore never a secret for HMAC, whatever a header says.

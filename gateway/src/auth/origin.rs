@@ -1,4 +1,4 @@
-//! Which web origins may open a socket.
+//! The web origins (RFC 6454) that may open a socket.
 //!
 //! A browser sends credentials of its own accord, so anybody's page could speak for the person who
 //! looks at it (cross-site WebSocket hijacking); the one thing that page cannot forge is the

@@ -1,8 +1,8 @@
-//! Which proofs hold no longer, as this node last read it from the database.
+//! Revoked tokens and users, as this node last read them from the database.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use parking_lot::Mutex;
 use shared::contract::id::UserId;
 use shared::contract::timestamp::Timestamp;
 use shared::store::{Revocation, RevokedSubject};
@@ -45,25 +45,21 @@ impl RevocationSet {
 }
 
 impl Revocations {
-    fn lock(&self) -> MutexGuard<'_, Option<RevocationSet>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Whether they were ever read; before that nobody can be told to hold.
     pub(crate) fn are_known(&self) -> bool {
-        self.lock().is_some()
+        self.known.lock().is_some()
     }
 
     /// Whether this proof was taken back.
     pub(crate) fn cover(&self, subject: &TokenSubject) -> bool {
-        self.lock().as_ref().is_some_and(|known| known.covers(subject))
+        self.known.lock().as_ref().is_some_and(|known| known.covers(subject))
     }
 
     /// What the database has, in place of what was known.
     pub(crate) fn replace(&self, revocations: Vec<Revocation>) {
         let mut known = RevocationSet::default();
         revocations.into_iter().for_each(|revocation| known.add(revocation));
-        *self.lock() = Some(known);
+        *self.known.lock() = Some(known);
     }
 
     /// What the database has got since it was last read, and more of what it had.
@@ -73,7 +69,7 @@ impl Revocations {
 
     /// One more, which the database has just taken. Before the first reading, that will find it.
     pub(crate) fn add(&self, revocation: Revocation) {
-        if let Some(known) = self.lock().as_mut() {
+        if let Some(known) = self.known.lock().as_mut() {
             known.add(revocation);
         }
     }

@@ -1,12 +1,13 @@
-//! Proofs that the server gives out itself and keeps: tickets, taken once, and session tokens.
+//! Opaque tokens that the server issues: one-time tickets and session tokens.
 //!
 //! Whoever reads the store cannot use what lies there: only the SHA-256 of a proof is kept, which
 //! needs no salt where the proof is 256 random bits. In a cluster the store is Redis, and any node
 //! takes what any other has given out.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use shared::contract::id::UserId;
@@ -14,9 +15,9 @@ use shared::contract::keys;
 use shared::contract::limits::TOKEN_STORE_ENTRIES_MAX;
 use shared::contract::timestamp::Timestamp;
 use shared::log::redis::connection::RedisConnection;
-use uuid::Uuid;
 
 use super::identity::{Identity, Role, RoomClaim};
+use super::random::random_hex;
 
 /// Which kind of proof.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -97,12 +98,7 @@ pub(crate) struct OpaqueToken {
 impl OpaqueToken {
     /// A new one, and the text that its bearer gets.
     pub(crate) fn random(kind: TokenKind) -> (OpaqueToken, String) {
-        let mut random = Sha256::new();
-        // Each has 122 random bits of the system's generator.
-        for _ in 0..3 {
-            random.update(Uuid::new_v4().as_bytes());
-        }
-        let text = format!("{}{}", kind.prefix(), hex(&random.finalize()));
+        let text = format!("{}{}", kind.prefix(), random_hex());
         (OpaqueToken::hashed(kind, &text), text)
     }
 
@@ -120,7 +116,7 @@ impl OpaqueToken {
 
     /// Names it where it may be revoked alone.
     pub(crate) fn id(&self) -> String {
-        hex(&self.hash)
+        hex::encode(self.hash)
     }
 
     fn key(&self) -> String {
@@ -129,10 +125,6 @@ impl OpaqueToken {
             TokenKind::Session => keys::session(&self.id()),
         }
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Why the store did not do it.
@@ -173,7 +165,7 @@ impl TokenStore {
     ) -> Result<(), TokenStoreError> {
         match self {
             TokenStore::Memory(entries) => {
-                let mut entries = entries.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut entries = entries.lock();
                 if entries.len() >= TOKEN_STORE_ENTRIES_MAX {
                     entries.retain(|_, kept| kept.expires_at.0 > now_ms);
                 }
@@ -200,9 +192,7 @@ impl TokenStore {
         now_ms: i64,
     ) -> Result<Option<StoredGrant>, TokenStoreError> {
         let kept = match self {
-            TokenStore::Memory(entries) => {
-                entries.lock().unwrap_or_else(PoisonError::into_inner).remove(proof)
-            }
+            TokenStore::Memory(entries) => entries.lock().remove(proof),
             TokenStore::Redis(redis) => asked(redis, "GETDEL", proof).await?,
         };
         Ok(kept.filter(|kept| kept.expires_at.0 > now_ms))
@@ -215,9 +205,7 @@ impl TokenStore {
         now_ms: i64,
     ) -> Result<Option<StoredGrant>, TokenStoreError> {
         let kept = match self {
-            TokenStore::Memory(entries) => {
-                entries.lock().unwrap_or_else(PoisonError::into_inner).get(proof).cloned()
-            }
+            TokenStore::Memory(entries) => entries.lock().get(proof).cloned(),
             TokenStore::Redis(redis) => asked(redis, "GET", proof).await?,
         };
         Ok(kept.filter(|kept| kept.expires_at.0 > now_ms))

@@ -1,4 +1,4 @@
-//! From a JSON Web Token (RFC 7519) to an identity.
+//! Verifies JSON Web Tokens (RFC 7519) and makes identities of them.
 
 use std::sync::Arc;
 

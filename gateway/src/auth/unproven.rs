@@ -1,6 +1,6 @@
-//! How many sockets there are whose clients have not said who they are: those that speak HTTP, and
-//! connections before `auth`. They are bounded apart from those who have, or anybody could take the
-//! place of everybody.
+//! Bounds the sockets that have not authenticated: those that speak HTTP, and connections before
+//! `auth`. They are counted apart from those that have, or anybody could take the place of
+//! everybody.
 
 use std::net::IpAddr;
 use std::sync::Arc;

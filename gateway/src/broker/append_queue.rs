@@ -1,5 +1,5 @@
-//! From single sends to batches: one call in flight per shard, so that a sender's order holds and
-//! the cost is shared.
+//! Batches appends: one call in flight per shard, so that a sender's order holds and the cost is
+//! shared.
 //!
 //! Whatever has to come before an append happens here: the shard's epoch, the lookup of ids that
 //! may be late duplicates, the heads of rooms that the log does not know. What needs the database

@@ -1,11 +1,12 @@
-//! The epoch of each shard as this node believes it.
+//! The epoch of each shard, as this node believes it.
 //!
 //! A belief is checked against the log, which alone can refute it, and is kept while it cannot be:
 //! the database is asked only about an epoch that is new to this node. So a node whose database is
 //! away goes on for as long as its log does.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::{Mutex, MutexGuard};
 use shared::contract::id::Shard;
 use shared::epoch::{EpochError, establish};
 use shared::log::{Claim, Log};
@@ -40,7 +41,7 @@ impl Epochs {
 
     fn belief(&self, shard: Shard) -> MutexGuard<'_, Option<Belief>> {
         let belief = &self.beliefs[usize::from(shard.number())];
-        belief.lock().unwrap_or_else(PoisonError::into_inner)
+        belief.lock()
     }
 
     /// The shard's epoch; claims one where the log has none.

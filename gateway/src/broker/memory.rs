@@ -1,4 +1,4 @@
-//! The broker of one process: appends to the log in memory and waits for the database.
+//! The broker of the embedded mode: appends to the log in memory and waits for the commit.
 
 use std::sync::Arc;
 

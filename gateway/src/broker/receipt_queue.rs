@@ -1,13 +1,13 @@
-//! The receipts under way on this node: one at a time for each user in a room, and one each second
-//! for a user in all rooms.
+//! Coalesces receipts: one in flight for each user in a room, and one each second for a user in all
+//! rooms.
 //!
 //! What is said while one is under way or waits for its turn waits too, the furthest of it, and all
 //! who said it are answered together.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use shared::contract::id::{RoomId, UserId};
 use shared::contract::limits::RECEIPT_TURNS_MAX;
 use shared::contract::position::Position;
@@ -48,17 +48,13 @@ impl QueuedReceipt {
 }
 
 impl ReceiptQueue {
-    fn lock(&self) -> MutexGuard<'_, Lines> {
-        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Adds to what waits; gives it back where nothing is under way, so that it can be.
     pub(crate) fn line_up(
         &self,
         key: &(RoomId, UserId),
         waiting: QueuedReceipt,
     ) -> Option<QueuedReceipt> {
-        let mut lines = self.lock();
+        let mut lines = self.lines.lock();
         let Some(line) = lines.get_mut(key) else {
             lines.insert(key.clone(), None);
             return Some(waiting);
@@ -72,7 +68,7 @@ impl ReceiptQueue {
 
     /// When it is this receipt's turn, no sooner than `interval` after the user's last.
     pub(crate) fn turn(&self, user: &UserId, interval: Duration) -> Instant {
-        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut turns = self.turns.lock();
         let now = Instant::now();
         if turns.len() >= RECEIPT_TURNS_MAX {
             turns.retain(|_, next| *next > now);
@@ -85,14 +81,14 @@ impl ReceiptQueue {
 
     /// Adds to a receipt what was said while it waited for its turn.
     pub(crate) fn gather(&self, key: &(RoomId, UserId), waiting: &mut QueuedReceipt) {
-        if let Some(more) = self.lock().get_mut(key).and_then(Option::take) {
+        if let Some(more) = self.lines.lock().get_mut(key).and_then(Option::take) {
             waiting.add(more);
         }
     }
 
     /// What is next when one is done.
     pub(crate) fn next(&self, key: &(RoomId, UserId)) -> Option<QueuedReceipt> {
-        let mut lines = self.lock();
+        let mut lines = self.lines.lock();
         let next = lines.get_mut(key).and_then(Option::take);
         if next.is_none() {
             lines.remove(key);

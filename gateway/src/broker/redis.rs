@@ -1,4 +1,4 @@
-//! The broker of a cluster: appends to the log in Redis, hears of it by pub/sub.
+//! The broker of a cluster: appends to the log in Redis, and hears of it by pub/sub.
 
 mod subscriber;
 

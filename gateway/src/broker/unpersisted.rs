@@ -1,8 +1,8 @@
-//! What a shard's log has accepted and the database is not known to have.
+//! Entries that a shard's log accepted and that are not known to be in the database.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use parking_lot::Mutex;
 use shared::contract::envelope::{EntryKind, Envelope};
 use shared::contract::id::{MessageId, RoomId, UserId};
 use shared::contract::limits::{RETAINED_BYTES_MAX, RETAINED_ENTRIES_MAX};
@@ -78,23 +78,19 @@ impl UnpersistedState {
 }
 
 impl Retention {
-    fn lock(&self) -> MutexGuard<'_, UnpersistedState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     pub(super) fn len(&self) -> usize {
-        self.lock().entries.len()
+        self.state.lock().entries.len()
     }
 
     /// Whether nothing more may be accepted before the database has caught up.
     pub(super) fn is_full(&self) -> bool {
-        let state = self.lock();
+        let state = self.state.lock();
         state.entries.len() >= RETAINED_ENTRIES_MAX || state.bytes >= RETAINED_BYTES_MAX
     }
 
     /// Keeps an entry; one that is offered again while it is kept is kept once.
     pub(super) fn keep(&self, entry: Unpersisted) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if state.names.insert(name(&entry.append.envelope)) {
             state.bytes += entry.share.bytes();
             state.entries.push_back(entry);
@@ -109,7 +105,7 @@ impl Retention {
             let furthest = rooms.entry(room).or_insert(*upto);
             *furthest = (*furthest).max(*upto);
         }
-        self.lock().remove(|entry| {
+        self.state.lock().remove(|entry| {
             let covered = match entry.is_placed() {
                 true => rooms
                     .get(&entry.append.envelope.room)
@@ -122,7 +118,7 @@ impl Retention {
 
     /// Lets go of what a room's head, read under `epoch`, says is persisted.
     pub(super) fn release_room(&self, room: &RoomId, epoch: u64, persisted: Position) {
-        self.lock().remove(|entry| {
+        self.state.lock().remove(|entry| {
             entry.epoch == epoch
                 && entry.is_placed()
                 && entry.append.envelope.room == *room
@@ -132,14 +128,14 @@ impl Retention {
 
     /// Lets go of what has no place in a room and is persisted, read under `epoch`.
     pub(super) fn release_log(&self, epoch: u64, upto: LogId) {
-        self.lock().remove(|entry| {
+        self.state.lock().remove(|entry| {
             entry.epoch == epoch && !entry.is_placed() && LogId::from(entry.position) <= upto
         });
     }
 
     /// The rooms of what was accepted under `epoch` and has a place in one.
     pub(super) fn rooms(&self, epoch: u64) -> HashSet<RoomId> {
-        let state = self.lock();
+        let state = self.state.lock();
         let entries =
             state.entries.iter().filter(|entry| entry.epoch == epoch && entry.is_placed());
         entries.map(|entry| entry.append.envelope.room.clone()).collect()
@@ -147,7 +143,7 @@ impl Retention {
 
     /// Takes out what was accepted under an epoch below this one, in order.
     pub(super) fn take_below(&self, epoch: u64) -> Vec<Unpersisted> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let mut taken = Vec::new();
         // Epochs only grow, so those of earlier ones are in front.
         while state.entries.front().is_some_and(|entry| entry.epoch < epoch) {

@@ -1,4 +1,4 @@
-//! Whether a command may begin: who is blocked does nothing, and everything else is counted.
+//! Admission of a command: blocked users are refused, everything else is counted.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! `auth`: saying who is asking, and again before the proof ends.
+//! `auth`: authenticates a connection, and renews that before the token expires.
 
 use shared::contract::id::RoomId;
 use shared::contract::protocol::{Auth, AuthReply, RoomNotice};

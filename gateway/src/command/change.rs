@@ -1,4 +1,4 @@
-//! What an edit and a delete have in common on a connection.
+//! What `message:edit` and `message:delete` have in common.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! `credits:get`, `credits:track`: balances and what moves them.
+//! `credits:get` and `credits:track`.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! `message:delete`: taking back what was said.
+//! `message:delete`.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! `message:edit`: saying something else instead.
+//! `message:edit`.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! `heartbeat`: showing life, and comparing heads.
+//! `heartbeat`: shows life, and compares the heads of rooms.
 
 use shared::contract::protocol::{EventName, Heartbeat};
 

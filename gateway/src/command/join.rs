@@ -1,4 +1,4 @@
-//! `room:join`: entering a room, or coming back to it.
+//! `room:join`: joins a room, or resumes in it.
 
 use shared::contract::protocol::{JoinReply, RoomJoin, Since};
 use shared::contract::refusal::{Refusal, RefusalCode};

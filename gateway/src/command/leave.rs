@@ -1,4 +1,4 @@
-//! `room:leave`: no event of the room follows its answer.
+//! `room:leave`; no event of the room follows its reply.
 
 use shared::contract::protocol::{Done, RoomLeave};
 

@@ -1,4 +1,4 @@
-//! `presence:update`: whether somebody who is there does something.
+//! `presence:update`: active or away.
 
 use shared::contract::protocol::{Done, PresenceUpdate};
 

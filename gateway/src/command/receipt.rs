@@ -1,4 +1,4 @@
-//! `receipt:update`: how far one has read.
+//! `receipt:update`: how far a user has read.
 
 use std::sync::Arc;
 

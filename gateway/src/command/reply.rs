@@ -1,4 +1,4 @@
-//! The way back of one command: with a `ref` exactly one answer, without it only what went wrong.
+//! The reply to one command: exactly one if it has a `ref`, errors only if not.
 
 use std::sync::Arc;
 

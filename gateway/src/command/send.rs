@@ -1,5 +1,5 @@
-//! `message:send`: socket → command → log. The members, the sender among them, hear of it through
-//! the broker.
+//! `message:send`: from the socket to the log. The members, the sender among them, hear of it
+//! through the broker.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Somebody on a connection: who, in which rooms. Dropping it undoes it.
+//! An authenticated user on a connection, and their rooms. Dropping it leaves them.
 
 use std::collections::HashMap;
 use std::sync::Arc;

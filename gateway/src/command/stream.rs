@@ -1,4 +1,4 @@
-//! `message:stream:…`: answers that are written bit by bit.
+//! `message:stream:*`: AI answers that are written bit by bit.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! `typing:start`, `typing:stop`: marks that expire by themselves.
+//! `typing:start` and `typing:stop`: marks that expire by themselves.
 
 use shared::contract::protocol::{Done, Typing};
 

@@ -1,4 +1,4 @@
-//! Turns the bytes of one client into whole WebSocket messages, without doing any I/O.
+//! Decodes the bytes of one client into whole WebSocket messages, without any I/O.
 //!
 //! fastwebsockets unmasks here but does not read: its reader takes unmasked frames, counts no
 //! fragments, limits each frame but not the message, accepts text cut inside a character, and

@@ -1,5 +1,5 @@
-//! A WebSocket server that says back what it is told, for public test suites: the gateway's own
-//! handshake, decoder, send queue and writer, and nothing else of it. No part of a node.
+//! A WebSocket echo server for public test suites: the gateway's own handshake, decoder, send queue
+//! and writer, and nothing else of it. No part of a node.
 
 use std::convert::Infallible;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! From a socket's bytes to whole messages.
+//! Reads a socket and yields whole messages.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! From a connection's queue to its socket.
+//! Writes a connection's send queue to its socket.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};

@@ -1,4 +1,4 @@
-//! The API of the application's backend, below `/api`.
+//! The API for the application's backend, below `/api`.
 //!
 //! A request is done in this order: the route is looked up, the key is checked, the body is read
 //! within its limits, path and query and fields are checked, and then it is done. Whatever goes
@@ -30,6 +30,7 @@ use shared::process::loopback_host::HostError;
 use self::problem::Problem;
 use self::request::ApiRequest;
 use self::route::{Operation, RouteMatch};
+use super::encoding::bearer;
 use super::{HttpResponse, typed};
 use crate::node::Node;
 use crate::wire::codec;
@@ -141,12 +142,6 @@ fn no_loopback(error: HostError) -> Problem {
         HostError::Foreign => RefusalCode::Forbidden,
     };
     Refusal::new(code, error.to_string()).field("Host").into()
-}
-
-/// RFC 6750: the scheme's case does not matter.
-fn bearer(header: &str) -> Option<&str> {
-    let (scheme, key) = header.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
 }
 
 /// In whose name the backend does what it does in nobody's.

@@ -1,9 +1,10 @@
-//! What a handshake says of who is asking.
+//! The credentials that came with a handshake.
 
 use hyper::header::{AUTHORIZATION, HeaderMap};
 use hyper::{Request, StatusCode};
 use shared::contract::id::UserId;
 
+use super::encoding::{bearer, query_decoded};
 use super::{HttpResponse, text};
 
 /// A proof as it came, not looked at yet.
@@ -88,34 +89,12 @@ fn token(headers: &HeaderMap) -> Result<Option<&str>, CredentialsError> {
     token.map(Some).ok_or(CredentialsError::Form)
 }
 
-/// RFC 6750: the scheme's case does not matter.
-fn bearer(header: &str) -> Option<&str> {
-    let (scheme, token) = header.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
-}
-
 fn user(query: &str) -> Result<Credentials, CredentialsError> {
-    let Some(user) = all(query, "user").next().and_then(decoded) else {
+    let Some(user) = all(query, "user").next().and_then(query_decoded) else {
         return Ok(Credentials::Nothing);
     };
     let user = UserId::parse(&user).map_err(|error| CredentialsError::User(error.to_string()))?;
     Ok(Credentials::User(user))
-}
-
-fn decoded(value: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(value.len());
-    let mut rest = value.bytes();
-    while let Some(byte) = rest.next() {
-        bytes.push(match byte {
-            b'+' => b' ',
-            b'%' => {
-                let digits = [rest.next()?, rest.next()?];
-                u8::from_str_radix(std::str::from_utf8(&digits).ok()?, 16).ok()?
-            }
-            byte => byte,
-        });
-    }
-    String::from_utf8(bytes).ok()
 }
 
 #[cfg(test)]

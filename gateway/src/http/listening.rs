@@ -1,5 +1,5 @@
-//! The port of the page, the sockets and the API: taken at the start for both families of
-//! addresses, and kept until the last client of a leaving node has gone.
+//! The listening sockets: opened at the start for both families of addresses, and kept until the
+//! last client of a leaving node has gone.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};

@@ -1,4 +1,4 @@
-//! A TCP connection that speaks HTTP, and the time it has for each part of an exchange.
+//! A TCP connection that speaks HTTP, with a time limit for each part of an exchange.
 //!
 //! A connection is *new* until its first byte, then reads a request's *head*, is *at work* on its
 //! answer, *writes* it, and then is *idle* until the next request begins. Each of these has a time
@@ -10,10 +10,11 @@
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use shared::contract::limits::{ANSWER_TIMEOUT_MS, HEADER_TIMEOUT_MS, LEAVE_ANSWER_TIMEOUT_MS};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -60,13 +61,9 @@ impl ExchangeProgress {
         ExchangeProgress { state: Mutex::new(state), changed: Notify::new(), idle_timeout }
     }
 
-    fn lock(&self) -> MutexGuard<'_, ExchangeState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Changes the state, and says so to whoever waits for a change.
     fn update(&self, change: impl FnOnce(&mut ExchangeState)) {
-        change(&mut self.lock());
+        change(&mut self.state.lock());
         self.changed.notify_waiters();
     }
 
@@ -81,7 +78,7 @@ impl ExchangeProgress {
             tokio::pin!(changed);
             // Registered before looking, so that no change falls between.
             changed.as_mut().enable();
-            if !self.lock().is_unsent {
+            if !self.state.lock().is_unsent {
                 break;
             }
             changed.await;
@@ -95,7 +92,7 @@ impl ExchangeProgress {
             let changed = self.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
-            if self.lock().phase != ExchangePhase::New {
+            if self.state.lock().phase != ExchangePhase::New {
                 return;
             }
             changed.await;
@@ -134,7 +131,7 @@ impl ExchangeProgress {
     }
 
     fn deadline(&self) -> (ExchangePhase, Option<Instant>) {
-        let state = self.lock();
+        let state = self.state.lock();
         let patience = match state.phase {
             ExchangePhase::New | ExchangePhase::Head => Duration::from_millis(HEADER_TIMEOUT_MS),
             ExchangePhase::Response => Duration::from_millis(ANSWER_TIMEOUT_MS),
@@ -149,14 +146,14 @@ impl ExchangeProgress {
     }
 
     fn has_read(&self) {
-        let phase = self.lock().phase;
+        let phase = self.state.lock().phase;
         if matches!(phase, ExchangePhase::New | ExchangePhase::Idle) {
             self.enter(ExchangePhase::Head);
         }
     }
 
     fn is_writing(&self) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.is_unsent = true;
         if state.phase == ExchangePhase::Idle {
             drop(state);
@@ -166,7 +163,7 @@ impl ExchangeProgress {
 
     fn has_written_all(&self) {
         let (phase, is_unsent) = {
-            let mut state = self.lock();
+            let mut state = self.state.lock();
             (state.phase, std::mem::take(&mut state.is_unsent))
         };
         match phase {

@@ -1,7 +1,7 @@
-//! From an HTTP request to a WebSocket.
+//! Upgrades an HTTP request to a WebSocket.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use fastwebsockets::upgrade::UpgradeFut;
@@ -112,7 +112,7 @@ fn unproven(
     visitor: &Visitor,
     node: &Node,
 ) -> Result<Option<UnprovenPlace>, Box<HttpResponse>> {
-    let mut place = visitor.place.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut place = visitor.place.lock();
     if node.proxies.contains(visitor.peer.ip().to_canonical())
         && let Some(place) = place.as_mut()
     {

@@ -1,4 +1,4 @@
-//! Proofs of who somebody is: checked, given out, taken back.
+//! Checks, issues and revokes tokens, tickets and sessions.
 //!
 //! Whoever brings a bad one is told the same, whatever is bad about it. Where what is needed to
 //! judge one does not answer, nobody is let in, and nobody is told to get another proof.

@@ -1,4 +1,4 @@
-//! Who may enter which room: by what their proof claims, or by what the database says of them.
+//! Decides who may enter a room: by the claims of a token, or by the database.
 //!
 //! Whoever may not is told the same, whether the room exists or not.
 

@@ -1,5 +1,4 @@
-//! From what somebody says instead, or takes back, to a change in line for the log. Who asks may be
-//! on a socket or come over HTTP.
+//! Builds an edit or a delete and queues it, for commands and the HTTP API.
 
 use bytes::Bytes;
 use serde::Serialize;

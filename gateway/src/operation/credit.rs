@@ -1,12 +1,12 @@
-//! Credits: what moves a balance, what it is, and who is told; whoever asks, over a socket or over
-//! HTTP, checks first who may.
+//! Queues movements of credits, reads balances, and notifies users of theirs. Callers authorize
+//! first.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
+use parking_lot::Mutex;
 use shared::contract::credit::CreditEntry;
 use shared::contract::envelope::{EntryKind, Envelope};
 use shared::contract::id::{MessageId, UserId};
@@ -190,23 +190,19 @@ struct MovedState {
 }
 
 impl Moved {
-    fn lock(&self) -> MutexGuard<'_, MovedState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// A balance has moved. Only who is connected here is remembered.
     pub(crate) fn note(&self, node: &Node, users: &[(UserId, i64)]) {
         let here = users.iter().map(|(user, _)| user).filter(|user| node.connections.has(user));
         let here: Vec<UserId> = here.cloned().collect();
         if !here.is_empty() {
-            self.lock().users.extend(here);
+            self.state.lock().users.extend(here);
             self.wake.notify_one();
         }
     }
 
     /// Some balances may have moved.
     pub(crate) fn gap(&self) {
-        self.lock().is_gap = true;
+        self.state.lock().is_gap = true;
         self.wake.notify_one();
     }
 
@@ -216,7 +212,7 @@ impl Moved {
         let mut told: HashMap<UserId, Credits> = HashMap::new();
         loop {
             self.wake.notified().await;
-            let MovedState { mut users, is_gap } = std::mem::take(&mut *self.lock());
+            let MovedState { mut users, is_gap } = std::mem::take(&mut *self.state.lock());
             told.retain(|user, _| node.connections.has(user));
             if is_gap {
                 users.extend(told.keys().cloned());
@@ -240,7 +236,7 @@ impl Moved {
             if !failed.is_empty() {
                 trouble!(users = failed.len(), "balances cannot be read; they are told later");
                 tokio::time::sleep(PAUSE).await;
-                self.lock().users.extend(failed);
+                self.state.lock().users.extend(failed);
                 self.wake.notify_one();
             }
         }

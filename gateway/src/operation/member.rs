@@ -1,5 +1,4 @@
-//! Who belongs to a room by the database's word: added, and removed so that nothing later reaches
-//! them.
+//! Adds members to a room, and removes them so that nothing later reaches them.
 //!
 //! A removal is written into the database first, and then takes a place in the room's order. Every
 //! node ends the memberships at that place; whoever asks anew meanwhile is told by the database.

@@ -1,5 +1,4 @@
-//! From what somebody says to an entry in line for the log; whoever asked for it, over a socket or
-//! over HTTP, checks first who may.
+//! Builds a log entry from a validated message and queues it. Callers authorize first.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! From how far somebody says to have read to an entry in line for the log.
+//! Builds a receipt and queues it.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! From the first delta of an answer to its message in the log; whoever asked checks first who may.
+//! Carries an AI answer from its first delta to its message in the log. Callers authorize first.
 //!
 //! An answer is posted once, as a whole, under the id that it had from the beginning. Whoever posts
 //! it, the producer's node at the end or another for a producer that fell silent, the log's memory

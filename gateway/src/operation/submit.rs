@@ -1,5 +1,5 @@
-//! The one decision about everything that somebody wants to put into the log, whichever way it
-//! comes: what stands is answered, what is new passes every check.
+//! Decides about everything that is to go into the log: what stands already is answered, what is
+//! new passes every check.
 //!
 //! Whoever offers something again, under the id that it has, is told where it stands, though they
 //! may have left the room since, be over their limit or out of credits. Only what is not known

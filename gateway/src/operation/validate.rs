@@ -1,5 +1,5 @@
-//! What a field of a command or a request may hold: every check in one place, the table in
-//! `PROTOCOL.md`. Ids of rooms, users and messages check themselves where they are read.
+//! Validates the fields of commands and requests, by the table in `PROTOCOL.md`. Ids of rooms,
+//! users and messages check themselves where they are read.
 
 use shared::contract::id::MessageId;
 use shared::contract::limits::{

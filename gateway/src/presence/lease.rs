@@ -1,4 +1,5 @@
-//! Which runs of nodes live, and whether this one does. Pure: the callers bring the time.
+//! Leases of the nodes' incarnations, and which of them have lapsed. Pure: the callers bring the
+//! time.
 //!
 //! A lease that has lapsed proves nothing while nobody could renew any: a Redis that stood still
 //! lets all of them lapse. So a node judges others only after its own renewals and looks have come

@@ -1,13 +1,14 @@
-//! The node's own part in presence: its people, its lease, and what it thinks of other nodes.
+//! This node's part in presence: its members, its lease, and its view of other nodes.
 //!
 //! What is asked of it is answered from memory, at once. A task announces what has changed, one
 //! call at a time, until it has come through; another holds the lease and looks at the others'.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use parking_lot::Mutex;
 use shared::contract::id::{RoomId, UserId};
 use shared::contract::limits::PRESENCE_BATCH_MAX;
 use shared::contract::protocol::PresenceStatus;
@@ -107,17 +108,13 @@ impl LocalPresence {
         LocalPresence { presence, broker, clock, metrics, state, changed }
     }
 
-    fn lock(&self) -> MutexGuard<'_, LocalState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn now(&self) -> Timestamp {
         Timestamp(self.clock.now_ms())
     }
 
     /// Does something with the people, and wakes whoever announces it.
     fn with_members<T>(&self, change: impl FnOnce(&mut LocalMembers) -> T) -> T {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let result = change(&mut state.members);
         let (present, unannounced) = (state.members.present(), state.members.is_unannounced());
         drop(state);
@@ -185,7 +182,7 @@ impl LocalPresence {
     /// Tells the other nodes of whom the backend has just said something here. Where that is lost,
     /// what it said to them before ends with its time.
     pub(crate) async fn tell_hosted(&self, room: &RoomId, users: Vec<UserId>) {
-        let (incarnation, at) = (self.lock().monitor.incarnation(), self.now());
+        let (incarnation, at) = (self.state.lock().monitor.incarnation(), self.now());
         let signal = NodeSignal::Hosted { room: room.clone(), users, incarnation, at };
         if let Err(error) = self.broker.signal(&Signal::Nodes(signal)).await {
             trouble!(
@@ -204,7 +201,7 @@ impl LocalPresence {
         users: &[UserId],
         (incarnation, at): (Uuid, Timestamp),
     ) -> Vec<UserId> {
-        if self.lock().monitor.is_own(incarnation) {
+        if self.state.lock().monitor.is_own(incarnation) {
             return Vec::new();
         }
         let ended = |members: &mut LocalMembers| {
@@ -215,12 +212,12 @@ impl LocalPresence {
 
     /// How somebody is there through this node.
     pub(crate) fn standing(&self, room: &RoomId, user: &UserId) -> Option<PresenceState> {
-        self.lock().members.standing((room, user))
+        self.state.lock().members.standing((room, user))
     }
 
     /// Everybody in a room through this node.
     pub(crate) fn members(&self, room: &RoomId) -> Vec<(UserId, PresenceState)> {
-        self.lock().members.of(room)
+        self.state.lock().members.of(room)
     }
 
     /// Whose time is over.
@@ -232,18 +229,18 @@ impl LocalPresence {
 
     /// Whether to believe that somebody is there through a run, which is not one of this process.
     pub(crate) fn accept(&self, incarnation: Uuid) -> bool {
-        self.lock().monitor.accept(incarnation, Instant::now())
+        self.state.lock().monitor.accept(incarnation, Instant::now())
     }
 
     /// Who is in a room through other nodes. What is kept wrongly of this node's own people is
     /// announced again, what is left of the dead is taken out.
     pub(crate) async fn others(&self, room: &RoomId) -> Result<Others, PresenceError> {
         // As of when it was asked: what was forgotten since is in the answer's place.
-        let complete = self.lock().monitor.is_settled(Instant::now());
+        let complete = self.state.lock().monitor.is_settled(Instant::now());
         let listed = self.presence.list(room).await?;
         let (mut entries, mut own, mut stale) = (Vec::new(), HashMap::new(), Vec::new());
         {
-            let mut state = self.lock();
+            let mut state = self.state.lock();
             let current = state.monitor.incarnation();
             for entry in listed {
                 if state.monitor.accept(entry.incarnation, Instant::now()) {
@@ -265,7 +262,7 @@ impl LocalPresence {
     /// A run was reaped. `false` when it is, or was, this process's own: then its people are
     /// announced anew under another.
     pub(crate) fn reaped(&self, incarnation: Uuid) -> bool {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if state.monitor.is_own(incarnation) {
             if state.monitor.incarnation() == incarnation {
                 self.start_new_incarnation(&mut state);
@@ -290,15 +287,15 @@ impl LocalPresence {
     /// Renews the lease where that is due, and looks at the others'.
     pub(crate) async fn renew(&self) -> LeaseReport {
         if let Err(error) = self.renew_lease().await {
-            self.lock().monitor.failed();
+            self.state.lock().monitor.failed();
             trouble!(error = error_chain(&error), "the lease cannot be renewed");
         }
         let poll = self.poll().await.unwrap_or_else(|error| {
-            self.lock().monitor.failed();
+            self.state.lock().monitor.failed();
             trouble!(error = error_chain(&error), "the leases cannot be looked at");
             LeasePoll::default()
         });
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let settles = state.monitor.is_settled(Instant::now());
         let settled = settles && !state.settled;
         state.settled = settles;
@@ -311,7 +308,7 @@ impl LocalPresence {
         for _ in 0..2 {
             let began = Instant::now();
             let (incarnation, renewal) = {
-                let mut state = self.lock();
+                let mut state = self.state.lock();
                 if state.left {
                     return Ok(());
                 }
@@ -322,7 +319,7 @@ impl LocalPresence {
                 (state.monitor.incarnation(), renewal)
             };
             let holds = self.presence.renew(incarnation, renewal).await?;
-            let mut state = self.lock();
+            let mut state = self.state.lock();
             if state.monitor.incarnation() != incarnation {
                 continue;
             }
@@ -339,7 +336,7 @@ impl LocalPresence {
     async fn poll(&self) -> Result<LeasePoll, PresenceError> {
         let began = Instant::now();
         let leases = self.presence.leases().await?;
-        Ok(self.lock().monitor.poll(began, Instant::now(), &leases))
+        Ok(self.state.lock().monitor.poll(began, Instant::now(), &leases))
     }
 
     /// Cleans up after a dead run, unless another node does.
@@ -362,7 +359,7 @@ impl LocalPresence {
     /// The node leaves: its people stay for those few seconds in which they come back elsewhere.
     pub(crate) async fn leave(&self) {
         let incarnation = {
-            let mut state = self.lock();
+            let mut state = self.state.lock();
             state.left = true;
             state.monitor.incarnation()
         };
@@ -391,7 +388,7 @@ impl LocalPresence {
     /// One step; `false` when there is nothing to announce.
     async fn announce_some(&self) -> Result<bool, AnnounceError> {
         let (incarnation, changes, ended) = {
-            let mut state = self.lock();
+            let mut state = self.state.lock();
             // Without a lease, nobody could clean up after this run.
             if !state.monitor.is_leased() {
                 return Ok(false);
@@ -401,7 +398,7 @@ impl LocalPresence {
         };
         if !changes.is_empty() {
             let told = self.tell(incarnation, &changes).await;
-            let mut state = self.lock();
+            let mut state = self.state.lock();
             if told.is_err() && state.monitor.incarnation() == incarnation {
                 state.members.failed(&changes);
             }
@@ -412,7 +409,7 @@ impl LocalPresence {
         self.presence.withdraw(ended).await?;
         let signal = Signal::Nodes(NodeSignal::Reaped { incarnation: ended });
         self.broker.signal(&signal).await?;
-        self.lock().ended.retain(|other| *other != ended);
+        self.state.lock().ended.retain(|other| *other != ended);
         Ok(true)
     }
 

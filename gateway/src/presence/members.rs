@@ -1,5 +1,5 @@
-//! Who is in which room through this node, and what of it is still to be announced. Pure: the
-//! callers bring the time.
+//! Members connected to this node, and which changes have yet to be announced. Pure: the callers
+//! bring the time.
 //!
 //! What is announced is a level, not an event: whatever happened meanwhile, what is taken to be
 //! announced is how it is now. So a flap costs nothing, and a failure is simply tried again.

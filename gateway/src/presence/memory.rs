@@ -1,9 +1,9 @@
-//! Presence of one process: what it was told itself. Leases do not lapse.
+//! Presence in the embedded mode. Leases do not lapse.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use shared::contract::id::{RoomId, UserId};
 use shared::contract::signal::PresenceState;
 use uuid::Uuid;
@@ -22,11 +22,7 @@ struct Kept {
     rooms: HashMap<RoomId, BTreeMap<(UserId, Uuid), PresenceState>>,
 }
 
-impl MemoryPresence {
-    fn lock(&self) -> MutexGuard<'_, Kept> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
+impl MemoryPresence {}
 
 impl Kept {
     fn retain(&mut self, keep: impl Fn(&RoomId, &(UserId, Uuid)) -> bool) {
@@ -40,7 +36,7 @@ impl Kept {
 #[async_trait]
 impl Presence for MemoryPresence {
     async fn renew(&self, incarnation: Uuid, renewal: Renewal) -> Result<bool, PresenceError> {
-        let mut kept = self.lock();
+        let mut kept = self.kept.lock();
         Ok(match renewal {
             Renewal::First => {
                 kept.living.insert(incarnation);
@@ -51,7 +47,7 @@ impl Presence for MemoryPresence {
     }
 
     async fn leases(&self) -> Result<Leases, PresenceError> {
-        Ok(Leases { living: self.lock().living.clone(), lapsed: BTreeSet::new() })
+        Ok(Leases { living: self.kept.lock().living.clone(), lapsed: BTreeSet::new() })
     }
 
     async fn announce(
@@ -59,7 +55,7 @@ impl Presence for MemoryPresence {
         incarnation: Uuid,
         changes: &[PresenceChange],
     ) -> Result<(), PresenceError> {
-        let mut kept = self.lock();
+        let mut kept = self.kept.lock();
         for PresenceChange { room, user, standing, .. } in changes {
             let people = kept.rooms.entry(room.clone()).or_default();
             let who = (user.clone(), incarnation);
@@ -79,7 +75,7 @@ impl Presence for MemoryPresence {
     }
 
     async fn list(&self, room: &RoomId) -> Result<Vec<PresenceEntry>, PresenceError> {
-        let kept = self.lock();
+        let kept = self.kept.lock();
         let people = kept.rooms.get(room).into_iter().flatten();
         let entry = |((user, incarnation), standing): (&(UserId, Uuid), &PresenceState)| {
             PresenceEntry { user: user.clone(), incarnation: *incarnation, standing: *standing }
@@ -88,7 +84,7 @@ impl Presence for MemoryPresence {
     }
 
     async fn withdraw(&self, incarnation: Uuid) -> Result<(), PresenceError> {
-        let mut kept = self.lock();
+        let mut kept = self.kept.lock();
         kept.living.remove(&incarnation);
         kept.retain(|_, (_, other)| *other != incarnation);
         Ok(())
@@ -99,7 +95,7 @@ impl Presence for MemoryPresence {
     }
 
     async fn forget(&self, room: &RoomId, stale: &[(UserId, Uuid)]) -> Result<(), PresenceError> {
-        self.lock().retain(|other, who| other != room || !stale.contains(who));
+        self.kept.lock().retain(|other, who| other != room || !stale.contains(who));
         Ok(())
     }
 }

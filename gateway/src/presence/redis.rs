@@ -1,5 +1,5 @@
-//! Presence of a fleet, in Redis: a hash of people per room, a sorted set of leases, and per run of
-//! a node a set of the rooms in which it has announced anybody.
+//! Presence in Redis: a hash of people per room, a sorted set of leases, and per incarnation a set
+//! of the rooms in which it has announced anybody.
 
 use std::collections::{BTreeSet, HashMap};
 

@@ -1,4 +1,4 @@
-//! Who was refused how often, and who is blocked until when.
+//! Counts refusals per user, and blocks for a while.
 
 use dashmap::DashMap;
 use shared::contract::id::UserId;

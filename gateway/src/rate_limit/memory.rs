@@ -1,4 +1,4 @@
-//! What a node remembers of who has done how much in the present window.
+//! Rate limit windows of this node.
 
 use dashmap::DashMap;
 use shared::contract::id::UserId;

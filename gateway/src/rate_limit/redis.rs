@@ -1,4 +1,4 @@
-//! The fleet's counts, in Redis: a number that expires for each user and allowance.
+//! Rate limit windows of the fleet: a Redis counter with an expiry for each user and class.
 
 use redis::{RedisError, Script};
 use shared::contract::id::{RoomId, UserId};

@@ -1,5 +1,5 @@
-//! The rooms that users have been in lately: to open all of them at once, or to load a page anew,
-//! is no abuse, however few rooms one may enter for the first time within a minute.
+//! Rooms that a user was in lately. Opening all of them at once, or reloading a page, is no abuse,
+//! however few new rooms a user may join in a minute.
 
 use std::collections::VecDeque;
 

@@ -1,4 +1,4 @@
-//! How many sockets of clients this process may have, by what the system lets it open.
+//! Derives the most client sockets from the file descriptors that the system allows.
 
 use shared::contract::limits::TURNED_AWAY_MAX;
 use shared::process::operator;

@@ -1,4 +1,4 @@
-//! Turns among the nodes: a key for each user whose credits are being spent.
+//! Spending turns among nodes: a Redis key per user.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! The answers that are written through this node.
+//! Answers that are written through this node.
 //!
 //! What is new of an answer gathers for a tick and then goes out in one piece: first to the stream
 //! store, so that whoever hears of it later finds it there, then to the nodes with members of the
@@ -7,10 +7,11 @@
 //! answer, the text grows here and goes out when it does.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use shared::contract::id::UserId;
 use shared::contract::limits::{STREAM_TICK_MS, STREAMS_BYTES_MAX};
 use shared::contract::protocol::StreamState;
@@ -47,7 +48,9 @@ pub(crate) struct StreamBuffers {
 
 impl std::fmt::Debug for StreamBuffers {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("StreamBuffers").field("answers", &self.lock().len()).finish_non_exhaustive()
+        f.debug_struct("StreamBuffers")
+            .field("answers", &self.answers.lock().len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -98,23 +101,19 @@ pub(crate) enum AppendError {
 }
 
 impl StreamBuffer {
-    fn lock(&self) -> MutexGuard<'_, BufferState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Where its next delta begins.
     pub(crate) fn units(&self) -> u64 {
-        self.lock().so_far.units()
+        self.state.lock().so_far.units()
     }
 
     /// Its text so far.
     pub(crate) fn text(&self) -> String {
-        self.lock().so_far.as_str().to_owned()
+        self.state.lock().so_far.as_str().to_owned()
     }
 
     /// What is to go out, if anything is.
     fn piece(&self) -> Option<(Mark, String)> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let piece = &state.so_far.as_str()[state.out.bytes..];
         if state.gone || (piece.is_empty() && !state.lively) {
             return None;
@@ -126,7 +125,7 @@ impl StreamBuffer {
 
     /// Whether nothing is to go out, so that nobody needs to attend to it.
     fn rests(&self) -> bool {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let rests = state.gone || (state.so_far.as_str().len() == state.out.bytes && !state.lively);
         state.attended &= !rests;
         rests
@@ -150,13 +149,9 @@ impl StreamBuffers {
         StreamBuffers { store, broker, metrics, answers, bytes }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<StreamKey, Arc<StreamBuffer>>> {
-        self.answers.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// The answer, if it is written through this node.
     pub(crate) fn get(&self, key: &StreamKey) -> Option<Arc<StreamBuffer>> {
-        self.lock().get(key).map(Arc::clone)
+        self.answers.lock().get(key).map(Arc::clone)
     }
 
     /// Puts an answer that was taken from the stream store into the buffers. What is there of it
@@ -164,9 +159,9 @@ impl StreamBuffers {
     /// where one has.
     pub(crate) fn put(&self, key: &StreamKey, open: StoredStream) -> Arc<StreamBuffer> {
         let StoredStream { beginning, text, mine } = open;
-        let mut answers = self.lock();
+        let mut answers = self.answers.lock();
         if let Some(known) = answers.get(key).filter(|_| mine) {
-            known.lock().touched = Instant::now();
+            known.state.lock().touched = Instant::now();
             return Arc::clone(known);
         }
         let so_far = StreamText::from(text);
@@ -190,7 +185,7 @@ impl StreamBuffers {
 
     /// Takes an answer out of the buffers; says whether it was in them.
     pub(crate) fn remove(&self, answer: &Arc<StreamBuffer>) -> bool {
-        let mut answers = self.lock();
+        let mut answers = self.answers.lock();
         if answers.get(&answer.key).is_some_and(|held| Arc::ptr_eq(held, answer)) {
             answers.remove(&answer.key);
         }
@@ -198,7 +193,7 @@ impl StreamBuffers {
     }
 
     fn let_go(&self, answer: &StreamBuffer) -> bool {
-        let mut state = answer.lock();
+        let mut state = answer.state.lock();
         let left = !std::mem::replace(&mut state.gone, true);
         if left {
             self.bytes.fetch_sub(state.so_far.as_str().len(), Ordering::Relaxed);
@@ -213,7 +208,7 @@ impl StreamBuffers {
         offset: u64,
         delta: &str,
     ) -> Result<u64, AppendError> {
-        let mut state = answer.lock();
+        let mut state = answer.state.lock();
         if state.gone {
             return Err(AppendError::Gone);
         }
@@ -235,13 +230,14 @@ impl StreamBuffers {
 
     /// Its producer shows life.
     pub(crate) fn touch(&self, answer: &StreamBuffer) {
-        answer.lock().touched = Instant::now();
+        answer.state.lock().touched = Instant::now();
     }
 
     /// The answers whose producers have shown no life for so long.
     pub(crate) fn silent(&self, silence: Duration) -> Vec<StreamKey> {
-        let answers = self.lock();
-        let silent = answers.values().filter(|answer| answer.lock().touched.elapsed() >= silence);
+        let answers = self.answers.lock();
+        let silent =
+            answers.values().filter(|answer| answer.state.lock().touched.elapsed() >= silence);
         silent.map(|answer| answer.key.clone()).collect()
     }
 
@@ -252,7 +248,7 @@ impl StreamBuffers {
 
     /// Every answer in the buffers.
     pub(crate) fn all(&self) -> Vec<Arc<StreamBuffer>> {
-        self.lock().values().map(Arc::clone).collect()
+        self.answers.lock().values().map(Arc::clone).collect()
     }
 
     /// Sends out what is new, unless nothing is.
@@ -265,7 +261,7 @@ impl StreamBuffers {
                 Ok(true) => return,
                 Ok(false) => {}
                 Err(error) => {
-                    answer.lock().lively = true;
+                    answer.state.lock().lively = true;
                     let StreamKey { room, id } = &answer.key;
                     debug!(room.id = %room, message.id = %id, error = error_chain(&error),
                         "piece waits");
@@ -292,7 +288,7 @@ impl StreamBuffers {
                 // The stream store has lost its memory: the answer is put there anew, as a whole.
                 return match self.store.begin(&answer.key, &answer.beginning).await? {
                     ClaimResult::Begun | ClaimResult::Open(_) => {
-                        let mut state = answer.lock();
+                        let mut state = answer.state.lock();
                         state.out = Mark::default();
                         state.lively = true;
                         Ok(false)
@@ -309,7 +305,7 @@ impl StreamBuffers {
             }
         }
         let units = from.units + text::units(&piece);
-        answer.lock().out = Mark { bytes: from.bytes + piece.len(), units };
+        answer.state.lock().out = Mark { bytes: from.bytes + piece.len(), units };
         if !piece.is_empty() {
             self.tell(answer.part(from.units, piece, StreamState::Streaming)).await;
         }

@@ -1,10 +1,10 @@
-//! The stream store of one process: the embedded mode, where there is no other node to go on.
+//! The stream store of the embedded mode.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use shared::contract::id::{MessageId, RoomId, UserId};
 use shared::contract::limits::{
     STREAM_MEMORY_MS, STREAMS_PER_ROOM_MAX, STREAMS_PER_USER_MAX, STREAMS_REMEMBERED_MAX,
@@ -84,11 +84,7 @@ impl MemoryState {
     }
 }
 
-impl MemoryStreamStore {
-    fn lock(&self) -> MutexGuard<'_, MemoryState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
+impl MemoryStreamStore {}
 
 #[async_trait]
 impl StreamStore for MemoryStreamStore {
@@ -97,7 +93,7 @@ impl StreamStore for MemoryStreamStore {
         key: &StreamKey,
         beginning: &StreamHeader,
     ) -> Result<ClaimResult, StreamStoreError> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let found = state.take(key, Some(&beginning.user));
         if found != ClaimResult::Unknown {
             return Ok(found);
@@ -116,7 +112,7 @@ impl StreamStore for MemoryStreamStore {
     }
 
     async fn take(&self, key: &StreamKey, user: &UserId) -> Result<ClaimResult, StreamStoreError> {
-        Ok(self.lock().take(key, Some(user)))
+        Ok(self.state.lock().take(key, Some(user)))
     }
 
     async fn claim(
@@ -124,7 +120,7 @@ impl StreamStore for MemoryStreamStore {
         key: &StreamKey,
         silence: Duration,
     ) -> Result<ClaimResult, StreamStoreError> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if state.row(key).is_some_and(|row| row.touched.elapsed() < silence) {
             return Ok(ClaimResult::StillActive);
         }
@@ -137,7 +133,7 @@ impl StreamStore for MemoryStreamStore {
         from: usize,
         piece: &str,
     ) -> Result<PutResult, StreamStoreError> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let Some(row) = state.row(key) else {
             return Ok(if state.closed(key).is_some() {
                 PutResult::Closed
@@ -155,7 +151,7 @@ impl StreamStore for MemoryStreamStore {
     }
 
     async fn close(&self, key: &StreamKey, closed: &ClosedStream) -> Result<(), StreamStoreError> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if let Some(room) = state.rooms.get_mut(&key.room) {
             room.remove(&key.id);
             if room.is_empty() {
@@ -170,13 +166,13 @@ impl StreamStore for MemoryStreamStore {
         &self,
         room: &RoomId,
     ) -> Result<Vec<(MessageId, StoredStream)>, StreamStoreError> {
-        let state = self.lock();
+        let state = self.state.lock();
         let rows = state.rooms.get(room).into_iter().flatten();
         Ok(rows.map(|(id, row)| (id.clone(), row.open())).collect())
     }
 
     async fn silent(&self, silence: Duration) -> Result<Vec<StreamKey>, StreamStoreError> {
-        let state = self.lock();
+        let state = self.state.lock();
         let rows = state.rooms.iter().flat_map(|(room, rows)| rows.iter().map(move |r| (room, r)));
         let silent = rows.filter(|(_, (_, row))| row.touched.elapsed() >= silence);
         let key = |(room, (id, _)): (&RoomId, (&MessageId, &StreamRow))| StreamKey {

@@ -1,4 +1,4 @@
-//! The stream store of a cluster: per answer a field of its room's hash and a string, in Redis.
+//! The stream store of a cluster: per answer a field of its room's hash, and a string.
 //!
 //! Every script has all its keys declared, which carry their shard's hash tag. Whatever lies there
 //! has an expiry, which each touch puts off.

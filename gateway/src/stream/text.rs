@@ -1,4 +1,4 @@
-//! The text of an answer so far, which grows by pieces that say where they begin.
+//! The text of an answer so far; it grows by deltas that carry their offset.
 //!
 //! Places are counted in UTF-16 code units, as JavaScript counts a text's length; a piece of JSON
 //! that would end within a character is no text and never gets here.

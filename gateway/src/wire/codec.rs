@@ -1,4 +1,4 @@
-//! How commands are read and events written: the native protocol, JSON in text frames.
+//! The codec of the native protocol: JSON in text frames.
 
 use std::borrow::Cow;
 

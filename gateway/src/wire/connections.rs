@@ -1,12 +1,13 @@
-//! Every connection of this node, and the one timer that looks after all of them.
+//! All connections of this node, and the one timer that pings them.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use dashmap::DashMap;
+use parking_lot::Mutex;
 use shared::contract::id::UserId;
 use shared::contract::refusal::CloseReason;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -52,7 +53,7 @@ pub(crate) struct Handle {
 
 impl Handle {
     fn subject(&self) -> Option<TokenSubject> {
-        self.subject.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.subject.lock().clone()
     }
 }
 
@@ -126,7 +127,7 @@ impl Connections {
         // The guard of the entry ends with the statement.
         let user = subject.user.clone();
         self.users.entry(user).or_default().insert(handle.number, Arc::clone(handle));
-        *handle.subject.lock().unwrap_or_else(PoisonError::into_inner) = Some(subject);
+        *handle.subject.lock() = Some(subject);
     }
 
     /// Whether a user has a connection.

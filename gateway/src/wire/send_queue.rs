@@ -5,9 +5,9 @@
 //! command while the queue is over its bound.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use shared::contract::limits::{SEND_QUEUE_BYTES_LOW, SEND_QUEUE_BYTES_MAX};
 use shared::contract::refusal::CloseReason;
 use tokio::sync::Notify;
@@ -46,13 +46,9 @@ impl QueueState {
 }
 
 impl SendQueue {
-    fn lock(&self) -> MutexGuard<'_, QueueState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Queues a reply or a control frame; dropped when the connection is ending.
     pub(crate) fn push(&self, frame: Frame) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if state.closing.is_none() {
             state.bytes += frame.len();
             state.frames.push_back(frame.into());
@@ -63,7 +59,7 @@ impl SendQueue {
 
     /// Queues an event if it fits; says whether it did.
     pub(crate) fn offer(&self, frame: &Frame) -> bool {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if !state.takes(frame.len()) {
             return false;
         }
@@ -78,7 +74,7 @@ impl SendQueue {
 
     /// Queues an event that may be lost, if the queue is nearly empty; says whether it did.
     pub(crate) fn offer_ephemeral(&self, frame: &Frame) -> bool {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if state.closing.is_some() || state.bytes + frame.len() > SEND_QUEUE_BYTES_LOW {
             return false;
         }
@@ -91,7 +87,7 @@ impl SendQueue {
 
     /// Ends the connection after what is queued; only the first reason counts.
     pub(crate) fn close(&self, reason: CloseReason) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if state.closing.is_none() {
             state.closing = Some(reason);
             drop(state);
@@ -103,12 +99,12 @@ impl SendQueue {
 
     /// Why the connection is ending, once it is.
     pub(crate) fn closing(&self) -> Option<CloseReason> {
-        self.lock().closing
+        self.state.lock().closing
     }
 
     /// Bytes that wait.
     pub(crate) fn bytes(&self) -> usize {
-        self.lock().bytes
+        self.state.lock().bytes
     }
 
     /// Waits for frames and takes some of them; `None` when none is left and the connection ends.
@@ -116,7 +112,7 @@ impl SendQueue {
     pub(crate) async fn take(&self) -> Option<Vec<Bytes>> {
         loop {
             {
-                let mut state = self.lock();
+                let mut state = self.state.lock();
                 if !state.frames.is_empty() {
                     let taken = state.frames.len().min(FRAMES_PER_WRITE);
                     return Some(state.frames.drain(..taken).collect());
@@ -131,7 +127,7 @@ impl SendQueue {
 
     /// Gives back the room of what was written.
     pub(crate) fn written(&self, bytes: usize) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.bytes -= bytes;
         let low = state.bytes <= SEND_QUEUE_BYTES_LOW;
         drop(state);
@@ -155,7 +151,7 @@ impl SendQueue {
             // Registered before looking, so that no wake-up falls between.
             emptied.as_mut().enable();
             {
-                let state = self.lock();
+                let state = self.state.lock();
                 if state.closing.is_some() {
                     return false;
                 }

@@ -1,4 +1,4 @@
-//! AI credits: whole numbers, each movement once, for ever.
+//! AI credits: whole numbers; each movement counts once.
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;

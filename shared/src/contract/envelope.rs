@@ -1,4 +1,4 @@
-//! What travels between nodes and lies in the log: bincode, a version byte first.
+//! The envelope of an entry in the log and between nodes: a version byte, then bincode.
 //!
 //! The layout is bincode 2's `standard()` configuration (little endian, variable-length integers)
 //! of the private `Wire` struct, behind one version byte, limited in size and without trailing

@@ -1,4 +1,4 @@
-//! Validated names: rooms, users, messages; shards.
+//! Validated ids of rooms, users and messages; shards.
 
 use std::borrow::Cow;
 use std::fmt;

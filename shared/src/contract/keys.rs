@@ -1,4 +1,4 @@
-//! Redis keys and channels: every name of a room carries the hash tag of its shard, so that one
+//! Redis keys and channels. Each name of a room carries the hash tag of its shard, so that one
 //! script may touch them together and Redis Cluster keeps them on one node.
 //!
 //! Keys belong to one database of a Redis, and to the one deployment that has taken it

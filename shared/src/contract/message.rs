@@ -1,4 +1,4 @@
-//! A message: the same object live, in replay, in history and over HTTP.
+//! A message, in the one form that events, pages and the HTTP API share.
 
 use serde::{Deserialize, Serialize};
 

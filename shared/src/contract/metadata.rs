@@ -1,4 +1,4 @@
-//! What an application attaches to a message: a JSON object, kept as the text that it came as.
+//! Metadata of a message: a JSON object, kept as the text that it came as.
 //!
 //! Whoever sent it gets it back byte for byte, everywhere: numbers of any size, keys in any order
 //! or twice, escapes and white space. It is never read into values and written again.

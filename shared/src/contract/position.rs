@@ -1,4 +1,4 @@
-//! The place of an entry in its room's order.
+//! The position of an entry in its room's order.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! The native protocol, `roomcast.v1`: what a client can ask, what it is answered, what it is told.
+//! The native protocol `roomcast.v1`: commands, replies, events.
 //!
 //! Every wire name is written once, here. What follows is `PROTOCOL.md`, the same by example; a
 //! test reads its examples with these types.

@@ -1,4 +1,5 @@
-//! Why a command was not done, and why a connection ended: two closed lists, never mixed.
+//! Refusals (why a command was not done) and close reasons (why a connection ended): two closed
+//! lists, never mixed.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,4 @@
-//! What nodes tell one another beside the log: best effort, without a place, never stored.
+//! Signals between nodes beside the log: best effort, without a position, never stored.
 //!
 //! JSON, behind no version byte: a node drops what it cannot read. On a room's channel a signal
 //! begins with `{`, an entry of the log with the digits of its position.

@@ -1,4 +1,4 @@
-//! A moment as the wire writes it: ISO 8601, UTC, milliseconds.
+//! A timestamp on the wire: ISO 8601, UTC, milliseconds.
 
 use std::fmt;
 

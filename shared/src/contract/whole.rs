@@ -1,5 +1,4 @@
-//! Whole numbers as JSON has them: `3` and `3.0` are one number, and not every language writes the
-//! first.
+//! Whole numbers in JSON: `3` and `3.0` are one number, and not every language writes the first.
 
 use std::fmt;
 use std::marker::PhantomData;

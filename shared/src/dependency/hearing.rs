@@ -1,8 +1,8 @@
-//! Whether what a node publishes comes back to it.
+//! Watches whether what a node publishes comes back to it.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 /// What the listening end of a node notes, and whoever judges it reads.
@@ -22,7 +22,7 @@ struct State {
 impl Hearing {
     /// Redis has taken what was published, or has not.
     pub fn published(&self, taken: bool) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if !taken {
             // Nothing can be expected to come back.
             state.missing = None;
@@ -33,7 +33,7 @@ impl Hearing {
 
     /// Something came back.
     pub fn came_back(&self) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.ever = true;
         state.missing = None;
     }
@@ -42,11 +42,7 @@ impl Hearing {
     /// nothing has ever come back.
     #[must_use]
     pub fn deaf_for(&self) -> Option<Duration> {
-        let state = self.lock();
+        let state = self.state.lock();
         state.ever.then(|| state.missing.map_or(Duration::ZERO, |at| at.elapsed()))
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

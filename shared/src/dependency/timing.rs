@@ -1,4 +1,4 @@
-//! What time it is, where each machine may have another: Redis's time decides for all.
+//! The clock of a cluster: Redis's time, whatever the clocks of the machines.
 //!
 //! An id that is too old to be known without asking, the first quarter of an hour of an epoch, the
 //! end of a token: all of it is compared with the time, and two nodes that disagree would take

@@ -1,4 +1,4 @@
-//! What to make of how Redis does: in traffic or out of it.
+//! Decides from the health of Redis whether a node stays in traffic.
 //!
 //! Out of traffic goes a node that is deaf by itself, or alone without Redis. What is away for
 //! everybody takes nobody out: all nodes would leave the balancer at once.

@@ -1,4 +1,4 @@
-//! The queue between whoever hears what is published and the hub: bounded in number and in bytes.
+//! The queue of deliveries to the hub, bounded in number and in bytes.
 //!
 //! What is published cannot be slowed down. What does not fit is dropped, and a gap is told in its
 //! place as soon as something fits again: every room then reads what it missed.

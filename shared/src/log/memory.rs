@@ -1,4 +1,4 @@
-//! The log of one process, in its memory: the embedded mode.
+//! The log of the embedded mode, in memory.
 //!
 //! Its entries die with the process, so nothing is shown, in ring, head or publication, before it
 //! is in the database: [`Log::trim`] is what makes an entry visible. An append is therefore
@@ -9,10 +9,10 @@ mod shard;
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use uuid::Uuid;
 
@@ -63,13 +63,7 @@ struct ShardCell {
     trimmed: watch::Sender<LogId>,
 }
 
-impl ShardCell {
-    fn lock(&self) -> MutexGuard<'_, MemoryShard> {
-        // A panic while it was held has been reported; the sections are short and leave the shard
-        // whole, so the others go on.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
+impl ShardCell {}
 
 impl MemoryLog {
     /// An empty log whose shards hold at most `entries_max` entries each, and where its
@@ -105,7 +99,7 @@ impl MemoryLog {
         entries: &[Append],
     ) -> (Vec<Appended>, Option<AppendStop>) {
         let now_ms = self.clock.now_ms();
-        let mut state = self.shard(shard).lock();
+        let mut state = self.shard(shard).state.lock();
         state.sweep(now_ms);
         if state.epoch() != Some(epoch) {
             return (Vec::new(), Some(AppendStop::Stale));
@@ -140,41 +134,37 @@ impl MemoryLog {
     /// What is remembered of an entry, under its own name space.
     #[must_use]
     pub fn remembered(&self, envelope: &Envelope) -> Option<Known> {
-        self.shard(envelope.room.shard()).lock().remembered(envelope)
+        self.shard(envelope.room.shard()).state.lock().remembered(envelope)
     }
 
     /// Where an entry stands and what became of it, as long as its id is remembered.
     #[must_use]
     pub fn known(&self, room: &RoomId, user: &UserId, key: &MessageId) -> Option<Known> {
-        self.shard(room.shard()).lock().known(room, user, key)
+        self.shard(room.shard()).state.lock().known(room, user, key)
     }
 
     /// Hears of a room's entries from now on.
     pub fn subscribe(&self, room: &RoomId) {
-        self.subscribed().insert(room.clone());
+        self.subscribed.lock().insert(room.clone());
     }
 
     /// Hears of them no more.
     pub fn unsubscribe(&self, room: &RoomId) {
-        self.subscribed().remove(room);
-    }
-
-    fn subscribed(&self) -> MutexGuard<'_, HashSet<RoomId>> {
-        self.subscribed.lock().unwrap_or_else(PoisonError::into_inner)
+        self.subscribed.lock().remove(room);
     }
 
     /// Forgets ids and rooms whose time has come; called now and then.
     pub fn sweep(&self) {
         let now_ms = self.clock.now_ms();
         for cell in &self.shards {
-            cell.lock().sweep(now_ms);
+            cell.state.lock().sweep(now_ms);
         }
     }
 
     /// Delivers a signal to this node, where its room is subscribed.
     pub fn signal(&self, signal: &Signal) {
         let heard = match signal {
-            Signal::Room { room, .. } => self.subscribed().contains(room),
+            Signal::Room { room, .. } => self.subscribed.lock().contains(room),
             Signal::Nodes(_) => true,
         };
         if heard {
@@ -186,7 +176,7 @@ impl MemoryLog {
 #[async_trait]
 impl Log for MemoryLog {
     async fn claim(&self, shard: Shard, at_least: u64, token: Uuid) -> Result<Claim, LogError> {
-        Ok(self.shard(shard).lock().claim(at_least, token))
+        Ok(self.shard(shard).state.lock().claim(at_least, token))
     }
 
     async fn arm(
@@ -197,12 +187,13 @@ impl Log for MemoryLog {
         // Nothing that lies here was ever lost: what the database has will be trimmed.
         _cursor: LogId,
     ) -> Result<Option<ArmedEpoch>, LogError> {
-        Ok(self.shard(shard).lock().arm(token, epoch))
+        Ok(self.shard(shard).state.lock().arm(token, epoch))
     }
 
     async fn wait(&self, after: &[(Shard, LogId)]) -> Result<Vec<Shard>, LogError> {
         let ready = || -> Vec<Shard> {
-            let newer = |&&(shard, at): &&(Shard, LogId)| self.shard(shard).lock().last() > at;
+            let newer =
+                |&&(shard, at): &&(Shard, LogId)| self.shard(shard).state.lock().last() > at;
             after.iter().filter(newer).map(|(shard, _)| *shard).collect()
         };
         // Listen first, look then: an append between the two is not missed.
@@ -224,25 +215,25 @@ impl Log for MemoryLog {
         after: LogId,
         limit: usize,
     ) -> Result<Vec<LogEntry>, LogError> {
-        let state = self.shard(shard).lock();
+        let state = self.shard(shard).state.lock();
         state.expect_epoch(epoch)?;
         Ok(state.read(after, limit))
     }
 
     async fn len(&self, shard: Shard) -> Result<u64, LogError> {
-        Ok(self.shard(shard).lock().len() as u64)
+        Ok(self.shard(shard).state.lock().len() as u64)
     }
 
     async fn trim(&self, watermark: &Watermark) -> Result<(), LogError> {
         let cell = self.shard(watermark.shard);
         {
-            let mut state = cell.lock();
+            let mut state = cell.state.lock();
             state.expect_epoch(watermark.epoch)?;
             let before = state.bytes();
             let visible = state.trim(watermark, self.clock.now_ms());
             self.bytes.fetch_sub(before - state.bytes(), Ordering::Relaxed);
             // Under the lock, so that two trims of a shard cannot publish in another order.
-            let subscribed = self.subscribed();
+            let subscribed = self.subscribed.lock();
             for (room, delivery) in visible {
                 if subscribed.contains(&room) {
                     self.deliveries.put(delivery);
@@ -278,7 +269,7 @@ impl Log for MemoryLog {
 
     async fn forget(&self, shard: Shard, epoch: u64, _upto: LogId) -> Result<(), LogError> {
         // What is persisted is gone since it was trimmed.
-        self.shard(shard).lock().expect_epoch(epoch)
+        self.shard(shard).state.lock().expect_epoch(epoch)
     }
 
     async fn is_short(&self) -> Result<bool, LogError> {
@@ -292,7 +283,7 @@ impl Log for MemoryLog {
         after: Position,
         limit: usize,
     ) -> Result<Option<RoomPage>, LogError> {
-        let state = self.shard(room.shard()).lock();
+        let state = self.shard(room.shard()).state.lock();
         state.expect_epoch(epoch)?;
         Ok(state.room(room, after, limit))
     }
@@ -307,27 +298,27 @@ impl Log for MemoryLog {
         epoch: u64,
         limit: usize,
     ) -> Result<Option<RoomPage>, LogError> {
-        let state = self.shard(room.shard()).lock();
+        let state = self.shard(room.shard()).state.lock();
         state.expect_epoch(epoch)?;
         Ok(state.latest(room, limit))
     }
 
     async fn receipts(&self, room: &RoomId) -> Result<Vec<ReadMark>, LogError> {
-        Ok(self.shard(room.shard()).lock().receipts(room))
+        Ok(self.shard(room.shard()).state.lock().receipts(room))
     }
 
     async fn pending(&self, user: &UserId) -> Result<Pending, LogError> {
-        let moved = self.shards.iter().map(|cell| cell.lock().unsynced(user));
+        let moved = self.shards.iter().map(|cell| cell.state.lock().unsynced(user));
         Ok(moved.fold(Pending::default(), Pending::add))
     }
 
     async fn synced(&self, shard: Shard) -> Result<LogId, LogError> {
-        Ok(self.shard(shard).lock().synced())
+        Ok(self.shard(shard).state.lock().synced())
     }
 
     async fn forget_ring(&self, room: &RoomId, epoch: u64) -> Result<(), LogError> {
         {
-            let mut state = self.shard(room.shard()).lock();
+            let mut state = self.shard(room.shard()).state.lock();
             state.expect_epoch(epoch)?;
             state.forget_ring(room);
         }
@@ -341,7 +332,7 @@ impl Log for MemoryLog {
 
     async fn hydrate(&self, epoch: u64, hydration: &Hydration) -> Result<(), LogError> {
         let now_ms = self.clock.now_ms();
-        let mut state = self.shard(hydration.shard).lock();
+        let mut state = self.shard(hydration.shard).state.lock();
         state.expect_epoch(epoch)?;
         if now_ms - hydration.asked_at_ms <= HYDRATION_AGE_MS_MAX {
             for (room, head) in &hydration.heads {

@@ -1,4 +1,4 @@
-//! The log in Redis: streams that scripts append to, read and trim, one call at a time.
+//! The log in Redis: streams that scripts append to, read and trim.
 //!
 //! Every script is declared with all its keys, which carry their shard's hash tag, and is sent by
 //! its digest. The scripts beside this file say what each does; what they share is `epoch.lua`.

@@ -1,4 +1,4 @@
-//! A bound in bytes for what many parts of a process hold together.
+//! A bound in bytes, shared by many parts of a process.
 //!
 //! Counts per part bound nothing: a thousand rooms of a few MiB each are more than a node has.
 //! Whoever keeps something takes its bytes out of the budget first, or does not keep it; what was

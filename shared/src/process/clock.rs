@@ -1,4 +1,4 @@
-//! The time of day, as a handle: of this machine, or of the server that several processes share.
+//! The time of day: this machine's, or that of a server which several processes share.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};

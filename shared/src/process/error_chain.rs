@@ -1,4 +1,4 @@
-//! Writing an error down where it stops.
+//! Formats an error with its sources.
 
 use std::error::Error;
 

@@ -1,4 +1,4 @@
-//! Whether a request was sent to a name of this machine.
+//! Checks that the `Host` of a request names this machine (against DNS rebinding).
 //!
 //! What is open on the loopback without a proof is meant for programs and people on this machine.
 //! A web site can have a name of its own lead to 127.0.0.1 (DNS rebinding); to the browser its

@@ -1,4 +1,4 @@
-//! The operator port: what whoever runs this process may ask it, over HTTP/1.1.
+//! The operator port: health, metrics and stats over HTTP/1.1.
 //!
 //! | route | answer |
 //! |---|---|

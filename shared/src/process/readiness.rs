@@ -1,12 +1,13 @@
-//! Whether this process wants traffic, as a set of named conditions.
+//! Readiness: whether this process wants traffic, as a set of named conditions.
 //!
 //! *Unready* takes a process out of its balancer. What is away for everybody must not do that, or
 //! all nodes would leave at once and take with them what still works: then the process is
 //! *degraded*, which it says and goes on. Before everything was there once, degraded is unready.
 
 use std::borrow::Cow;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use prometheus::{IntGaugeVec, Opts, Registry};
 
 /// Why a condition is not met.
@@ -140,7 +141,7 @@ impl Readiness {
     }
 
     fn named(&self, name: &'static str, standing: Standing) -> Condition {
-        let mut inner = self.lock();
+        let mut inner = self.inner.lock();
         let index = inner.conditions.len();
         let was_met = standing == Standing::Met;
         let entry = Entry { name, standing, was_met };
@@ -151,12 +152,12 @@ impl Readiness {
 
     /// Not ready from now on, whatever the conditions say: this process is leaving.
     pub fn begin_drain(&self) {
-        self.lock().draining = true;
+        self.inner.lock().draining = true;
     }
 
     /// Ready, or what is in the way of it.
     pub fn state(&self) -> State {
-        let inner = self.lock();
+        let inner = self.inner.lock();
         let mut unmet: Vec<(&'static str, Reason)> = Vec::new();
         if inner.draining {
             unmet.push(("drain", "this process is leaving".into()));
@@ -180,11 +181,6 @@ impl Readiness {
             Ok(()) | Err(prometheus::Error::AlreadyReg) => {}
             Err(error) => tracing::warn!(%error, "no readiness in the metrics"),
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        // Every section leaves the state whole, so a panic elsewhere does not spoil it.
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -229,7 +225,7 @@ impl Condition {
 
     /// Returns the condition's name if this was a change.
     fn set(&self, standing: Standing) -> Option<&'static str> {
-        let mut inner = self.readiness.lock();
+        let mut inner = self.readiness.inner.lock();
         let entry = &mut inner.conditions[self.index];
         let changed = entry.standing != standing;
         entry.was_met |= standing == Standing::Met;

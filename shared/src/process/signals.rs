@@ -1,4 +1,4 @@
-//! The signals that ask a process to leave.
+//! The signals that end a process.
 //!
 //! The first SIGTERM or SIGINT begins the drain. A second one means that whoever sent it does not
 //! want to wait: the process exits at once, with the code a shell would give (143 or 130).

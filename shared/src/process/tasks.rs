@@ -1,12 +1,13 @@
-//! The tasks that run for as long as their process does, and what happens when one ends before.
+//! Tasks that run as long as their process; one that ends early ends the process.
 //!
 //! A node without its relay, or without the task that listens, goes on accepting and shows nothing:
 //! the process is to end instead, so that its supervisor starts a whole one.
 
 use std::future::Future;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
+use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinHandle};
 
@@ -89,7 +90,7 @@ impl Tasks {
             let _end = end;
             task.await;
         });
-        let mut running = self.watched.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut running = self.watched.running.lock();
         running.push(spawned.abort_handle());
         spawned
     }
@@ -112,7 +113,7 @@ impl Tasks {
     /// Ends whatever still runs.
     pub fn abort(&self) {
         self.leave();
-        let mut running = self.watched.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut running = self.watched.running.lock();
         running.drain(..).for_each(|task| task.abort());
     }
 }

@@ -1,4 +1,4 @@
-//! What a process says about itself while it runs: log lines on standard error.
+//! Logs: lines on standard error.
 //!
 //! Its counters are in [`metrics`]; the operator port serves them. From [`start`] on nothing else
 //! writes to standard error, panics included, so that no task can be held up or ended by it.

@@ -1,4 +1,4 @@
-//! What goes wrong because a server is away.
+//! Throttled warnings about a server that is away.
 //!
 //! Whoever watches the server says that it is, since when and what happens meanwhile; all that
 //! follows from it would drown that line, and is only said for those who debug. What goes wrong by

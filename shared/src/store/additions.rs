@@ -1,5 +1,5 @@
-//! What gets into a room's order without a client that sends it: that it refused something, what is
-//! driven again, what another program wrote.
+//! Entries that no client sends, as the database keeps them: refusals, redriven letters, rows of
+//! other programs.
 
 use async_trait::async_trait;
 

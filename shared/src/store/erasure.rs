@@ -1,4 +1,4 @@
-//! Taking messages out of the database, by age or for a person's or a room's sake.
+//! Removes messages from the database, by age, user or room.
 
 use async_trait::async_trait;
 

@@ -1,4 +1,4 @@
-//! Credits in the database: a ledger of rows that are only added, and what they add up to.
+//! The ledger of credits: rows are only added, and balances are their sums.
 
 use async_trait::async_trait;
 

@@ -1,4 +1,4 @@
-//! Who belongs to a room, where the database says so, and whose tokens hold no longer.
+//! Members of rooms, and revocations.
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};

@@ -1,4 +1,4 @@
-//! Which message a name means, and the ids of rows.
+//! Resolves the names of messages, and makes ids for rows.
 
 use uuid::Uuid;
 

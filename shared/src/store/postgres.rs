@@ -1,4 +1,4 @@
-//! The store of the cluster mode: `PostgreSQL`, which several gateways and workers share.
+//! The store of a cluster: `PostgreSQL`, shared by gateways and workers.
 //!
 //! A batch is one transaction in four round trips: begin; lock the shard's row and read what
 //! stands; write what the batch leaves behind, decided in memory ([`plan`]), and the ledger, which

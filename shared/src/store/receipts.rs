@@ -1,4 +1,4 @@
-//! How far users have read, in the database.
+//! Receipts: how far users have read.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! What the ledger keeps of a movement, and how it is compared with the messages.
+//! Compares the ledger's movements with the messages.
 //!
 //! A message's cost has an id that follows from the message's identity, so that each of the two can
 //! be found from the other, whoever pays.

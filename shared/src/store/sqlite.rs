@@ -28,10 +28,10 @@ mod failure;
 
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
-use std::sync::{PoisonError, RwLock};
 use std::thread::JoinHandle;
 
 use async_trait::async_trait;
+use parking_lot::RwLock;
 use rusqlite::Connection;
 use uuid::Uuid;
 
@@ -179,12 +179,12 @@ impl SqliteStore {
     }
 
     fn take(&self) -> Option<Threads> {
-        self.threads.write().unwrap_or_else(PoisonError::into_inner).take()
+        self.threads.write().take()
     }
 
     /// The way to the threads; not to be kept beyond one request, or [`SqliteStore::close`] waits.
     fn queue(&self, which: impl FnOnce(&Threads) -> &Queue) -> Result<Queue, StoreError> {
-        let threads = self.threads.read().unwrap_or_else(PoisonError::into_inner);
+        let threads = self.threads.read();
         Ok(threads.as_ref().map(which).ok_or(Closed)?.clone())
     }
 

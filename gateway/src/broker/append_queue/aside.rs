@@ -1,4 +1,4 @@
-//! What needs the database before it may be appended, and what may not overtake it.
+//! Jobs that need the database before they can be appended, and jobs that may not overtake them.
 //!
 //! One look-up of a shard is under way at a time, beside the shard's appends. While the database
 //! does not answer, what needs it is refused; what was accepted before waits.

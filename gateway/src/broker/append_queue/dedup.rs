@@ -1,4 +1,4 @@
-//! Whether what is offered stands in the database already, each kind where it would stand.
+//! Looks in the database for what may be stored already, by the identity of each kind of entry.
 
 use std::collections::HashSet;
 

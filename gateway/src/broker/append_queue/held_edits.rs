@@ -1,4 +1,4 @@
-//! Edits that wait for their messages.
+//! Edits that wait until their message is in the log or the database.
 //!
 //! When the log has lost its memory, each node offers again what it had accepted. An edit that came
 //! by another node than its message may be back first, and would be an edit of nothing: it is held

@@ -1,4 +1,4 @@
-//! A send on its way into the log.
+//! One entry on its way into the log, and where its result goes.
 
 use std::collections::VecDeque;
 use std::time::Duration;

@@ -1,15 +1,16 @@
-//! The connection that listens: its own, never shared with commands, and never given up.
+//! The Redis subscription: a connection of its own, never shared with commands, reopened for ever.
 //!
 //! What is published while it is away is lost, so every return ends with a gap, after which every
 //! room reads what it missed. What comes in goes into a bounded queue; what does not fit is made
 //! up for by a gap too, because Redis cannot be slowed down.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use prometheus::IntCounter;
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, PushInfo, PushKind, RedisError, Value};
@@ -170,10 +171,6 @@ struct Line {
 }
 
 impl Line {
-    fn confirmed(&self) -> MutexGuard<'_, HashSet<String>> {
-        self.confirmed.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Waits until all channels are confirmed; `false` when the connection broke or took too long.
     async fn confirms(&self, channels: &[String]) -> bool {
         let all = async {
@@ -184,7 +181,7 @@ impl Line {
                 if self.broken.load(Ordering::Acquire) {
                     return false;
                 }
-                if channels.iter().all(|channel| self.confirmed().contains(channel)) {
+                if channels.iter().all(|channel| self.confirmed.lock().contains(channel)) {
                     return true;
                 }
                 changed.await;
@@ -214,13 +211,13 @@ impl Line {
             }
             PushKind::Subscribe | PushKind::SSubscribe => {
                 if let Some(channel) = push.data.into_iter().next().and_then(text) {
-                    self.confirmed().insert(channel);
+                    self.confirmed.lock().insert(channel);
                     self.changed.notify_waiters();
                 }
             }
             PushKind::Unsubscribe | PushKind::SUnsubscribe => {
                 if let Some(channel) = push.data.into_iter().next().and_then(text) {
-                    self.confirmed().remove(&channel);
+                    self.confirmed.lock().remove(&channel);
                 }
             }
             PushKind::Disconnection => {
@@ -404,7 +401,7 @@ impl Task {
                     channels.clear();
                     self.wanted.remove(&channel);
                     connection.unsubscribe(channel.as_str()).await?;
-                    line.confirmed().remove(&channel);
+                    line.confirmed.lock().remove(&channel);
                 }
             }
         }

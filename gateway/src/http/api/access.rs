@@ -1,4 +1,4 @@
-//! Letting people in and cutting them off: tickets, session tokens, revocations, disconnects.
+//! Tickets, session tokens, revocations, disconnects.
 
 use std::sync::Arc;
 use std::time::Duration;

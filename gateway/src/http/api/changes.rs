@@ -1,4 +1,4 @@
-//! Changing what was said, as a moderator.
+//! Edits and deletes messages, as a moderator.
 
 use std::sync::Arc;
 

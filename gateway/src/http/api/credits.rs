@@ -1,4 +1,4 @@
-//! Credits: what moves a balance, and what it is.
+//! Credits: movements and balances.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Erasing what somebody has said, or what stands in a room, everywhere.
+//! Erases a user's or a room's messages everywhere.
 
 use std::sync::Arc;
 

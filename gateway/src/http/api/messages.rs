@@ -1,4 +1,4 @@
-//! What the backend says in a room: one message, or many at once.
+//! Publishes messages, one or many.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Who is in a room and who belongs to it.
+//! Presence and members of a room.
 
 use std::sync::Arc;
 

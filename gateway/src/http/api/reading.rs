@@ -1,4 +1,4 @@
-//! Reading a room: its history page by page, and what has changed since.
+//! Reads a room: history by pages, and changes since a position.
 
 use std::sync::Arc;
 

@@ -1,5 +1,4 @@
-//! Reading a request: its path, its query, its headers, its body. Everything is checked and named
-//! where it is wrong.
+//! Reads a request: path, query, headers, body. Each error names the part that is wrong.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -21,6 +20,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::problem::Problem;
+use crate::http::encoding::{percent_decoded, query_decoded};
 use crate::operation::validate;
 use crate::wire::codec;
 
@@ -67,7 +67,7 @@ impl ApiRequest<'_> {
         code: RefusalCode,
     ) -> Result<T, Problem> {
         let encoded = self.segments.get(place).copied().unwrap_or_default();
-        let text = decoded(encoded, false).ok_or_else(|| not_encoded(name))?;
+        let text = percent_decoded(encoded).ok_or_else(|| not_encoded(name))?;
         parse(&text).map_err(|error| Refusal::new(code, error.to_string()).field(name).into())
     }
 
@@ -147,7 +147,7 @@ impl Query {
             if parameters.iter().any(|(name, _)| name == found) {
                 return Err(wrong(name, "this parameter stands twice"));
             }
-            let value = decoded(value, true).ok_or_else(|| not_encoded(name))?;
+            let value = query_decoded(value).ok_or_else(|| not_encoded(name))?;
             parameters.push((found, value));
         }
         Ok(Query(parameters))
@@ -271,37 +271,9 @@ fn not_encoded(name: &str) -> Problem {
     Refusal::new(RefusalCode::InvalidField, text).field(name).into()
 }
 
-/// Undoes percent-encoding; in a query a plus stands for a space. `None` where a percent sign is
-/// not followed by two digits, or the bytes are no UTF-8.
-fn decoded(text: &str, in_query: bool) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        bytes.push(match byte {
-            b'+' if in_query => b' ',
-            b'%' => {
-                let mut digit = || char::from(rest.next()?).to_digit(16);
-                u8::try_from(digit()? * 16 + digit()?).ok()?
-            }
-            byte => byte,
-        });
-    }
-    String::from_utf8(bytes).ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn percent_signs_are_followed_by_two_digits_of_utf8() {
-        assert_eq!(decoded("a%2Fb+c", false).as_deref(), Some("a/b+c"));
-        assert_eq!(decoded("a%2fb+c", true).as_deref(), Some("a/b c"));
-        assert_eq!(decoded("%C3%A9", false).as_deref(), Some("é"));
-        for bad in ["%", "%2", "%zz", "%+1", "%-1", "%C3", "%ff", "a%2"] {
-            assert_eq!(decoded(bad, false), None, "{bad}");
-        }
-    }
 
     #[test]
     fn a_position_is_two_numbers() {

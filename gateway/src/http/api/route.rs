@@ -1,4 +1,4 @@
-//! Which operation a path and a method mean.
+//! The routes of the API, by path and method.
 
 use hyper::Method;
 

@@ -1,4 +1,4 @@
-//! The end of an answer that is closed already: an edit of what was cut off.
+//! The late end of an answer that was closed already: an edit of what was cut off.
 
 use shared::contract::id::{MessageId, RoomId, UserId};
 use shared::contract::message::Message;

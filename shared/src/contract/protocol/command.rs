@@ -1,4 +1,4 @@
-//! What a client asks: a type per command, and their names.
+//! Commands: a type each, and their names.
 
 use std::collections::BTreeMap;
 use std::fmt;

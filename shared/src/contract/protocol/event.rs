@@ -1,4 +1,4 @@
-//! What a client is told unasked.
+//! Events, which the server sends unasked.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;

@@ -1,4 +1,4 @@
-//! What a command is answered with.
+//! Replies to commands.
 
 use std::collections::BTreeMap;
 

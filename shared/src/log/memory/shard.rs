@@ -1,4 +1,4 @@
-//! One shard of the log in memory: pure state, no locks, no clock.
+//! One shard of the log in memory. Pure: no locks, no clock.
 
 use std::collections::{HashMap, VecDeque};
 

@@ -1,4 +1,4 @@
-//! What a script answers: nested arrays of texts and bytes.
+//! Reads the replies of scripts: nested arrays of texts and bytes.
 
 use bytes::Bytes;
 use redis::Value;

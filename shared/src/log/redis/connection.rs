@@ -1,4 +1,4 @@
-//! The way to Redis: one connection for commands and scripts, which comes back by itself.
+//! The Redis connection for commands and scripts, which reconnects by itself.
 //!
 //! Subscriptions have connections of their own: on a shared one, a reply was seen to be taken for
 //! another command's after a reconnect. A server that says that it is not the master, or answers
@@ -7,9 +7,10 @@
 mod health;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use redis::{
     Client, FromRedisValue, IntoConnectionInfo, Pipeline, ProtocolVersion, RedisError, Script,
@@ -208,7 +209,7 @@ impl RedisConnection {
     }
 
     fn manager(&self) -> ConnectionManager {
-        self.manager.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.manager.lock().clone()
     }
 
     fn note<T>(&self, outcome: &Result<T, RedisError>) {
@@ -225,7 +226,7 @@ impl RedisConnection {
             ConnectionManager::new_lazy_with_config(self.client.clone(), self.config.clone());
         // The settings were taken once.
         if let Ok(fresh) = fresh {
-            *self.manager.lock().unwrap_or_else(PoisonError::into_inner) = fresh;
+            *self.manager.lock() = fresh;
         }
         self.drops.send_modify(|drops| *drops += 1);
     }

@@ -1,4 +1,4 @@
-//! Naming in Redis what the database has refused.
+//! Names for refused entries in Redis.
 
 use bytes::Bytes;
 

@@ -1,4 +1,4 @@
-//! One entry as the append script takes it.
+//! The arguments of one entry for the append script.
 
 use redis::ScriptInvocation;
 

@@ -1,4 +1,4 @@
-//! Reading a room's ring.
+//! Reads a room's ring.
 
 use super::answer::MalformedAnswer;
 use super::{RedisLog, fresh};

@@ -1,5 +1,4 @@
-//! The way of log lines out of the process: a queue that is bounded in bytes, and a thread of its
-//! own.
+//! Writes log lines from a bounded queue, on a thread of its own.
 //!
 //! Whoever logs never waits: standard error may be a pipe that nobody reads, or one whose reader is
 //! gone. What does not fit or cannot be written is counted and dropped, and said once lines get out
@@ -7,9 +6,10 @@
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::{Condvar, Mutex};
 use prometheus::IntCounter;
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -65,7 +65,7 @@ impl LogWriter {
 
     /// Puts a line in the queue, or drops it.
     pub(super) fn put(&self, line: &[u8]) {
-        let mut queue = self.lock();
+        let mut queue = self.shared.queue.lock();
         if queue.bytes + line.len() > LOG_QUEUE_BYTES_MAX {
             queue.unsaid += 1;
             self.shared.dropped.inc();
@@ -80,20 +80,20 @@ impl LogWriter {
     pub(super) fn finish(&self, patience: Duration) {
         let is_at_work = |queue: &mut Queue| queue.is_writing || !queue.lines.is_empty();
         // What is still there after that waits for somebody who does not read.
-        let _ = self.shared.changed.wait_timeout_while(self.lock(), patience, is_at_work);
+        let mut queue = self.shared.queue.lock();
+        let _ = self.shared.changed.wait_while_for(&mut queue, is_at_work, patience);
     }
 
     fn next(&self) -> Vec<u8> {
-        let waiting = |queue: &mut Queue| queue.lines.is_empty();
-        let waited = self.shared.changed.wait_while(self.lock(), waiting);
-        let mut queue = waited.unwrap_or_else(PoisonError::into_inner);
+        let mut queue = self.shared.queue.lock();
+        self.shared.changed.wait_while(&mut queue, |queue| queue.lines.is_empty());
         queue.is_writing = true;
         queue.lines.pop_front().unwrap_or_default()
     }
 
     /// How many lines were dropped before this one, if that is to be said now.
     fn written(&self, line: &[u8], outcome: &io::Result<()>) -> Option<u64> {
-        let mut queue = self.lock();
+        let mut queue = self.shared.queue.lock();
         queue.bytes -= line.len();
         queue.is_writing = false;
         self.shared.changed.notify_all();
@@ -104,10 +104,6 @@ impl LogWriter {
         }
         let unsaid = std::mem::take(&mut queue.unsaid);
         (unsaid > 0).then_some(unsaid)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Queue> {
-        self.shared.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,4 +1,4 @@
-//! Declares a process's Prometheus metrics as one struct of ready handles.
+//! Declares Prometheus metrics as one struct of handles.
 //!
 //! Counting must cost an atomic addition and nothing else, so no label is looked up per event: a
 //! labelled counter is a [`CounterBy`], one plain counter for each variant of a closed enum. That

@@ -1,5 +1,5 @@
-//! What a worker is to append: refusals that were not told, dead letters to be driven again, and
-//! what another program wrote into rooms that are in use.
+//! What a worker has yet to append: refusals, redriven letters, and rows of other programs in rooms
+//! that are in use.
 
 use async_trait::async_trait;
 use tokio_postgres::Row;

@@ -1,4 +1,4 @@
-//! Which of a batch's edits and deletes were made already, by the ids their senders chose.
+//! Finds a batch's edits and deletes that were applied before, by the ids their senders chose.
 
 use std::collections::{HashMap, HashSet};
 

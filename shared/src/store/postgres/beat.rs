@@ -1,4 +1,4 @@
-//! What every process writes now and then: that it is there, and when Redis last did its work.
+//! The row that each process writes now and then: that it lives, and when Redis last worked for it.
 //!
 //! It is how a process finds out whether the database does its work, too: a write that comes
 //! through.

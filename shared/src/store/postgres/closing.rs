@@ -1,4 +1,4 @@
-//! Dead letters that a batch closes, and those of whose refusal it brings the place.
+//! Closes dead letters, and notes the positions of their refusals.
 //!
 //! What was refused may be driven again, or offered again when nobody remembers the refusal: where
 //! its row stands in the end, the letter is done with. One that is refused again is another letter.

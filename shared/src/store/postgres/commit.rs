@@ -1,4 +1,4 @@
-//! A batch as one transaction.
+//! Commits a batch in one transaction.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! What could not be stored, kept with its batch.
+//! Dead letters, kept with their batch.
 
 use std::borrow::Cow;
 use std::ops::RangeInclusive;

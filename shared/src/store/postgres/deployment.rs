@@ -1,4 +1,4 @@
-//! The name of the deployment, and what it may not take for its own.
+//! The name of the deployment, and the names that are refused.
 
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;

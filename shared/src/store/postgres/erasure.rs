@@ -1,4 +1,4 @@
-//! Taking messages out: for a person's or a room's sake, or for their age.
+//! Removes messages by user, room or age.
 
 use async_trait::async_trait;
 use deadpool_postgres::Transaction;

@@ -1,4 +1,4 @@
-//! What stands already of the messages that a batch, or a question, is about.
+//! Reads the existing rows that a batch or a query is about.
 
 use std::collections::HashMap;
 

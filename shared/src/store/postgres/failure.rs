@@ -1,4 +1,4 @@
-//! What the database's errors mean to the store: whether the data are at fault.
+//! Classifies errors of the database: whether the data are at fault.
 
 use deadpool_postgres::PoolError;
 use tokio_postgres::Error;

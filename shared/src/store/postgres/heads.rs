@@ -1,4 +1,4 @@
-//! Heads of rooms, and a place for what another program wrote.
+//! Heads of rooms, and positions for rows of other programs.
 //!
 //! A row without a place gets one when its room is first asked for: in epoch 0, before all of ours,
 //! by its time and its id. Once the room has a head, what comes without a place is appended by a

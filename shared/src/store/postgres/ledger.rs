@@ -1,4 +1,4 @@
-//! Balances, and whether they agree with the ledger and the messages.
+//! Balances, and their comparison with the ledger and the messages.
 
 use std::collections::{HashMap, HashSet};
 

@@ -1,4 +1,4 @@
-//! A batch's rows, folded: what they leave behind when done one after the other.
+//! Plans a batch: what its rows leave behind when applied one after the other.
 //!
 //! Everything is decided here, from what stood when the shard was locked; the database is then
 //! told the outcome in two statements. Should another shard that wants the same id have written in

@@ -1,4 +1,4 @@
-//! Connections, and the two shapes that every call has.
+//! The connection pool; transactions and queries with their retries.
 //!
 //! Nothing depends on a session, so that `PgBouncer` may give each transaction another one: no
 //! prepared statements (each statement is sent whole, with its types, in the unnamed slot), no

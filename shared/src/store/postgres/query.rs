@@ -1,4 +1,4 @@
-//! Reading back: by position, by changed position, by id.
+//! Reads messages by position, by changed position, and by id.
 //!
 //! `epoch IS NOT NULL` leaves out what has no place yet, and lets the partial indexes serve.
 

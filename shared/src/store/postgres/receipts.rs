@@ -1,4 +1,4 @@
-//! How far users have read.
+//! Receipts: how far users have read.
 
 use async_trait::async_trait;
 use tokio_postgres::Row;

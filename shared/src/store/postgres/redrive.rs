@@ -1,4 +1,4 @@
-//! A dead letter driven again, in one transaction.
+//! Redrives a dead letter, in one transaction.
 
 use deadpool_postgres::Transaction;
 use tokio_postgres::types::Type;

@@ -1,4 +1,4 @@
-//! The schema, and how an older or another's database gets it.
+//! The schema and its migrations, for empty databases and older ones.
 
 use std::time::Duration;
 

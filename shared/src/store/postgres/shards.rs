@@ -1,4 +1,4 @@
-//! Cursors, epochs and leases: what the database knows of each shard.
+//! Cursors, epochs and leases of shards.
 //!
 //! Times are the database's own, so that no worker's clock matters.
 

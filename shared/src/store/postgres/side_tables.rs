@@ -1,4 +1,4 @@
-//! What a batch writes beside messages: changes made, receipts, the ledger and what it adds up to.
+//! Writes what a batch leaves beside messages: applied changes, receipts, ledger, balances.
 
 use std::borrow::Cow;
 

@@ -1,4 +1,4 @@
-//! A row as the message that its sender knows.
+//! Reads a row as the message that its sender knows.
 
 use tokio_postgres::Row;
 use tokio_postgres::types::FromSql;

@@ -1,4 +1,4 @@
-//! The database's address: what of a URL is ours to read, and what the driver reads.
+//! The database's URL: which parts are read here, and which by the driver.
 //!
 //! The driver knows neither `verify-full` nor `sslrootcert`, so both are taken out first. TLS
 //! always verifies the server, also for `require`, where libpq would not: a connection that anyone

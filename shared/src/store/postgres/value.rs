@@ -1,4 +1,4 @@
-//! Numbers and moments as the database holds them.
+//! Numbers and timestamps in the database's types.
 
 use bytes::BytesMut;
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, accepts, to_sql_checked};

@@ -1,4 +1,4 @@
-//! The outcome of a batch as statements: a column of each is one array.
+//! Writes the outcome of a batch: one array per column.
 
 use std::borrow::Cow;
 use std::collections::HashSet;

@@ -1,4 +1,4 @@
-//! One process has the file to itself: see [`Additions`].
+//! Additions, of which the embedded mode has none: see [`Additions`].
 
 use async_trait::async_trait;
 

@@ -1,4 +1,4 @@
-//! Edits and deletes.
+//! Applies edits and deletes.
 
 use rusqlite::{Connection, OptionalExtension, params};
 

@@ -1,4 +1,4 @@
-//! What a batch does, row by row.
+//! Commits a batch, row by row.
 
 use std::collections::BTreeMap;
 

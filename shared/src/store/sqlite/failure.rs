@@ -1,4 +1,4 @@
-//! What `SQLite`'s errors mean to the store: whether the data are at fault.
+//! Classifies errors of `SQLite`: whether the data are at fault.
 
 use rusqlite::Error;
 use rusqlite::ffi;

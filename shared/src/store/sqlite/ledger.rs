@@ -1,4 +1,4 @@
-//! The ledger, balances, and whether they agree with each other and with the messages.
+//! The ledger, balances, and their comparison with each other and the messages.
 
 use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, Row, params};

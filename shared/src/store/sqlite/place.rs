@@ -1,4 +1,4 @@
-//! Under which id a message stands, and finding it there.
+//! Finds the row of a message, and an id for a new one.
 
 use rusqlite::{Connection, params};
 

@@ -1,4 +1,4 @@
-//! Reading back: by position, by changed position, by id.
+//! Reads messages by position, by changed position, and by id.
 
 use std::ops::{Range, RangeInclusive};
 

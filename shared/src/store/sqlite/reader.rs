@@ -1,9 +1,10 @@
-//! The threads that read.
+//! The reading threads.
 
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
+use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
 use super::connection::ReopeningConnection;
@@ -31,7 +32,7 @@ pub(super) fn start(links: Vec<ReopeningConnection>) -> io::Result<(Queue, Vec<J
 
 /// The next request for whoever is idle: one of them waits for it, the others for the lock.
 fn next(waiting: &Mutex<mpsc::Receiver<Waiting>>) -> Option<Waiting> {
-    waiting.lock().unwrap_or_else(PoisonError::into_inner).blocking_recv()
+    waiting.lock().blocking_recv()
 }
 
 fn read(link: &mut ReopeningConnection, mut request: Waiting) {

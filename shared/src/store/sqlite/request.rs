@@ -1,4 +1,4 @@
-//! What a thread is asked to do, and how it answers.
+//! Requests to a thread, and their replies.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! The schema, and how an older file gets it.
+//! The schema and its migrations.
 
 use std::path::Path;
 

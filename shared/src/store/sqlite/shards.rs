@@ -1,4 +1,4 @@
-//! Cursors and epochs: what the database knows of each shard.
+//! Cursors and epochs of shards.
 
 use rusqlite::{Connection, OptionalExtension, params};
 use uuid::Uuid;

@@ -1,4 +1,4 @@
-//! A row as the message that its sender knows.
+//! Reads a row as the message that its sender knows.
 
 use rusqlite::types::Type;
 use rusqlite::{Error, Row};

@@ -1,4 +1,4 @@
-//! The one thread that writes: group commit.
+//! The writing thread: group commit.
 
 use std::fs::File;
 use std::io;

@@ -1,9 +1,9 @@
-//! How it is with Redis, as its answers show it.
+//! The health of Redis, judged by its replies.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use redis::RedisError;
 use tokio::time::Instant;
 
@@ -71,7 +71,7 @@ impl Health {
     #[must_use]
     pub fn is_away(&self) -> bool {
         !self.connected.load(Ordering::Relaxed)
-            && self.silence().began.is_some_and(|began| began.elapsed() >= AWAY)
+            && self.silence.lock().began.is_some_and(|began| began.elapsed() >= AWAY)
     }
 
     /// Whether a command may be sent: while the server is away only by whoever looks after it.
@@ -79,7 +79,7 @@ impl Health {
         if !self.is_away() {
             return true;
         }
-        let mut silence = self.silence();
+        let mut silence = self.silence.lock();
         let is_time = silence.tried.is_none_or(|at| at.elapsed() >= TRY_INTERVAL);
         if is_time && !self.watched.load(Ordering::Relaxed) {
             silence.tried = Some(Instant::now());
@@ -105,7 +105,7 @@ impl Health {
             }
             Ok(_) => {
                 if !self.connected.swap(true, Ordering::Relaxed) {
-                    self.silence().began = None;
+                    self.silence.lock().began = None;
                 }
                 self.last_answer_ms.store(self.clock.now_ms(), Ordering::Relaxed);
                 false
@@ -114,14 +114,14 @@ impl Health {
     }
 
     fn is_silent_for_long(&self) -> bool {
-        let mut silence = self.silence();
+        let mut silence = self.silence.lock();
         let began = *silence.began.get_or_insert_with(Instant::now);
         drop(silence);
         began.elapsed() > SILENCE_MAX && self.may_drop()
     }
 
     fn may_drop(&self) -> bool {
-        let mut silence = self.silence();
+        let mut silence = self.silence.lock();
         let pause = match silence.dropped {
             Some((at, pause)) if at.elapsed() < pause => return false,
             Some((at, pause)) if at.elapsed() < DROP_MEMORY => (2 * pause).min(DROP_PAUSE_MAX),
@@ -129,10 +129,6 @@ impl Health {
         };
         silence.dropped = Some((Instant::now(), pause));
         true
-    }
-
-    fn silence(&self) -> std::sync::MutexGuard<'_, Silence> {
-        self.silence.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The seed's `ConnectionHealth`; `lastPing` is the last answer to anything, in Unix
