@@ -8,14 +8,14 @@
 //! waits. The state is the room's, not the client's: ten thousand clients that come back within its
 //! memory cost nobody a question.
 
-mod joining;
+mod join;
 mod activity;
 mod reading;
 mod ephemeral;
 mod lagging;
-mod removing;
+mod members;
 mod lifetime;
-mod refusing;
+mod refusals;
 mod presence;
 mod receipts;
 mod streams;
@@ -35,7 +35,7 @@ use shared::process::byte_budget::ByteShare;
 use tokio::sync::Notify;
 
 use self::ephemeral::Ephemeral;
-use self::refusing::RoomRefusals;
+use self::refusals::RoomRefusals;
 use super::Deps;
 use super::cache::RoomCache;
 use super::catch_up;

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use shared::contract::position::Position;
 use shared::contract::protocol::{EventName, ReceiptList};
 
-use super::refusing::{persisted_before, rejected_frame};
+use super::refusals::{persisted_before, rejected_frame};
 use super::{JoinRetry, Joined, Joiner, Lagging, Membership, Room, RoomState};
 use crate::hub::cache::fitting;
 use crate::hub::entry::{Cursor, RoomEntry};
