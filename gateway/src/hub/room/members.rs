@@ -1,54 +1,137 @@
-//! Those who were removed from a room: out of it at the place of the removal, and kept out.
+//! The connections in a room, and what is handed to them.
 
+use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use shared::contract::id::UserId;
-use shared::contract::position::Position;
-use shared::contract::protocol::RoomNotice;
 
-use super::{MemberId, Room, RoomState};
-use crate::presence::local::Parting;
-use crate::wire::codec;
+use super::lagging::Lagging;
+use super::{Effects, MemberId};
+use crate::hub::entry::Cursor;
+use crate::wire::frame::Frame;
+use crate::wire::send_queue::SendQueue;
 
-impl Room {
-    /// Ends every membership of a user: nothing later reaches them, and what a lagging one had not
-    /// got yet is not owed to them.
-    pub(super) fn kick(self: &Arc<Self>, state: &mut RoomState, user: &UserId, at: Position) {
-        state.removed.insert(user.clone(), at);
-        let theirs = state.members.iter().filter(|(_, member)| member.user == *user);
-        let theirs: Vec<MemberId> = theirs.map(|(id, _)| *id).collect();
-        for id in theirs {
-            let Some(member) = state.members.remove(&id) else { continue };
-            member.ended.store(true, Ordering::Release);
-            let text = "you were removed from this room";
-            member.queue.push(codec::notice(&self.id, RoomNotice::Kicked, text));
-            self.remove_presence(state, id, user, Parting::Left);
-            self.parts.metrics.kicked_total.inc();
-        }
-        if state.members.is_empty() {
-            self.parts.empty.notify_one();
+/// A connection in a room.
+#[derive(Debug)]
+pub(super) struct Member {
+    pub(super) user: UserId,
+    pub(super) queue: Arc<SendQueue>,
+    /// Where it stands, while it catches up; a task does that.
+    pub(super) lagging: Option<Lagging>,
+    /// Receipts went by that it could not take.
+    pub(super) missed_receipts: bool,
+    /// It could not take a change of who is here.
+    pub(super) missed_presence: bool,
+    /// Told when the room ends the membership.
+    pub(super) ended: Arc<AtomicBool>,
+}
+
+impl Member {
+    pub(super) fn new(user: &UserId, queue: &Arc<SendQueue>) -> Member {
+        let (user, queue) = (user.clone(), Arc::clone(queue));
+        let ended = Arc::new(AtomicBool::new(false));
+        let (missed_receipts, missed_presence) = (false, false);
+        Member { user, queue, lagging: None, missed_receipts, missed_presence, ended }
+    }
+
+    /// From here on it catches up by its cursor; one that does already has its task.
+    pub(super) fn lag(&mut self, id: MemberId, lagging: Lagging, effects: &mut Effects) {
+        if self.lagging.replace(lagging).is_none() {
+            effects.catch_up.push((id, Arc::clone(&self.queue)));
         }
     }
 
-    /// Whom the database says to be removed, as it was read when the room stood no further than
-    /// now.
-    pub(in crate::hub) fn set_removed(self: &Arc<Self>, removed: Vec<UserId>) {
-        let mut state = self.lock();
-        let at = state.head;
-        for user in removed {
-            if !state.removed.contains_key(&user) {
-                self.kick(&mut state, &user, at);
+    /// The room ends the membership.
+    pub(super) fn end(&self) {
+        self.ended.store(true, Ordering::Release);
+    }
+}
+
+/// The members of one room.
+#[derive(Debug, Default)]
+pub(super) struct RoomMembers {
+    by_id: HashMap<MemberId, Member>,
+}
+
+impl RoomMembers {
+    pub(super) fn is_empty(&self) -> bool {
+        self.by_id.is_empty()
+    }
+
+    pub(super) fn get(&self, id: MemberId) -> Option<&Member> {
+        self.by_id.get(&id)
+    }
+
+    pub(super) fn get_mut(&mut self, id: MemberId) -> Option<&mut Member> {
+        self.by_id.get_mut(&id)
+    }
+
+    /// Adds one; a membership that the same connection had ends.
+    pub(super) fn add(&mut self, id: MemberId, member: Member) {
+        if let Some(replaced) = self.by_id.insert(id, member) {
+            replaced.end();
+        }
+    }
+
+    pub(super) fn remove(&mut self, id: MemberId) -> Option<Member> {
+        self.by_id.remove(&id)
+    }
+
+    /// All of them.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Member> {
+        self.by_id.values()
+    }
+
+    pub(super) fn all_mut(&mut self) -> impl Iterator<Item = &mut Member> {
+        self.by_id.values_mut()
+    }
+
+    /// Those that do not lag.
+    pub(super) fn current(&self) -> impl Iterator<Item = &Member> {
+        self.all().filter(|member| member.lagging.is_none())
+    }
+
+    /// The connections of a user.
+    pub(super) fn of(&self, user: &UserId) -> impl Iterator<Item = &Member> {
+        self.all().filter(move |member| member.user == *user)
+    }
+
+    /// Which of them are such.
+    pub(super) fn ids(&self, such: impl Fn(MemberId, &Member) -> bool) -> Vec<MemberId> {
+        let such = self.by_id.iter().filter(|(id, member)| such(**id, member));
+        such.map(|(id, _)| *id).collect()
+    }
+
+    /// Hands the next entry, which follows `last`, to all but one user; says how many took it.
+    /// Those whose queue is full lag from here on.
+    pub(super) fn offer(
+        &mut self,
+        frame: &Frame,
+        but: Option<&UserId>,
+        last: &Cursor,
+        effects: &mut Effects,
+    ) -> u64 {
+        let mut delivered = 0;
+        for (id, member) in &mut self.by_id {
+            if member.lagging.is_some() || but == Some(&member.user) {
+                continue;
+            }
+            if member.queue.offer(frame) {
+                delivered += 1;
+            } else {
+                member.lag(*id, Lagging::behind(last.clone(), true), effects);
             }
         }
+        delivered
     }
 
-    /// The database says that this one, who was removed at `at`, belongs to the room again. A later
-    /// removal stands.
-    pub(in crate::hub) fn readmit(self: &Arc<Self>, user: &UserId, at: Position) {
-        let mut state = self.lock();
-        if state.removed.get(user) == Some(&at) {
-            state.removed.remove(user);
+    /// Each has to show that its cursor, or else `last`, stands in the order as it is now.
+    pub(super) fn verify(&mut self, last: &Cursor, effects: &mut Effects) {
+        for (id, member) in &mut self.by_id {
+            let lagging = member.lagging.clone();
+            let lagging = lagging.unwrap_or_else(|| Lagging::behind(last.clone(), false));
+            member.lag(*id, Lagging { verified: false, ..lagging }, effects);
         }
     }
 }

@@ -1,5 +1,6 @@
 use std::future::poll_fn;
 use std::pin::pin;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -23,8 +24,8 @@ use crate::broker::epochs::Epochs;
 use crate::broker::memory::MemoryBroker;
 use crate::hub::entry::RoomEntry;
 use crate::hub::history::{History, Messages, Snapshot};
-use crate::hub::room::{Joiner, Membership, Reading};
-use crate::hub::{Deps, SYNCING_BYTES_MAX};
+use crate::hub::room::{Joiner, MemberId, Membership, ReadProgress, Room};
+use crate::hub::{Deps, Resumption, SYNCING_BYTES_MAX, sync};
 use crate::metrics::Metrics;
 use crate::presence::local::LocalPresence;
 use crate::presence::memory::MemoryPresence;
@@ -60,8 +61,9 @@ fn room(folder: &std::path::Path) -> Arc<Room> {
         unsure: Notify::new(),
     };
     let room = Room::new(RoomId::parse("r").unwrap(), Arc::new(parts));
-    room.begin_reading();
-    assert!(room.finish(Vec::new(), (1, 0), Position::ZERO));
+    room.change(|state| state.begin_reading());
+    let (live, _) = room.change(|state| state.finish(Vec::new(), (1, 0), Position::ZERO));
+    assert!(live);
     room
 }
 
@@ -94,10 +96,14 @@ fn join(room: &Arc<Room>, member: MemberId, queue: &Arc<SendQueue>) -> Membershi
         user: UserId::parse("reader").unwrap(),
         queue: Arc::clone(queue),
         limit: 1,
-        reading: Reading::default(),
+        progress: ReadProgress::default(),
+        reply: &|_| (),
     };
     let older = Messages { messages: Vec::new(), more: false, epoch: 1 };
-    room.join_latest(joiner, Some((room.floor(), older)), |_| ()).unwrap()
+    let older = Some((room.read(|state| state.cache.floor()), older));
+    let (membership, effects) = room.join_latest(&joiner, Resumption::Fresh, older).unwrap();
+    assert!(effects.catch_up.is_empty());
+    membership
 }
 
 /// Takes what waits, as the writer does; gives the bytes.
@@ -152,7 +158,8 @@ fn a_member_that_has_stopped_reading_holds_up_nobody_however_full_its_queue_is()
                 let membership = join(&room, member, &queue);
                 empty(&queue).await;
                 queue.push(Frame::text(&vec![b'x'; fill]));
-                room.deliver(entry(&room, frame));
+                let entry = entry(&room, frame);
+                sync::start(&room, room.change(|state| state.deliver(entry)));
                 // The task that catches the member up runs until it waits.
                 for _ in 0..10 {
                     tokio::task::yield_now().await;
@@ -184,10 +191,10 @@ async fn a_page_that_is_refused_is_waited_for_however_full_the_queue_is() {
             let entry = entry(&room, frame);
             room.lock().head = entry.at;
             let lagging = Lagging::behind(from.clone(), true);
-            room.lock().members.get_mut(&member).unwrap().lagging = Some(lagging);
+            room.lock().members.get_mut(member).unwrap().lagging = Some(lagging);
             queue.push(Frame::text(&vec![b'x'; fill]));
             let page = Page { head: entry.at, entries: vec![entry], complete: true, epoch: 1 };
-            let given = room.hand_over(member, &from, Position::ZERO, (&page, 1));
+            let given = room.lock().hand_over(member, &from, Position::ZERO, (&page, 1));
             if let Handover::Refused(bytes) = given {
                 assert!(!is_over(queue.room_for(bytes)).await, "{bytes} behind {fill}");
                 empty(&queue).await;
@@ -208,8 +215,8 @@ async fn an_empty_page_moves_nobody_past_what_was_not_there_when_it_was_read() {
     let _membership = join(&room, 1, &queue);
     let from = Cursor { position: Position::new(1, 1), key: None };
     let lagging = Lagging::behind(from.clone(), true);
-    room.lock().members.get_mut(&1).unwrap().lagging = Some(lagging);
-    let cursor = || room.lock().members[&1].lagging.clone().unwrap().cursor.position;
+    room.lock().members.get_mut(1).unwrap().lagging = Some(lagging);
+    let cursor = || room.lock().members.get(1).unwrap().lagging.clone().unwrap().cursor.position;
     // Somebody else asked for it, before the room's memory began where it begins now.
     let page = |seq: u64| Page {
         entries: Vec::new(),
@@ -218,9 +225,9 @@ async fn an_empty_page_moves_nobody_past_what_was_not_there_when_it_was_read() {
         epoch: 1,
     };
     let floor = Position::new(1, 9);
-    room.hand_over(1, &from, floor, (&page(1), 1));
+    room.lock().hand_over(1, &from, floor, (&page(1), 1));
     assert_eq!(cursor(), from.position, "what lies between was in no page");
-    room.hand_over(1, &from, floor, (&page(9), 1));
+    room.lock().hand_over(1, &from, floor, (&page(9), 1));
     assert_eq!(cursor(), floor);
 }
 
@@ -228,13 +235,13 @@ async fn an_empty_page_moves_nobody_past_what_was_not_there_when_it_was_read() {
 async fn what_was_read_before_messages_were_erased_is_not_remembered() {
     let folder = tempfile::tempdir().unwrap();
     let room = room(folder.path());
-    let erasures = room.erasures();
-    room.begin_reading();
+    let erasures = room.lock().erasures;
+    room.change(|state| state.begin_reading());
     let read = entry(&room, 10);
     let at = read.at;
     let mut cache = RoomCache::new(Cursor::ZERO, &room.parts.history.memory);
     cache.push(Arc::new(read));
-    room.erased();
+    room.change(|state| state.erased());
     let snapshot = Snapshot {
         cache,
         last: Cursor { position: at, key: None },
@@ -242,8 +249,11 @@ async fn what_was_read_before_messages_were_erased_is_not_remembered() {
         epoch: 1,
         persisted: at,
     };
-    assert!(!room.snapshot(snapshot, erasures), "it is to be read anew");
+    let (live, _) = room.change(|state| state.load(snapshot, erasures));
+    assert!(!live, "it is to be read anew");
     assert!(room.lock().cache.latest(9).is_empty());
-    assert!(!room.finish(vec![entry(&room, 10)], (1, erasures), at));
+    let entries = vec![entry(&room, 10)];
+    let (live, _) = room.change(|state| state.finish(entries, (1, erasures), at));
+    assert!(!live);
     assert!(room.lock().cache.latest(9).is_empty());
 }
