@@ -291,3 +291,6 @@ async fn tell_receipts(room: Arc<Room>) {
         more = room.change(|state| state.ephemeral.tell_receipts(&mut state.members));
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -108,6 +108,3 @@ impl Lagging {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

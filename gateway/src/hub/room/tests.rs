@@ -1,14 +1,10 @@
 use std::future::poll_fn;
 use std::pin::pin;
-use std::sync::Arc;
 use std::task::Poll;
-use std::time::Duration;
 
-use bytes::Bytes;
-use shared::contract::id::{MessageId, RoomId, UserId};
+use shared::contract::id::MessageId;
 use shared::contract::limits::{ENVELOPE_BYTES_MAX, SEND_QUEUE_BYTES_MAX};
 use shared::contract::message::{Message, MessageType, Metadata};
-use shared::contract::position::Position;
 use shared::contract::timestamp::Timestamp;
 use shared::log::memory::MemoryLog;
 use shared::process::byte_budget::ByteBudget;
@@ -16,16 +12,15 @@ use shared::process::clock::Clock;
 use shared::process::readiness::Readiness;
 use shared::process::tasks::Tasks;
 use shared::store::sqlite::SqliteStore;
-use tokio::sync::Notify;
 
 use super::*;
 use crate::broker::SignalPublisher;
 use crate::broker::epochs::Epochs;
 use crate::broker::memory::MemoryBroker;
+use crate::hub::cache::RoomCache;
 use crate::hub::entry::RoomEntry;
-use crate::hub::history::{History, Messages, Snapshot};
-use crate::hub::room::{Joiner, MemberId, Membership, ReadProgress, Room};
-use crate::hub::{Deps, Resumption, SYNCING_BYTES_MAX, sync};
+use crate::hub::history::{History, Snapshot};
+use crate::hub::{SYNCING_BYTES_MAX, sync};
 use crate::metrics::Metrics;
 use crate::presence::local::LocalPresence;
 use crate::presence::memory::MemoryPresence;
