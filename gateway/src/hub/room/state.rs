@@ -491,8 +491,8 @@ impl RoomState {
         self.ephemeral.streams.begin_reading();
     }
 
-    /// What the stream store has, if it answered. If not, the next part that does not fit is another
-    /// reason to ask it.
+    /// What the stream store has, if it answered. If not, the next part that does not fit is a
+    /// reason to ask it again.
     pub(in crate::hub) fn take_streams(&mut self, open: Option<Vec<(MessageId, StoredStream)>>) {
         let Some(open) = open else { return self.ephemeral.streams.give_up() };
         for frame in self.ephemeral.streams.load(&self.id, open) {

@@ -5,6 +5,8 @@ use std::task::Poll;
 use shared::contract::id::MessageId;
 use shared::contract::limits::{ENVELOPE_BYTES_MAX, SEND_QUEUE_BYTES_MAX};
 use shared::contract::message::{Message, MessageType, Metadata};
+use shared::contract::protocol::StreamState;
+use shared::contract::signal::{RoomSignal, StreamPart};
 use shared::contract::timestamp::Timestamp;
 use shared::log::memory::MemoryLog;
 use shared::process::byte_budget::ByteBudget;
@@ -65,7 +67,11 @@ fn room(folder: &std::path::Path) -> Arc<Room> {
 /// The next message of a room, whose frame has about so many bytes. As the database has it: there
 /// may be larger ones than anybody can send.
 fn entry(room: &Room, bytes: usize) -> RoomEntry {
-    let position = Position::new(1, room.head().seq + 1);
+    entry_at(room, room.head().seq + 1, bytes)
+}
+
+fn entry_at(room: &Room, seq: u64, bytes: usize) -> RoomEntry {
+    let position = Position::new(1, seq);
     let message = Message {
         room_id: room.id.clone(),
         id: MessageId::parse(&format!("m{}", position.seq)).unwrap(),
@@ -84,19 +90,23 @@ fn entry(room: &Room, bytes: usize) -> RoomEntry {
     RoomEntry::from_message(&message).unwrap()
 }
 
-/// A member that reads only when it is told to.
-fn join(room: &Arc<Room>, member: MemberId, queue: &Arc<SendQueue>) -> Membership {
-    let joiner = Joiner {
+fn joiner(member: MemberId, queue: &Arc<SendQueue>) -> Joiner<'static> {
+    Joiner {
         member,
         user: UserId::parse("reader").unwrap(),
         queue: Arc::clone(queue),
         limit: 1,
         progress: ReadProgress::default(),
         reply: &|_| (),
-    };
+    }
+}
+
+/// A member that reads only when it is told to.
+fn join(room: &Arc<Room>, member: MemberId, queue: &Arc<SendQueue>) -> Membership {
     let older = Messages { messages: Vec::new(), more: false, epoch: 1 };
     let older = Some((room.read(|state| state.cache.floor()), older));
-    let (membership, effects) = room.join_latest(&joiner, Resumption::Fresh, older).unwrap();
+    let (membership, effects) =
+        room.join_latest(&joiner(member, queue), Resumption::Fresh, older).unwrap();
     assert!(effects.catch_up.is_empty());
     membership
 }
@@ -251,4 +261,91 @@ async fn what_was_read_before_messages_were_erased_is_not_remembered() {
     let (live, _) = room.change(|state| state.finish(entries, (1, erasures), at));
     assert!(!live);
     assert!(room.lock().cache.latest(9).is_empty());
+}
+
+fn calls_for_nothing(effects: &Effects) -> bool {
+    !effects.sync && effects.catch_up.is_empty() && !effects.read_streams
+}
+
+fn who_lags(effects: &Effects) -> Vec<MemberId> {
+    effects.catch_up.iter().map(|(member, _)| *member).collect()
+}
+
+#[tokio::test]
+async fn the_next_entry_calls_for_nothing_and_one_behind_a_gap_for_one_reading() {
+    let folder = tempfile::tempdir().unwrap();
+    let room = room(folder.path());
+    let next = entry(&room, 10);
+    assert!(calls_for_nothing(&room.change(|state| state.deliver(next))));
+    let old = entry_at(&room, 1, 10);
+    assert!(calls_for_nothing(&room.change(|state| state.deliver(old))));
+    let beyond = entry_at(&room, 3, 10);
+    assert!(room.change(|state| state.deliver(beyond)).sync);
+    // From here on it counts as being read, whether or not anybody has begun.
+    let further = entry_at(&room, 5, 10);
+    assert!(calls_for_nothing(&room.change(|state| state.deliver(further))));
+    assert!(calls_for_nothing(&room.change(|state| state.resync())));
+    room.change(|state| state.begin_reading());
+    let entries = vec![entry_at(&room, 2, 10), entry_at(&room, 3, 10)];
+    let (live, effects) = room.change(|state| state.finish(entries, (1, 0), Position::ZERO));
+    assert!(live && calls_for_nothing(&effects));
+    assert!(room.change(|state| state.resync()).sync, "the next reading is another");
+}
+
+#[tokio::test]
+async fn a_member_that_falls_behind_is_to_be_caught_up_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let room = room(folder.path());
+    let (full, quick) = (Arc::new(SendQueue::default()), Arc::new(SendQueue::default()));
+    let memberships = (join(&room, 1, &full), join(&room, 2, &quick));
+    full.push(Frame::text(&vec![b'x'; SEND_QUEUE_BYTES_MAX]));
+    let next = entry(&room, 10);
+    assert_eq!(who_lags(&room.change(|state| state.deliver(next))), [1]);
+    let next = entry(&room, 10);
+    assert!(calls_for_nothing(&room.change(|state| state.deliver(next))), "it has its task");
+    // Read anew, the room asks only those for their cursors who were not asked yet.
+    let (head, erasures) = room.read(|state| (state.head, state.erasures));
+    let last = Cursor { position: head, key: None };
+    let cache = RoomCache::new(last.clone(), &room.parts.history.memory);
+    let snapshot = Snapshot { cache, last, head, epoch: 1, persisted: head };
+    let (live, effects) = room.change(|state| state.load(snapshot, erasures));
+    assert!(live);
+    assert_eq!(who_lags(&effects), [2]);
+    drop(memberships);
+    // Whoever left before the task began is not waited for.
+    assert!(matches!(room.change(|state| state.advance(1, &full)), Step::Over));
+}
+
+#[tokio::test]
+async fn a_join_that_does_not_hold_everything_is_to_be_caught_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let room = room(folder.path());
+    for _ in 0..3 {
+        let next = entry(&room, 10);
+        assert!(calls_for_nothing(&room.change(|state| state.deliver(next))));
+    }
+    let queue = Arc::new(SendQueue::default());
+    let join = |seq: u64| {
+        let cursor = Cursor { position: Position::new(1, seq), key: None };
+        let (_, effects) = room.join_after(&joiner(1, &queue), &cursor, None).unwrap();
+        who_lags(&effects)
+    };
+    assert_eq!(join(1), [1], "the reply holds one message of two");
+    assert_eq!(join(2), [] as [MemberId; 0]);
+}
+
+#[tokio::test]
+async fn a_part_that_was_lost_is_asked_for_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let room = room(folder.path());
+    let part = |offset: u64| {
+        let (id, user) = (MessageId::parse("a").unwrap(), UserId::parse("bot").unwrap());
+        let (kind, state) = (MessageType::Assistant, StreamState::Streaming);
+        RoomSignal::Stream(StreamPart { id, user, kind, offset, delta: "x".to_owned(), state })
+    };
+    assert!(room.change(|state| state.signal(part(5))).read_streams);
+    assert!(!room.change(|state| state.signal(part(6))).read_streams, "it is being asked");
+    room.change(|state| state.begin_reading_streams());
+    room.change(|state| state.take_streams(None));
+    assert!(room.change(|state| state.signal(part(7))).read_streams, "it did not answer");
 }
