@@ -65,7 +65,7 @@ pub(crate) struct StreamBuffer {
 struct BufferState {
     so_far: StreamText,
     /// How much of it is in the stream store and was told.
-    out: Mark,
+    out: TextOffset,
     /// Its producer has shown life since the stream store was told.
     lively: bool,
     /// A task sees to it that what is new goes out.
@@ -78,7 +78,7 @@ struct BufferState {
 
 /// A place in a text.
 #[derive(Clone, Copy, Debug, Default)]
-struct Mark {
+struct TextOffset {
     bytes: usize,
     units: u64,
 }
@@ -113,7 +113,7 @@ impl StreamBuffer {
     }
 
     /// What is to go out, if anything is.
-    fn piece(&self) -> Option<(Mark, String)> {
+    fn piece(&self) -> Option<(TextOffset, String)> {
         let mut state = self.lock();
         let piece = &state.so_far.as_str()[state.out.bytes..];
         if state.gone || (piece.is_empty() && !state.lively) {
@@ -172,7 +172,7 @@ impl StreamBuffers {
         let so_far = StreamText::from(text);
         let bytes = so_far.as_str().len();
         let state = BufferState {
-            out: Mark { bytes, units: so_far.units() },
+            out: TextOffset { bytes, units: so_far.units() },
             so_far,
             lively: false,
             attended: false,
@@ -279,7 +279,7 @@ impl StreamBuffers {
     async fn send_out(
         &self,
         answer: &Arc<StreamBuffer>,
-        from: Mark,
+        from: TextOffset,
         piece: String,
     ) -> Result<bool, StreamStoreError> {
         match self.store.keep(&answer.key, from.bytes, &piece).await? {
@@ -293,7 +293,7 @@ impl StreamBuffers {
                 return match self.store.begin(&answer.key, &answer.beginning).await? {
                     ClaimResult::Begun | ClaimResult::Open(_) => {
                         let mut state = answer.lock();
-                        state.out = Mark::default();
+                        state.out = TextOffset::default();
                         state.lively = true;
                         Ok(false)
                     }
@@ -309,7 +309,7 @@ impl StreamBuffers {
             }
         }
         let units = from.units + text::units(&piece);
-        answer.lock().out = Mark { bytes: from.bytes + piece.len(), units };
+        answer.lock().out = TextOffset { bytes: from.bytes + piece.len(), units };
         if !piece.is_empty() {
             self.tell(answer.part(from.units, piece, StreamState::Streaming)).await;
         }
