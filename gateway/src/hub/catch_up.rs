@@ -40,9 +40,7 @@ pub(super) async fn run(room: Arc<Room>, member: MemberId, queue: Arc<SendQueue>
                         Handover::Ahead => tokio::time::sleep(pauses.next_delay()).await,
                     }
                 }
-                Ok(None) => {
-                    return room.change(|state| state.reset(member, &lagging.cursor));
-                }
+                Ok(None) => return room.change(|state| state.reset(member, &lagging.cursor)),
                 Err(error) => {
                     trouble!(room.id = %room.id, error = error_chain(&error),
                         "member cannot be caught up yet");

@@ -93,7 +93,7 @@ impl Hub {
     /// that this one was not.
     async fn refuse_removed(&self, room: &Room, user: &UserId) -> Result<(), JoinError> {
         let began = Instant::now();
-        while !room.is_current() {
+        while !room.read(|state| state.is_live()) || !self.parts.broker.hears() {
             if began.elapsed() < CURRENT_PATIENCE {
                 tokio::time::sleep(CURRENT_PAUSE).await;
             } else if self.parts.history.store.member(&room.id, user).await?

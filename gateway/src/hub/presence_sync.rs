@@ -162,10 +162,10 @@ impl Hub {
     /// # Errors
     /// `unavailable` when it cannot be read.
     pub(crate) async fn present(&self, id: &RoomId) -> Result<PresenceList, Refusal> {
-        let settled = |room: Arc<Room>| {
+        let list = |room: Arc<Room>| {
             room.read(|state| state.settled.then(|| state.ephemeral.present(None)))
         };
-        if let Some(list) = self.known(id).and_then(settled) {
+        if let Some(list) = self.known(id).and_then(list) {
             return Ok(list);
         }
         // A room of its own, which nobody enters: what it reads is as good as what one would read.

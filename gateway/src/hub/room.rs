@@ -80,7 +80,6 @@ pub(super) struct Effects {
 }
 
 /// Who joins.
-#[derive(Clone)]
 pub(crate) struct Joiner<'a> {
     pub(crate) member: MemberId,
     pub(crate) user: UserId,
@@ -93,7 +92,7 @@ pub(crate) struct Joiner<'a> {
 }
 
 /// How far somebody who joins has read, as it was found out where the room does not remember it.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct ReadProgress {
     pub(super) own: Option<ReadMark>,
     /// Messages that they have not read of those at or below the memory's floor.
@@ -159,7 +158,7 @@ impl Membership {
 
     fn act(&self, act: impl FnOnce(&mut Ephemeral, &UserId)) {
         self.room.change(|state| {
-            if let Some(member) = state.members.get(self.member) {
+            if let Some(member) = state.members.by_id.get(&self.member) {
                 act(&mut state.ephemeral, &member.user);
             }
         });
@@ -231,11 +230,6 @@ impl Room {
             }
             settled.await;
         }
-    }
-
-    /// Whether it has everything that was published, as far as this node can tell.
-    pub(super) fn is_current(&self) -> bool {
-        self.read(RoomState::is_live) && self.parts.broker.hears()
     }
 
     /// Where the room stands.

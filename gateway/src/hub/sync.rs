@@ -37,15 +37,14 @@ enum SyncError {
 
 /// Starts what a change of a room calls for.
 pub(super) fn start(room: &Arc<Room>, effects: Effects) {
-    let Effects { sync, catch_up: lagging, read_streams: streams } = effects;
-    if sync {
+    if effects.sync {
         tokio::spawn(run(Arc::clone(room)));
     }
-    room.parts.metrics.lagging_total.inc_by(lagging.len() as u64);
-    for (member, queue) in lagging {
+    room.parts.metrics.lagging_total.inc_by(effects.catch_up.len() as u64);
+    for (member, queue) in effects.catch_up {
         tokio::spawn(catch_up::run(Arc::clone(room), member, queue));
     }
-    if streams {
+    if effects.read_streams {
         tokio::spawn(read_streams(Arc::clone(room)));
     }
 }

@@ -118,7 +118,7 @@ impl Ephemeral {
                 StreamEffect::Nothing => {}
                 StreamEffect::Part(frame) => self.tell_stream(members.current(), &frame),
                 // What those who catch up were told before they fell behind has to end, too.
-                StreamEffect::Last(frame) => self.tell_stream(members.all(), &frame),
+                StreamEffect::Last(frame) => self.tell_stream(members.by_id.values(), &frame),
                 StreamEffect::Gap => return true,
             },
         }
@@ -135,7 +135,7 @@ impl Ephemeral {
         user: &UserId,
     ) -> InitialState {
         let now = Instant::now();
-        if members.is_empty() {
+        if members.by_id.is_empty() {
             // Nobody has to be told what changed: it is how the newcomer finds it.
             self.presence.settle_all();
         } else {
@@ -252,7 +252,7 @@ impl Ephemeral {
     fn tell_presence(&mut self, members: &mut RoomMembers, now: Instant) {
         let seen = |user: &UserId| self.receipts.last_seen(user);
         let news = self.presence.news(&self.room, seen, now);
-        if !members.is_empty() {
+        if !members.by_id.is_empty() {
             self.parts.metrics.presence_changes_total.inc_by(news.len() as u64);
         }
         for news in news {
@@ -262,7 +262,7 @@ impl Ephemeral {
                     self.tell_change(members, None, &change);
                 }
                 News::List => {
-                    members.all_mut().for_each(|member| member.missed_presence = true);
+                    members.by_id.values_mut().for_each(|member| member.missed_presence = true);
                     self.resend_at = Some(now);
                 }
             }
@@ -277,7 +277,7 @@ impl Ephemeral {
         change: &PresenceChanged,
     ) {
         let frame = codec::event(EventName::PresenceUpdate, change);
-        for member in members.all_mut().filter(|member| Some(&member.user) != but) {
+        for member in members.by_id.values_mut().filter(|member| Some(&member.user) != but) {
             if member.lagging.is_some() {
                 member.missed_presence = true;
             } else if !member.queue.offer_ephemeral(&frame) {
@@ -294,7 +294,8 @@ impl Ephemeral {
             return;
         }
         self.resend_at = None;
-        let missed = members.all_mut().filter(|m| m.missed_presence && m.lagging.is_none());
+        let missed =
+            members.by_id.values_mut().filter(|m| m.missed_presence && m.lagging.is_none());
         for member in missed {
             let list = self.present(Some(&member.user));
             let frame = codec::event(EventName::PresenceList, &list);
@@ -350,7 +351,7 @@ impl Ephemeral {
     }
 
     fn tell_receipt(&self, members: &mut RoomMembers, frame: &Frame) {
-        for member in members.all_mut() {
+        for member in members.by_id.values_mut() {
             if member.lagging.is_none() && member.missed_receipts {
                 self.tell_all_receipts(member);
             } else if member.lagging.is_some() || !member.queue.offer_ephemeral(frame) {

@@ -19,7 +19,6 @@ use crate::hub::history::{Messages, Page};
 use crate::wire::codec;
 
 /// What a join's reply holds of the messages, and from where the member catches up, if it has to.
-#[derive(Debug)]
 pub(super) struct JoinPage {
     how: Resumption,
     messages: Vec<Bytes>,
@@ -125,7 +124,11 @@ impl JoinPage {
         let present = codec::event(EventName::PresenceList, &found.presence);
         let receipts = state.ephemeral.receipts.listed(user, progress.own.as_ref());
         let list = ReceiptList { room_id: state.id.clone(), receipts: receipts.clone() };
-        let (head, unread) = (state.head, unread(state, joiner));
+        let own = state.ephemeral.receipts.of(user).or(progress.own.as_ref());
+        let after = own.map_or(Position::ZERO, |mark| mark.position);
+        let below = if after < state.cache.floor() { progress.unread_below } else { 0 };
+        let unread = (state.cache.unread(user, after) + below).min(UNREAD_MAX);
+        let head = state.head;
         let persisted = state.refusals.persisted_before(user, state.persisted);
         (joiner.reply)(Joined { how, messages, head, persisted, more, receipts, unread, found });
         // Whoever left before hearing of it must not take it to be persisted.
@@ -136,17 +139,13 @@ impl JoinPage {
         // Bounded like the reply: the connection reads no further while its queue is full.
         queue.push(present);
         queue.push(codec::event(EventName::ReceiptList, &list));
-        let new = Member::new(user, queue);
+        let (mut new, mut effects) = (Member::new(user, queue), Effects::default());
+        if let Some(lagging) = lagging {
+            new.lag(*member, lagging, &mut effects);
+        }
+        state.ephemeral.send_initial_state(&new);
         let ended = Arc::clone(&new.ended);
-        (ended, state.add(*member, new, lagging))
+        state.members.add(*member, new);
+        (ended, effects)
     }
-}
-
-/// How many messages of others somebody who joins has not read.
-fn unread(state: &RoomState, joiner: &Joiner<'_>) -> u64 {
-    let Joiner { user, progress, .. } = joiner;
-    let own = state.ephemeral.receipts.of(user).or(progress.own.as_ref());
-    let after = own.map_or(Position::ZERO, |mark| mark.position);
-    let below = if after < state.cache.floor() { progress.unread_below } else { 0 };
-    (state.cache.unread(user, after) + below).min(UNREAD_MAX)
 }

@@ -51,22 +51,10 @@ impl Member {
 /// The members of one room.
 #[derive(Debug, Default)]
 pub(super) struct RoomMembers {
-    by_id: HashMap<MemberId, Member>,
+    pub(super) by_id: HashMap<MemberId, Member>,
 }
 
 impl RoomMembers {
-    pub(super) fn is_empty(&self) -> bool {
-        self.by_id.is_empty()
-    }
-
-    pub(super) fn get(&self, id: MemberId) -> Option<&Member> {
-        self.by_id.get(&id)
-    }
-
-    pub(super) fn get_mut(&mut self, id: MemberId) -> Option<&mut Member> {
-        self.by_id.get_mut(&id)
-    }
-
     /// Adds one; a membership that the same connection had ends.
     pub(super) fn add(&mut self, id: MemberId, member: Member) {
         if let Some(replaced) = self.by_id.insert(id, member) {
@@ -74,27 +62,14 @@ impl RoomMembers {
         }
     }
 
-    pub(super) fn remove(&mut self, id: MemberId) -> Option<Member> {
-        self.by_id.remove(&id)
-    }
-
-    /// All of them.
-    pub(super) fn all(&self) -> impl Iterator<Item = &Member> {
-        self.by_id.values()
-    }
-
-    pub(super) fn all_mut(&mut self) -> impl Iterator<Item = &mut Member> {
-        self.by_id.values_mut()
-    }
-
     /// Those that do not lag.
     pub(super) fn current(&self) -> impl Iterator<Item = &Member> {
-        self.all().filter(|member| member.lagging.is_none())
+        self.by_id.values().filter(|member| member.lagging.is_none())
     }
 
     /// The connections of a user.
     pub(super) fn of(&self, user: &UserId) -> impl Iterator<Item = &Member> {
-        self.all().filter(move |member| member.user == *user)
+        self.by_id.values().filter(move |member| member.user == *user)
     }
 
     /// Which of them are such.

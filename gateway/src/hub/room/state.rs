@@ -14,7 +14,7 @@ use shared::log::RejectedEntry;
 use shared::process::byte_budget::ByteShare;
 
 use super::ephemeral::Ephemeral;
-use super::lagging::{Handover, Lagging, Step};
+use super::lagging::{Handover, Step};
 use super::members::{Member, RoomMembers};
 use super::refusals::{RoomRefusals, persisted_frame, rejected_frame};
 use super::{Deps, Effects, JoinRetry, MemberId};
@@ -114,20 +114,20 @@ impl RoomState {
     pub(in crate::hub) fn retire_if_empty(&mut self) -> bool {
         // One that was never read and cannot be read now is nobody's either: whoever waits for it
         // is told so.
-        self.retired = self.members.is_empty() && (self.settled || self.failing);
+        self.retired = self.members.by_id.is_empty() && (self.settled || self.failing);
         self.retired
     }
 
     fn notify_if_empty(&self) {
-        if self.members.is_empty() {
+        if self.members.by_id.is_empty() {
             self.parts.empty.notify_one();
         }
     }
 
     // --- Publications ---
 
-    /// Whether everything was heard that was published, as far as that can be told here.
-    pub(super) fn is_live(&self) -> bool {
+    /// Whether it has everything that was published, as long as the broker hears.
+    pub(in crate::hub) fn is_live(&self) -> bool {
         matches!(self.phase, RoomPhase::Live)
     }
 
@@ -185,8 +185,8 @@ impl RoomState {
             self.refusals.lift(entry.subject().1, entry.key());
         }
         if let Some(frame) = entry.next_frame() {
-            let told = refused.as_ref().map(|refused| &refused.user);
-            let delivered = self.members.offer(frame, told, &self.last, effects);
+            let sender = refused.as_ref().map(|refused| &refused.user);
+            let delivered = self.members.offer(frame, sender, &self.last, effects);
             self.parts.metrics.deliveries_total.inc_by(delivered);
             self.last = entry.cursor();
         }
@@ -340,25 +340,9 @@ impl RoomState {
         self.removed.get(user).map_or(Ok(()), |at| Err(JoinRetry::Removed(*at)))
     }
 
-    /// Adds a member, whose presence is known already.
-    pub(super) fn add(
-        &mut self,
-        id: MemberId,
-        mut member: Member,
-        lagging: Option<Lagging>,
-    ) -> Effects {
-        let mut effects = Effects::default();
-        if let Some(lagging) = lagging {
-            member.lag(id, lagging, &mut effects);
-        }
-        self.ephemeral.send_initial_state(&member);
-        self.members.add(id, member);
-        effects
-    }
-
     /// Ends a membership, unless it was replaced or ended already.
     pub(super) fn leave(&mut self, id: MemberId, ended: &Arc<AtomicBool>, how: Parting) {
-        if self.members.get(id).is_some_and(|member| Arc::ptr_eq(&member.ended, ended)) {
+        if self.members.by_id.get(&id).is_some_and(|member| Arc::ptr_eq(&member.ended, ended)) {
             self.remove(id, how);
         }
         self.notify_if_empty();
@@ -366,7 +350,7 @@ impl RoomState {
 
     /// Takes a member out.
     fn remove(&mut self, id: MemberId, how: Parting) -> Option<Member> {
-        let member = self.members.remove(id)?;
+        let member = self.members.by_id.remove(&id)?;
         member.end();
         self.ephemeral.remove_presence(&self.members, id, &member.user, how);
         Some(member)
@@ -437,7 +421,8 @@ impl RoomState {
     /// Goes on with a lagging member from memory as far as its queue takes it.
     pub(in crate::hub) fn advance(&mut self, id: MemberId, queue: &Arc<SendQueue>) -> Step {
         // The same connection may have left and joined again; its new membership has its own task.
-        let member = self.members.get_mut(id).filter(|member| Arc::ptr_eq(&member.queue, queue));
+        let member =
+            self.members.by_id.get_mut(&id).filter(|member| Arc::ptr_eq(&member.queue, queue));
         let Some(member) = member else { return Step::Over };
         let Some(lagging) = &mut member.lagging else { return Step::Over };
         match lagging.advance(&self.cache, queue) {
@@ -465,7 +450,7 @@ impl RoomState {
             // The log began anew meanwhile: what was read, and the cursor, may be of what was lost.
             return Handover::Some;
         }
-        let Some(member) = self.members.get_mut(id) else { return Handover::Some };
+        let Some(member) = self.members.by_id.get_mut(&id) else { return Handover::Some };
         match member.lagging.as_mut().filter(|lagging| lagging.cursor == *from) {
             Some(lagging) => lagging.hand_over(page, floor, self.head, &member.queue),
             None => Handover::Some,

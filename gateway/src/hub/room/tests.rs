@@ -196,7 +196,7 @@ async fn a_page_that_is_refused_is_waited_for_however_full_the_queue_is() {
             let entry = entry(&room, frame);
             room.lock().head = entry.at;
             let lagging = Lagging::behind(from.clone(), true);
-            room.lock().members.get_mut(member).unwrap().lagging = Some(lagging);
+            room.lock().members.by_id.get_mut(&member).unwrap().lagging = Some(lagging);
             queue.push(Frame::text(&vec![b'x'; fill]));
             let page = Page { head: entry.at, entries: vec![entry], complete: true, epoch: 1 };
             let given = room.lock().hand_over(member, &from, Position::ZERO, (&page, 1));
@@ -220,8 +220,9 @@ async fn an_empty_page_moves_nobody_past_what_was_not_there_when_it_was_read() {
     let _membership = join(&room, 1, &queue);
     let from = Cursor { position: Position::new(1, 1), key: None };
     let lagging = Lagging::behind(from.clone(), true);
-    room.lock().members.get_mut(1).unwrap().lagging = Some(lagging);
-    let cursor = || room.lock().members.get(1).unwrap().lagging.clone().unwrap().cursor.position;
+    room.lock().members.by_id.get_mut(&1).unwrap().lagging = Some(lagging);
+    let cursor =
+        || room.lock().members.by_id.get(&1).unwrap().lagging.clone().unwrap().cursor.position;
     // Somebody else asked for it, before the room's memory began where it begins now.
     let page = |seq: u64| Page {
         entries: Vec::new(),
