@@ -37,7 +37,7 @@ use self::changes::ChangePage;
 use self::entry::{Cursor, RoomEntry};
 use self::history::{History, HistoryError, Messages};
 use self::joins::JoinError;
-use self::room::{Joined, Joiner, Membership, Room};
+use self::room::{Joiner, Membership, Room};
 use crate::broker::Broker;
 use crate::broker::SignalPublisher;
 use crate::metrics::Metrics;
@@ -132,7 +132,7 @@ impl Hub {
             Delivery::Watermark(watermark) => self.watermark(&watermark),
             Delivery::Signal(Signal::Room { room, what }) => {
                 if let Some(room) = self.known(&room) {
-                    room.signal(what);
+                    sync::start(&room, room.change(|state| state.signal(what)));
                 }
             }
             // What is for the whole node is none of the rooms' business.
@@ -145,18 +145,16 @@ impl Hub {
                         "publications may be lost; rooms read what they missed"
                     );
                 }
-                for room in rooms {
-                    room.resynchronise();
-                }
+                rooms.iter().for_each(sync::resync);
             }
         }
     }
 
     fn deliver(&self, entry: &RingEntry) {
         match RoomEntry::from_entry(entry) {
-            Ok((id, logged)) => {
+            Ok((id, entry)) => {
                 if let Some(room) = self.known(&id) {
-                    room.deliver(logged);
+                    sync::start(&room, room.change(|state| state.deliver(entry)));
                 }
             }
             Err(error) => error!(error = error_chain(&error), "publication is no entry"),
@@ -167,12 +165,12 @@ impl Hub {
         // Senders hear of what was refused before the watermark passes it.
         for rejected in &watermark.rejected {
             if let Some(room) = self.known(&rejected.room) {
-                room.refused(std::slice::from_ref(rejected));
+                room.change(|state| state.refuse(std::slice::from_ref(rejected)));
             }
         }
         for (id, upto) in &watermark.rooms {
             if let Some(room) = self.known(id) {
-                room.persisted(*upto);
+                room.change(|state| state.persisted(*upto));
             }
         }
     }
@@ -180,21 +178,20 @@ impl Hub {
     /// Messages of the room were erased.
     pub(crate) fn erased(&self, id: &RoomId) {
         if let Some(room) = self.known(id) {
-            room.erased();
+            room.change(|state| state.erased());
         }
     }
 
-    /// Enters a room. `reply` is called once, when no event of the room can precede it.
+    /// Enters a room.
     pub(crate) async fn join(
         &self,
         id: &RoomId,
-        joiner: Joiner,
+        joiner: Joiner<'_>,
         since: Option<Since>,
-        reply: &(dyn Fn(Resumption, Joined<'_>) + Sync),
     ) -> Result<Membership, Refusal> {
         let patience = Duration::from_millis(APPEND_TIMEOUT_MS);
         let cursor = since.map(Cursor::from);
-        match tokio::time::timeout(patience, self.try_join(id, &joiner, cursor, reply)).await {
+        match tokio::time::timeout(patience, self.try_join(id, joiner, cursor)).await {
             Ok(Ok(membership)) => Ok(membership),
             Ok(Err(JoinError::Removed)) => Err(not_yours()),
             Ok(Err(failure)) => {
@@ -238,7 +235,8 @@ impl Hub {
         user: &UserId,
         message: &MessageId,
     ) -> Result<Option<Message>, Refusal> {
-        let remembered = self.known(id).and_then(|room| room.find(message, user));
+        let find = |room: Arc<Room>| room.read(|state| state.cache.find(message, user));
+        let remembered = self.known(id).and_then(find);
         if let Some((own, true)) = remembered {
             return Ok(Some(own));
         }
@@ -259,13 +257,13 @@ impl Hub {
     }
 
     /// The first `limit` changes after a place; `None` if the room has not come that far.
-    pub(crate) async fn feed(
+    pub(crate) async fn changes(
         &self,
         id: &RoomId,
         after: Position,
         limit: u32,
     ) -> Result<Option<ChangePage>, Refusal> {
-        let read = self.parts.history.feed(id, after, limit).await;
+        let read = self.parts.history.changes(id, after, limit).await;
         read.map_err(|failure| unread(id, &failure))
     }
 
@@ -276,12 +274,12 @@ impl Hub {
 
     /// The message that stands at a position, if the room remembers it.
     pub(crate) fn message_at(&self, id: &RoomId, position: Position) -> Option<MessageId> {
-        self.known(id)?.message_at(position)
+        self.known(id)?.read(|state| state.cache.at(position))
     }
 
     /// How far somebody has read a room, as far as it is known here.
     pub(crate) fn receipt(&self, id: &RoomId, user: &UserId) -> Option<ReadMark> {
-        self.known(id)?.receipt(user).0
+        self.known(id)?.read(|state| state.receipt(user)).0
     }
 
     /// Finds rooms whose subscription has died without a word: behind the log, and still behind
@@ -298,7 +296,7 @@ impl Hub {
                                 "refusals cannot be read");
                             continue;
                         }
-                        room.persisted(persisted.min(room.head()));
+                        room.change(|state| state.persisted(persisted.min(state.head)));
                         if room.head() < head {
                             behind.push((room, head));
                         }
@@ -314,7 +312,7 @@ impl Hub {
                 if room.head() < head {
                     warn!(room.id = %room.id, "room had fallen behind the log");
                     self.parts.metrics.gaps_total.inc();
-                    room.resynchronise();
+                    sync::resync(&room);
                 }
             }
         }
@@ -327,7 +325,7 @@ impl Hub {
             tokio::time::sleep(Duration::from_millis(ROOM_LINGER_MS)).await;
             let mut retired = Vec::new();
             self.rooms.retain(|id, room| {
-                let retire = room.retire_if_empty();
+                let retire = room.change(|state| state.retire_if_empty());
                 if retire {
                     self.parts.metrics.rooms.dec();
                     retired.push(id.clone());
@@ -340,7 +338,7 @@ impl Hub {
                 }
                 // Entered again meanwhile: its new room may have subscribed before that.
                 if let Some(room) = self.known(&id) {
-                    room.resynchronise();
+                    sync::resync(&room);
                 }
             }
         }

@@ -8,7 +8,7 @@ use super::change;
 use crate::command::reply::Reply;
 use crate::command::session::Session;
 use crate::node::Node;
-use crate::operation::change::{ChangeRequest, What};
+use crate::operation::change::{ChangeKind, ChangeRequest};
 use crate::operation::post;
 use crate::operation::validate;
 
@@ -24,7 +24,7 @@ pub(super) async fn execute(
     let change_id = change_id.unwrap_or_else(|| post::new_id(now_ms));
     match validate::id("changeId", &change_id, now_ms) {
         Ok(()) => {
-            let wanted = ChangeRequest { room, author, id, change_id, what: What::Delete };
+            let wanted = ChangeRequest { room, author, id, change_id, what: ChangeKind::Delete };
             change::execute(session, node, reply, wanted).await;
         }
         Err(refusal) => reply.refuse(Some(&room), &refusal),

@@ -9,7 +9,7 @@ use super::change;
 use crate::command::reply::Reply;
 use crate::command::session::Session;
 use crate::node::Node;
-use crate::operation::change::{ChangeRequest, What};
+use crate::operation::change::{ChangeKind, ChangeRequest};
 use crate::operation::post;
 use crate::operation::validate;
 
@@ -34,5 +34,5 @@ fn read(node: &Node, data: MessageEdit) -> Result<ChangeRequest, Refusal> {
     validate::id("changeId", &change_id, now_ms)?;
     validate::content("content", &content)?;
     let metadata = metadata.map(validate::message_metadata).transpose()?;
-    Ok(ChangeRequest { room, author, id, change_id, what: What::edit(content, metadata) })
+    Ok(ChangeRequest { room, author, id, change_id, what: ChangeKind::edit(content, metadata) })
 }

@@ -6,7 +6,7 @@ use shared::contract::refusal::{Refusal, RefusalCode};
 use crate::command::reply::Reply;
 use crate::command::session::Session;
 use crate::hub::Resumption;
-use crate::hub::room::{InitialState, Joined, Joiner, Reading};
+use crate::hub::room::{InitialState, Joined, Joiner, ReadProgress};
 use crate::node::Node;
 use crate::operation::authorize;
 use crate::operation::validate;
@@ -37,8 +37,8 @@ async fn join(
     session.forget_ended();
     let max = node.settings.rooms_per_user;
     let place = node.room_quota.enter(&user, &room_id, max).ok_or_else(|| too_many_rooms(max))?;
-    let answer = |how: Resumption, joined: Joined<'_>| {
-        match how {
+    let answer = |joined: Joined| {
+        match joined.how {
             Resumption::Fresh => {}
             Resumption::Recovered => node.metrics.resumes_total.inc(),
             Resumption::Reset => node.metrics.resets_total.inc(),
@@ -48,8 +48,8 @@ async fn join(
             room_id: room_id.clone(),
             head: joined.head,
             persisted: joined.persisted,
-            recovered: how == Resumption::Recovered,
-            reset: how == Resumption::Reset,
+            recovered: joined.how == Resumption::Recovered,
+            reset: joined.how == Resumption::Reset,
             has_more: joined.more,
             presence: presence.presence,
             presence_count: presence.presence_count,
@@ -57,12 +57,12 @@ async fn join(
             typing,
             unread: joined.unread,
         };
-        reply.done_raw(&codec::with_messages(&object, joined.messages));
+        reply.done_raw(&codec::with_messages(&object, &joined.messages));
     };
     let queue = session.handle.queue.clone();
-    let (member, reading) = (session.handle.number, Reading::default());
-    let joiner = Joiner { member, user, queue, limit, reading };
-    let membership = node.hub.join(&room_id, joiner, since, &answer).await?;
+    let (member, progress) = (session.handle.number, ReadProgress::default());
+    let joiner = Joiner { member, user, queue, limit, progress, reply: &answer };
+    let membership = node.hub.join(&room_id, joiner, since).await?;
     node.limiter.entered(&session.identity, &room_id);
     session.joined(room_id, membership, place);
     Ok(())

@@ -9,7 +9,7 @@ mod credits;
 mod people;
 mod messages;
 mod changes;
-mod reading;
+mod history;
 mod access;
 mod erasure;
 mod request;
@@ -83,8 +83,8 @@ async fn perform(
         Operation::PublishBatch => messages::publish_batch(node, asked).await,
         Operation::EditMessage => changes::edit(node, asked).await,
         Operation::DeleteMessage => changes::delete(node, asked).await,
-        Operation::History => reading::history(node, asked).await,
-        Operation::Stream => reading::stream(node, asked).await,
+        Operation::History => history::history(node, asked).await,
+        Operation::Stream => history::stream(node, asked).await,
         Operation::Presence => people::presence(node, asked).await,
         Operation::UpdatePresence => people::update_presence(node, asked).await,
         Operation::Members => people::members(node, asked).await,

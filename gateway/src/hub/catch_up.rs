@@ -25,12 +25,13 @@ pub(super) async fn run(room: Arc<Room>, member: MemberId, queue: Arc<SendQueue>
         // What is in memory on both sides needs no wait at all, and a member that reads as fast as
         // it is served would keep its thread.
         tokio::task::yield_now().await;
-        match room.advance(member, &queue) {
+        match room.change(|state| state.advance(member, &queue)) {
             Step::Over => return,
             Step::Wait(bytes) => refused = bytes,
             Step::Read { lagging, floor } => match read(&room, &lagging).await {
                 Ok(Some((page, epoch))) => {
-                    match room.hand_over(member, &lagging.cursor, floor, (&page, epoch)) {
+                    let (page, from) = ((&*page, epoch), &lagging.cursor);
+                    match room.change(|state| state.hand_over(member, from, floor, page)) {
                         Handover::Some => pauses.reset(),
                         // Read anew then: a page that waits with each reader that has stopped would
                         // be too much to hold.
@@ -39,10 +40,7 @@ pub(super) async fn run(room: Arc<Room>, member: MemberId, queue: Arc<SendQueue>
                         Handover::Ahead => tokio::time::sleep(pauses.next_delay()).await,
                     }
                 }
-                Ok(None) => {
-                    room.reset(member, &lagging.cursor);
-                    return;
-                }
+                Ok(None) => return room.change(|state| state.reset(member, &lagging.cursor)),
                 Err(error) => {
                     trouble!(room.id = %room.id, error = error_chain(&error),
                         "member cannot be caught up yet");

@@ -82,17 +82,17 @@ impl ChangeDraft {
 
 impl History {
     /// At most `limit` changes after a place; `None` if the room has not come that far.
-    pub(crate) async fn feed(
+    pub(crate) async fn changes(
         &self,
         room: &RoomId,
         after: Position,
         limit: u32,
     ) -> Result<Option<ChangePage>, HistoryError> {
         let _turn = self.turn().await?;
-        settled(|| self.try_feed(room, after, limit)).await
+        settled(|| self.try_changes(room, after, limit)).await
     }
 
-    async fn try_feed(
+    async fn try_changes(
         &self,
         room: &RoomId,
         after: Position,

@@ -92,7 +92,7 @@ struct ChangeBody {
 /// Whose message a change is about.
 #[derive(serde::Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Author {
+struct MessageSender {
     user_id: UserId,
 }
 
@@ -154,7 +154,7 @@ impl RoomEntry {
         let user = match envelope.kind {
             EntryKind::Edit | EntryKind::Delete => {
                 let author = serde_json::from_slice(&envelope.body).ok();
-                author.map_or(envelope.user, |Author { user_id }| user_id)
+                author.map_or(envelope.user, |MessageSender { user_id }| user_id)
             }
             EntryKind::Message
             | EntryKind::Removal

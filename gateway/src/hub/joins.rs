@@ -13,8 +13,8 @@ use tracing::debug;
 
 use super::entry::Cursor;
 use super::history::HistoryError;
-use super::room::{JoinRetry, Joined, Joiner, Membership, Reading, Room};
-use super::{Deps, Hub, READING_PATIENCE, Resumption};
+use super::room::{Effects, JoinRetry, Joiner, Membership, ReadProgress, Room};
+use super::{Deps, Hub, READING_PATIENCE, Resumption, sync};
 
 /// Tries of a join whose room's memory moves on under it.
 const JOIN_TRIES_MAX: usize = 8;
@@ -48,9 +48,8 @@ impl Hub {
     pub(super) async fn try_join(
         &self,
         id: &RoomId,
-        joiner: &Joiner,
+        mut joiner: Joiner<'_>,
         since: Option<Cursor>,
-        reply: &(dyn Fn(Resumption, Joined<'_>) + Sync),
     ) -> Result<Membership, JoinError> {
         let (mut tries, mut pauses) = (0, 0);
         while tries < JOIN_TRIES_MAX {
@@ -58,17 +57,16 @@ impl Hub {
             while tokio::time::timeout(SETTLE_PATIENCE, room.settled()).await.is_err() {
                 // One that cannot be subscribed fails as well, though it is not known yet.
                 let Deps { broker, history, .. } = &*self.parts;
-                if room.is_failing() || !broker.hears() || history.log.is_away() {
+                if room.read(|state| state.failing) || !broker.hears() || history.log.is_away() {
                     return Err(HistoryError::Unsettled.into());
                 }
             }
             self.refuse_removed(&room, &joiner.user).await?;
-            let erasures = room.erasures();
-            let reading = self.reading(&room, &joiner.user).await;
-            let joiner = &Joiner { reading, ..joiner.clone() };
-            match self.attempt(&room, joiner, since.as_ref(), reply).await? {
+            let erasures = room.read(|state| state.erasures);
+            joiner.progress = self.progress(&room, &joiner.user).await;
+            match self.attempt(&room, &joiner, since.as_ref()).await? {
                 Ok(membership) => {
-                    room.recheck(joiner.member, erasures);
+                    room.change(|state| state.recheck(joiner.member, erasures));
                     return Ok(membership);
                 }
                 Err(JoinRetry::Retired | JoinRetry::Memory) => tries += 1,
@@ -76,7 +74,7 @@ impl Hub {
                     pauses += 1;
                     tokio::time::sleep(AHEAD_PAUSE).await;
                     if pauses % AHEAD_PAUSES_MAX == 0 {
-                        room.resynchronise();
+                        sync::resync(&room);
                     }
                 }
                 Err(JoinRetry::Removed(at)) => {
@@ -84,7 +82,7 @@ impl Hub {
                     if member == Some(MemberRole::Removed) {
                         return Err(JoinError::Removed);
                     }
-                    room.readmit(&joiner.user, at);
+                    room.change(|state| state.readmit(&joiner.user, at));
                 }
             }
         }
@@ -95,7 +93,7 @@ impl Hub {
     /// that this one was not.
     async fn refuse_removed(&self, room: &Room, user: &UserId) -> Result<(), JoinError> {
         let began = Instant::now();
-        while !room.is_current() {
+        while !room.read(|state| state.is_live()) || !self.parts.broker.hears() {
             if began.elapsed() < CURRENT_PATIENCE {
                 tokio::time::sleep(CURRENT_PAUSE).await;
             } else if self.parts.history.store.member(&room.id, user).await?
@@ -111,74 +109,70 @@ impl Hub {
 
     /// What the database has to say on what somebody has not read; a join does without it where
     /// that is not found out soon.
-    async fn reading(&self, room: &Room, user: &UserId) -> Reading {
+    async fn progress(&self, room: &Room, user: &UserId) -> ReadProgress {
         let store = &self.parts.history.store;
-        let floor = room.floor();
+        let (floor, (own, known)) = room.read(|state| (state.cache.floor(), state.receipt(user)));
         let asked = async {
-            let (own, known) = room.receipt(user);
             let own = if known { own } else { store.receipt(&room.id, user).await? };
             let after = own.as_ref().map_or(Position::ZERO, |mark| mark.position);
             let unread_below = match after < floor {
                 true => store.unread(&room.id, user, (after, floor), UNREAD_MAX).await?,
                 false => 0,
             };
-            Ok::<_, StoreError>(Reading { own, unread_below })
+            Ok::<_, StoreError>(ReadProgress { own, unread_below })
         };
         match tokio::time::timeout(READING_PATIENCE, asked).await {
-            Ok(Ok(reading)) => reading,
+            Ok(Ok(progress)) => progress,
             Ok(Err(error)) => {
                 debug!(room.id = %room.id, error = error_chain(&error),
                     "unread messages are counted in memory");
-                Reading::default()
+                ReadProgress::default()
             }
-            Err(_) => Reading::default(),
+            Err(_) => ReadProgress::default(),
         }
     }
 
     async fn attempt(
         &self,
         room: &Arc<Room>,
-        joiner: &Joiner,
+        joiner: &Joiner<'_>,
         since: Option<&Cursor>,
-        reply: &(dyn Fn(Resumption, Joined<'_>) + Sync),
     ) -> Result<Result<Membership, JoinRetry>, HistoryError> {
         let history = &self.parts.history;
-        let recovered = |joined: Joined<'_>| reply(Resumption::Recovered, joined);
-        match since {
-            None => self.join_latest(room, joiner, Resumption::Fresh, reply).await,
-            Some(cursor) if room.knows(cursor) => {
-                Ok(room.join_after(joiner.clone(), cursor, None, recovered))
+        let how = match since {
+            None => Resumption::Fresh,
+            Some(cursor) if room.read(|state| state.knows(cursor)) => {
+                return Ok(start(room, room.join_after(joiner, cursor, None)));
             }
-            Some(cursor) => match history.can_resume(&room.id, cursor).await? {
-                Some(epoch) => {
+            Some(cursor) => {
+                if let Some(epoch) = history.can_resume(&room.id, cursor).await? {
                     let from = cursor.position;
                     let page = history.after(&room.id, from, from, joiner.limit).await?;
-                    if page.entries.iter().any(|entry| entry.ends_what_was()) {
-                        return self.join_latest(room, joiner, Resumption::Reset, reply).await;
+                    if !page.entries.iter().any(|entry| entry.ends_what_was()) {
+                        let read = Some((&*page, epoch.min(page.epoch)));
+                        return Ok(start(room, room.join_after(joiner, cursor, read)));
                     }
-                    let read = Some((&*page, epoch.min(page.epoch)));
-                    Ok(room.join_after(joiner.clone(), cursor, read, recovered))
                 }
-                None => self.join_latest(room, joiner, Resumption::Reset, reply).await,
-            },
-        }
-    }
-
-    async fn join_latest(
-        &self,
-        room: &Arc<Room>,
-        joiner: &Joiner,
-        how: Resumption,
-        reply: &(dyn Fn(Resumption, Joined<'_>) + Sync),
-    ) -> Result<Result<Membership, JoinRetry>, HistoryError> {
-        let reply = |joined: Joined<'_>| reply(how, joined);
-        match room.join_latest(joiner.clone(), None, reply) {
+                Resumption::Reset
+            }
+        };
+        match start(room, room.join_latest(joiner, how, None)) {
             Err(JoinRetry::Memory) => {}
             other => return Ok(other),
         }
-        let floor = room.floor();
-        let older =
-            self.parts.history.messages_before(&room.id, floor.next(), joiner.limit).await?;
-        Ok(room.join_latest(joiner.clone(), Some((floor, older)), reply))
+        let floor = room.read(|state| state.cache.floor());
+        let older = history.messages_before(&room.id, floor.next(), joiner.limit).await?;
+        Ok(start(room, room.join_latest(joiner, how, Some((floor, older)))))
     }
+}
+
+/// Starts what a join calls for.
+fn start(
+    room: &Arc<Room>,
+    joined: Result<(Membership, Effects), JoinRetry>,
+) -> Result<Membership, JoinRetry> {
+    joined.map(|(membership, effects)| {
+        sync::start(room, effects);
+        membership
+    })
 }

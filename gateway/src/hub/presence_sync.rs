@@ -26,9 +26,9 @@ const READINGS_MAX: usize = 5;
 /// have been missed, and members with them.
 pub(super) async fn read(room: &Arc<Room>, lost: bool) -> Result<(), PresenceError> {
     for _ in 0..READINGS_MAX {
-        let reading = room.begin_attendance();
+        let reading = room.change(|state| state.ephemeral.begin_reading_presence());
         let others = room.parts.presence.others(&room.id).await?;
-        if room.finish_attendance(reading, &others, lost) {
+        if room.change(|state| state.ephemeral.finish_reading_presence(reading, &others, lost)) {
             return Ok(());
         }
     }
@@ -86,7 +86,7 @@ impl Hub {
 
     fn mark_dead(&self, incarnation: Uuid) {
         for room in self.all() {
-            room.mark_dead(incarnation);
+            room.change(|state| state.ephemeral.mark_dead(incarnation));
         }
     }
 
@@ -98,7 +98,7 @@ impl Hub {
             ticks.tick().await;
             for (room, user) in self.parts.presence.expire() {
                 if let Some(room) = self.known(&room) {
-                    room.refresh(&user);
+                    room.change(|state| state.ephemeral.refresh(&user));
                 }
             }
         }
@@ -111,7 +111,7 @@ impl Hub {
         loop {
             // Either way it is time to compare.
             let _ = tokio::time::timeout(interval, self.parts.unsure.notified()).await;
-            for room in self.all().into_iter().filter(|room| room.is_settled()) {
+            for room in self.all().into_iter().filter(|room| room.read(|state| state.settled)) {
                 if let Err(error) = read(&room, false).await {
                     debug!(room.id = %room.id, error = error_chain(&error),
                         "who is there cannot be compared");
@@ -137,9 +137,9 @@ impl Hub {
     ) -> Result<(), Refusal> {
         let hosted = self.parts.presence.host(room, guests);
         if let Some(room) = self.known(room) {
-            for (user, _) in guests {
-                room.refresh(user);
-            }
+            room.change(|state| {
+                guests.iter().for_each(|(user, _)| state.ephemeral.refresh(user));
+            });
         }
         // Whatever node it was that the backend spoke to last: its word counts.
         let users = guests.iter().map(|(user, _)| user.clone()).collect();
@@ -151,7 +151,9 @@ impl Hub {
     pub(crate) fn overruled(&self, room: &RoomId, users: &[UserId], said: (Uuid, Timestamp)) {
         let ended = self.parts.presence.overruled(room, users, said);
         if let Some(room) = self.known(room) {
-            ended.iter().for_each(|user| room.refresh(user));
+            room.change(|state| {
+                ended.iter().for_each(|user| state.ephemeral.refresh(user));
+            });
         }
     }
 
@@ -160,7 +162,10 @@ impl Hub {
     /// # Errors
     /// `unavailable` when it cannot be read.
     pub(crate) async fn present(&self, id: &RoomId) -> Result<PresenceList, Refusal> {
-        if let Some(list) = self.known(id).and_then(|room| room.attendance()) {
+        let list = |room: Arc<Room>| {
+            room.read(|state| state.settled.then(|| state.ephemeral.present(None)))
+        };
+        if let Some(list) = self.known(id).and_then(list) {
             return Ok(list);
         }
         // A room of its own, which nobody enters: what it reads is as good as what one would read.
@@ -169,6 +174,6 @@ impl Hub {
             trouble!(room.id = %id, error = error_chain(&error), "who is there cannot be read");
             unreadable()
         })?;
-        Ok(room.attendance_now())
+        Ok(room.read(|state| state.ephemeral.present(None)))
     }
 }

@@ -7,47 +7,51 @@
 //! Everything here happens under one lock and in short sections: handing a frame to a member never
 //! waits. The state is the room's, not the client's: ten thousand clients that come back within its
 //! memory cost nobody a question.
+//!
+//! The state starts nothing itself. Tasks that bring the room or a member to where the log stands
+//! are [`Effects`], for whoever changed it to start; those that tell what its boards gathered begin
+//! with [`Room::change`].
 
-mod joining;
-mod activity;
-mod reading;
+mod join;
+mod state;
 mod ephemeral;
+mod members;
 mod lagging;
-mod removing;
-mod lifetime;
-mod refusing;
+mod refusals;
 mod presence;
 mod receipts;
 mod streams;
 mod typing;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
-use shared::contract::id::{MessageId, RoomId, UserId};
-use shared::contract::limits::SYNC_BUFFER_ENTRIES_MAX;
-use shared::contract::message::Message;
+use shared::contract::id::{RoomId, UserId};
+use shared::contract::limits::{PRESENCE_GATHER_MS, RECEIPT_INTERVAL_MS};
 use shared::contract::position::Position;
-use shared::contract::protocol::Receipt;
-use shared::process::byte_budget::ByteShare;
+use shared::contract::protocol::{PresenceStatus, Receipt};
+use shared::contract::signal::ReadMark;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use self::ephemeral::Ephemeral;
-use self::refusing::RoomRefusals;
-use super::Deps;
-use super::cache::RoomCache;
-use super::catch_up;
-use super::entry::{Cursor, RoomEntry};
-use super::history::Snapshot;
-use super::sync;
+use self::join::JoinPage;
+use self::state::RoomState;
+use super::entry::Cursor;
+use super::history::{Messages, Page};
+use super::{Deps, Resumption};
 use crate::presence::local::{ConnectionId, Parting};
 use crate::wire::send_queue::SendQueue;
 
 pub(crate) use self::ephemeral::InitialState;
 pub(super) use self::lagging::{Handover, Lagging, Step};
-pub(crate) use self::reading::Reading;
+
+/// How long the task that tells what is due sleeps at most: something else may be due sooner than
+/// what it waits for.
+const NAP: Duration = Duration::from_millis(PRESENCE_GATHER_MS);
 
 /// Names a connection within a node.
 pub(crate) type MemberId = ConnectionId;
@@ -62,88 +66,44 @@ pub(crate) struct Room {
     settled: Notify,
 }
 
-#[derive(Debug)]
-struct RoomState {
-    phase: RoomPhase,
-    /// Whether it was ever live; before that there is nothing to join.
-    settled: bool,
-    /// The last try to read it failed.
-    failing: bool,
-    /// Taken out of the hub; whoever still holds it asks the hub anew.
-    retired: bool,
-    cache: RoomCache,
-    head: Position,
-    /// The log's when it was last read, which is the one of the next entry.
-    epoch: u64,
-    /// The last entry that anyone saw.
-    last: Cursor,
-    persisted: Position,
-    /// What was said of that while the room synchronised.
-    persisted_since: Position,
-    refusals: RoomRefusals,
-    /// How often messages of it were erased.
-    erasures: u64,
-    members: HashMap<MemberId, Member>,
-    /// Who was removed, and up to which place of the order that is known.
-    removed: HashMap<UserId, Position>,
-    ephemeral: Ephemeral,
-}
-
-#[derive(Debug)]
-enum RoomPhase {
-    /// What is published meanwhile waits here.
-    Syncing {
-        buffer: Vec<Arc<RoomEntry>>,
-        /// Of the buffer.
-        bytes: ByteShare,
-        overflow: bool,
-    },
-    Live,
-}
-
-impl RoomPhase {
-    fn syncing(parts: &Deps) -> RoomPhase {
-        let bytes = parts.syncing.share();
-        RoomPhase::Syncing { buffer: Vec::new(), bytes, overflow: false }
-    }
-}
-
-impl RoomState {
-    /// Whether nothing can lie between the head and this place. Where the head is of an earlier
-    /// epoch than it was read in, all that stands of the earlier ones was then in the database.
-    fn is_next(&self, at: Position) -> bool {
-        at == Position::new(self.epoch, self.head.seq + 1)
-    }
-}
-
-/// A connection in a room.
-#[derive(Debug)]
-struct Member {
-    user: UserId,
-    queue: Arc<SendQueue>,
-    lagging: Option<Lagging>,
-    /// Receipts went by that it could not take.
-    missed_receipts: bool,
-    /// It could not take a change of who is here.
-    missed: bool,
-    /// Told when the room ends the membership.
-    ended: Arc<AtomicBool>,
+/// What has to be started for a room, by whoever changed it and as soon as they have. The state
+/// counts it as running, so that nobody else starts it.
+#[must_use = "nobody else starts what the room waits for"]
+#[derive(Debug, Default)]
+pub(super) struct Effects {
+    /// The room is to be read: it is `Syncing` from here on.
+    pub(super) sync: bool,
+    /// Members that lag from here on, each with its queue.
+    pub(super) catch_up: Vec<(MemberId, Arc<SendQueue>)>,
+    /// A part of an answer was lost: the stream store is to be asked.
+    pub(super) read_streams: bool,
 }
 
 /// Who joins.
-#[derive(Clone, Debug)]
-pub(crate) struct Joiner {
+pub(crate) struct Joiner<'a> {
     pub(crate) member: MemberId,
     pub(crate) user: UserId,
     pub(crate) queue: Arc<SendQueue>,
+    /// Messages in the reply, at most.
     pub(crate) limit: u32,
-    pub(crate) reading: Reading,
+    pub(crate) progress: ReadProgress,
+    /// Called once, under the room's lock: no event of the room can precede it.
+    pub(crate) reply: &'a (dyn Fn(Joined) + Sync),
 }
 
-/// What a join found; its reply is made under the room's lock.
+/// How far somebody who joins has read, as it was found out where the room does not remember it.
+#[derive(Debug, Default)]
+pub(crate) struct ReadProgress {
+    pub(super) own: Option<ReadMark>,
+    /// Messages that they have not read of those at or below the memory's floor.
+    pub(super) unread_below: u64,
+}
+
+/// What a join found, for its reply.
 #[derive(Debug)]
-pub(crate) struct Joined<'a> {
-    pub(crate) messages: &'a [Bytes],
+pub(crate) struct Joined {
+    pub(crate) how: Resumption,
+    pub(crate) messages: Vec<Bytes>,
     pub(crate) head: Position,
     pub(crate) persisted: Position,
     pub(crate) more: bool,
@@ -181,297 +141,150 @@ impl Membership {
         !self.ended.load(Ordering::Acquire)
     }
 
+    /// The member says whether they do something.
+    pub(crate) fn say(&self, status: PresenceStatus) {
+        self.act(|boards, user| boards.say(user, self.member, status));
+    }
+
+    /// The member did something.
+    pub(crate) fn touch(&self) {
+        self.act(Ephemeral::touch);
+    }
+
+    /// The member types, or does no more.
+    pub(crate) fn types(&self, types: bool) {
+        self.act(|boards, user| boards.types(user, types));
+    }
+
+    fn act(&self, act: impl FnOnce(&mut Ephemeral, &UserId)) {
+        self.room.change(|state| {
+            if let Some(member) = state.members.by_id.get(&self.member) {
+                act(&mut state.ephemeral, &member.user);
+            }
+        });
+    }
+
     /// Leaves; `reply` is called when no event can follow any more.
     pub(crate) fn leave(self, reply: impl FnOnce()) {
-        self.room.remove(self.member, &self.ended, Parting::Left, reply);
+        self.end(Parting::Left, reply);
+    }
+
+    fn end(&self, how: Parting, reply: impl FnOnce()) {
+        self.room.change(|state| {
+            state.leave(self.member, &self.ended, how);
+            reply();
+        });
     }
 }
 
 impl Drop for Membership {
     fn drop(&mut self) {
-        self.room.remove(self.member, &self.ended, Parting::Dropped, || ());
+        self.end(Parting::Dropped, || ());
     }
 }
 
 impl Room {
-    /// A room that is about to read where it stands.
+    /// A room that is about to be read.
     pub(super) fn new(id: RoomId, parts: Arc<Deps>) -> Arc<Room> {
-        let state = RoomState {
-            phase: RoomPhase::syncing(&parts),
-            settled: false,
-            failing: false,
-            retired: false,
-            cache: RoomCache::new(Cursor::ZERO, &parts.history.memory),
-            head: Position::ZERO,
-            epoch: 0,
-            last: Cursor::ZERO,
-            persisted: Position::ZERO,
-            persisted_since: Position::ZERO,
-            refusals: RoomRefusals::default(),
-            erasures: 0,
-            members: HashMap::new(),
-            removed: HashMap::new(),
-            ephemeral: Ephemeral::default(),
-        };
-        Arc::new(Room { id, parts, state: Mutex::new(state), settled: Notify::new() })
+        let state = Mutex::new(RoomState::new(id.clone(), Arc::clone(&parts)));
+        Arc::new(Room { id, parts, state, settled: Notify::new() })
     }
 
     fn lock(&self) -> MutexGuard<'_, RoomState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether it has everything that was published, as far as this node can tell.
-    pub(super) fn is_current(&self) -> bool {
-        matches!(self.lock().phase, RoomPhase::Live) && self.parts.broker.hears()
+    /// Looks at the state.
+    pub(super) fn read<T>(&self, look: impl FnOnce(&RoomState) -> T) -> T {
+        look(&self.lock())
+    }
+
+    /// Changes the state, then starts what tells the members of what gathers on its boards.
+    pub(super) fn change<T>(self: &Arc<Self>, change: impl FnOnce(&mut RoomState) -> T) -> T {
+        let mut state = self.lock();
+        let was_settled = state.settled;
+        let changed = change(&mut state);
+        if state.settled && !was_settled {
+            self.settled.notify_waiters();
+        }
+        let begin_telling = state.ephemeral.begin_telling();
+        let begin_telling_receipts = state.ephemeral.receipts.begin_telling();
+        drop(state);
+        if begin_telling {
+            tokio::spawn(tell_due(Arc::clone(self)));
+        }
+        if begin_telling_receipts {
+            tokio::spawn(tell_receipts(Arc::clone(self)));
+        }
+        changed
+    }
+
+    /// Waits until the room has been live once.
+    pub(super) async fn settled(&self) {
+        loop {
+            let settled = self.settled.notified();
+            tokio::pin!(settled);
+            settled.as_mut().enable();
+            if self.read(|state| state.settled) {
+                return;
+            }
+            settled.await;
+        }
     }
 
     /// Where the room stands.
     pub(crate) fn head(&self) -> Position {
-        self.lock().head
+        self.read(|state| state.head)
     }
 
-    /// The epoch in which it was last read.
-    pub(super) fn epoch(&self) -> u64 {
-        self.lock().epoch
-    }
-
-    // --- Publications ---
-
-    /// An entry was published.
-    pub(super) fn deliver(self: &Arc<Self>, entry: RoomEntry) {
-        let mut state = self.lock();
-        let entry = Arc::new(entry);
-        if let RoomPhase::Syncing { buffer, overflow, bytes } = &mut state.phase {
-            // What does not fit is read again, and so is all that came after it.
-            if !*overflow && buffer.len() < SYNC_BUFFER_ENTRIES_MAX && bytes.grow(entry.bytes()) {
-                buffer.push(entry);
-            } else {
-                *overflow = true;
-            }
-        } else if state.is_next(entry.at) {
-            self.emit(&mut state, &entry);
-        } else if entry.at > state.head {
-            self.parts.metrics.gaps_total.inc();
-            self.begin_sync(&mut state);
-        }
-    }
-
-    /// Something may have been missed.
-    pub(super) fn resynchronise(self: &Arc<Self>) {
-        let mut state = self.lock();
-        match state.phase {
-            RoomPhase::Live => self.begin_sync(&mut state),
-            // What was buffered may have a hole.
-            RoomPhase::Syncing { ref mut overflow, .. } => *overflow = true,
-        }
-    }
-
-    fn begin_sync(self: &Arc<Self>, state: &mut RoomState) {
-        state.phase = RoomPhase::syncing(&self.parts);
-        tokio::spawn(sync::run(Arc::clone(self)));
-    }
-
-    /// Hands the next entry to every member.
-    fn emit(self: &Arc<Self>, state: &mut RoomState, entry: &Arc<RoomEntry>) {
-        let before = state.last.clone();
-        let entry = state.cache.fold(Arc::clone(entry));
-        let refused = entry.refused().cloned();
-        if let Some(refused) = &refused {
-            // Its sender, with the reason; the others below.
-            self.refuse(state, std::slice::from_ref(refused));
-        } else {
-            // What was refused stands after all: it was driven again.
-            state.refusals.lift(entry.subject().1, entry.key());
-        }
-        if let Some(frame) = entry.next_frame() {
-            let mut delivered = 0;
-            for (id, member) in &mut state.members {
-                if member.lagging.is_some() {
-                    continue;
-                }
-                if refused.as_ref().is_some_and(|refused| refused.user == member.user) {
-                    continue;
-                }
-                if member.queue.offer(frame) {
-                    delivered += 1;
-                } else {
-                    self.lag(*id, member, Lagging::behind(before.clone(), true));
-                }
-            }
-            self.parts.metrics.deliveries_total.inc_by(delivered);
-            state.last = entry.cursor();
-        }
-        if let Some(speaker) = entry.author() {
-            self.clear_typing(state, speaker);
-        }
-        if let Some(id) = entry.message_id() {
-            state.ephemeral.streams.settle(id);
-        }
-        state.head = entry.at;
-        if let Some(removed) = entry.removed() {
-            self.kick(state, removed, entry.at);
-        }
-        let is_over = entry.ends_what_was();
-        state.cache.push(entry);
-        if is_over {
-            // What the change had changed is sound, and nobody here knows it any more.
-            self.begin_anew(state);
-        }
-    }
-
-    /// From here on the member catches up by its cursor.
-    fn lag(self: &Arc<Self>, id: MemberId, member: &mut Member, lagging: Lagging) {
-        let began = member.lagging.replace(lagging).is_none();
-        if began {
-            self.parts.metrics.lagging_total.inc();
-            tokio::spawn(catch_up::run(Arc::clone(self), id, Arc::clone(&member.queue)));
-        }
-    }
-
-    // --- Synchronising ---
-
-    /// Before the ring is read: what is published from here on is kept. Gives the head that the
-    /// reading goes on from, or `None` when the room knows nothing yet.
-    pub(super) fn begin_reading(&self) -> Option<Position> {
-        let mut state = self.lock();
-        // What was published before is in what will be read.
-        state.phase = RoomPhase::syncing(&self.parts);
-        state.settled.then_some(state.head)
-    }
-
-    /// What the ring had above the head, densely, as of when messages had been erased so often;
-    /// `false` when there was more than fits, or more was erased.
-    pub(super) fn finish(
+    /// Joins behind a cursor, with the page that was read for it or from memory.
+    pub(super) fn join_after(
         self: &Arc<Self>,
-        entries: Vec<RoomEntry>,
-        (epoch, erasures): (u64, u64),
-        persisted: Position,
-    ) -> bool {
-        let mut state = self.lock();
-        if state.erasures != erasures {
-            return false;
-        }
-        state.epoch = epoch;
-        for entry in entries {
-            self.emit(&mut state, &Arc::new(entry));
-        }
-        self.go_live(&mut state, persisted)
+        joiner: &Joiner<'_>,
+        cursor: &Cursor,
+        page: Option<(&Page, u64)>,
+    ) -> Result<(Membership, Effects), JoinRetry> {
+        self.join(joiner, |state| JoinPage::after(state, joiner.limit, cursor, page))
     }
 
-    /// The room's memory, read anew, because the head could not simply go on: each member has to
-    /// show that its cursor stands in this order.
-    pub(super) fn snapshot(self: &Arc<Self>, snapshot: Snapshot, erasures: u64) -> bool {
-        let mut state = self.lock();
-        // What was erased since it was read must not be remembered until it is read again.
-        if state.erasures != erasures {
-            return false;
-        }
-        let last = state.last.clone();
-        // Nothing of it is told entry by entry; what it says of people counts all the same.
-        for entry in snapshot.cache.after(state.head) {
-            if let Some(speaker) = entry.author() {
-                self.clear_typing(&mut state, speaker);
-            }
-            if let Some(removed) = entry.removed() {
-                self.kick(&mut state, removed, entry.at);
-            }
-        }
-        state.cache = snapshot.cache;
-        state.head = snapshot.head;
-        state.epoch = snapshot.epoch;
-        state.last = snapshot.last;
-        let RoomState { members, .. } = &mut *state;
-        for (id, member) in members {
-            let all = || Lagging::behind(last.clone(), false);
-            let lagging = member.lagging.clone().unwrap_or_else(all);
-            self.lag(*id, member, Lagging { verified: false, ..lagging });
-        }
-        self.go_live(&mut state, snapshot.persisted)
-    }
-
-    /// Drains what was published meanwhile; `false` when some of it is missing.
-    fn go_live(self: &Arc<Self>, state: &mut RoomState, persisted: Position) -> bool {
-        let live = std::mem::replace(&mut state.phase, RoomPhase::Live);
-        let RoomPhase::Syncing { buffer, overflow, .. } = live else { return true };
-        let mut dense = !overflow;
-        for entry in buffer {
-            if dense && entry.at > state.head {
-                dense = state.is_next(entry.at);
-                if dense {
-                    self.emit(state, &entry);
-                }
-            }
-        }
-        if dense {
-            state.settled = true;
-            self.settled.notify_waiters();
-            if state.members.is_empty() {
-                self.parts.empty.notify_one();
-            }
-        } else {
-            state.phase = RoomPhase::syncing(&self.parts);
-        }
-        let heard = if dense { std::mem::take(&mut state.persisted_since) } else { persisted };
-        self.persist(state, persisted.max(heard));
-        dense
-    }
-
-    // --- Members ---
-
-    /// A message that the room remembers, and whether it is this one's own.
-    pub(super) fn find(&self, id: &MessageId, user: &UserId) -> Option<(Message, bool)> {
-        self.lock().cache.find(id, user)
-    }
-
-    /// The floor of the room's memory.
-    pub(super) fn floor(&self) -> Position {
-        self.lock().cache.floor()
-    }
-
-    fn add(
+    /// Joins with the latest messages; `older` are those at or below the memory's floor.
+    pub(super) fn join_latest(
         self: &Arc<Self>,
-        state: &mut RoomState,
-        joiner: Joiner,
-        lagging: Option<Lagging>,
-    ) -> Membership {
-        let Joiner { member: id, user, queue, .. } = joiner;
-        let ended = Arc::new(AtomicBool::new(false));
-        let mut member = Member {
-            user,
-            queue,
-            lagging: None,
-            missed_receipts: false,
-            missed: false,
-            ended: Arc::clone(&ended),
-        };
-        if let Some(lagging) = lagging {
-            self.lag(id, &mut member, lagging);
-        }
-        if let Some(replaced) = state.members.insert(id, member) {
-            replaced.ended.store(true, Ordering::Release);
-        }
-        self.send_initial_state(state, id);
-        Membership { room: Arc::clone(self), member: id, ended }
+        joiner: &Joiner<'_>,
+        how: Resumption,
+        older: Option<(Position, Messages)>,
+    ) -> Result<(Membership, Effects), JoinRetry> {
+        self.join(joiner, |state| JoinPage::latest(state, joiner.limit, how, older))
     }
 
-    fn remove(
+    fn join(
         self: &Arc<Self>,
-        id: MemberId,
-        ended: &Arc<AtomicBool>,
-        how: Parting,
-        reply: impl FnOnce(),
-    ) {
-        let mut state = self.lock();
-        // A membership that was replaced or ended by the room does not end its successor.
-        let member = state.members.get(&id).filter(|member| Arc::ptr_eq(&member.ended, ended));
-        if let Some(user) = member.map(|member| member.user.clone()) {
-            state.members.remove(&id);
-            self.remove_presence(&mut state, id, &user, how);
-        }
-        ended.store(true, Ordering::Release);
-        reply();
-        if state.members.is_empty() {
-            self.parts.empty.notify_one();
-        }
+        joiner: &Joiner<'_>,
+        page: impl FnOnce(&RoomState) -> Result<JoinPage, JoinRetry>,
+    ) -> Result<(Membership, Effects), JoinRetry> {
+        let (ended, effects) = self.change(|state| {
+            state.admit(&joiner.user)?;
+            Ok(page(state)?.enter(state, joiner))
+        })?;
+        Ok((Membership { room: Arc::clone(self), member: joiner.member, ended }, effects))
     }
 }
+
+/// Tells what is due, for as long as anything is.
+async fn tell_due(room: Arc<Room>) {
+    while let Some(next) = room.change(|state| state.ephemeral.tell_due(&mut state.members)) {
+        tokio::time::sleep_until(next.min(Instant::now() + NAP)).await;
+    }
+}
+
+/// Tells the receipts that wait, for as long as any do.
+async fn tell_receipts(room: Arc<Room>) {
+    let mut more = true;
+    while more {
+        tokio::time::sleep(Duration::from_millis(RECEIPT_INTERVAL_MS)).await;
+        more = room.change(|state| state.ephemeral.tell_receipts(&mut state.members));
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -7,11 +7,12 @@ use shared::contract::position::Position;
 use shared::process::backoff::Backoff;
 use shared::process::error_chain::error_chain;
 use shared::trouble;
+use tracing::debug;
 
 use super::entry::{RoomEntry, leave_out_refused};
 use super::history::HistoryError;
-use super::presence_sync;
-use super::room::Room;
+use super::room::{Effects, Room};
+use super::{catch_up, presence_sync};
 use crate::broker::BrokerError;
 use crate::presence::PresenceError;
 
@@ -34,13 +35,32 @@ enum SyncError {
     Source(#[from] HistoryError),
 }
 
+/// Starts what a change of a room calls for.
+pub(super) fn start(room: &Arc<Room>, effects: Effects) {
+    if effects.sync {
+        tokio::spawn(run(Arc::clone(room)));
+    }
+    room.parts.metrics.lagging_total.inc_by(effects.catch_up.len() as u64);
+    for (member, queue) in effects.catch_up {
+        tokio::spawn(catch_up::run(Arc::clone(room), member, queue));
+    }
+    if effects.read_streams {
+        tokio::spawn(read_streams(Arc::clone(room)));
+    }
+}
+
+/// Something of a room may have been missed: it is read anew.
+pub(super) fn resync(room: &Arc<Room>) {
+    start(room, room.change(|state| state.resync()));
+}
+
 /// Reads until the room is live or was taken out of use; never gives up.
 pub(super) async fn run(room: Arc<Room>) {
     let mut pauses = Backoff::new(PAUSE, PAUSE_MAX);
     // Nobody waits for one that was taken out of use.
-    while !room.is_retired() {
+    while !room.read(|state| state.retired) {
         let tried = attempt(&room).await;
-        room.tried(tried.is_err());
+        room.change(|state| state.tried(tried.is_err()));
         match tried {
             Ok(true) => return,
             // Some of what was published meanwhile is missing, or there was too much of it.
@@ -60,18 +80,19 @@ async fn attempt(room: &Arc<Room>) -> Result<bool, SyncError> {
         Ok(confirmed) => confirmed?,
         Err(_) => return Err(SyncError::Unheard),
     }
-    presence_sync::read(room, room.is_settled()).await?;
-    room.read_streams().await;
+    presence_sync::read(room, room.read(|state| state.settled)).await?;
+    read_streams(Arc::clone(room)).await;
     // What is read from here on may hold what is erased meanwhile.
-    let erasures = room.erasures();
+    let erasures = room.read(|state| state.erasures);
     let history = &room.parts.history;
-    if let Some(head) = room.begin_reading() {
+    if let Some(head) = room.change(|state| state.begin_reading()) {
         let tail = history.tail(&room.id, head).await?;
         if tail.goes_on_from(head) {
-            let is_other_epoch = tail.epoch != room.epoch();
+            let is_other_epoch = tail.epoch != room.read(|state| state.epoch);
             if is_other_epoch {
                 // The log has lost its memory, and a removal with it, perhaps.
-                room.take_side_state(history.side_state(&room.id).await?);
+                let side_state = history.side_state(&room.id).await?;
+                room.change(|state| state.take_side_state(side_state));
             }
             let entries: Result<Vec<RoomEntry>, _> = tail
                 .entries
@@ -81,7 +102,9 @@ async fn attempt(room: &Arc<Room>) -> Result<bool, SyncError> {
             let mut entries = entries.map_err(HistoryError::from)?;
             leave_out_refused(&mut entries);
             learn_refused(room, tail.persisted).await?;
-            let live = room.finish(entries, (tail.epoch, erasures), tail.persisted);
+            let as_of = (tail.epoch, erasures);
+            let (live, effects) = room.change(|state| state.finish(entries, as_of, tail.persisted));
+            start(room, effects);
             if live && !is_other_epoch {
                 tokio::spawn(read_side_state(Arc::clone(room)));
             }
@@ -91,9 +114,12 @@ async fn attempt(room: &Arc<Room>) -> Result<bool, SyncError> {
     let snapshot = history.snapshot(&room.id).await?;
     // A removal may lie below what was read: nobody is let in, and nobody goes on, before it is
     // known who was removed.
-    room.take_side_state(history.side_state(&room.id).await?);
+    let side_state = history.side_state(&room.id).await?;
+    room.change(|state| state.take_side_state(side_state));
     learn_refused(room, snapshot.persisted).await?;
-    Ok(room.snapshot(snapshot, erasures))
+    let (live, effects) = room.change(|state| state.load(snapshot, erasures));
+    start(room, effects);
+    Ok(live)
 }
 
 /// Before the members are told that the database has the room up to `persisted`: who of them sent
@@ -102,18 +128,29 @@ pub(super) async fn learn_refused(
     room: &Arc<Room>,
     persisted: Position,
 ) -> Result<(), HistoryError> {
-    if persisted > room.persisted_upto() {
-        room.refused(&room.parts.history.log.refused(&room.id).await?);
+    if persisted > room.read(|state| state.persisted) {
+        let refused = room.parts.history.log.refused(&room.id).await?;
+        room.change(|state| state.refuse(&refused));
     }
     Ok(())
+}
+
+/// Reads the answers that are being written, where some part of one was missed or the room is not
+/// known yet.
+async fn read_streams(room: Arc<Room>) {
+    room.change(|state| state.begin_reading_streams());
+    let read = room.parts.streams.open_in(&room.id).await.inspect_err(|error| {
+        debug!(room.id = %room.id, error = error_chain(error), "answers cannot be read");
+    });
+    room.change(|state| state.take_streams(read.ok()));
 }
 
 /// Reads what is kept of the room beside its order, for as long as it is of use.
 async fn read_side_state(room: Arc<Room>) {
     let mut pauses = Backoff::new(PAUSE, PAUSE_MAX);
-    while !room.is_retired() {
+    while !room.read(|state| state.retired) {
         match room.parts.history.side_state(&room.id).await {
-            Ok(side_state) => return room.take_side_state(side_state),
+            Ok(side_state) => return room.change(|state| state.take_side_state(side_state)),
             Err(error) => {
                 trouble!(room.id = %room.id, error = error_chain(&error),
                     "receipts and removals cannot be read");

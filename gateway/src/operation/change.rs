@@ -40,23 +40,23 @@ pub(crate) struct ChangeRequest {
     pub(crate) id: MessageId,
     /// Names the change.
     pub(crate) change_id: MessageId,
-    pub(crate) what: What,
+    pub(crate) what: ChangeKind,
 }
 
 /// What is to become of a message.
 #[derive(Debug)]
-pub(crate) enum What {
+pub(crate) enum ChangeKind {
     /// Another content, and other metadata or those that stand.
     Edit { content: String, metadata: NewMetadata },
     /// Nothing but its place.
     Delete,
 }
 
-impl What {
+impl ChangeKind {
     /// An edit as somebody asks for it.
-    pub(crate) fn edit(content: String, metadata: Option<Metadata>) -> What {
+    pub(crate) fn edit(content: String, metadata: Option<Metadata>) -> ChangeKind {
         let metadata = metadata.map_or(NewMetadata::Kept, NewMetadata::Replaced);
-        What::Edit { content, metadata }
+        ChangeKind::Edit { content, metadata }
     }
 }
 
@@ -149,10 +149,10 @@ impl ChangeEntry {
         let user = author.as_ref().unwrap_or(&asker.user).clone();
         let meant = MessageKey { room: room.clone(), user, id: id.clone() };
         let edit = match what {
-            What::Edit { content, metadata } => {
+            ChangeKind::Edit { content, metadata } => {
                 Some((digest(&[content]), metadata.asked().map(unmarked)))
             }
-            What::Delete => None,
+            ChangeKind::Delete => None,
         };
         ChangeEntry { meant, author: author.clone(), change_id: change_id.clone(), edit }
     }
@@ -273,15 +273,15 @@ async fn make(
         return Err(Refusal::new(RefusalCode::Forbidden, text).field("id"));
     }
     let what = match (change.what, message.deleted_at) {
-        (What::Edit { .. }, Some(_)) => return Err(not_found()),
-        (What::Delete, Some(_)) => return Ok(Tried::Stands(standing(&message)?)),
+        (ChangeKind::Edit { .. }, Some(_)) => return Err(not_found()),
+        (ChangeKind::Delete, Some(_)) => return Ok(Tried::Stands(standing(&message)?)),
         (what, None) => what,
     };
     let now = Timestamp(node.clock.now_ms());
     let ChangeRequest { room, id, change_id, .. } = change;
     let (room_id, user_id) = (&room, &message.user_id);
     let (kind, body, digest) = match what {
-        What::Edit { content, metadata } => {
+        ChangeKind::Edit { content, metadata } => {
             // What was asked, not what stands, tells one edit from another.
             let asked = metadata.asked().map_or("kept", Metadata::as_str);
             let digest = digest(&["edit", id.as_str(), user_id.as_str(), &content, asked]);
@@ -290,7 +290,7 @@ async fn make(
             let body = EditBody { room_id, id, user_id, change_id, content, metadata, edited_at };
             (EntryKind::Edit, codec::json(&body), digest)
         }
-        What::Delete => {
+        ChangeKind::Delete => {
             let digest = digest(&["delete", id.as_str(), user_id.as_str()]);
             let (id, change_id, deleted_at) = (&id, &change_id, now);
             let body = DeleteBody { room_id, id, user_id, change_id, deleted_at };

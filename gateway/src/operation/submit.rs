@@ -114,14 +114,14 @@ pub(crate) struct InLine {
     outcome: oneshot::Receiver<Outcome>,
     counted: RatePermit,
     looked_up: RatePermit,
-    what: What,
+    what: SubmittedEntry,
     /// Until it is settled nobody else spends of the credits that it costs.
     turn: Option<Box<Turn>>,
 }
 
 /// What it is, to be compared with what stands under its id.
 #[derive(Debug)]
-enum What {
+enum SubmittedEntry {
     Message(Said),
     Change(ChangeEntry),
 }
@@ -139,8 +139,8 @@ impl Submitted {
             Submitted::Stands(place) => return Ok(place),
         };
         let outcome = match what {
-            What::Message(said) => post::settled(node, &said, outcome).await,
-            What::Change(made) => change::settled(node, &made, outcome).await,
+            SubmittedEntry::Message(said) => post::settled(node, &said, outcome).await,
+            SubmittedEntry::Change(made) => change::settled(node, &made, outcome).await,
         };
         drop(turn);
         let unused = if post::is_nothing_new(&outcome) { counted } else { looked_up };
@@ -168,7 +168,7 @@ pub(crate) async fn message(
     };
     match post::post(node, draft) {
         Ok(outcome) => {
-            let what = What::Message(said);
+            let what = SubmittedEntry::Message(said);
             Ok(Submitted::InLine(InLine { outcome, counted, looked_up, what, turn }))
         }
         Err(refusal) => {
@@ -216,7 +216,7 @@ pub(crate) async fn change(
     };
     match change::change(node, &author.asker(), wanted, cost, allowed).await {
         Ok(ChangeProgress::Waiting(outcome, made)) => {
-            let what = What::Change(made);
+            let what = SubmittedEntry::Change(made);
             let line = InLine { outcome, counted, looked_up, what, turn: None };
             Ok(Submitted::InLine(line))
         }

@@ -68,7 +68,7 @@ pub(crate) struct StreamBuffer {
 struct BufferState {
     so_far: StreamText,
     /// How much of it is in the stream store and was told.
-    out: Mark,
+    out: TextOffset,
     /// Its producer has shown life since the stream store was told.
     lively: bool,
     /// A task sees to it that what is new goes out.
@@ -81,7 +81,7 @@ struct BufferState {
 
 /// A place in a text.
 #[derive(Clone, Copy, Debug, Default)]
-struct Mark {
+struct TextOffset {
     bytes: usize,
     units: u64,
 }
@@ -112,7 +112,7 @@ impl StreamBuffer {
     }
 
     /// What is to go out, if anything is.
-    fn piece(&self) -> Option<(Mark, String)> {
+    fn piece(&self) -> Option<(TextOffset, String)> {
         let mut state = self.state.lock();
         let piece = &state.so_far.as_str()[state.out.bytes..];
         if state.gone || (piece.is_empty() && !state.lively) {
@@ -167,7 +167,7 @@ impl StreamBuffers {
         let so_far = StreamText::from(text);
         let bytes = so_far.as_str().len();
         let state = BufferState {
-            out: Mark { bytes, units: so_far.units() },
+            out: TextOffset { bytes, units: so_far.units() },
             so_far,
             lively: false,
             attended: false,
@@ -275,7 +275,7 @@ impl StreamBuffers {
     async fn send_out(
         &self,
         answer: &Arc<StreamBuffer>,
-        from: Mark,
+        from: TextOffset,
         piece: String,
     ) -> Result<bool, StreamStoreError> {
         match self.store.keep(&answer.key, from.bytes, &piece).await? {
@@ -289,7 +289,7 @@ impl StreamBuffers {
                 return match self.store.begin(&answer.key, &answer.beginning).await? {
                     ClaimResult::Begun | ClaimResult::Open(_) => {
                         let mut state = answer.state.lock();
-                        state.out = Mark::default();
+                        state.out = TextOffset::default();
                         state.lively = true;
                         Ok(false)
                     }
@@ -305,7 +305,7 @@ impl StreamBuffers {
             }
         }
         let units = from.units + text::units(&piece);
-        answer.state.lock().out = Mark { bytes: from.bytes + piece.len(), units };
+        answer.state.lock().out = TextOffset { bytes: from.bytes + piece.len(), units };
         if !piece.is_empty() {
             self.tell(answer.part(from.units, piece, StreamState::Streaming)).await;
         }

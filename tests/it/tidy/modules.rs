@@ -7,13 +7,6 @@ use std::collections::BTreeMap;
 
 use super::source::{Source, Without};
 
-/// Modules that need each other, and why that is better than the ways around it.
-const KNOTS: [(&str, &[&str]); 1] = [
-    // A room starts the tasks that bring it, or one of its members, to where the log stands; they
-    // work on the room that started them.
-    ("gateway/src/hub.rs", &["room", "catch_up", "sync"]),
-];
-
 /// One module: the file it is in, and the modules that it declares, in order.
 struct Module<'a> {
     source: &'a Source,
@@ -182,10 +175,7 @@ fn complaint(tree: &Tree<'_>, own: &[String], target: &[String]) -> Option<Strin
         Some(_) | None => named,
     };
     let place = |name: &String| parent.children.iter().position(|child| child == name);
-    let (from_place, to_place) = (place(from)?, place(to)?);
-    let knot = KNOTS.iter().find(|(file, _)| *file == parent.source.path);
-    let is_knot = |name: &String| knot.is_some_and(|(_, knot)| knot.contains(&name.as_str()));
-    if from_place <= to_place || is_knot(from) && is_knot(to) {
+    if place(from)? <= place(to)? {
         return None;
     }
     let (file, parent) = (&tree.get(own)?.source.path, &parent.source.path);

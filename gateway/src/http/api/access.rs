@@ -56,7 +56,7 @@ struct Ticket {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Session {
+struct SessionToken {
     token: String,
     expires_at: Timestamp,
 }
@@ -85,7 +85,7 @@ pub(super) async fn mint_session(
     let grant = Grant { user, rooms, role, origin: None };
     let ttl = Duration::from_millis(ttl_ms);
     let (token, expires_at) = authenticate::issue_session(node, grant, ttl).await?;
-    Ok(json(StatusCode::CREATED, &Session { token, expires_at }))
+    Ok(json(StatusCode::CREATED, &SessionToken { token, expires_at }))
 }
 
 /// What would be no token's claim any more is too much for a proof that stands for one.

@@ -14,7 +14,7 @@ use super::problem::Problem;
 use super::request::ApiRequest;
 use super::{backend, json};
 use crate::node::Node;
-use crate::operation::change::{ChangeRequest, What};
+use crate::operation::change::{ChangeKind, ChangeRequest};
 use crate::operation::post;
 use crate::operation::submit::{self, Author};
 use crate::operation::validate;
@@ -44,7 +44,7 @@ pub(super) async fn edit(
     let Edit { content, metadata, change_id, user_id, author_id: author } = asked.json()?;
     validate::content("content", &content)?;
     let metadata = metadata.map(validate::message_metadata).transpose()?;
-    let what = What::edit(content, metadata);
+    let what = ChangeKind::edit(content, metadata);
     change(node, asked, (room, id, what), By { user_id, author, change_id }).await
 }
 
@@ -65,7 +65,7 @@ pub(super) async fn delete(
         query.get("changeId").map(MessageId::parse).transpose().map_err(|error| {
             Refusal::new(RefusalCode::BadId, error.to_string()).field("changeId")
         })?;
-    change(node, asked, (room, id, What::Delete), By { user_id, author, change_id }).await
+    change(node, asked, (room, id, ChangeKind::Delete), By { user_id, author, change_id }).await
 }
 
 /// Who changes whose message, and under which name.
@@ -78,7 +78,7 @@ struct By {
 async fn change(
     node: &Arc<Node>,
     asked: &ApiRequest<'_>,
-    (room, id, what): (RoomId, MessageId, What),
+    (room, id, what): (RoomId, MessageId, ChangeKind),
     By { user_id, author, change_id }: By,
 ) -> Result<HttpResponse, Problem> {
     let now_ms = node.clock.now_ms();

@@ -113,7 +113,7 @@ enum AddedRole {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Membership {
+struct RoomMember {
     room_id: RoomId,
     user_id: UserId,
     role: MemberRole,
@@ -131,7 +131,7 @@ pub(super) async fn add_member(
         AddedRole::Moderator => MemberRole::Moderator,
     };
     member::add_member(node, &room_id, &user_id, role).await?;
-    Ok(json(StatusCode::OK, &Membership { room_id, user_id, role }))
+    Ok(json(StatusCode::OK, &RoomMember { room_id, user_id, role }))
 }
 
 /// `DELETE /rooms/{room}/members/{user}`
@@ -141,5 +141,5 @@ pub(super) async fn remove_member(
 ) -> Result<HttpResponse, Problem> {
     let (room_id, user_id) = (asked.room()?, asked.user(1)?);
     member::remove_member(node, &room_id, &user_id, &backend()).await?;
-    Ok(json(StatusCode::OK, &Membership { room_id, user_id, role: MemberRole::Removed }))
+    Ok(json(StatusCode::OK, &RoomMember { room_id, user_id, role: MemberRole::Removed }))
 }

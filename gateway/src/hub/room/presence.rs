@@ -42,7 +42,7 @@ pub(super) struct RoomPresence {
     counted: bool,
     /// Members may have missed more than single changes.
     relist: bool,
-    reading: Option<Reading>,
+    reading: Option<PresenceRead>,
     readings: u64,
 }
 
@@ -56,7 +56,7 @@ struct Person {
 
 /// While the board is read anew, what is signalled meanwhile.
 #[derive(Debug)]
-struct Reading {
+struct PresenceRead {
     number: u64,
     signalled: Vec<(UserId, Uuid, Option<PresenceState>)>,
 }
@@ -153,7 +153,7 @@ impl RoomPresence {
     /// Before it is asked who is here: what is signalled from now on is kept.
     pub(super) fn begin_reading(&mut self) -> u64 {
         self.readings += 1;
-        self.reading = Some(Reading { number: self.readings, signalled: Vec::new() });
+        self.reading = Some(PresenceRead { number: self.readings, signalled: Vec::new() });
         self.readings
     }
 

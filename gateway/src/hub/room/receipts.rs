@@ -25,6 +25,8 @@ pub(super) struct RoomReceipts {
     forgotten: Position,
     /// Log and database were read: who is not on the board and above `forgotten` has read nothing.
     loaded: bool,
+    /// Some marks wait to be told.
+    waiting: bool,
     /// A task tells what waits.
     telling: bool,
 }
@@ -51,6 +53,7 @@ impl RoomReceipts {
         let now = Instant::now();
         if held.told_at.is_some_and(|told_at| now < told_at + interval()) {
             held.untold = true;
+            self.waiting = true;
             return None;
         }
         Some(held.tell(room, now))
@@ -62,6 +65,7 @@ impl RoomReceipts {
         for mark in marks {
             if let Some(held) = self.raise(mark) {
                 held.untold = true;
+                self.waiting = true;
             }
         }
         self.loaded = self.loaded || whole;
@@ -94,9 +98,7 @@ impl RoomReceipts {
 
     /// Whether something waits to be told and nobody sees to it; the caller does from now on.
     pub(super) fn begin_telling(&mut self) -> bool {
-        let begin = !self.telling && self.marks.values().any(|held| held.untold);
-        self.telling |= begin;
-        begin
+        self.waiting && !std::mem::replace(&mut self.telling, self.waiting)
     }
 
     /// What has waited long enough.
@@ -110,7 +112,7 @@ impl RoomReceipts {
                 due.frames.push(held.tell(room, now));
             }
         }
-        self.telling = due.more;
+        (self.waiting, self.telling) = (due.more, due.more);
         due
     }
 

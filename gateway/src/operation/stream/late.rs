@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::Ending;
 use crate::broker::append_queue::Outcome;
 use crate::node::Node;
-use crate::operation::change::{self, ChangeRequest, NewMetadata, What};
+use crate::operation::change::{self, ChangeKind, ChangeRequest, NewMetadata};
 use crate::operation::post;
 use crate::operation::submit::{self, Author};
 use crate::stream::{ClosedStream, StreamHeader, StreamKey};
@@ -53,7 +53,7 @@ pub(super) async fn edit(
     let content = content.unwrap_or(closed.text);
     let metadata = change::unmarked(&metadata.unwrap_or(closed.beginning.metadata));
     let change_id = change_id(&room, &user, &id);
-    let what = What::Edit { content, metadata: NewMetadata::Unmarked(metadata) };
+    let what = ChangeKind::Edit { content, metadata: NewMetadata::Unmarked(metadata) };
     let change = ChangeRequest { room, author: Some(user), id, change_id, what };
     submit::change(node, author, change, cost).await?.settled(node).await
 }

@@ -1,13 +1,12 @@
 use std::future::poll_fn;
 use std::pin::pin;
 use std::task::Poll;
-use std::time::Duration;
 
-use bytes::Bytes;
-use shared::contract::id::{MessageId, RoomId, UserId};
+use shared::contract::id::MessageId;
 use shared::contract::limits::{ENVELOPE_BYTES_MAX, SEND_QUEUE_BYTES_MAX};
 use shared::contract::message::{Message, MessageType, Metadata};
-use shared::contract::position::Position;
+use shared::contract::protocol::StreamState;
+use shared::contract::signal::{RoomSignal, StreamPart};
 use shared::contract::timestamp::Timestamp;
 use shared::log::memory::MemoryLog;
 use shared::process::byte_budget::ByteBudget;
@@ -15,16 +14,15 @@ use shared::process::clock::Clock;
 use shared::process::readiness::Readiness;
 use shared::process::tasks::Tasks;
 use shared::store::sqlite::SqliteStore;
-use tokio::sync::Notify;
 
 use super::*;
 use crate::broker::SignalPublisher;
 use crate::broker::epochs::Epochs;
 use crate::broker::memory::MemoryBroker;
+use crate::hub::cache::RoomCache;
 use crate::hub::entry::RoomEntry;
-use crate::hub::history::{History, Messages, Snapshot};
-use crate::hub::room::{Joiner, Membership, Reading};
-use crate::hub::{Deps, SYNCING_BYTES_MAX};
+use crate::hub::history::{History, Snapshot};
+use crate::hub::{SYNCING_BYTES_MAX, sync};
 use crate::metrics::Metrics;
 use crate::presence::local::LocalPresence;
 use crate::presence::memory::MemoryPresence;
@@ -60,15 +58,20 @@ fn room(folder: &std::path::Path) -> Arc<Room> {
         unsure: Notify::new(),
     };
     let room = Room::new(RoomId::parse("r").unwrap(), Arc::new(parts));
-    room.begin_reading();
-    assert!(room.finish(Vec::new(), (1, 0), Position::ZERO));
+    room.change(|state| state.begin_reading());
+    let (live, _) = room.change(|state| state.finish(Vec::new(), (1, 0), Position::ZERO));
+    assert!(live);
     room
 }
 
 /// The next message of a room, whose frame has about so many bytes. As the database has it: there
 /// may be larger ones than anybody can send.
 fn entry(room: &Room, bytes: usize) -> RoomEntry {
-    let position = Position::new(1, room.head().seq + 1);
+    entry_at(room, room.head().seq + 1, bytes)
+}
+
+fn entry_at(room: &Room, seq: u64, bytes: usize) -> RoomEntry {
+    let position = Position::new(1, seq);
     let message = Message {
         room_id: room.id.clone(),
         id: MessageId::parse(&format!("m{}", position.seq)).unwrap(),
@@ -87,17 +90,25 @@ fn entry(room: &Room, bytes: usize) -> RoomEntry {
     RoomEntry::from_message(&message).unwrap()
 }
 
-/// A member that reads only when it is told to.
-fn join(room: &Arc<Room>, member: MemberId, queue: &Arc<SendQueue>) -> Membership {
-    let joiner = Joiner {
+fn joiner(member: MemberId, queue: &Arc<SendQueue>) -> Joiner<'static> {
+    Joiner {
         member,
         user: UserId::parse("reader").unwrap(),
         queue: Arc::clone(queue),
         limit: 1,
-        reading: Reading::default(),
-    };
+        progress: ReadProgress::default(),
+        reply: &|_| (),
+    }
+}
+
+/// A member that reads only when it is told to.
+fn join(room: &Arc<Room>, member: MemberId, queue: &Arc<SendQueue>) -> Membership {
     let older = Messages { messages: Vec::new(), more: false, epoch: 1 };
-    room.join_latest(joiner, Some((room.floor(), older)), |_| ()).unwrap()
+    let older = Some((room.read(|state| state.cache.floor()), older));
+    let (membership, effects) =
+        room.join_latest(&joiner(member, queue), Resumption::Fresh, older).unwrap();
+    assert!(effects.catch_up.is_empty());
+    membership
 }
 
 /// Takes what waits, as the writer does; gives the bytes.
@@ -152,7 +163,8 @@ fn a_member_that_has_stopped_reading_holds_up_nobody_however_full_its_queue_is()
                 let membership = join(&room, member, &queue);
                 empty(&queue).await;
                 queue.push(Frame::text(&vec![b'x'; fill]));
-                room.deliver(entry(&room, frame));
+                let entry = entry(&room, frame);
+                sync::start(&room, room.change(|state| state.deliver(entry)));
                 // The task that catches the member up runs until it waits.
                 for _ in 0..10 {
                     tokio::task::yield_now().await;
@@ -184,10 +196,10 @@ async fn a_page_that_is_refused_is_waited_for_however_full_the_queue_is() {
             let entry = entry(&room, frame);
             room.lock().head = entry.at;
             let lagging = Lagging::behind(from.clone(), true);
-            room.lock().members.get_mut(&member).unwrap().lagging = Some(lagging);
+            room.lock().members.by_id.get_mut(&member).unwrap().lagging = Some(lagging);
             queue.push(Frame::text(&vec![b'x'; fill]));
             let page = Page { head: entry.at, entries: vec![entry], complete: true, epoch: 1 };
-            let given = room.hand_over(member, &from, Position::ZERO, (&page, 1));
+            let given = room.lock().hand_over(member, &from, Position::ZERO, (&page, 1));
             if let Handover::Refused(bytes) = given {
                 assert!(!is_over(queue.room_for(bytes)).await, "{bytes} behind {fill}");
                 empty(&queue).await;
@@ -208,8 +220,9 @@ async fn an_empty_page_moves_nobody_past_what_was_not_there_when_it_was_read() {
     let _membership = join(&room, 1, &queue);
     let from = Cursor { position: Position::new(1, 1), key: None };
     let lagging = Lagging::behind(from.clone(), true);
-    room.lock().members.get_mut(&1).unwrap().lagging = Some(lagging);
-    let cursor = || room.lock().members[&1].lagging.clone().unwrap().cursor.position;
+    room.lock().members.by_id.get_mut(&1).unwrap().lagging = Some(lagging);
+    let cursor =
+        || room.lock().members.by_id.get(&1).unwrap().lagging.clone().unwrap().cursor.position;
     // Somebody else asked for it, before the room's memory began where it begins now.
     let page = |seq: u64| Page {
         entries: Vec::new(),
@@ -218,9 +231,9 @@ async fn an_empty_page_moves_nobody_past_what_was_not_there_when_it_was_read() {
         epoch: 1,
     };
     let floor = Position::new(1, 9);
-    room.hand_over(1, &from, floor, (&page(1), 1));
+    room.lock().hand_over(1, &from, floor, (&page(1), 1));
     assert_eq!(cursor(), from.position, "what lies between was in no page");
-    room.hand_over(1, &from, floor, (&page(9), 1));
+    room.lock().hand_over(1, &from, floor, (&page(9), 1));
     assert_eq!(cursor(), floor);
 }
 
@@ -228,13 +241,13 @@ async fn an_empty_page_moves_nobody_past_what_was_not_there_when_it_was_read() {
 async fn what_was_read_before_messages_were_erased_is_not_remembered() {
     let folder = tempfile::tempdir().unwrap();
     let room = room(folder.path());
-    let erasures = room.erasures();
-    room.begin_reading();
+    let erasures = room.lock().erasures;
+    room.change(|state| state.begin_reading());
     let read = entry(&room, 10);
     let at = read.at;
     let mut cache = RoomCache::new(Cursor::ZERO, &room.parts.history.memory);
     cache.push(Arc::new(read));
-    room.erased();
+    room.change(|state| state.erased());
     let snapshot = Snapshot {
         cache,
         last: Cursor { position: at, key: None },
@@ -242,8 +255,98 @@ async fn what_was_read_before_messages_were_erased_is_not_remembered() {
         epoch: 1,
         persisted: at,
     };
-    assert!(!room.snapshot(snapshot, erasures), "it is to be read anew");
+    let (live, _) = room.change(|state| state.load(snapshot, erasures));
+    assert!(!live, "it is to be read anew");
     assert!(room.lock().cache.latest(9).is_empty());
-    assert!(!room.finish(vec![entry(&room, 10)], (1, erasures), at));
+    let entries = vec![entry(&room, 10)];
+    let (live, _) = room.change(|state| state.finish(entries, (1, erasures), at));
+    assert!(!live);
     assert!(room.lock().cache.latest(9).is_empty());
+}
+
+fn calls_for_nothing(effects: &Effects) -> bool {
+    !effects.sync && effects.catch_up.is_empty() && !effects.read_streams
+}
+
+fn who_lags(effects: &Effects) -> Vec<MemberId> {
+    effects.catch_up.iter().map(|(member, _)| *member).collect()
+}
+
+#[tokio::test]
+async fn the_next_entry_calls_for_nothing_and_one_behind_a_gap_for_one_reading() {
+    let folder = tempfile::tempdir().unwrap();
+    let room = room(folder.path());
+    let next = entry(&room, 10);
+    assert!(calls_for_nothing(&room.change(|state| state.deliver(next))));
+    let old = entry_at(&room, 1, 10);
+    assert!(calls_for_nothing(&room.change(|state| state.deliver(old))));
+    let beyond = entry_at(&room, 3, 10);
+    assert!(room.change(|state| state.deliver(beyond)).sync);
+    // From here on it counts as being read, whether or not anybody has begun.
+    let further = entry_at(&room, 5, 10);
+    assert!(calls_for_nothing(&room.change(|state| state.deliver(further))));
+    assert!(calls_for_nothing(&room.change(|state| state.resync())));
+    room.change(|state| state.begin_reading());
+    let entries = vec![entry_at(&room, 2, 10), entry_at(&room, 3, 10)];
+    let (live, effects) = room.change(|state| state.finish(entries, (1, 0), Position::ZERO));
+    assert!(live && calls_for_nothing(&effects));
+    assert!(room.change(|state| state.resync()).sync, "the next reading is another");
+}
+
+#[tokio::test]
+async fn a_member_that_falls_behind_is_to_be_caught_up_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let room = room(folder.path());
+    let (full, quick) = (Arc::new(SendQueue::default()), Arc::new(SendQueue::default()));
+    let memberships = (join(&room, 1, &full), join(&room, 2, &quick));
+    full.push(Frame::text(&vec![b'x'; SEND_QUEUE_BYTES_MAX]));
+    let next = entry(&room, 10);
+    assert_eq!(who_lags(&room.change(|state| state.deliver(next))), [1]);
+    let next = entry(&room, 10);
+    assert!(calls_for_nothing(&room.change(|state| state.deliver(next))), "it has its task");
+    // Read anew, the room asks only those for their cursors who were not asked yet.
+    let (head, erasures) = room.read(|state| (state.head, state.erasures));
+    let last = Cursor { position: head, key: None };
+    let cache = RoomCache::new(last.clone(), &room.parts.history.memory);
+    let snapshot = Snapshot { cache, last, head, epoch: 1, persisted: head };
+    let (live, effects) = room.change(|state| state.load(snapshot, erasures));
+    assert!(live);
+    assert_eq!(who_lags(&effects), [2]);
+    drop(memberships);
+    // Whoever left before the task began is not waited for.
+    assert!(matches!(room.change(|state| state.advance(1, &full)), Step::Over));
+}
+
+#[tokio::test]
+async fn a_join_that_does_not_hold_everything_is_to_be_caught_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let room = room(folder.path());
+    for _ in 0..3 {
+        let next = entry(&room, 10);
+        assert!(calls_for_nothing(&room.change(|state| state.deliver(next))));
+    }
+    let queue = Arc::new(SendQueue::default());
+    let join = |seq: u64| {
+        let cursor = Cursor { position: Position::new(1, seq), key: None };
+        let (_, effects) = room.join_after(&joiner(1, &queue), &cursor, None).unwrap();
+        who_lags(&effects)
+    };
+    assert_eq!(join(1), [1], "the reply holds one message of two");
+    assert_eq!(join(2), [] as [MemberId; 0]);
+}
+
+#[tokio::test]
+async fn a_part_that_was_lost_is_asked_for_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let room = room(folder.path());
+    let part = |offset: u64| {
+        let (id, user) = (MessageId::parse("a").unwrap(), UserId::parse("bot").unwrap());
+        let (kind, state) = (MessageType::Assistant, StreamState::Streaming);
+        RoomSignal::Stream(StreamPart { id, user, kind, offset, delta: "x".to_owned(), state })
+    };
+    assert!(room.change(|state| state.signal(part(5))).read_streams);
+    assert!(!room.change(|state| state.signal(part(6))).read_streams, "it is being asked");
+    room.change(|state| state.begin_reading_streams());
+    room.change(|state| state.take_streams(None));
+    assert!(room.change(|state| state.signal(part(7))).read_streams, "it did not answer");
 }

@@ -1,49 +1,46 @@
 //! How a client gets into a room: from its memory, or with the page that was read for it.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use bytes::Bytes;
+use shared::contract::limits::UNREAD_MAX;
 use shared::contract::position::Position;
 use shared::contract::protocol::{EventName, ReceiptList};
 
-use super::refusing::{persisted_before, rejected_frame};
-use super::{JoinRetry, Joined, Joiner, Lagging, Membership, Room, RoomState};
+use super::lagging::Lagging;
+use super::members::Member;
+use super::refusals::{persisted_frame, rejected_frame};
+use super::state::RoomState;
+use super::{Effects, JoinRetry, Joined, Joiner, Resumption};
 use crate::hub::cache::fitting;
 use crate::hub::entry::{Cursor, RoomEntry};
 use crate::hub::history::{Messages, Page};
 use crate::wire::codec;
 
 /// What a join's reply holds of the messages, and from where the member catches up, if it has to.
-struct JoinPage<'a> {
-    messages: &'a [Bytes],
+pub(super) struct JoinPage {
+    how: Resumption,
+    messages: Vec<Bytes>,
     more: bool,
     lagging: Option<Lagging>,
 }
 
-impl Room {
-    /// Whether the cursor's entry is in memory.
-    pub(in crate::hub) fn knows(&self, cursor: &Cursor) -> bool {
-        let state = self.lock();
-        cursor.position <= state.head && state.cache.knows(cursor)
-    }
-
-    /// Joins behind a cursor that is known to stand in this order: with the page that was read for
-    /// it, where both are as of the given epoch, or from memory. What is not a message (a change of
-    /// an older one) ends the reply, and follows it as an event.
-    pub(in crate::hub) fn join_after(
-        self: &Arc<Self>,
-        joiner: Joiner,
+impl JoinPage {
+    /// Behind a cursor that is known to stand in this order: with the page that was read for it,
+    /// where both are as of the given epoch, or from memory. What is not a message (a change of an
+    /// older one) ends the reply, and follows it as an event.
+    pub(super) fn after(
+        state: &RoomState,
+        limit: u32,
         cursor: &Cursor,
         page: Option<(&Page, u64)>,
-        reply: impl FnOnce(Joined<'_>),
-    ) -> Result<Membership, JoinRetry> {
-        let mut state = self.lock();
-        state.admit(&joiner)?;
+    ) -> Result<JoinPage, JoinRetry> {
         let (head, floor) = (state.head, state.cache.floor());
         let stands = match page {
             // Read before the log began anew, it may be of what was lost then.
             Some((_, epoch)) => epoch >= state.epoch,
-            None => cursor.position <= head && state.cache.knows(cursor),
+            None => state.knows(cursor),
         };
         if !stands {
             return Err(JoinRetry::Memory);
@@ -64,7 +61,7 @@ impl Room {
         entries.extend(state.cache.after(read_to).filter(|_| in_memory).map(|entry| &**entry));
         entries.retain(|entry| entry.is_shown());
         let leading = entries.iter().map_while(|entry| entry.message());
-        let mut messages: Vec<Bytes> = leading.take(joiner.limit as usize).collect();
+        let mut messages: Vec<Bytes> = leading.take(limit as usize).collect();
         messages.truncate(fitting(messages.iter()));
         let at = match messages.len() {
             0 => cursor.clone(),
@@ -76,21 +73,18 @@ impl Room {
                 if at.position >= complete_up_to { complete_up_to } else { cursor.position };
             Lagging { cursor: at, complete_up_to, verified: true }
         });
-        let given = JoinPage { messages: &messages, more, lagging };
-        Ok(self.enter(&mut state, joiner, given, reply))
+        Ok(JoinPage { how: Resumption::Recovered, messages, more, lagging })
     }
 
-    /// Joins with the latest messages. `older` are those at or below the floor, as they were read
-    /// for it; without them the memory has to be enough.
-    pub(in crate::hub) fn join_latest(
-        self: &Arc<Self>,
-        joiner: Joiner,
+    /// The latest messages. `older` are those at or below the floor, as they were read for it;
+    /// without them the memory has to be enough.
+    pub(super) fn latest(
+        state: &RoomState,
+        limit: u32,
+        how: Resumption,
         older: Option<(Position, Messages)>,
-        reply: impl FnOnce(Joined<'_>),
-    ) -> Result<Membership, JoinRetry> {
-        let mut state = self.lock();
-        state.admit(&joiner)?;
-        let limit = joiner.limit as usize;
+    ) -> Result<JoinPage, JoinRetry> {
+        let limit = limit as usize;
         let mut messages = state.cache.latest(limit + 1);
         let mut more = false;
         // What fills the page, in number or in bytes, needs nothing older.
@@ -115,48 +109,43 @@ impl Room {
         let surplus =
             messages.len() - fitting(messages.iter().rev().take(limit)).min(messages.len());
         messages.drain(..surplus);
-        let given = JoinPage { messages: &messages, more: more || surplus > 0, lagging: None };
-        Ok(self.enter(&mut state, joiner, given, reply))
+        Ok(JoinPage { how, messages, more: more || surplus > 0, lagging: None })
     }
 
     /// Makes a member of whoever joins: the reply first, then the lists, then whatever happens.
-    fn enter(
-        self: &Arc<Self>,
+    pub(super) fn enter(
+        self,
         state: &mut RoomState,
-        joiner: Joiner,
-        given: JoinPage<'_>,
-        reply: impl FnOnce(Joined<'_>),
-    ) -> Membership {
-        let found = self.add_presence(state, &joiner);
+        joiner: &Joiner<'_>,
+    ) -> (Arc<AtomicBool>, Effects) {
+        let JoinPage { how, messages, more, lagging } = self;
+        let Joiner { member, user, queue, progress, .. } = joiner;
+        let found = state.ephemeral.add_presence(&mut state.members, *member, user);
         let present = codec::event(EventName::PresenceList, &found.presence);
-        let JoinPage { messages, more, lagging } = given;
-        let receipts = state.ephemeral.receipts.listed(&joiner.user, joiner.reading.own.as_ref());
-        let list = ReceiptList { room_id: self.id.clone(), receipts: receipts.clone() };
-        let (head, unread) = (state.head, state.unread(&joiner));
-        let refused = || state.refusals.of(&joiner.user);
-        let persisted = persisted_before(state.persisted, refused());
-        reply(Joined { messages, head, persisted, more, receipts, unread, found });
+        let receipts = state.ephemeral.receipts.listed(user, progress.own.as_ref());
+        let list = ReceiptList { room_id: state.id.clone(), receipts: receipts.clone() };
+        let own = state.ephemeral.receipts.of(user).or(progress.own.as_ref());
+        let after = own.map_or(Position::ZERO, |mark| mark.position);
+        let below = if after < state.cache.floor() { progress.unread_below } else { 0 };
+        let unread = (state.cache.unread(user, after) + below).min(UNREAD_MAX);
+        let head = state.head;
+        let persisted = state.refusals.persisted_before(user, state.persisted);
+        (joiner.reply)(Joined { how, messages, head, persisted, more, receipts, unread, found });
         // Whoever left before hearing of it must not take it to be persisted.
-        refused().for_each(|entry| joiner.queue.push(rejected_frame(entry)));
+        state.refusals.of(user).for_each(|entry| queue.push(rejected_frame(entry)));
         if persisted < state.persisted {
-            joiner.queue.push(self.persisted_frame(state.persisted));
+            queue.push(persisted_frame(&state.id, state.persisted));
         }
         // Bounded like the reply: the connection reads no further while its queue is full.
-        joiner.queue.push(present);
-        joiner.queue.push(codec::event(EventName::ReceiptList, &list));
-        self.add(state, joiner, lagging)
-    }
-}
-
-impl RoomState {
-    /// Refuses whom the room does not take.
-    fn admit(&self, joiner: &Joiner) -> Result<(), JoinRetry> {
-        if self.retired {
-            return Err(JoinRetry::Retired);
+        queue.push(present);
+        queue.push(codec::event(EventName::ReceiptList, &list));
+        let (mut new, mut effects) = (Member::new(user, queue), Effects::default());
+        if let Some(lagging) = lagging {
+            new.lag(*member, lagging, &mut effects);
         }
-        match self.removed.get(&joiner.user) {
-            Some(at) => Err(JoinRetry::Removed(*at)),
-            None => Ok(()),
-        }
+        state.ephemeral.send_initial_state(&new);
+        let ended = Arc::clone(&new.ended);
+        state.members.add(*member, new);
+        (ended, effects)
     }
 }

@@ -62,9 +62,9 @@ pub(super) async fn stream(
         Some(text) => place(node, &room, text).await?,
     };
     let unknown = || not_found("the room has not come that far");
-    let feed = node.hub.feed(&room, after, limit).await?.ok_or_else(unknown)?;
-    let page = StreamPage { next: feed.next.to_string(), has_more: feed.more };
-    Ok(raw(StatusCode::OK, codec::with_messages(&page, &feed.messages)))
+    let changes = node.hub.changes(&room, after, limit).await?.ok_or_else(unknown)?;
+    let page = StreamPage { next: changes.next.to_string(), has_more: changes.more };
+    Ok(raw(StatusCode::OK, codec::with_messages(&page, &changes.messages)))
 }
 
 /// The place that `after` names: a position, or a message's.
