@@ -41,7 +41,7 @@ use crate::broker::SignalPublisher;
 use crate::broker::append_queue::{self, AppendQueue};
 use crate::broker::epochs::Epochs;
 use crate::broker::receipt_queue::ReceiptQueue;
-use crate::config::Settings;
+use crate::config::GatewaySettings;
 use crate::http::listening::{self, BindError};
 use crate::hub::history::History;
 use crate::hub::room_quota::RoomQuota;
@@ -146,7 +146,7 @@ impl Server {
     /// # Errors
     /// Says what cannot be opened or bound; nothing is left running then.
     pub async fn start(
-        settings: Settings,
+        settings: GatewaySettings,
         clock: Clock,
         announce: impl FnOnce(SocketAddr, SocketAddr),
     ) -> Result<Server, StartError> {
@@ -160,7 +160,7 @@ impl Server {
     }
 
     async fn start_with(
-        mut settings: Settings,
+        mut settings: GatewaySettings,
         clock: Clock,
         announce: impl FnOnce(SocketAddr, SocketAddr),
         (readiness, tasks): (Readiness, &Tasks),
@@ -303,7 +303,7 @@ impl Server {
 }
 
 fn node(
-    (settings, sockets_max): (Settings, usize),
+    (settings, sockets_max): (GatewaySettings, usize),
     clock: Clock,
     metrics: Arc<Metrics>,
     (backend, tasks): (&mut Backend, &Tasks),
@@ -381,7 +381,7 @@ fn node(
 }
 
 fn limiter(
-    settings: &Settings,
+    settings: &GatewaySettings,
     (clock, metrics): (&Clock, &Arc<Metrics>),
     broker: Arc<dyn Broker>,
     fleet: Option<RedisCounts>,
@@ -395,7 +395,7 @@ fn turns(counts: &RedisCounts) -> RedisTurns {
     RedisTurns::new(counts.connection().clone())
 }
 
-fn authenticator(settings: &Settings) -> Result<Authenticator, StartError> {
+fn authenticator(settings: &GatewaySettings) -> Result<Authenticator, StartError> {
     Authenticator::new(settings.trust(), settings.is_dev()).map_err(|error| {
         let setting = match error {
             TrustError::File(_) | TrustError::Key(_) => "ROOMCAST_JWT_PUBLIC_KEY",

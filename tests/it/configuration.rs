@@ -2,7 +2,7 @@
 
 use crate::fixtures::one_gateway::{SOON, gateway, gateway_with, log_of};
 use fleet::{Fleet, FleetError, GatewayOptions};
-use shared::process::settings::{Program, Sources, Stop};
+use shared::process::settings::{Sources, Stop};
 use std::net::{IpAddr, TcpStream, UdpSocket};
 
 /// A secret that must show nowhere.
@@ -105,13 +105,11 @@ fn checked(
 }
 
 fn of_gateway(sources: &Sources) -> Result<(), Stop> {
-    use gateway::config::Settings;
-    Settings::start(sources, &Program::default(), Settings::problems).map(drop)
+    gateway::cli::start(sources).map(drop)
 }
 
 fn of_worker(sources: &Sources) -> Result<(), Stop> {
-    use sync_worker::config::Settings;
-    Settings::start(sources, &Program::default(), Settings::problems).map(drop)
+    sync_worker::cli::start(sources).map(drop)
 }
 
 /// Exactly these names, each on a line of its own, and no word of the canary.
