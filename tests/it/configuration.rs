@@ -290,15 +290,17 @@ async fn a_second_process_on_the_same_folder_is_refused_and_the_first_goes_on() 
 #[tokio::test]
 async fn a_port_in_use_is_named() {
     let fleet = gateway().await;
-    for (variable, port) in [
-        ("PORT", fleet.gateway().port()),
-        ("ROOMCAST_OPERATOR_PORT", fleet.gateway().operator_port()),
+    for (variable, flag, port) in [
+        ("PORT", "--port", fleet.gateway().port()),
+        ("ROOMCAST_OPERATOR_PORT", "--operator-port", fleet.gateway().operator_port()),
     ] {
         let options = GatewayOptions::default().with_env(variable, port.to_string());
         let (code, output) = refused(options).await;
         assert_eq!(code, Some(1), "{output}");
         let said = output.lines().find(|line| line.starts_with("gateway: ")).unwrap();
-        assert!(said.contains(&port.to_string()) && said.contains("in use"), "{said}");
+        for part in [port.to_string().as_str(), variable, flag, "in use"] {
+            assert!(said.contains(part), "{part} in {said}");
+        }
     }
 }
 
