@@ -184,6 +184,7 @@ fn complaint(error: &clap::Error, culprit: &str) -> String {
         (ErrorKind::UnknownArgument, ..) => "not expected here".to_owned(),
         (ErrorKind::InvalidSubcommand, ..) => "no such command".to_owned(),
         (ErrorKind::MissingRequiredArgument, ..) => "missing".to_owned(),
+        (ErrorKind::TooManyValues, ..) => "takes no value".to_owned(),
         (ErrorKind::InvalidValue, Some(value), Some(expected)) if !value.is_empty() => {
             format!("expected {expected}, not {value:?}")
         }
@@ -199,7 +200,7 @@ fn complaint(error: &clap::Error, culprit: &str) -> String {
 /// What a value was expected to be: one of a few words, or what its type says.
 pub(super) fn expected(error: &clap::Error) -> Option<String> {
     match error.get(ContextKind::ValidValue) {
-        Some(ContextValue::Strings(texts)) => Some(texts.join(" or ")),
+        Some(ContextValue::Strings(texts)) if !texts.is_empty() => Some(texts.join(" or ")),
         _ => std::error::Error::source(error).map(ToString::to_string),
     }
 }

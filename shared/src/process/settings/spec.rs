@@ -1,9 +1,11 @@
 //! A setting as it is declared, for help, tables and error messages.
 
 use std::any::TypeId;
+use std::convert::Infallible;
 use std::fmt::Write;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 
 use clap::{Arg, ArgAction, Args, Command};
 
@@ -65,7 +67,11 @@ pub(super) fn arguments<S: Args>() -> impl Iterator<Item = Arg> {
             let arg = arg.value_parser(switch).value_name("true|false");
             return arg.default_value("false").default_missing_value("true");
         }
-        if has_type::<IpAddr>(&arg) { arg.value_parser(address) } else { arg }
+        if has_type::<IpAddr>(&arg) {
+            return arg.value_parser(address);
+        }
+        // Clap takes no empty path.
+        if has_type::<PathBuf>(&arg) { arg.value_parser(path) } else { arg }
     })
 }
 
@@ -83,6 +89,10 @@ fn switch(text: &str) -> Result<bool, &'static str> {
 
 fn address(text: &str) -> Result<IpAddr, &'static str> {
     text.parse().map_err(|_| "an IP address such as 127.0.0.1 or ::1")
+}
+
+fn path(text: &str) -> Result<PathBuf, Infallible> {
+    Ok(text.into())
 }
 
 /// The sentence of the doc comment, of which the derive takes the period.

@@ -320,6 +320,9 @@ fn an_empty_flag_takes_an_optional_value_away() {
     let variables = [("ROOMCAST_NODE_NAME", "a"), ("ROOMCAST_BYTES_MAX", "12")];
     let settings = loaded(&variables, &["--node-name=", "--bytes-max", ""]);
     assert_eq!((settings.node_name, settings.bytes_max), (None, None));
+    assert_eq!(loaded(&[], &["--data-dir="]).data_dir, PathBuf::new());
+    let said = problems(&[], &["--check-config=yes"]);
+    assert_eq!(said, ["--check-config: takes no value"]);
     let said = problems(&variables, &["--port="]);
     assert_eq!(said, ["--port: expected a whole number from 0 to 65535, not \"\""]);
 }
