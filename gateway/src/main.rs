@@ -1,44 +1,31 @@
 //! The `gateway` binary: settings, server, signal, drain.
 
-use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
 
-use gateway::auth::api_keys;
-use gateway::config::Settings;
+use gateway::cli;
+use gateway::config::GatewaySettings;
 use gateway::server::Server;
-use gateway::server::mint;
 use shared::process::clock::Clock;
 use shared::process::error_chain::error_chain;
-use shared::process::settings::{self, Program, Sources};
+use shared::process::settings::{self, Sources};
 use shared::process::signals;
 use shared::process::telemetry;
+use sync_worker::config::WorkerSettings;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-const PROGRAM: Program = Program {
-    name: "gateway",
-    about: "One Roomcast node: a realtime gateway for team chat with a database at the end of it.",
-    version: env!("CARGO_PKG_VERSION"),
-    subcommand: Some(
-        "[api-key|token --user ID [--room PATTERN]... [--role ROLE] [--ttl SECONDS] [--open]]",
-    ),
-};
-
 fn main() -> ExitCode {
     // Both processes are often given one environment.
-    let worker = sync_worker::config::Settings::KEYS.iter().map(|key| key.env);
+    let worker = settings::specs::<WorkerSettings>().into_iter().map(|spec| spec.env);
     let sources = Sources::from_process().tolerating(worker);
-    // What is asked for needs none of what a node needs.
-    let asked = !settings::subcommand(&sources, Settings::KEYS, &PROGRAM).is_empty();
-    let check = if asked { |_: &Settings| Vec::new() } else { Settings::problems };
-    let (settings, subcommand) = match Settings::start(&sources, &PROGRAM, check) {
+    let (settings, subcommand) = match cli::start(&sources) {
         Ok(started) => started,
         Err(stop) => return stop.exit(),
     };
-    if asked {
-        return answer(&settings, &subcommand);
+    if let Some(subcommand) = subcommand {
+        return cli::run(&settings, &subcommand).exit();
     }
     if let Err(error) = telemetry::start(settings.log_format, &settings.log) {
         return fail(&error);
@@ -56,43 +43,7 @@ fn main() -> ExitCode {
     code
 }
 
-/// `EX_USAGE`: there is no such command.
-const USAGE: u8 = 64;
-
-/// Does what was asked for in place of running a node.
-fn answer(settings: &Settings, subcommand: &[String]) -> ExitCode {
-    match subcommand.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
-        ["api-key"] => {
-            let (key, digest) = api_keys::mint();
-            let text = format!(
-                "key     {key}\ndigest  {digest}\n\nThe key is for the application and is shown \
-                 only now; the digest goes into ROOMCAST_API_KEYS of every node.\n"
-            );
-            let _ = std::io::stdout().write_all(text.as_bytes());
-            ExitCode::SUCCESS
-        }
-        ["token", arguments @ ..] => {
-            match mint::token(settings, Clock::system().now_ms(), arguments) {
-                Ok(token) => {
-                    let _ = std::io::stdout().write_all(format!("{token}\n").as_bytes());
-                    ExitCode::SUCCESS
-                }
-                Err(error) => {
-                    let text = format!("{}\n", error_chain(&error));
-                    let _ = std::io::stderr().write_all(text.as_bytes());
-                    ExitCode::from(USAGE)
-                }
-            }
-        }
-        subcommand => {
-            let text = format!("{}: no such command\n", subcommand.join(" "));
-            let _ = std::io::stderr().write_all(text.as_bytes());
-            ExitCode::from(USAGE)
-        }
-    }
-}
-
-async fn run(settings: Settings) -> Result<ExitCode, Box<dyn std::error::Error>> {
+async fn run(settings: GatewaySettings) -> Result<ExitCode, Box<dyn std::error::Error>> {
     let signal = signals::shutdown()?;
     let greeting = Greeting::of(&settings);
     let announce = |page, operator| greeting.print(page, operator);
@@ -117,7 +68,7 @@ struct Greeting {
 }
 
 impl Greeting {
-    fn of(settings: &Settings) -> Greeting {
+    fn of(settings: &GatewaySettings) -> Greeting {
         let dev = settings.is_dev();
         let keys = Greeting::keys(settings);
         if settings.is_cluster() {
@@ -130,7 +81,7 @@ impl Greeting {
     }
 
     /// Which settings say what tokens are checked with.
-    fn keys(settings: &Settings) -> String {
+    fn keys(settings: &GatewaySettings) -> String {
         let given = [
             ("ROOMCAST_JWT_SECRET", settings.jwt_secret.is_some()),
             ("ROOMCAST_JWT_PUBLIC_KEY", settings.jwt_public_key.is_some()),
@@ -157,7 +108,7 @@ impl Greeting {
         let text = format!(
             "Roomcast {version}\n  page      http://{page}/{tabs}\n  mode      {mode}, {who}\n  \
              data      {data}\n  operator  http://{operator}/metrics\n",
-            version = PROGRAM.version,
+            version = env!("CARGO_PKG_VERSION"),
             mode = self.mode,
             data = self.data,
         );

@@ -17,7 +17,7 @@ use crate::auth::{Authenticator, Revocations, TokenStore};
 use crate::broker::Broker;
 use crate::broker::append_queue::AppendQueue;
 use crate::broker::receipt_queue::ReceiptQueue;
-use crate::config::Settings;
+use crate::config::GatewaySettings;
 use crate::hub::Hub;
 use crate::hub::room_quota::RoomQuota;
 use crate::metrics::Metrics;
@@ -33,7 +33,7 @@ pub(crate) const BODIES_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// One node.
 pub(crate) struct Node {
     /// What it was told.
-    pub(crate) settings: Settings,
+    pub(crate) settings: GatewaySettings,
     /// What time it is.
     pub(crate) clock: Clock,
     /// What it counts.

@@ -35,7 +35,7 @@ use self::redis::{Portion, RedisCounts};
 use self::usual::Usual;
 use crate::auth::Identity;
 use crate::broker::Broker;
-use crate::config::{RateClass, Settings};
+use crate::config::{GatewaySettings, RateClass};
 use crate::metrics::Metrics;
 
 /// How long Redis is not asked after it did not answer, in milliseconds.
@@ -60,7 +60,7 @@ pub(crate) struct Rules {
 }
 
 impl Rules {
-    pub(crate) fn new(settings: &Settings) -> Rules {
+    pub(crate) fn new(settings: &GatewaySettings) -> Rules {
         let mut limits = [0; RateClass::COUNT];
         let mut windows_ms = [0; RateClass::COUNT];
         for class in RateClass::ALL {

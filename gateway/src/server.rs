@@ -5,7 +5,6 @@ mod embedded;
 mod descriptors;
 pub mod mint;
 
-use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +17,7 @@ use shared::log::deliveries::DeliveryReceiver;
 use shared::log::redis::connection::Health;
 use shared::process::byte_budget::ByteBudget;
 use shared::process::clock::Clock;
-use shared::process::operator::{Operator, Refresh};
+use shared::process::operator::{BindError, Operator, Refresh};
 use shared::process::readiness::{Condition, Readiness};
 use shared::process::tasks::{TaskEnded, Tasks};
 use shared::store::Store;
@@ -41,8 +40,8 @@ use crate::broker::SignalPublisher;
 use crate::broker::append_queue::{self, AppendQueue};
 use crate::broker::epochs::Epochs;
 use crate::broker::receipt_queue::ReceiptQueue;
-use crate::config::Settings;
-use crate::http::listening::{self, BindError};
+use crate::config::GatewaySettings;
+use crate::http::listening;
 use crate::hub::history::History;
 use crate::hub::room_quota::RoomQuota;
 use crate::hub::{self, Hub};
@@ -73,13 +72,8 @@ pub enum StartError {
     #[error("the database cannot be opened")]
     Store(#[from] OpenError),
     /// A port is taken, or not allowed.
-    #[error("cannot listen on {address}")]
-    Bind {
-        /// Where.
-        address: SocketAddr,
-        /// Why.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Bind(#[from] BindError),
     /// A setting that only its use finds wrong.
     #[error("{setting} cannot be used")]
     Setting {
@@ -146,7 +140,7 @@ impl Server {
     /// # Errors
     /// Says what cannot be opened or bound; nothing is left running then.
     pub async fn start(
-        settings: Settings,
+        settings: GatewaySettings,
         clock: Clock,
         announce: impl FnOnce(SocketAddr, SocketAddr),
     ) -> Result<Server, StartError> {
@@ -160,15 +154,14 @@ impl Server {
     }
 
     async fn start_with(
-        mut settings: Settings,
+        mut settings: GatewaySettings,
         clock: Clock,
         announce: impl FnOnce(SocketAddr, SocketAddr),
         (readiness, tasks): (Readiness, &Tasks),
     ) -> Result<Server, StartError> {
         let registry = prometheus::Registry::new();
         let metrics = Arc::new(Metrics::register(&registry));
-        let listener = listening::bind(&settings.addresses(), settings.port)
-            .map_err(|BindError { address, source }| StartError::Bind { address, source })?;
+        let listener = listening::bind(&settings.addresses(), settings.port)?;
         let descriptors = descriptors::settle(&mut settings);
         let mut backend = if settings.is_cluster() {
             cluster::start(&settings, &clock, &metrics, (&readiness, tasks))?
@@ -191,10 +184,7 @@ impl Server {
             refresh: Some(refresh(&node)),
             stats: Arc::new(move || stats(&stats_node, redis.as_deref(), sync.as_deref(), began)),
         };
-        let operator = operator
-            .bind(operator_address)
-            .await
-            .map_err(|source| StartError::Bind { address: operator_address, source })?;
+        let operator = operator.bind(operator_address).await?;
         let operator_address = operator.local_addr();
         let address = listener.local_addr().unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0)));
         announce(address, operator_address);
@@ -303,7 +293,7 @@ impl Server {
 }
 
 fn node(
-    (settings, sockets_max): (Settings, usize),
+    (settings, sockets_max): (GatewaySettings, usize),
     clock: Clock,
     metrics: Arc<Metrics>,
     (backend, tasks): (&mut Backend, &Tasks),
@@ -381,7 +371,7 @@ fn node(
 }
 
 fn limiter(
-    settings: &Settings,
+    settings: &GatewaySettings,
     (clock, metrics): (&Clock, &Arc<Metrics>),
     broker: Arc<dyn Broker>,
     fleet: Option<RedisCounts>,
@@ -395,7 +385,7 @@ fn turns(counts: &RedisCounts) -> RedisTurns {
     RedisTurns::new(counts.connection().clone())
 }
 
-fn authenticator(settings: &Settings) -> Result<Authenticator, StartError> {
+fn authenticator(settings: &GatewaySettings) -> Result<Authenticator, StartError> {
     Authenticator::new(settings.trust(), settings.is_dev()).map_err(|error| {
         let setting = match error {
             TrustError::File(_) | TrustError::Key(_) => "ROOMCAST_JWT_PUBLIC_KEY",

@@ -2,19 +2,21 @@
 
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
+use std::num::ParseIntError;
+use std::process::ExitCode;
+use std::str::FromStr;
 use std::time::Duration;
 
+use clap::Subcommand;
 use shared::contract::envelope::{Envelope, EnvelopeError};
 use shared::log::{LogEntry, LogLoad};
 use shared::process::error_chain::error_chain;
-use shared::process::settings::Secret;
-use shared::store::postgres::{
-    self, DrivenAgain, NumberedLetter, PostgresStore, Redriven, UrlError,
-};
+use shared::store::postgres::{DrivenAgain, NumberedLetter, PostgresStore, Redriven};
 use shared::store::{DeadLetter, Row, StoreError};
 use tokio::time::Instant;
 
 use crate::batch::row;
+use crate::reconcile::printable;
 
 /// Letters that are read at once; each holds its whole entry.
 const PAGE: u32 = 100;
@@ -23,10 +25,6 @@ const WORKER_PATIENCE: Duration = Duration::from_secs(30);
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// Characters of an error in the list.
 const ERROR_CHARS: usize = 60;
-/// Something could not be driven, or read.
-const NOT_DONE: u8 = 1;
-/// `EX_USAGE`.
-const USAGE: u8 = 64;
 
 const HEADINGS: [&str; 8] =
     ["number", "room", "user", "message id", "position", "code", "first seen", "error"];
@@ -34,12 +32,6 @@ const HEADINGS: [&str; 8] =
 /// Why a subcommand was not done.
 #[derive(Debug, thiserror::Error)]
 pub enum LetterError {
-    /// No such subcommand.
-    #[error("expected: dead-letters list | show N | redrive N | redrive all")]
-    Usage,
-    /// The database's address is of no use.
-    #[error("DATABASE_URL is of no use")]
-    Url(#[from] UrlError),
     /// There is none of that number.
     #[error("there is no dead letter {0}")]
     Nothing(u64),
@@ -78,11 +70,38 @@ pub enum LetterError {
     Output(#[from] io::Error),
 }
 
-impl LetterError {
-    /// The exit code: 64 for a wrong subcommand, else 1.
-    #[must_use]
-    pub fn code(&self) -> u8 {
-        if matches!(self, LetterError::Usage) { USAGE } else { NOT_DONE }
+/// What can be done about dead letters.
+#[derive(Debug, Subcommand)]
+pub enum DeadLetters {
+    /// List all of them, with their numbers
+    List,
+    /// Show one and what is in it
+    Show {
+        /// Its number in the list
+        number: u64,
+    },
+    /// Store one, or all, once their cause is gone
+    Redrive {
+        /// A number in the list, or `all`
+        #[arg(value_name = "NUMBER|all")]
+        which: Which,
+    },
+}
+
+/// The dead letters that are to be redriven.
+#[derive(Clone, Copy, Debug)]
+pub enum Which {
+    /// Every one.
+    All,
+    /// That of this number.
+    Number(u64),
+}
+
+impl FromStr for Which {
+    type Err = ParseIntError;
+
+    fn from_str(text: &str) -> Result<Which, ParseIntError> {
+        if text == "all" { Ok(Which::All) } else { text.parse().map(Which::Number) }
     }
 }
 
@@ -90,28 +109,17 @@ impl LetterError {
 ///
 /// # Errors
 /// Says what could not be done; of `redrive all` only what ends it early.
-pub async fn run(database_url: Option<&Secret>, subcommand: &[String]) -> Result<u8, LetterError> {
-    let subcommand: Vec<&str> = subcommand.iter().map(String::as_str).collect();
-    let connect = || {
-        let url = database_url.cloned().unwrap_or_default();
-        PostgresStore::connect(&url, postgres::Settings::default())
-    };
-    match subcommand[..] {
-        ["dead-letters", "list"] => list(&connect()?).await?,
-        ["dead-letters", "show", n] => show(&connect()?, number(n)?).await?,
-        ["dead-letters", "redrive", "all"] => return redrive_all(&connect()?).await,
-        ["dead-letters", "redrive", n] => {
-            let (store, number) = (connect()?, number(n)?);
+pub async fn run(store: &PostgresStore, asked: DeadLetters) -> Result<ExitCode, LetterError> {
+    match asked {
+        DeadLetters::List => list(store).await?,
+        DeadLetters::Show { number } => show(store, number).await?,
+        DeadLetters::Redrive { which: Which::All } => return redrive_all(store).await,
+        DeadLetters::Redrive { which: Which::Number(number) } => {
             let letter = store.dead_letter(number).await?.ok_or(LetterError::Nothing(number))?;
-            say(&redrive(&store, &letter).await?)?;
+            say(&redrive(store, &letter).await?)?;
         }
-        _ => return Err(LetterError::Usage),
     }
-    Ok(0)
-}
-
-fn number(word: &str) -> Result<u64, LetterError> {
-    word.parse().map_err(|_| LetterError::Usage)
+    Ok(ExitCode::SUCCESS)
 }
 
 fn say(text: &str) -> Result<(), LetterError> {
@@ -155,11 +163,6 @@ fn or_dash(value: Option<impl ToString>) -> String {
     value.map_or_else(|| "-".to_owned(), |value| value.to_string())
 }
 
-/// In one line, and nothing that would steer a terminal.
-fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
-}
-
 async fn show(store: &PostgresStore, number: u64) -> Result<(), LetterError> {
     let numbered = store.dead_letter(number).await?.ok_or(LetterError::Nothing(number))?;
     let DeadLetter { log_id, raw, error, .. } = &numbered.letter;
@@ -186,7 +189,7 @@ fn decoded(envelope: &Envelope) -> String {
     format!("kind: {kind:?}\nchange id: {change}\naccepted: {}\nbody: {body}", envelope.accepted_at)
 }
 
-async fn redrive_all(store: &PostgresStore) -> Result<u8, LetterError> {
+async fn redrive_all(store: &PostgresStore) -> Result<ExitCode, LetterError> {
     let (mut driven, mut failed, mut after) = (0_u64, 0_u64, 0);
     loop {
         let page = store.numbered_dead_letters(after, PAGE).await?;
@@ -215,7 +218,7 @@ async fn redrive_all(store: &PostgresStore) -> Result<u8, LetterError> {
         }
     }
     say(&format!("{driven} driven, {failed} not"))?;
-    Ok(if failed == 0 { 0 } else { NOT_DONE })
+    Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 async fn redrive(store: &PostgresStore, numbered: &NumberedLetter) -> Result<String, LetterError> {

@@ -14,7 +14,7 @@ use crate::stats::Stats;
 
 /// How the worker goes about it.
 #[derive(Clone, Copy, Debug)]
-pub struct Settings {
+pub struct LoopSettings {
     /// Most entries in one transaction.
     pub batch_entries: usize,
     /// How long entries may gather before they are stored.
@@ -37,7 +37,7 @@ pub struct Deps {
     /// Where they go.
     pub store: Arc<dyn Store>,
     /// How.
-    pub settings: Settings,
+    pub settings: LoopSettings,
     /// Under which name this worker takes shards among others; alone it has them all.
     pub lease: Option<Lease>,
     /// What is counted.

@@ -1,35 +1,40 @@
 //! The subcommand `erase`: a user's or a room's messages, everywhere.
 
 use std::io::{self, Write as _};
+use std::process::ExitCode;
 
-use shared::contract::id::{IdError, RoomId, UserId};
+use clap::Subcommand;
+use shared::contract::id::{RoomId, UserId};
 use shared::erase::{self, EraseError, Progress, Total};
 use shared::log::LogError;
 use shared::log::redis::RedisLog;
 use shared::log::redis::connection::{RedisConnection, RedisUrlError};
 use shared::process::clock::Clock;
-use shared::store::postgres::{self, PostgresStore, UrlError};
+use shared::store::postgres::PostgresStore;
 use shared::store::{Erased, StoreError};
 
-use crate::config::Settings;
+use crate::config::WorkerSettings;
 
-/// Not everything was erased.
-const NOT_DONE: u8 = 1;
-/// `EX_USAGE`.
-const USAGE: u8 = 64;
+/// Whose messages are erased.
+#[derive(Debug, Subcommand)]
+pub enum Target {
+    /// Erase what a user has said, in every room
+    User {
+        /// The user's id
+        #[arg(value_name = "ID", value_parser = UserId::parse)]
+        user: UserId,
+    },
+    /// Erase what was said in a room
+    Room {
+        /// The room's id
+        #[arg(value_name = "ID", value_parser = RoomId::parse)]
+        room: RoomId,
+    },
+}
 
 /// Why not everything was erased.
 #[derive(Debug, thiserror::Error)]
 pub enum ErasingError {
-    /// No such subcommand.
-    #[error("expected: erase user ID | erase room ID")]
-    Usage,
-    /// No user or room can be named so.
-    #[error("no name of a user or a room")]
-    Name(#[from] IdError),
-    /// The database's address is of no use.
-    #[error("DATABASE_URL is of no use")]
-    Database(#[from] UrlError),
     /// The database could not be asked whose it is.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -53,36 +58,19 @@ pub enum ErasingError {
     Output(#[from] io::Error),
 }
 
-impl ErasingError {
-    /// The exit code: 64 for a wrong subcommand, else 1.
-    #[must_use]
-    pub fn code(&self) -> u8 {
-        match self {
-            ErasingError::Usage | ErasingError::Name(_) => USAGE,
-            ErasingError::Database(_)
-            | ErasingError::Redis(_)
-            | ErasingError::Store(_)
-            | ErasingError::Taken(_)
-            | ErasingError::Foreign { .. }
-            | ErasingError::Early(_)
-            | ErasingError::Output(_) => NOT_DONE,
-        }
-    }
-}
-
-/// Erases what the subcommand names, says how far it is, and gives the exit code.
+/// Erases what was said, says how far it is, and gives the exit code.
 ///
 /// # Errors
 /// Says what ended it early.
-pub async fn run(settings: &Settings, subcommand: &[String]) -> Result<u8, ErasingError> {
-    let subcommand: Vec<&str> = subcommand.iter().map(String::as_str).collect();
-    let whose = match subcommand[..] {
-        ["erase", "user", id] => Erased::User(UserId::parse(id)?),
-        ["erase", "room", id] => Erased::Room(RoomId::parse(id)?),
-        _ => return Err(ErasingError::Usage),
+pub async fn run(
+    store: &PostgresStore,
+    settings: &WorkerSettings,
+    target: Target,
+) -> Result<ExitCode, ErasingError> {
+    let whose = match target {
+        Target::User { user } => Erased::User(user),
+        Target::Room { room } => Erased::Room(room),
     };
-    let database_url = settings.database_url.clone().unwrap_or_default();
-    let store = PostgresStore::connect(&database_url, postgres::Settings::default())?;
     let redis_url = settings.redis_url.clone().unwrap_or_default();
     let redis = RedisConnection::new(&redis_url, settings.redis_token.as_ref(), Clock::system())?;
     let name = store.deployment().await?.name;
@@ -91,10 +79,10 @@ pub async fn run(settings: &Settings, subcommand: &[String]) -> Result<u8, Erasi
     }
     // It appends nothing; no cap applies.
     let log = RedisLog::new(redis, usize::MAX);
-    let Total { messages, rooms } = erase::erase(&log, &store, &whose, &say).await?;
+    let Total { messages, rooms } = erase::erase(&log, store, &whose, &say).await?;
     let rooms = rooms.len();
     writeln!(io::stdout(), "{messages} messages erased; rooms that have forgotten them: {rooms}")?;
-    Ok(0)
+    Ok(ExitCode::SUCCESS)
 }
 
 fn say(progress: Progress) {

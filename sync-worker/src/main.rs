@@ -14,14 +14,14 @@ use shared::process::clock::Clock;
 use shared::process::error_chain::error_chain;
 use shared::process::operator::Operator;
 use shared::process::readiness::Readiness;
-use shared::process::settings::{self, Program, Sources};
+use shared::process::settings::Sources;
 use shared::process::signals;
 use shared::process::tasks::{TaskEnded, Tasks};
 use shared::process::telemetry;
 use shared::store::Lease;
 use shared::store::postgres::{self, PostgresStore};
 use sync_worker::cli;
-use sync_worker::config::{GATEWAY_VARIABLES, SEED_VARIABLES, Settings};
+use sync_worker::config::{GATEWAY_VARIABLES, WorkerSettings};
 use sync_worker::metrics::Metrics;
 use sync_worker::stats::Stats;
 use sync_worker::worker::{self, Deps};
@@ -29,13 +29,6 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use uuid::Uuid;
-
-const PROGRAM: Program = Program {
-    name: "sync-worker",
-    about: "Moves Roomcast's log from Redis into Postgres, each entry exactly once.",
-    version: env!("CARGO_PKG_VERSION"),
-    subcommand: Some(cli::SUBCOMMAND),
-};
 
 /// The worker never appends; no cap applies to it.
 const ENTRIES_MAX: usize = usize::MAX;
@@ -45,10 +38,8 @@ const UNFIT: u8 = 78;
 
 fn main() -> ExitCode {
     // Both processes are often given one environment.
-    let sources =
-        Sources::from_process().tolerating(GATEWAY_VARIABLES.iter().chain(SEED_VARIABLES).copied());
-    let check = cli::check(&settings::subcommand(&sources, Settings::KEYS, &PROGRAM));
-    let (settings, subcommand) = match Settings::start(&sources, &PROGRAM, check) {
+    let sources = Sources::from_process().tolerating(GATEWAY_VARIABLES.lines());
+    let (settings, subcommand) = match cli::start(&sources) {
         Ok(started) => started,
         Err(stop) => return stop.exit(),
     };
@@ -59,8 +50,8 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(&error, 1),
     };
-    if !subcommand.is_empty() {
-        let code = runtime.block_on(cli::run(&settings, &subcommand));
+    if let Some(subcommand) = subcommand {
+        let code = runtime.block_on(cli::run(&settings, subcommand));
         telemetry::finish();
         return code;
     }
@@ -98,7 +89,7 @@ struct Servers {
 }
 
 impl Servers {
-    fn of(settings: &Settings, clock: &Clock) -> Result<Servers, Box<dyn Error>> {
+    fn of(settings: &WorkerSettings, clock: &Clock) -> Result<Servers, Box<dyn Error>> {
         let redis_url = settings.redis_url.clone().unwrap_or_default();
         let password = settings.redis_token.as_ref();
         let redis = RedisConnection::new(&redis_url, password, clock.clone())?;
@@ -108,7 +99,7 @@ impl Servers {
     }
 }
 
-async fn run(settings: &Settings) -> Result<ExitCode, Box<dyn Error>> {
+async fn run(settings: &WorkerSettings) -> Result<ExitCode, Box<dyn Error>> {
     let signal = signals::shutdown()?;
     let clock = Clock::system();
     let Servers { redis, store } = Servers::of(settings, &clock)?;
@@ -124,7 +115,7 @@ async fn run(settings: &Settings) -> Result<ExitCode, Box<dyn Error>> {
     let work = Deps {
         log: Arc::new(RedisLog::new(redis.clone(), ENTRIES_MAX)),
         store: store.clone(),
-        settings: worker_settings(settings),
+        settings: loop_settings(settings),
         lease: Some(Lease { owner, ms: settings.lease_ms.0 }),
         metrics: Arc::new(Metrics::register(&registry)),
         stats: Arc::clone(&stats),
@@ -183,7 +174,7 @@ async fn run(settings: &Settings) -> Result<ExitCode, Box<dyn Error>> {
 /// Opens the operator port.
 async fn listen(
     operator: Operator,
-    settings: &Settings,
+    settings: &WorkerSettings,
     tasks: &Tasks,
 ) -> Result<(), Box<dyn Error>> {
     let address = SocketAddr::new(settings.operator_bind, settings.operator_port);
@@ -193,8 +184,8 @@ async fn listen(
     Ok(())
 }
 
-fn worker_settings(settings: &Settings) -> worker::Settings {
-    worker::Settings {
+fn loop_settings(settings: &WorkerSettings) -> worker::LoopSettings {
+    worker::LoopSettings {
         batch_entries: settings.sync_batch_size,
         batch_interval: settings.sync_interval_ms.duration(),
         retry_delay: settings.sync_retry_delay_ms.duration(),

@@ -18,7 +18,7 @@ use crate::additions;
 use crate::retention;
 use crate::shard_reader::ShardReader;
 
-pub use crate::deps::{Deps, Settings};
+pub use crate::deps::{Deps, LoopSettings};
 pub use crate::lag::Lag;
 
 /// How often the lag is told.

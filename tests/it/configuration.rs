@@ -2,7 +2,7 @@
 
 use crate::fixtures::one_gateway::{SOON, gateway, gateway_with, log_of};
 use fleet::{Fleet, FleetError, GatewayOptions};
-use shared::process::settings::{Program, Sources, Stop};
+use shared::process::settings::{Sources, Stop};
 use std::net::{IpAddr, TcpStream, UdpSocket};
 
 /// A secret that must show nowhere.
@@ -105,13 +105,11 @@ fn checked(
 }
 
 fn of_gateway(sources: &Sources) -> Result<(), Stop> {
-    use gateway::config::Settings;
-    Settings::start(sources, &Program::default(), Settings::problems).map(drop)
+    gateway::cli::start(sources).map(drop)
 }
 
 fn of_worker(sources: &Sources) -> Result<(), Stop> {
-    use sync_worker::config::Settings;
-    Settings::start(sources, &Program::default(), Settings::problems).map(drop)
+    sync_worker::cli::start(sources).map(drop)
 }
 
 /// Exactly these names, each on a line of its own, and no word of the canary.
@@ -292,15 +290,17 @@ async fn a_second_process_on_the_same_folder_is_refused_and_the_first_goes_on() 
 #[tokio::test]
 async fn a_port_in_use_is_named() {
     let fleet = gateway().await;
-    for (variable, port) in [
-        ("PORT", fleet.gateway().port()),
-        ("ROOMCAST_OPERATOR_PORT", fleet.gateway().operator_port()),
+    for (variable, flag, port) in [
+        ("PORT", "--port", fleet.gateway().port()),
+        ("ROOMCAST_OPERATOR_PORT", "--operator-port", fleet.gateway().operator_port()),
     ] {
         let options = GatewayOptions::default().with_env(variable, port.to_string());
         let (code, output) = refused(options).await;
         assert_eq!(code, Some(1), "{output}");
         let said = output.lines().find(|line| line.starts_with("gateway: ")).unwrap();
-        assert!(said.contains(&port.to_string()) && said.contains("in use"), "{said}");
+        for part in [port.to_string().as_str(), variable, flag, "in use"] {
+            assert!(said.contains(part), "{part} in {said}");
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use gateway::config::Settings;
+use gateway::config::GatewaySettings;
 use gateway::server::Server;
 use harness::client::ClientError;
 use harness::rows::read_sqlite;
@@ -16,7 +16,7 @@ use harness::wire::{Accepted, Page};
 use harness::{Client, Position, Proof, unique_id};
 use serde_json::json;
 use shared::process::clock::Clock;
-use shared::process::settings::Sources;
+use shared::process::settings::{self, Sources};
 use uuid::{NoContext, Timestamp, Uuid};
 
 use crate::fixtures::{SOON, accepted, assert_once, heard, offer, until_heard};
@@ -80,7 +80,7 @@ async fn serve(folder: &Path, clock: &Clock) -> Server {
         ("WEBSOCKET_RATE_LIMIT_MESSAGE_SEND", "1000000"),
         ("WEBSOCKET_RATE_LIMIT_ROOM_JOIN", "1000000"),
     ]);
-    let settings = Settings::load(&sources).unwrap();
+    let settings: GatewaySettings = settings::load(&sources).unwrap();
     Server::start(settings, clock.clone(), |_, _| ()).await.unwrap()
 }
 

@@ -37,7 +37,7 @@ use shared::log::{
 };
 use shared::process::clock::Clock;
 use shared::process::readiness::Readiness;
-use shared::process::settings::{Secret, Setting};
+use shared::process::settings::Secret;
 use shared::process::tasks::Tasks;
 use shared::store::sqlite::SqliteStore;
 use shared::store::{MessageKey, Store};
@@ -96,7 +96,7 @@ async fn redis() -> Subject {
     let servers = Fleet::cluster(ClusterOptions::only_servers()).await.unwrap();
     let folder = tempfile::tempdir().unwrap();
     let clock = Clock::system();
-    let url = Secret::parse(&servers.redis_url()).unwrap();
+    let url = Secret::from(servers.redis_url().as_str());
     let log = RedisLog::new(RedisConnection::new(&url, None, clock.clone()).unwrap(), ENTRIES_MAX);
     let store = Arc::new(SqliteStore::open(folder.path(), clock.clone()).unwrap());
     assert!(log.connection().take("tested").await.unwrap());
@@ -118,7 +118,7 @@ impl Subject {
         let parts = sync::Deps {
             log: Arc::clone(&self.log),
             store: Arc::clone(&self.store),
-            settings: sync::Settings {
+            settings: sync::LoopSettings {
                 batch_entries: 100,
                 batch_interval: Duration::from_millis(1),
                 retry_delay: Duration::from_millis(10),

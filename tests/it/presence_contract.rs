@@ -16,7 +16,7 @@ use shared::contract::signal::PresenceState;
 use shared::contract::timestamp::Timestamp;
 use shared::log::redis::connection::RedisConnection;
 use shared::process::clock::Clock;
-use shared::process::settings::{Secret, Setting};
+use shared::process::settings::Secret;
 use uuid::Uuid;
 
 use crate::fixtures::SOON;
@@ -32,7 +32,7 @@ async fn memory() -> Subject {
 
 async fn redis() -> Subject {
     let servers = Fleet::cluster(ClusterOptions::only_servers()).await.unwrap();
-    let url = Secret::parse(&servers.redis_url()).unwrap();
+    let url = Secret::from(servers.redis_url().as_str());
     let connection = RedisConnection::new(&url, None, Clock::system()).unwrap();
     assert!(connection.take("tested").await.unwrap());
     Subject { presence: Arc::new(RedisPresence::new(connection)), servers: Some(servers) }

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use gateway::config::GatewaySettings;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, from_value, json, to_value};
@@ -20,6 +21,7 @@ use shared::contract::protocol::{
 };
 use shared::contract::refusal::{CloseReason, Refusal, RefusalCode};
 use shared::contract::timestamp::Timestamp;
+use shared::process::settings::specs;
 
 const PAGE: &str = include_str!("../../shared/PROTOCOL.md");
 
@@ -165,9 +167,9 @@ fn read_welcome(data: &Value) {
     assert_eq!(welcome.limits.metadata_bytes, METADATA_BYTES_MAX);
     assert_eq!(welcome.limits.page_rows, PAGE_ROWS_MAX);
     let default = |name: &str| {
-        let mut keys = gateway::config::Settings::KEYS.iter();
-        let key = keys.find(|key| key.name == name).expect("there is such a setting");
-        key.default.parse::<usize>().expect("it is a number")
+        let mut specs = specs::<GatewaySettings>().into_iter();
+        let spec = specs.find(|spec| spec.name == name).expect("there is such a setting");
+        spec.default.parse::<usize>().expect("it is a number")
     };
     assert_eq!(welcome.limits.frame_bytes, default("message_bytes_max"));
     assert_eq!(welcome.limits.rooms_per_user, default("rooms_per_user"));

@@ -9,14 +9,14 @@ mod lookups;
 use std::time::Duration;
 
 use fleet::{Fleet, GatewayOptions};
-use gateway::config::Settings;
+use gateway::config::GatewaySettings;
 use gateway::server::Server;
 use harness::client::{ClientError, Pending};
 use harness::wire::{Refused, Since};
 use harness::{Client, Position, Proof, token, unique_id};
 use serde_json::{Value, json};
 use shared::process::clock::Clock;
-use shared::process::settings::Sources;
+use shared::process::settings::{self, Sources};
 
 use crate::fixtures::{SOON, is_event, offer};
 
@@ -291,7 +291,8 @@ async fn whoever_waits_as_long_as_they_were_told_is_accepted_again() {
         ("ROOMCAST_DATA_DIR", folder.path().to_str().unwrap()),
         ("WEBSOCKET_RATE_LIMIT_MESSAGE_SEND", "1"),
     ]);
-    let (settings, clock) = (Settings::load(&sources).unwrap(), Clock::system());
+    let settings: GatewaySettings = settings::load(&sources).unwrap();
+    let clock = Clock::system();
     let server = Server::start(settings, clock.clone(), |_, _| ()).await.unwrap();
     let url = format!("ws://{}/ws", server.address());
     let alice = Client::connect(&url, &Proof::user("alice")).await.unwrap();

@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
-use gateway::config::Settings as GatewaySettings;
-use sync_worker::config::Settings as WorkerSettings;
+use gateway::config::GatewaySettings;
+use shared::process::settings::markdown_table;
+use sync_worker::config::WorkerSettings;
 
 const GATEWAY: &str = "<!-- settings: written by a test, see tests/it/settings_md.rs -->\n";
 const WORKER: &str = "<!-- settings of the sync-worker: written by the same test -->\n";
@@ -20,8 +21,8 @@ fn with_table(text: &str, begin: &str, table: &str) -> String {
 fn the_tables_of_settings_are_up_to_date() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/SETTINGS.md");
     let text = std::fs::read_to_string(&path).unwrap();
-    let wanted = with_table(&text, GATEWAY, &GatewaySettings::markdown_table());
-    let wanted = with_table(&wanted, WORKER, &WorkerSettings::markdown_table());
+    let wanted = with_table(&text, GATEWAY, &markdown_table::<GatewaySettings>());
+    let wanted = with_table(&wanted, WORKER, &markdown_table::<WorkerSettings>());
     if std::env::var_os("UPDATE_SETTINGS").is_some() {
         std::fs::write(&path, &wanted).unwrap();
     } else {

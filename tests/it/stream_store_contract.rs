@@ -17,7 +17,7 @@ use shared::contract::limits::{STREAMS_PER_ROOM_MAX, STREAMS_PER_USER_MAX};
 use shared::contract::message::{MessageType, Metadata};
 use shared::log::redis::connection::RedisConnection;
 use shared::process::clock::Clock;
-use shared::process::settings::{Secret, Setting};
+use shared::process::settings::Secret;
 use uuid::Uuid;
 
 use crate::fixtures::SOON;
@@ -41,7 +41,7 @@ fn open(text: &str, mine: bool) -> ClaimResult {
 
 async fn servers() -> (Fleet, RedisConnection) {
     let servers = Fleet::cluster(ClusterOptions::only_servers()).await.unwrap();
-    let url = Secret::parse(&servers.redis_url()).unwrap();
+    let url = Secret::from(servers.redis_url().as_str());
     let connection = RedisConnection::new(&url, None, Clock::system()).unwrap();
     assert!(connection.take("tested").await.unwrap());
     (servers, connection)

@@ -5,7 +5,8 @@ mod supervisor;
 mod control;
 
 use crate::{Fleet, FleetError};
-use arguments::{Request, Up};
+use arguments::{Arguments, Request, Up};
+use clap::{CommandFactory, Parser};
 use std::error::Error;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -18,13 +19,18 @@ const INTERRUPTED: u8 = 130;
 
 /// Does what the command line says. Wants a multi-threaded runtime.
 pub async fn run() -> ExitCode {
-    let request = match arguments::parse(std::env::args_os()) {
-        Ok(request) => request,
-        Err(error) => error.exit(),
-    };
-    let done = match request {
+    let done = match Arguments::parse().request {
         Request::Up(up) => run_fleet(*up).await,
-        Request::Tell { folder, words } => tell(&folder, &words).await,
+        Request::Tell(asked) => {
+            let (folder, words) = asked.folder_and_words();
+            tell(&folder, &words).await
+        }
+        Request::Completions { shell } => {
+            let (mut command, mut script) = (Arguments::command(), Vec::new());
+            clap_complete::generate(shell, &mut command, "fleet", &mut script);
+            say(&String::from_utf8_lossy(&script));
+            Ok(ExitCode::SUCCESS)
+        }
     };
     done.unwrap_or_else(|error| {
         complain(&*error);
@@ -35,7 +41,7 @@ pub async fn run() -> ExitCode {
 async fn run_fleet(up: Up) -> Result<ExitCode, Box<dyn Error>> {
     log_to_stderr();
     let mut signals = Signals::new()?;
-    say(&format!("folder {}", up.folder.display()));
+    say(&format!("folder {}", up.folder().display()));
     let fleet = tokio::select! {
         started = start(&up) => started?,
         // What runs so far is killed: nobody has used it yet.
@@ -55,11 +61,11 @@ async fn run_fleet(up: Up) -> Result<ExitCode, Box<dyn Error>> {
 }
 
 async fn start(up: &Up) -> Result<Fleet, FleetError> {
-    if up.is_embedded {
-        let options = &up.cluster;
-        return Fleet::embedded_at(options.place.clone(), options.gateway.clone()).await;
+    let cluster = up.cluster();
+    if up.embedded {
+        return Fleet::embedded_at(cluster.place, cluster.gateway).await;
     }
-    Fleet::cluster(up.cluster.clone()).await
+    Fleet::cluster(cluster).await
 }
 
 async fn tell(folder: &Path, words: &str) -> Result<ExitCode, Box<dyn Error>> {

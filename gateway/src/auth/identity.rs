@@ -1,12 +1,13 @@
 //! An authenticated user and their permissions.
 
+use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 use shared::contract::id::{IdError, RoomId, UserId};
 use shared::contract::message::MessageType;
 use shared::contract::timestamp::Timestamp;
 
 /// What a token's bearer may do.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Role {
     /// Speaks for itself.
@@ -21,17 +22,6 @@ pub(crate) enum Role {
 }
 
 impl Role {
-    /// As a token spells it.
-    pub(crate) fn parse(text: &str) -> Option<Role> {
-        match text {
-            "member" => Some(Role::Member),
-            "moderator" => Some(Role::Moderator),
-            "assistant" => Some(Role::Assistant),
-            "service" => Some(Role::Service),
-            _ => None,
-        }
-    }
-
     /// Whether it may send messages of this type.
     pub(crate) fn may_send(self, kind: MessageType) -> bool {
         match kind {
@@ -215,8 +205,8 @@ mod tests {
     fn roles_are_read_as_they_are_written() {
         for role in [Role::Member, Role::Moderator, Role::Assistant, Role::Service] {
             let written = serde_json::to_value(role).unwrap();
-            assert_eq!(Role::parse(written.as_str().unwrap()), Some(role));
+            assert_eq!(Role::from_str(written.as_str().unwrap(), false), Ok(role));
         }
-        assert_eq!(Role::parse("king"), None);
+        assert!(Role::from_str("king", false).is_err());
     }
 }

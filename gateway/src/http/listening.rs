@@ -5,7 +5,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use shared::process::operator;
+use shared::process::operator::{self, BindError};
 use socket2::{Domain, Socket, Type};
 use tokio::net::TcpListener;
 
@@ -14,13 +14,6 @@ use crate::node::Node;
 
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 1024;
-
-/// A port that is taken, or not allowed.
-#[derive(Debug)]
-pub(crate) struct BindError {
-    pub(crate) address: SocketAddr,
-    pub(crate) source: io::Error,
-}
 
 /// Takes the port at the first of the addresses that this machine has: a container may be without
 /// IPv6. What another process has taken is no reason to go on to the next.
@@ -39,7 +32,10 @@ fn first<T>(
         match take(address) {
             Ok(taken) => return Ok(taken),
             Err(error) if addresses.peek().is_some() && is_no_address(&error) => {}
-            Err(source) => return Err(BindError { address, source }),
+            Err(source) => {
+                let settings = "PORT (--port) and ROOMCAST_BIND (--bind)";
+                return Err(BindError { address, settings, source });
+            }
         }
     }
 }

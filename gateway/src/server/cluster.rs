@@ -17,7 +17,7 @@ use uuid::Uuid;
 use super::{Backend, StartError};
 use crate::auth::TokenStore;
 use crate::broker::redis::RedisBroker;
-use crate::config::Settings;
+use crate::config::GatewaySettings;
 use crate::metrics::Metrics;
 use crate::presence::redis::RedisPresence;
 use crate::rate_limit::redis::RedisCounts;
@@ -25,7 +25,7 @@ use crate::stream::redis::RedisStreamStore;
 
 /// Names both servers and begins to look after them; nothing is waited for.
 pub(super) fn start(
-    settings: &Settings,
+    settings: &GatewaySettings,
     clock: &Clock,
     metrics: &Metrics,
     (readiness, tasks): (&Readiness, &Tasks),

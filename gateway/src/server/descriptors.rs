@@ -4,7 +4,7 @@ use shared::contract::limits::TURNED_AWAY_MAX;
 use shared::process::operator;
 use tracing::warn;
 
-use crate::config::Settings;
+use crate::config::GatewaySettings;
 
 /// Kept back for Redis, the database, the log, key sets and the listeners, beside what the operator
 /// port may take and what is being told that there is no place.
@@ -36,7 +36,7 @@ pub(super) struct Descriptors {
 }
 
 /// Lowers `connections_max` to what the system allows.
-pub(super) fn settle(settings: &mut Settings) -> Descriptors {
+pub(super) fn settle(settings: &mut GatewaySettings) -> Descriptors {
     let (open_files_max, asked) = (open_files_max(), settings.connections_max);
     let sockets = sockets(open_files_max);
     settings.connections_max = asked.min(sockets);

@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Backend, StartError, Worker};
 use crate::auth::TokenStore;
 use crate::broker::memory::MemoryBroker;
-use crate::config::Settings;
+use crate::config::GatewaySettings;
 use crate::presence::memory::MemoryPresence;
 use crate::stream::memory::MemoryStreamStore;
 
@@ -34,7 +34,7 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Opens the database and starts the loop that fills it.
 pub(super) fn start(
-    settings: &Settings,
+    settings: &GatewaySettings,
     clock: &Clock,
     registry: &Registry,
     (readiness, tasks): (&Readiness, &Tasks),
@@ -46,7 +46,7 @@ pub(super) fn start(
     let parts = worker::Deps {
         log: log.clone(),
         store: store.clone(),
-        settings: worker::Settings {
+        settings: worker::LoopSettings {
             batch_entries: settings.sync_batch_size,
             batch_interval: settings.sync_interval_ms.duration(),
             retry_delay: settings.sync_retry_delay_ms.duration(),

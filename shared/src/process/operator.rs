@@ -77,14 +77,29 @@ impl fmt::Debug for Operator {
     }
 }
 
+/// A port that is taken, or not allowed.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address}, set by {settings}")]
+pub struct BindError {
+    /// Where.
+    pub address: SocketAddr,
+    /// The settings that chose it, their variables and flags.
+    pub settings: &'static str,
+    /// Why.
+    pub source: io::Error,
+}
+
 impl Operator {
     /// Takes the port; 0 takes a free one. Nothing is answered before [`BoundOperator::serve`].
-    pub async fn bind(self, address: SocketAddr) -> io::Result<BoundOperator> {
+    pub async fn bind(self, address: SocketAddr) -> Result<BoundOperator, BindError> {
+        let settings = "ROOMCAST_OPERATOR_PORT (--operator-port) and ROOMCAST_OPERATOR_BIND \
+                        (--operator-bind)";
+        let refused = |source| BindError { address, settings, source };
         register_process_figures(&self.registry);
         telemetry::register(&self.registry);
         self.readiness.register(&self.registry);
-        let listener = TcpListener::bind(address).await?;
-        let address = listener.local_addr()?;
+        let listener = TcpListener::bind(address).await.map_err(refused)?;
+        let address = listener.local_addr().map_err(refused)?;
         Ok(BoundOperator { operator: Arc::new(self), listener, address })
     }
 

@@ -8,16 +8,18 @@ mod log_writer;
 
 use std::io::{self, IsTerminal, Write};
 use std::panic::PanicHookInfo;
+use std::str::FromStr;
 use std::sync::{LazyLock, OnceLock};
 use std::time::Duration;
 
+use clap::ValueEnum;
 use prometheus::{IntCounter, Registry};
+use serde::Serialize;
 use tracing::Subscriber;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
 use self::log_writer::LogWriter;
-use crate::process::settings::Setting;
 
 /// How long a process that ends waits for its last lines to be written.
 const LAST_LINES_PATIENCE: Duration = Duration::from_secs(2);
@@ -33,7 +35,8 @@ static DROPPED: LazyLock<IntCounter> = LazyLock::new(|| {
 });
 
 /// How log lines are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum LogFormat {
     /// For people.
     Text,
@@ -41,39 +44,20 @@ pub enum LogFormat {
     Json,
 }
 
-impl Setting for LogFormat {
-    fn parse(text: &str) -> Result<Self, String> {
-        match text {
-            "text" => Ok(Self::Text),
-            "json" => Ok(Self::Json),
-            _ => Err("text or json".to_owned()),
-        }
-    }
-
-    fn show(&self) -> String {
-        match self {
-            Self::Text => "text".to_owned(),
-            Self::Json => "json".to_owned(),
-        }
-    }
-}
-
 /// Which log lines are written, as `RUST_LOG` has it: `info`, or `info,gateway=debug`.
 ///
 /// A type of its own, so that a filter that says nothing is a problem of the settings.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct LogFilter(String);
 
-impl Setting for LogFilter {
-    fn parse(text: &str) -> Result<Self, String> {
+impl FromStr for LogFilter {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, &'static str> {
         match EnvFilter::try_new(text) {
             Ok(_) if !text.is_empty() => Ok(Self(text.to_owned())),
-            Ok(_) | Err(_) => Err("a log filter such as info or info,gateway=debug".to_owned()),
+            Ok(_) | Err(_) => Err("a log filter such as info or info,gateway=debug"),
         }
-    }
-
-    fn show(&self) -> String {
-        self.0.clone()
     }
 }
 
@@ -211,16 +195,16 @@ mod tests {
 
     #[test]
     fn a_bad_filter_or_format_says_what_is_expected() {
-        assert!(LogFilter::parse("info,gateway=loud").unwrap_err().contains("gateway=debug"));
-        assert!(LogFilter::parse("").is_err());
-        assert_eq!(LogFormat::parse("xml").unwrap_err(), "text or json");
-        assert_eq!(LogFormat::parse("json").unwrap().show(), "json");
+        assert!(LogFilter::from_str("info,gateway=loud").unwrap_err().contains("gateway=debug"));
+        assert!(LogFilter::from_str("").is_err());
+        assert!(<LogFormat as ValueEnum>::from_str("xml", false).is_err());
+        assert_eq!(<LogFormat as ValueEnum>::from_str("json", false), Ok(LogFormat::Json));
     }
 
     fn logged(format: LogFormat, filter: &str) -> Vec<String> {
         let written = Written::default();
         let sink = written.clone();
-        let filter = LogFilter::parse(filter).unwrap();
+        let filter = filter.parse::<LogFilter>().unwrap();
         let subscriber = subscriber(format, &filter, false, move || sink.clone());
         tracing::subscriber::with_default(subscriber, || {
             tracing::info!(node.id = "n1", "node started");

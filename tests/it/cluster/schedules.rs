@@ -13,7 +13,7 @@ use shared::log::redis::RedisLog;
 use shared::log::redis::connection::RedisConnection;
 use shared::log::{Claim, Log};
 use shared::process::clock::Clock;
-use shared::process::settings::{Secret, Setting};
+use shared::process::settings::Secret;
 use shared::store::Store;
 use shared::store::postgres::{PostgresStore, Settings};
 use uuid::Uuid;
@@ -229,7 +229,7 @@ async fn an_epoch_that_was_minted_for_a_dead_token_stops_no_shard() {
     alice.join("r", None).await.unwrap();
     let first = says(&alice, "under the first epoch").await.position.unwrap();
     all_stored(&fleet, 1).await;
-    let url = |url: &str| Secret::parse(url).unwrap();
+    let url = |url: &str| Secret::from(url);
     let redis = RedisConnection::new(&url(&fleet.redis_url()), None, Clock::system()).unwrap();
     let database = url(&fleet.database_url());
     let store = PostgresStore::connect(&database, Settings::default()).unwrap();

@@ -2,154 +2,155 @@
 
 use super::default_folder;
 use crate::{ClusterOptions, GatewayOptions, Place, PostgresOptions};
-use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
-use std::collections::BTreeMap;
-use std::ffi::OsString;
+use clap::{Args, Parser, Subcommand, value_parser};
+use clap_complete::Shell;
 use std::path::PathBuf;
 
+/// A local fleet of Roomcast processes on free ports of 127.0.0.1
+#[derive(Debug, Parser)]
+#[command(name = "fleet")]
+pub(super) struct Arguments {
+    #[command(subcommand)]
+    pub(super) request: Request,
+}
+
 /// What the program shall do.
-#[derive(Debug)]
+#[derive(Debug, Subcommand)]
 pub(super) enum Request {
+    /// Starts a fleet, follows its health, and ends it on Ctrl-C
     Up(Box<Up>),
-    /// Words for the fleet that runs in a folder.
-    Tell {
-        folder: PathBuf,
-        words: String,
+    #[command(flatten)]
+    Tell(Tell),
+    /// Prints a completion script for a shell
+    Completions {
+        /// The shell that is to complete commands
+        shell: Shell,
     },
 }
 
+/// Words for the fleet that runs in a folder.
+#[derive(Debug, Subcommand)]
+pub(super) enum Tell {
+    /// Shows what runs, where, and whether it is ready
+    Status(Folder),
+    /// Kills a part with SIGKILL
+    Kill(Part),
+    /// Lets a part stand still, with its sockets open (SIGSTOP)
+    Stop(Part),
+    /// Lets a stopped part go on (SIGCONT)
+    Cont(Part),
+    /// Starts a part that has ended, on the same ports and files
+    Start(Part),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Part {
+    /// `gateway 2`, `worker 1`, `redis`, `postgres` or `pgbouncer`
+    #[arg(required = true, num_args = 1..=2)]
+    part: Vec<String>,
+    #[command(flatten)]
+    folder: Folder,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Folder {
+    /// Where logs and data are kept; by default a fixed folder for temporary files, which the next
+    /// `up` empties
+    #[arg(long = "folder", value_name = "DIR")]
+    path: Option<PathBuf>,
+}
+
 /// The fleet to start.
-#[derive(Debug)]
+#[derive(Debug, Args)]
 pub(super) struct Up {
-    pub(super) folder: PathBuf,
-    pub(super) is_embedded: bool,
-    /// Of an embedded fleet only the place and the gateway count.
-    pub(super) cluster: ClusterOptions,
+    /// How many gateways
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    gateways: u8,
+    /// How many sync-workers
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    workers: u8,
+    /// One gateway that is its own database, and nothing else
+    #[arg(long)]
+    pub(super) embedded: bool,
+    /// Put a PgBouncer in transaction mode in front of Postgres
+    #[arg(long)]
+    pgbouncer: bool,
+    /// The port of the balancer; a free one by default
+    #[arg(long, value_parser = value_parser!(u16).range(1..))]
+    port: Option<u16>,
+    /// Ask for tokens signed with this instead of trusting everybody
+    #[arg(long, value_name = "SECRET")]
+    jwt_secret: Option<String>,
+    /// A variable for the gateways; may be repeated
+    #[arg(long, value_name = "KEY=VALUE", value_parser = key_and_value)]
+    gateway_env: Vec<(String, String)>,
+    /// A variable for the workers; may be repeated
+    #[arg(long, value_name = "KEY=VALUE", value_parser = key_and_value)]
+    worker_env: Vec<(String, String)>,
+    /// Run this instead of building the gateway
+    #[arg(long, value_name = "FILE")]
+    gateway_program: Option<PathBuf>,
+    /// Run this instead of building the sync-worker
+    #[arg(long, value_name = "FILE")]
+    worker_program: Option<PathBuf>,
+    #[command(flatten)]
+    folder: Folder,
 }
 
-pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Request, clap::Error> {
-    let matches = command().try_get_matches_from(arguments)?;
-    match matches.subcommand() {
-        Some(("up", matches)) => Ok(Request::Up(Box::new(up(matches)))),
-        Some((verb, matches)) => {
-            let folder = matches.get_one("folder").cloned().unwrap_or_else(default_folder);
-            let mut words = verb.to_owned();
-            if let Ok(Some(part)) = matches.try_get_many::<String>("part") {
-                let part: Vec<&str> = part.map(String::as_str).collect();
-                words = format!("{verb} {}", part.join("-"));
-            }
-            Ok(Request::Tell { folder, words })
+impl Tell {
+    /// Where the fleet is, and the words for it.
+    pub(super) fn folder_and_words(self) -> (PathBuf, String) {
+        let (verb, Part { part, folder }) = match self {
+            Tell::Status(folder) => return (folder.path(), "status".to_owned()),
+            Tell::Kill(part) => ("kill", part),
+            Tell::Stop(part) => ("stop", part),
+            Tell::Cont(part) => ("cont", part),
+            Tell::Start(part) => ("start", part),
+        };
+        (folder.path(), format!("{verb} {}", part.join("-")))
+    }
+}
+
+impl Folder {
+    fn path(&self) -> PathBuf {
+        self.path.clone().unwrap_or_else(default_folder)
+    }
+}
+
+impl Up {
+    /// Where the fleet is kept.
+    pub(super) fn folder(&self) -> PathBuf {
+        self.folder.path()
+    }
+
+    /// The cluster to start; of an embedded fleet only the place and the gateway count.
+    pub(super) fn cluster(&self) -> ClusterOptions {
+        let empty_first = self.folder.path.is_none();
+        let mut cluster = ClusterOptions {
+            gateways: self.gateways.into(),
+            workers: self.workers.into(),
+            pg_bouncer: self.pgbouncer.then_some(20),
+            // A folder of somebody who wants to keep it.
+            postgres: PostgresOptions { fsync: !empty_first, ..PostgresOptions::default() },
+            place: Place {
+                folder: Some(self.folder()),
+                empty_first,
+                own_groups: true,
+                balancer_port: self.port,
+                gateway_program: self.gateway_program.clone(),
+                worker_program: self.worker_program.clone(),
+            },
+            // People see the limits that they would have anywhere else.
+            gateway: GatewayOptions::plain(),
+            ..ClusterOptions::default()
+        };
+        if let Some(secret) = &self.jwt_secret {
+            cluster.gateway = cluster.gateway.with_jwt_secret(secret);
         }
-        None => Err(command().error(clap::error::ErrorKind::MissingSubcommand, "what to do?")),
+        cluster.gateway.env = self.gateway_env.iter().cloned().collect();
+        cluster.worker.env = self.worker_env.iter().cloned().collect();
+        cluster
     }
-}
-
-fn command() -> Command {
-    let tell = |name: &'static str, about: &'static str| {
-        Command::new(name).about(about).arg(folder()).arg(
-            Arg::new("part")
-                .required(true)
-                .num_args(1..=2)
-                .help("`gateway 2`, `worker 1`, `redis`, `postgres` or `pgbouncer`."),
-        )
-    };
-    Command::new("fleet")
-        .about("A local fleet of Roomcast processes on free ports of 127.0.0.1.")
-        .subcommand_required(true)
-        .subcommand(up_command())
-        .subcommand(
-            Command::new("status")
-                .about("Shows what runs, where, and whether it is ready.")
-                .arg(folder()),
-        )
-        .subcommand(tell("kill", "Kills a part with SIGKILL."))
-        .subcommand(tell("stop", "Lets a part stand still, with its sockets open (SIGSTOP)."))
-        .subcommand(tell("cont", "Lets a stopped part go on (SIGCONT)."))
-        .subcommand(tell("start", "Starts a part that has ended, on the same ports and files."))
-}
-
-fn up_command() -> Command {
-    let number = |name: &'static str, default: &'static str, help: &'static str| {
-        let arg = Arg::new(name).long(name).value_name("N").default_value(default).help(help);
-        arg.value_parser(value_parser!(u8))
-    };
-    let flag = |name: &'static str, help: &'static str| {
-        Arg::new(name).long(name).action(ArgAction::SetTrue).help(help)
-    };
-    let program = |name: &'static str, help: &'static str| {
-        let arg = Arg::new(name).long(name).value_name("FILE").help(help);
-        arg.value_parser(value_parser!(PathBuf))
-    };
-    let variable = |name: &'static str, help: &'static str| {
-        let arg = Arg::new(name).long(name).value_name("KEY=VALUE").help(help);
-        arg.action(ArgAction::Append).value_parser(key_and_value)
-    };
-    Command::new("up")
-        .about("Starts a fleet, follows its health, and ends it on Ctrl-C.")
-        .arg(number("gateways", "2", "How many gateways."))
-        .arg(number("workers", "1", "How many sync-workers."))
-        .arg(flag("embedded", "One gateway that is its own database, and nothing else."))
-        .arg(flag("pgbouncer", "Put a PgBouncer in transaction mode in front of Postgres."))
-        .arg(
-            Arg::new("port")
-                .long("port")
-                .value_name("PORT")
-                .value_parser(value_parser!(u16).range(1..))
-                .help("The port of the balancer; a free one by default."),
-        )
-        .arg(
-            Arg::new("jwt-secret")
-                .long("jwt-secret")
-                .value_name("SECRET")
-                .help("Ask for tokens signed with this instead of trusting everybody."),
-        )
-        .arg(variable("gateway-env", "A variable for the gateways; may be repeated."))
-        .arg(variable("worker-env", "A variable for the workers; may be repeated."))
-        .arg(program("gateway-program", "Run this instead of building the gateway."))
-        .arg(program("worker-program", "Run this instead of building the sync-worker."))
-        .arg(folder())
-}
-
-fn folder() -> Arg {
-    Arg::new("folder").long("folder").value_name("DIR").value_parser(value_parser!(PathBuf)).help(
-        "Where logs and data are kept. By default a fixed folder for temporary files, which the \
-         next `up` empties.",
-    )
-}
-
-fn up(matches: &ArgMatches) -> Up {
-    let folder: Option<PathBuf> = matches.get_one("folder").cloned();
-    let empty_first = folder.is_none();
-    let folder = folder.unwrap_or_else(default_folder);
-    let count = |name| usize::from(matches.get_one::<u8>(name).copied().unwrap_or_default());
-    let mut cluster = ClusterOptions {
-        gateways: count("gateways"),
-        workers: count("workers"),
-        pg_bouncer: matches.get_flag("pgbouncer").then_some(20),
-        // A folder of somebody who wants to keep it.
-        postgres: PostgresOptions { fsync: !empty_first, ..PostgresOptions::default() },
-        place: Place {
-            folder: Some(folder.clone()),
-            empty_first,
-            own_groups: true,
-            balancer_port: matches.get_one("port").copied(),
-            gateway_program: matches.get_one("gateway-program").cloned(),
-            worker_program: matches.get_one("worker-program").cloned(),
-        },
-        // People see the limits that they would have anywhere else.
-        gateway: GatewayOptions::plain(),
-        ..ClusterOptions::default()
-    };
-    if let Some(secret) = matches.get_one::<String>("jwt-secret") {
-        cluster.gateway = cluster.gateway.with_jwt_secret(secret);
-    }
-    cluster.gateway.env = variables(matches, "gateway-env");
-    cluster.worker.env = variables(matches, "worker-env");
-    Up { folder, is_embedded: matches.get_flag("embedded"), cluster }
-}
-
-fn variables(matches: &ArgMatches, name: &str) -> BTreeMap<String, String> {
-    matches.get_many(name).map(|pairs| pairs.cloned().collect()).unwrap_or_default()
 }
 
 fn key_and_value(text: &str) -> Result<(String, String), &'static str> {
@@ -162,18 +163,19 @@ mod tests {
     use super::*;
 
     fn parsed(line: &str) -> Result<Request, clap::Error> {
-        parse(line.split_whitespace().map(OsString::from))
+        Arguments::try_parse_from(line.split_whitespace()).map(|arguments| arguments.request)
     }
 
     #[test]
     fn a_part_may_be_written_as_two_words() {
+        let told = |line| match parsed(line).unwrap() {
+            Request::Tell(tell) => tell.folder_and_words(),
+            other => panic!("{other:?}"),
+        };
         for line in ["fleet kill gateway 2 --folder /f", "fleet kill gateway-2 --folder /f"] {
-            let Request::Tell { folder, words } = parsed(line).unwrap() else { panic!("{line}") };
-            assert_eq!(words, "kill gateway-2");
-            assert_eq!(folder, PathBuf::from("/f"));
+            assert_eq!(told(line), (PathBuf::from("/f"), "kill gateway-2".to_owned()));
         }
-        let Request::Tell { folder, words } = parsed("fleet status").unwrap() else { panic!() };
-        assert_eq!((folder, words.as_str()), (default_folder(), "status"));
+        assert_eq!(told("fleet status"), (default_folder(), "status".to_owned()));
         for line in ["fleet", "fleet kill", "fleet up --gateways many", "fleet up --gateway-env X"]
         {
             parsed(line).unwrap_err();
@@ -183,15 +185,15 @@ mod tests {
     #[test]
     fn only_a_folder_that_was_not_named_is_emptied() {
         let up = |line| match parsed(line).unwrap() {
-            Request::Up(up) => up,
-            Request::Tell { words, .. } => panic!("{words}"),
+            Request::Up(up) => up.cluster(),
+            other => panic!("{other:?}"),
         };
-        assert!(up("fleet up").cluster.place.empty_first);
+        assert!(up("fleet up").place.empty_first);
         let named = up("fleet up --folder here --gateways 3 --gateway-env A=b=c --jwt-secret s");
-        assert!(!named.cluster.place.empty_first);
-        assert!(named.cluster.postgres.fsync);
-        assert_eq!(named.cluster.gateways, 3);
-        assert_eq!(named.cluster.gateway.env["A"], "b=c");
-        assert!(!named.cluster.gateway.dev);
+        assert!(!named.place.empty_first);
+        assert!(named.postgres.fsync);
+        assert_eq!(named.gateways, 3);
+        assert_eq!(named.gateway.env["A"], "b=c");
+        assert!(!named.gateway.dev);
     }
 }

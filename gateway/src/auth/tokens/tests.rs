@@ -2,7 +2,6 @@ use jsonwebtoken::{EncodingKey, encode};
 use serde_json::{Value, json};
 use shared::contract::id::RoomId;
 use shared::contract::message::MessageType;
-use shared::process::settings::Setting;
 
 use super::*;
 
@@ -13,7 +12,7 @@ fn token(algorithm: Algorithm, secret: &str, claims: &Value) -> String {
 }
 
 fn authenticator(issuer: Option<&str>, audience: Option<&str>) -> Authenticator {
-    let secret = Secret::parse("secret").unwrap();
+    let secret = Secret::from("secret");
     let trust = Trust { secret: Some(&secret), issuer, audience, ..Trust::default() };
     Authenticator::new(trust, false).unwrap()
 }

@@ -1,30 +1,19 @@
-//! The command line: a flag for every setting, and what both processes can be asked to do.
+//! The command line: the settings' flags, those of every program, and a subcommand.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use clap::builder::Resettable;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{Arg, ArgAction, ArgMatches, Command};
+use clap::parser::ValueSource;
+use clap::{Arg, ArgAction, Args, Command, FromArgMatches, Subcommand, value_parser};
+use clap_complete::Shell;
 
+use super::Problem;
 use super::sources::Sources;
-use super::value::Shape;
-use super::{Key, Problem};
-
-/// What `--help` and `--version` say.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Program {
-    /// As it is called.
-    pub name: &'static str,
-    /// What it is, in a sentence.
-    pub about: &'static str,
-    /// Its version.
-    pub version: &'static str,
-    /// The subcommand that may follow the flags, such as `[token …]`; `None` if there is none, and
-    /// then a word is a problem. Everything after the first word is left to it, flags included.
-    pub subcommand: Option<&'static str>,
-}
+use super::spec::arguments;
 
 /// The reason not to run: what was asked for has been done, or cannot be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,7 +25,7 @@ pub struct Stop {
 }
 
 /// `EX_USAGE` of sysexits.h: called wrongly, so starting again does not help.
-const USAGE: u8 = 64;
+pub const USAGE: u8 = 64;
 
 impl Stop {
     /// Says it, on standard output or, if something is wrong, on standard error.
@@ -52,195 +41,186 @@ impl Stop {
         ExitCode::from(self.code)
     }
 
-    fn fine(text: impl Into<String>) -> Self {
+    pub(super) fn fine(text: impl Into<String>) -> Self {
         Self { text: text.into(), code: 0 }
     }
+}
 
-    fn wrong(problems: &[Problem]) -> Self {
+impl From<clap::Error> for Stop {
+    fn from(error: clap::Error) -> Self {
+        Self { text: error.to_string(), code: if error.use_stderr() { USAGE } else { 0 } }
+    }
+}
+
+impl From<Vec<Problem>> for Stop {
+    fn from(problems: Vec<Problem>) -> Self {
         let lines = problems.iter().map(|problem| format!("{problem}\n"));
         Self { text: lines.collect(), code: USAGE }
     }
 }
 
-/// Does what the command line asks; what `start` of [`settings!`](crate::settings!) is made of.
-pub fn begin<S>(
-    sources: &Sources,
-    keys: &'static [Key],
-    program: &Program,
-    load: impl FnOnce() -> Result<S, Vec<Problem>>,
-    print: impl FnOnce(&S) -> String,
-) -> Result<(S, Vec<String>), Stop> {
-    let line = CommandLine::read(sources.arguments(), keys, program);
-    if let Some(text) = line.answer {
-        return Err(Stop::fine(text));
-    }
-    let stray = match (program.subcommand, line.subcommand.first()) {
-        (None, Some(word)) => Some(Problem::new(word, "no such command")),
-        (Some(_), _) | (None, None) => None,
-    };
-    let settings = match (load(), stray) {
-        (Ok(settings), None) => settings,
-        (Ok(_), Some(stray)) => return Err(Stop::wrong(&[stray])),
-        (Err(mut problems), stray) => {
-            problems.extend(stray);
-            return Err(Stop::wrong(&problems));
-        }
-    };
-    match line.request {
-        Request::Run => Ok((settings, line.subcommand)),
-        Request::Check => Err(Stop::fine("the configuration is valid\n")),
-        Request::Print => Err(Stop::fine(print(&settings))),
-    }
-}
-
-/// The subcommand and its arguments, for a check that depends on what is asked; [`begin`] judges
-/// the line.
-#[must_use]
-pub fn subcommand(sources: &Sources, keys: &'static [Key], program: &Program) -> Vec<String> {
-    CommandLine::read(sources.arguments(), keys, program).subcommand
-}
-
-/// What the command line says, read and not judged, except by itself.
-#[derive(Default)]
-pub(super) struct CommandLine {
-    /// By the names of the keys.
-    pub(super) flags: BTreeMap<&'static str, String>,
-    /// The value of `--config`.
-    pub(super) file: Option<String>,
+/// What the command line says; the values of settings are not judged yet.
+pub(super) struct CommandLine<C> {
+    /// By the names of the settings.
+    pub(super) values: BTreeMap<String, OsString>,
+    pub(super) flags: ConfigFlags,
+    pub(super) command: Option<C>,
+    /// Whether a word is no subcommand, nor an argument of one.
+    pub(super) has_stray_word: bool,
     pub(super) problems: Vec<Problem>,
-    /// The help or the version, if asked for.
-    answer: Option<String>,
-    subcommand: Vec<String>,
-    request: Request,
 }
 
-#[derive(Default)]
-enum Request {
-    #[default]
-    Run,
-    Check,
-    Print,
+/// Flags of every program.
+#[derive(Args)]
+#[command(next_help_heading = "Configuration")]
+pub(super) struct ConfigFlags {
+    /// Read settings from a TOML file, such as `log_format = "json"` for `--log-format json`
+    #[arg(long, value_name = "FILE")]
+    pub(super) config: Option<String>,
+    /// Say what is wrong with the settings, and end
+    #[arg(long)]
+    pub(super) check_config: bool,
+    /// Print the settings and where each comes from, without secrets, and end
+    #[arg(long)]
+    pub(super) print_config: bool,
 }
 
-// Ids that no field can have.
-const CONFIG: &str = "--config";
-const CHECK: &str = "--check-config";
-const PRINT: &str = "--print-config";
-const SUBCOMMAND: &str = "[words]";
+/// Subcommands of every program.
+#[derive(Subcommand)]
+enum CommonCommand {
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell that is to complete commands
+        shell: Shell,
+    },
+}
 
-impl CommandLine {
-    /// Reads on after each problem, without what caused it, so that all are found at once.
-    pub(super) fn read(arguments: &[OsString], keys: &'static [Key], program: &Program) -> Self {
-        let mut arguments = arguments.to_vec();
-        let mut problems = Vec::new();
-        loop {
-            let error = match command(keys, program).try_get_matches_from(&arguments) {
-                Ok(matches) => return Self::from_matches(&matches, keys, problems),
+/// No subcommands but those of every program.
+#[derive(Subcommand)]
+pub(super) enum NoCommand {}
+
+impl<C: Subcommand> CommandLine<C> {
+    /// Reads on after each problem, without what caused it, so that all are found at once; an error
+    /// if there is nothing to go on with.
+    pub(super) fn read<S: Args>(sources: &Sources, program: Command) -> Result<Self, Stop> {
+        use ErrorKind::{
+            DisplayHelp, DisplayHelpOnMissingArgumentOrSubcommand as NoSubcommand, DisplayVersion,
+        };
+        let mut command = command::<S, C>(program);
+        let mut arguments = sources.arguments().to_vec();
+        let (mut problems, mut has_stray_word) = (Vec::<Problem>::new(), false);
+        let matches = loop {
+            let error = match command.try_get_matches_from_mut(&arguments) {
+                Ok(matches) => break matches,
                 Err(error) => error,
             };
-            if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
-                return Self { answer: Some(error.to_string()), ..Self::default() };
+            if matches!(error.kind(), DisplayHelp | DisplayVersion | NoSubcommand) {
+                return Err(error.into());
             }
-            let culprit = culprit(&error);
-            problems.push(Problem::new(
-                culprit.clone().unwrap_or_else(|| "the command line".to_owned()),
-                complaint(&error),
-            ));
-            if !culprit.is_some_and(|culprit| remove(&mut arguments, &culprit)) {
-                return Self { problems, ..Self::default() };
+            let culprit = culprit(&error).unwrap_or_else(|| "the command line".to_owned());
+            has_stray_word |= !culprit.starts_with('-');
+            // What is missing because it was taken out has been complained of.
+            if problems.iter().all(|problem| problem.origin != culprit) {
+                problems.push(Problem::new(&culprit, complaint(&error, &culprit)));
             }
-        }
-    }
-
-    fn from_matches(matches: &ArgMatches, keys: &'static [Key], problems: Vec<Problem>) -> Self {
-        let flags = keys.iter().filter_map(|key| {
-            let value: &String = matches.get_one(key.name)?;
-            Some((key.name, value.clone()))
-        });
-        let request = match (matches.get_flag(CHECK), matches.get_flag(PRINT)) {
-            (_, true) => Request::Print,
-            (true, false) => Request::Check,
-            (false, false) => Request::Run,
+            if !remove(&mut arguments, &culprit) {
+                return Err(problems.into());
+            }
         };
-        let subcommand = matches.get_many::<String>(SUBCOMMAND).unwrap_or_default();
-        Self {
-            flags: flags.collect(),
-            file: matches.get_one::<String>(CONFIG).cloned(),
-            problems,
-            answer: None,
-            subcommand: subcommand.cloned().collect(),
-            request,
+        if let Ok(CommonCommand::Completions { shell }) = CommonCommand::from_arg_matches(&matches)
+        {
+            let (name, mut script) = (command.get_name().to_owned(), Vec::new());
+            clap_complete::generate(shell, &mut command, name, &mut script);
+            return Err(Stop::fine(String::from_utf8_lossy(&script)));
         }
+        let given = matches.ids().map(clap::Id::as_str).filter_map(|name| {
+            let is_given = matches.value_source(name) == Some(ValueSource::CommandLine);
+            // Only those of settings are left as they are.
+            let value: &OsString = matches.try_get_one(name).ok().flatten().filter(|_| is_given)?;
+            Some((name.to_owned(), value.clone()))
+        });
+        Ok(Self {
+            values: given.collect(),
+            flags: ConfigFlags::from_arg_matches(&matches)?,
+            command: C::from_arg_matches(&matches).ok(),
+            has_stray_word,
+            problems,
+        })
     }
 }
 
-fn command(keys: &'static [Key], program: &Program) -> Command {
-    let asked = |id: &'static str, help: &'static str| {
-        Arg::new(id).long(&id[2..]).action(ArgAction::SetTrue).help(help)
-    };
-    let subcommand = Arg::new(SUBCOMMAND)
-        .num_args(0..)
-        .trailing_var_arg(true)
-        .value_name(program.subcommand.unwrap_or_default())
-        .hide(program.subcommand.is_none());
-    Command::new(program.name)
-        .about(program.about)
-        .version(program.version)
+/// The program as its help shows it; the values of settings are taken as they are.
+fn command<S: Args, C: Subcommand>(program: Command) -> Command {
+    let as_it_is = |arg: Arg| arg.action(ArgAction::Set).value_parser(value_parser!(OsString));
+    let (name, about) = (program.get_name().to_owned(), program.get_about().cloned());
+    let program = CommonCommand::augment_subcommands(C::augment_subcommands(program));
+    ConfigFlags::augment_args(program)
+        // The derives would have it say what they are.
+        .about(Resettable::from(about))
+        .bin_name(name)
         .no_binary_name(true)
         // Said twice, the later holds; as with the sources.
         .args_override_self(true)
-        .arg(Arg::new(CONFIG).long(&CONFIG[2..]).value_name("FILE").help("A TOML file to read."))
-        .arg(asked(CHECK, "Reads the settings, says what is wrong with them, and ends."))
-        .arg(asked(PRINT, "Prints the settings and where each comes from, and ends."))
-        .arg(subcommand)
-        .args(keys.iter().map(flag))
+        .next_line_help(true)
+        .args(arguments::<S>().map(as_it_is))
 }
 
-fn flag(key: &Key) -> Arg {
-    let range = key.range.map(|(least, most)| format!(", {least} to {most}"));
-    let default = match key.default {
-        "" => "none",
-        default => default,
+/// The argument or subcommand that clap complains of, without its value: `--port`.
+pub(super) fn culprit(error: &clap::Error) -> Option<String> {
+    let kinds = [ContextKind::InvalidArg, ContextKind::InvalidSubcommand];
+    let text = match kinds.iter().find_map(|kind| error.get(*kind))? {
+        ContextValue::String(text) => text,
+        ContextValue::Strings(texts) => texts.first()?,
+        _ => return None,
     };
-    let help = format!("{} [{}, default {default}{}]", key.doc, key.env, range.unwrap_or_default());
-    let arg = Arg::new(key.name).long(key.flag()).value_name("VALUE").help(help);
-    match key.shape {
-        // `--dev`, and `--dev=false` against a variable that says true.
-        Shape::Switch => arg.num_args(0..=1).require_equals(true).default_missing_value("true"),
-        Shape::Text | Shape::Number | Shape::List => arg,
-    }
-}
-
-/// The argument that clap complains of, without its value: `--port`.
-fn culprit(error: &clap::Error) -> Option<String> {
-    match error.get(ContextKind::InvalidArg)? {
-        ContextValue::String(argument) => argument.split([' ', '=', '[']).next().map(str::to_owned),
-        _ => None,
-    }
+    text.split([' ', '=', '[']).next().map(str::to_owned)
 }
 
 /// What is wrong, without the usage that clap adds.
-fn complaint(error: &clap::Error) -> String {
-    match error.kind() {
-        ErrorKind::UnknownArgument => "no such flag".to_owned(),
-        ErrorKind::InvalidValue | ErrorKind::NoEquals => "expected a value".to_owned(),
-        ErrorKind::TooManyValues => "takes no value".to_owned(),
-        ErrorKind::InvalidUtf8 => "is not UTF-8".to_owned(),
-        kind => kind.as_str().unwrap_or("is not understood").to_owned(),
+fn complaint(error: &clap::Error, culprit: &str) -> String {
+    let value = error.get(ContextKind::InvalidValue).map(ToString::to_string);
+    match (error.kind(), value, expected(error)) {
+        (ErrorKind::UnknownArgument, ..) if culprit.starts_with('-') => "no such flag".to_owned(),
+        (ErrorKind::UnknownArgument, ..) => "not expected here".to_owned(),
+        (ErrorKind::InvalidSubcommand, ..) => "no such command".to_owned(),
+        (ErrorKind::MissingRequiredArgument, ..) => "missing".to_owned(),
+        (ErrorKind::TooManyValues, ..) => "takes no value".to_owned(),
+        (ErrorKind::InvalidValue, Some(value), Some(expected)) if !value.is_empty() => {
+            format!("expected {expected}, not {value:?}")
+        }
+        (ErrorKind::InvalidValue, ..) => "expected a value".to_owned(),
+        (ErrorKind::ValueValidation, _, Some(expected)) => expected,
+        _ => {
+            let text = error.to_string();
+            text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned()
+        }
     }
 }
 
-/// Takes an argument out, with the value that seems to be its; false if it is not there.
+/// What a value was expected to be: one of a few words, or what its type says.
+pub(super) fn expected(error: &clap::Error) -> Option<String> {
+    match error.get(ContextKind::ValidValue) {
+        Some(ContextValue::Strings(texts)) if !texts.is_empty() => Some(texts.join(" or ")),
+        _ => std::error::Error::source(error).map(ToString::to_string),
+    }
+}
+
+/// Takes an argument out, with the value that seems to be its; a word with all that follows. False
+/// if it is not there.
 fn remove(arguments: &mut Vec<OsString>, culprit: &str) -> bool {
     let with_value = format!("{culprit}=");
     let position = arguments.iter().position(|argument| {
         argument.to_str().is_some_and(|text| text == culprit || text.starts_with(&with_value))
     });
     let Some(position) = position else { return false };
-    let removed = arguments.remove(position);
-    let next = arguments.get(position).map(|next| next.to_string_lossy().starts_with('-'));
-    if removed == culprit && next == Some(false) {
-        arguments.remove(position);
-    }
+    let is_value = |next: &OsString| !next.to_string_lossy().starts_with('-');
+    let has_value =
+        arguments[position] == culprit && arguments.get(position + 1).is_some_and(is_value);
+    let end = if culprit.starts_with('-') {
+        position + 1 + usize::from(has_value)
+    } else {
+        arguments.len()
+    };
+    arguments.drain(position..end);
     true
 }

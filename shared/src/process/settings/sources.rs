@@ -11,7 +11,7 @@ pub struct Sources {
     /// Without the program's name.
     arguments: Vec<OsString>,
     /// Variables that another process of ours knows.
-    elsewhere: Vec<&'static str>,
+    elsewhere: Vec<String>,
 }
 
 /// Without the values, some of which are secrets.
@@ -49,8 +49,8 @@ impl Sources {
     /// The same; these variables are not misspelt, they are for another process that is given the
     /// same environment.
     #[must_use]
-    pub fn tolerating(mut self, elsewhere: impl IntoIterator<Item = &'static str>) -> Self {
-        self.elsewhere.extend(elsewhere);
+    pub fn tolerating<N: Into<String>>(mut self, elsewhere: impl IntoIterator<Item = N>) -> Self {
+        self.elsewhere.extend(elsewhere.into_iter().map(N::into));
         self
     }
 
@@ -71,7 +71,7 @@ impl Sources {
         self.variables.keys().filter_map(|name| name.to_str()).filter(|name| {
             OURS.iter().any(|prefix| name.starts_with(prefix))
                 && !is_service_link(name)
-                && !self.elsewhere.contains(name)
+                && !self.elsewhere.iter().any(|known| known == name)
                 && self.variable(name).is_some()
         })
     }

@@ -3,51 +3,76 @@ use std::path::PathBuf;
 
 use super::*;
 
-settings! {
-    /// One setting of each kind.
-    struct Example {
-        /// The port that clients connect to;
-        /// 0 takes a free one.
-        port: u16 = "3001", env "PORT";
-        /// How many rooms a connection may be in.
-        rooms_max: u32 = "50" in 1..=200, env "ROOMCAST_ROOMS_MAX";
-        /// How long a client may be silent.
-        silence_ms: Millis = "60000" in 1_000..=3_600_000, env "ROOMCAST_SILENCE_MS";
-        /// A limit that is not there by default.
-        bytes_max: Option<usize> = "" in 10..=20, env "ROOMCAST_BYTES_MAX";
-        /// Whether anyone may come in.
-        dev: bool = "false", env "ROOMCAST_DEV";
-        /// The address to listen on.
-        bind: IpAddr = "127.0.0.1", env "ROOMCAST_BIND";
-        /// The folder of the journal | the spool.
-        data_dir: PathBuf = "data", env "ROOMCAST_DATA_DIR";
-        /// Who may embed the chat.
-        origins: Vec<String> = "", env "NEXT_PUBLIC_APP_URL";
-        /// What this node is called.
-        node_name: Option<String> = "", env "ROOMCAST_NODE_NAME";
-        /// The port of the operator.
-        operator_port: u16 = "9464", env "ROOMCAST_OPERATOR_PORT";
-        /// The key that tokens are signed with.
-        jwt_secret: Option<Secret> = "", env "JWT_SECRET", secret;
-        /// The password of Redis.
-        redis_token: Secret = "", env "REDIS_TOKEN";
-    }
+/// One setting of each kind.
+#[derive(Debug, Args, Serialize)]
+struct Example {
+    /// The port that clients connect to;
+    /// 0 takes a free one.
+    #[arg(long, env = "PORT", default_value = "3001")]
+    port: u16,
+    /// How many rooms a connection may be in.
+    #[arg(long, env = "ROOMCAST_ROOMS_MAX", default_value = "50", range = 1..=200)]
+    rooms_max: u32,
+    /// How long a client may be silent.
+    #[arg(long, env = "ROOMCAST_SILENCE_MS", default_value = "60000", range = 1_000..=3_600_000)]
+    silence_ms: Millis,
+    /// A limit that is not there by default.
+    #[arg(long, env = "ROOMCAST_BYTES_MAX", range = 10..=20)]
+    bytes_max: Option<usize>,
+    /// Whether anyone may come in.
+    #[arg(long, env = "ROOMCAST_DEV")]
+    dev: bool,
+    /// The address to listen on.
+    #[arg(long, env = "ROOMCAST_BIND", default_value = "127.0.0.1")]
+    bind: IpAddr,
+    /// The folder of the journal | the spool.
+    #[arg(long, env = "ROOMCAST_DATA_DIR", default_value = "data")]
+    data_dir: PathBuf,
+    /// Who may embed the chat.
+    #[arg(long, env = "NEXT_PUBLIC_APP_URL")]
+    origins: Vec<String>,
+    /// What this node is called.
+    #[arg(long, env = "ROOMCAST_NODE_NAME")]
+    node_name: Option<String>,
+    /// The port of the operator.
+    #[arg(long, env = "ROOMCAST_OPERATOR_PORT", default_value = "9464")]
+    operator_port: u16,
+    /// The key that tokens are signed with.
+    #[arg(long, env = "JWT_SECRET")]
+    jwt_secret: Option<Secret>,
+    /// The password of Redis.
+    #[arg(long, env = "REDIS_TOKEN", default_value = "")]
+    redis_token: Secret,
 }
 
-const PROGRAM: Program = Program {
-    name: "example",
-    about: "An example.",
-    version: "1.2.3",
-    subcommand: Some("[token …]"),
-};
+/// What the example does in place of its work.
+#[derive(Debug, PartialEq, Eq, Subcommand)]
+enum Word {
+    /// Makes a token.
+    Token {
+        /// Whose token it is.
+        #[arg(long)]
+        user: String,
+    },
+}
+
+fn program() -> Command {
+    Command::new("example").about("An example.").version("1.2.3")
+}
 
 fn loaded(variables: &[(&str, &str)], arguments: &[&str]) -> Example {
-    Example::load(&Sources::from_map(variables).with_arguments(arguments)).unwrap()
+    load(&Sources::from_map(variables).with_arguments(arguments)).unwrap()
 }
 
 fn problems(variables: &[(&str, &str)], arguments: &[&str]) -> Vec<String> {
     let sources = Sources::from_map(variables).with_arguments(arguments);
-    Example::load(&sources).unwrap_err().iter().map(Problem::to_string).collect()
+    load::<Example>(&sources).unwrap_err().text.lines().map(str::to_owned).collect()
+}
+
+fn printed(variables: &[(&str, &str)], arguments: &[&str]) -> String {
+    let arguments = [arguments, &["--print-config"]].concat();
+    let stop = load::<Example>(&Sources::from_map(variables).with_arguments(&arguments));
+    stop.unwrap_err().text
 }
 
 fn file(text: &str) -> (tempfile::TempDir, String) {
@@ -193,8 +218,7 @@ fn variables_that_kubernetes_makes_of_services_are_not_settings() {
 #[test]
 fn the_printed_settings_can_be_read_again_and_say_where_they_come_from() {
     let variables = [("NEXT_PUBLIC_APP_URL", "https://a.example, https://b.example")];
-    let sources = Sources::from_map(&variables).with_arguments(&["--dev", "--node-name", "a\"b"]);
-    let printed = Example::load(&sources).unwrap().print(&sources);
+    let printed = printed(&variables, &["--dev", "--node-name", "a\"b"]);
     for line in [
         "port = 3001  # PORT (default)",
         "bytes_max = \"\"  # ROOMCAST_BYTES_MAX (default)",
@@ -209,19 +233,18 @@ fn the_printed_settings_can_be_read_again_and_say_where_they_come_from() {
     let again = loaded(&[], &["--config", &path]);
     assert_eq!(again.node_name.as_deref(), Some("a\"b"));
     assert_eq!(again.origins.len(), 2);
-    let sources = Sources::default().with_arguments(&["--config", &path]);
-    assert!(again.print(&sources).starts_with(&format!("port = 3001  # PORT ({path})\n")));
+    let again = self::printed(&[], &["--config", &path]);
+    assert!(again.starts_with(&format!("port = 3001  # PORT ({path})\n")));
 }
 
 #[test]
 fn secrets_are_never_shown() {
     let variables = [("JWT_SECRET", "hush"), ("REDIS_TOKEN", "hush")];
     let sources = Sources::from_map(&variables).with_arguments(&["--jwt-secret", "hush"]);
-    let settings = Example::load(&sources).unwrap();
-    let printed = settings.print(&sources);
+    let settings: Example = load(&sources).unwrap();
+    let printed = printed(&variables, &["--jwt-secret", "hush"]);
     assert!(printed.contains("jwt_secret = \"[redacted]\"  # JWT_SECRET (flag)\n"), "{printed}");
     assert!(!format!("{settings:?}{sources:?}{printed}").contains("hush"));
-    assert!(!format!("{:?}", Reading::new(&sources, Example::KEYS)).contains("hush"));
 
     // What was printed is no file to start from, as far as the secrets go.
     let (_folder, path) = file(&printed);
@@ -233,15 +256,16 @@ fn secrets_are_never_shown() {
 }
 
 #[test]
-fn keys_and_table_tell_what_the_declaration_tells() {
-    let key = &Example::KEYS[0];
-    assert_eq!((key.name, key.env, key.default, key.secret), ("port", "PORT", "3001", false));
-    assert_eq!(key.doc, "The port that clients connect to; 0 takes a free one.");
-    let secret: Vec<_> =
-        Example::KEYS.iter().filter(|key| key.secret).map(|key| key.name).collect();
+fn specs_and_table_tell_what_the_declaration_tells() {
+    let spec = &specs::<Example>()[0];
+    let told = (spec.name.as_str(), spec.env.as_str(), spec.default.as_str(), spec.secret);
+    assert_eq!(told, ("port", "PORT", "3001", false));
+    assert_eq!(spec.doc, "The port that clients connect to; 0 takes a free one.");
+    let secret = specs::<Example>().into_iter().filter(|spec| spec.secret);
+    let secret: Vec<String> = secret.map(|spec| spec.name).collect();
     assert_eq!(secret, ["jwt_secret", "redis_token"]);
 
-    let table = Example::markdown_table();
+    let table = markdown_table::<Example>();
     for row in [
         "| `ROOMCAST_ROOMS_MAX` | `rooms_max` | `50` | \
          How many rooms a connection may be in. From 1 to 200. |",
@@ -250,57 +274,95 @@ fn keys_and_table_tell_what_the_declaration_tells() {
     ] {
         assert!(table.lines().any(|each| each == row), "{row}\nnot in\n{table}");
     }
-    assert_eq!(table.lines().count(), 2 + Example::KEYS.len());
+    assert_eq!(table.lines().count(), 2 + specs::<Example>().len());
 }
 
-fn start(program: &Program, arguments: &[&str]) -> Result<(Example, Vec<String>), Stop> {
+fn started(arguments: &[&str]) -> Result<(Example, Option<Word>), Stop> {
     let sources = Sources::from_map(&[("JWT_SECRET", "hush")]).with_arguments(arguments);
-    Example::start(&sources, program, |settings| {
-        let wrong = settings.port == settings.operator_port;
+    start(&sources, program(), |settings: &Example, word: Option<&Word>| {
+        let wrong = settings.port == settings.operator_port && word.is_none();
         let problem = Problem::new("PORT", "must differ from ROOMCAST_OPERATOR_PORT");
         if wrong { vec![problem] } else { Vec::new() }
     })
 }
 
 #[test]
-fn a_subcommand_and_what_follows_it_are_left_to_the_caller() {
-    let (settings, subcommand) = start(&PROGRAM, &["--port", "1"]).unwrap();
-    assert_eq!((settings.port, subcommand.len()), (1, 0));
-    let (settings, subcommand) =
-        start(&PROGRAM, &["--port", "1", "token", "--user", "alice", "--port", "2"]).unwrap();
-    assert_eq!(settings.port, 1);
-    assert_eq!(subcommand, ["token", "--user", "alice", "--port", "2"]);
+fn a_subcommand_has_flags_of_its_own_and_decides_what_is_checked() {
+    let (settings, word) = started(&["--port", "1"]).unwrap();
+    assert_eq!((settings.port, word), (1, None));
+    let (settings, word) =
+        started(&["--port", "9464", "--dev", "token", "--user", "alice"]).unwrap();
+    assert_eq!((settings.port, word), (9464, Some(Word::Token { user: "alice".to_owned() })));
 
-    let stop = start(&Program { subcommand: None, ..PROGRAM }, &["tokn"]).unwrap_err();
-    assert_eq!(stop, Stop { text: "tokn: no such command\n".to_owned(), code: 64 });
+    let said = |arguments: &[&str]| {
+        let stop = started(arguments).unwrap_err();
+        assert_eq!(stop.code, 64, "{stop:?}");
+        stop.text
+    };
+    assert_eq!(said(&["token"]), "--user: missing\n");
+    assert_eq!(said(&["token", "ann"]), "ann: not expected here\n--user: missing\n");
+    let twice = said(&["token", "--port", "2", "--user", "ann", "--prot=3"]);
+    assert_eq!(twice, "--port: no such flag\n--prot: no such flag\n");
+    // Nobody knows what it would need; what is wrong anyway is said.
+    let stray = said(&["--port", "9464", "--rooms-max", "0", "tokn", "--user", "ann"]);
+    let rooms = "--rooms-max: expected a whole number from 1 to 200, not \"0\"\n";
+    assert_eq!(stray, format!("tokn: no such command\n{rooms}"));
+}
+
+#[test]
+fn the_later_of_two_flags_holds() {
+    assert_eq!(loaded(&[], &["--port", "x", "--port=1"]).port, 1);
+    assert_eq!(loaded(&[], &["--origins=a,b", "--origins= c ,"]).origins, ["c"]);
+}
+
+#[test]
+fn an_empty_flag_takes_an_optional_value_away() {
+    let variables = [("ROOMCAST_NODE_NAME", "a"), ("ROOMCAST_BYTES_MAX", "12")];
+    let settings = loaded(&variables, &["--node-name=", "--bytes-max", ""]);
+    assert_eq!((settings.node_name, settings.bytes_max), (None, None));
+    assert_eq!(loaded(&[], &["--data-dir="]).data_dir, PathBuf::new());
+    let said = problems(&[], &["--check-config=yes"]);
+    assert_eq!(said, ["--check-config: takes no value"]);
+    let said = problems(&variables, &["--port="]);
+    assert_eq!(said, ["--port: expected a whole number from 0 to 65535, not \"\""]);
 }
 
 #[test]
 fn the_configuration_can_be_checked_and_printed() {
-    let checked = start(&PROGRAM, &["--check-config"]).unwrap_err();
+    let checked = started(&["--check-config"]).unwrap_err();
     assert_eq!(checked, Stop { text: "the configuration is valid\n".to_owned(), code: 0 });
-    let printed = start(&PROGRAM, &["--print-config", "--port", "8"]).unwrap_err();
+    let printed = started(&["--print-config", "--port", "8"]).unwrap_err();
     assert_eq!(printed.code, 0);
     assert!(printed.text.starts_with("port = 8  # PORT (flag)\n"), "{}", printed.text);
     assert!(!printed.text.contains("hush"));
 
-    let wrong = start(&PROGRAM, &["--check-config", "--port", "9464"]).unwrap_err();
+    let wrong = started(&["--check-config", "--port", "9464"]).unwrap_err();
     let text = "PORT: must differ from ROOMCAST_OPERATOR_PORT\n".to_owned();
     assert_eq!(wrong, Stop { text, code: 64 });
-    let wrong = start(&PROGRAM, &["--print-config", "--port", "x", "--bind", "y"]).unwrap_err();
+    let wrong = started(&["--print-config", "--port", "x", "--bind", "y"]).unwrap_err();
     assert_eq!((wrong.code, wrong.text.lines().count()), (64, 2));
 }
 
 #[test]
 fn help_names_every_flag_with_its_variable_and_default() {
-    let help = start(&PROGRAM, &["--help"]).unwrap_err();
+    let help = started(&["--help"]).unwrap_err();
     assert_eq!(help.code, 0);
-    for key in Example::KEYS {
-        assert!(help.text.contains(&format!("--{}", key.flag())), "{}", help.text);
-        assert!(help.text.contains(key.doc), "{}", help.text);
+    for spec in specs::<Example>() {
+        assert!(help.text.contains(&spec.flag), "{}", help.text);
+        assert!(help.text.contains(spec.doc.trim_end_matches('.')), "{}", help.text);
+        assert!(help.text.contains(&format!("[env: {}]", spec.env)), "{}", help.text);
     }
-    assert!(help.text.contains("[ROOMCAST_ROOMS_MAX, default 50, 1 to 200]"), "{}", help.text);
-    assert!(help.text.contains("--check-config"), "{}", help.text);
-    assert!(help.text.contains("[token …]"), "{}", help.text);
-    assert_eq!(start(&PROGRAM, &["--version"]).unwrap_err().text, "example 1.2.3\n");
+    for part in ["--rooms-max <1..200>", "[default: 50]", "--check-config", "  token"] {
+        assert!(help.text.contains(part), "{part} in\n{}", help.text);
+    }
+    assert!(!help.text.contains("hush"), "{}", help.text);
+    assert_eq!(started(&["--version"]).unwrap_err().text, "example 1.2.3\n");
+}
+
+#[test]
+fn completions_name_the_flags_and_the_subcommands() {
+    let script = started(&["completions", "bash"]).unwrap_err();
+    assert_eq!(script.code, 0);
+    assert!(script.text.contains("--rooms-max") && script.text.contains("token"));
+    assert_eq!(started(&["completions", "basic"]).unwrap_err().code, 64);
 }
