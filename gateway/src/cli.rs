@@ -1,4 +1,4 @@
-//! The command line of a gateway: its settings, and what it does in place of running a node.
+//! The command line of a gateway: settings and subcommands.
 
 use clap::Command;
 use shared::process::clock::Clock;

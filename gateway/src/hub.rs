@@ -1,4 +1,4 @@
-//! Which local connections are in which room.
+//! The hub: which local connections are in which room.
 
 pub(crate) mod room_quota;
 mod joins;

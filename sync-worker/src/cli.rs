@@ -1,4 +1,4 @@
-//! The command line of a sync-worker: its settings, and what an operator can ask of it.
+//! Operator subcommands.
 
 use std::error::Error;
 use std::process::ExitCode;

@@ -1,4 +1,4 @@
-//! Settings of a sync-worker.
+//! Sync-worker settings.
 
 use std::net::IpAddr;
 use std::time::Duration;

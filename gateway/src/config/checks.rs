@@ -1,4 +1,4 @@
-//! What can be wrong between settings that are right one by one.
+//! Checks between settings that are right one by one.
 
 use std::net::IpAddr;
 

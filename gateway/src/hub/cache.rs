@@ -1,4 +1,4 @@
-//! The last entries of a room in this node's memory, so that joins and resumes ask nobody.
+//! The last entries of a room in memory, so that joins and resumes ask nobody.
 //!
 //! What is promised of it: every message that stands above the floor is here, once, in its last
 //! state and at the place of that change. A change whose message is not here is one of a message

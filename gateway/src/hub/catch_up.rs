@@ -1,4 +1,4 @@
-//! Bringing one member to where its room stands, at the pace at which it reads.
+//! Catches a lagging member up with its room, at the pace at which it reads.
 
 use std::sync::Arc;
 use std::time::Duration;

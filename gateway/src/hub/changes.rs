@@ -1,5 +1,5 @@
-//! What has changed in a room since a place, for a reader that is no member: each message once, in
-//! its present state, at the place of its last change.
+//! Changes in a room since a position, for readers that are no members: each message once, in its
+//! present state, at the position of its last change.
 //!
 //! The database has this for what is persisted. What is not persisted yet lies in the ring as
 //! entries, and is folded into it here. A page may end before the last of them: it is then the

@@ -1,4 +1,4 @@
-//! Reading a room back: its ring first, then the database below the ring.
+//! Reads a room back: its ring first, then the database below the ring.
 //!
 //! The ring has each entry as it was appended, the database each message once, at the place of its
 //! last change. A message that changed while somebody walks through its room therefore moves ahead

@@ -1,4 +1,4 @@
-//! Entering a room: what has to be known first, and where the page of its reply comes from.
+//! What a join needs to know first, and where the page of its reply comes from.
 
 use std::sync::Arc;
 use std::time::Duration;

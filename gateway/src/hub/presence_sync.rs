@@ -1,4 +1,4 @@
-//! Who is there, over all rooms of this node: what the lease, the time and the other nodes say.
+//! Keeps presence of all local rooms current: leases, expiry, periodic reconciliation.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! One room on this node: its order, its memory, its members.
+//! One room on this node: order, cache, members.
 //!
 //! ```text
 //! Syncing{buffer}  |  Live
@@ -24,11 +24,12 @@ mod streams;
 mod typing;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use shared::contract::id::{RoomId, UserId};
 use shared::contract::limits::{PRESENCE_GATHER_MS, RECEIPT_INTERVAL_MS};
 use shared::contract::position::Position;
@@ -190,18 +191,14 @@ impl Room {
         Arc::new(Room { id, parts, state, settled: Notify::new() })
     }
 
-    fn lock(&self) -> MutexGuard<'_, RoomState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Looks at the state.
     pub(super) fn read<T>(&self, look: impl FnOnce(&RoomState) -> T) -> T {
-        look(&self.lock())
+        look(&self.state.lock())
     }
 
     /// Changes the state, then starts what tells the members of what gathers on its boards.
     pub(super) fn change<T>(self: &Arc<Self>, change: impl FnOnce(&mut RoomState) -> T) -> T {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let was_settled = state.settled;
         let changed = change(&mut state);
         if state.settled && !was_settled {

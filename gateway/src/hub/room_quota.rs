@@ -1,4 +1,4 @@
-//! Who is in how many rooms on this node.
+//! Counts the rooms of each user on this node.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Bringing a room to where the log stands: when it is first entered, after a gap, after a loss.
+//! Syncs a room with the log: when it is first joined, after a gap, after a loss.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! A message as a page shows it, and how changes that came after the page was read reach it.
+//! A message in a history page, and applying later edits to it.
 
 use bytes::Bytes;
 use shared::contract::id::{MessageId, UserId};

@@ -1,4 +1,4 @@
-//! Tokens for trying things out and for backends without a library for them: `gateway token`.
+//! The subcommand `token`: mints tokens for trials, and for backends without a library for them.
 
 use std::net::{Ipv4Addr, SocketAddr};
 

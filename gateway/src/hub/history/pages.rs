@@ -1,4 +1,4 @@
-//! Pages of messages by their own places, each in its present state.
+//! Pages of messages by position, each in its present state.
 
 use shared::contract::id::{MessageId, RoomId, UserId};
 use shared::contract::limits::ROWS_BYTES_MAX;

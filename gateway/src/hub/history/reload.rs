@@ -1,4 +1,4 @@
-//! What a room's memory should hold, read anew from ring and database.
+//! Reloads a room's cache from ring and database.
 
 use shared::contract::id::{MessageId, RoomId, UserId};
 use shared::contract::limits::{PAGE_ROWS_MAX, RECENT_ENTRIES_MAX};

@@ -1,4 +1,4 @@
-//! Rows of the database in steps, so that a page of large ones is not read at once.
+//! Reads rows of the database in steps, so that a page of large ones is not read at once.
 
 use shared::contract::id::RoomId;
 use shared::contract::limits::ROWS_BYTES_MAX;

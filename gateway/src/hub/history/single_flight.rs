@@ -1,4 +1,4 @@
-//! One reading for all who ask for the same at the same time.
+//! One read for all who ask for the same at the same time.
 //!
 //! Ten thousand clients that come back from one place behind a room's memory want the same pages;
 //! whoever asks first reads, the others wait for the answer. Nothing is kept beyond that: what is

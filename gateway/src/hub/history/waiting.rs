@@ -1,5 +1,5 @@
-//! What of a room the database is not known to have: the first part of it in memory, what is more
-//! read as it is needed, so that a room whose writing is far behind costs no more than another.
+//! Entries of a room that the database is not known to have: the first part in memory, the rest
+//! read in parts.
 //!
 //! The first part is read before the database is asked, so that nothing can fall between the two.
 //! The rest is read behind it, which is right for as long as the ring reaches back to where the

@@ -1,5 +1,4 @@
-//! What of a room has no place in its order: who is there, who types, who has read how far, which
-//! answers are being written. Kept and told beside the log, best effort.
+//! Ephemeral room state (presence, typing, receipts, streams): not logged, best effort.
 //!
 //! What changes gathers on the boards. What is due is told by tasks, which begin after the change
 //! that needs them, and live as long as something is due.

@@ -1,4 +1,4 @@
-//! How a client gets into a room: from its memory, or with the page that was read for it.
+//! Joins a client to a room: from the cache, or with the page that was read for it.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;

@@ -1,5 +1,4 @@
-//! A member that fell behind its send queue, or came back from far: where it stands, and how it
-//! goes on from memory or from a page that was read for it.
+//! A lagging member: where it stands, and how it goes on from the cache or a page.
 
 use shared::contract::position::Position;
 

@@ -1,4 +1,4 @@
-//! The connections in a room, and what is handed to them.
+//! The members of a room, and handing frames to them.
 
 use std::collections::HashMap;
 use std::sync::Arc;

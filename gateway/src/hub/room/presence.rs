@@ -1,4 +1,4 @@
-//! Who is in a room, through which nodes: pure, the callers bring the time.
+//! Presence in a room, by node. Pure: the callers bring the time.
 //!
 //! What members were told of somebody stands beside how it is, so that what they are told is always
 //! the difference: a second tab or node is none, nor is a flap that ends where it began.

@@ -1,4 +1,4 @@
-//! How far each user has read a room: a maximum for each, which only grows.
+//! Receipts of a room: a maximum per user, which only grows.
 //!
 //! A user's mark is told at most once in a while; what comes meanwhile is told then, the furthest
 //! of it. The board holds so many marks at most, the furthest; of those that it let go it remembers

@@ -1,5 +1,5 @@
-//! What the database has refused of a room's entries: told to the senders before anything says that
-//! the room is persisted beyond it, however they come to hear of it.
+//! Refused entries of a room: told to their senders before anything says that the room is persisted
+//! beyond them.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

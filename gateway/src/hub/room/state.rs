@@ -1,5 +1,5 @@
-//! Everything that a room knows. It starts no task and waits for nothing: what a change of it calls
-//! for is given back, and until the caller has started that, the state counts it as running.
+//! The state of a room. Pure: it starts no task and awaits nothing. What a change calls for is
+//! returned as [`Effects`](super::Effects), and counts as running until the caller has started it.
 
 use std::collections::HashMap;
 use std::sync::Arc;

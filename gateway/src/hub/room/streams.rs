@@ -1,4 +1,4 @@
-//! The answers that are being written in a room.
+//! Answers that are being written in a room.
 //!
 //! Parts come over signals, which may be lost: a part that begins beyond what is here means that
 //! the stream store has to be asked, which has had every part before it was told.

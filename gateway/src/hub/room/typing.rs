@@ -1,4 +1,4 @@
-//! Who types in a room: pure, the callers bring the time.
+//! Typing marks of a room. Pure: the callers bring the time.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;

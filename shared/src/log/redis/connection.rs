@@ -160,19 +160,32 @@ impl RedisConnection {
     /// through only where writes do.
     ///
     /// # Errors
-    /// When Redis does not answer, or takes no writes.
+    /// When Redis does not answer, or takes no writes. One that is full and was taken before is
+    /// worked with from then on all the same, or nothing would ever free its memory.
     pub async fn take(&self, name: &str) -> Result<bool, RedisError> {
         let mut call = self.take.prepare_invoke();
         call.key(keys::DEPLOYMENT).arg(name);
-        let held: String = self.call(&call).await?;
+        let taken: Result<String, RedisError> = self.call(&call).await;
+        if taken.as_ref().is_err_and(|error| error.code().is_some()) {
+            let (held,): (Option<String>,) =
+                self.send(redis::pipe().cmd("GET").arg(keys::DEPLOYMENT)).await?;
+            if held.as_deref() == Some(name) {
+                self.work_as(name);
+            }
+        }
+        let held = taken?;
         if held != name {
             self.note_foreign(&held);
             return Ok(false);
         }
+        self.work_as(name);
+        Ok(true)
+    }
+
+    fn work_as(&self, name: &str) {
         let database = self.client.get_connection_info().redis_settings().db();
         // It stands already where this is asked again.
         let _ = self.channels.set(Channels::new(database, name));
-        Ok(true)
     }
 
     /// This Redis was found to be another deployment's.

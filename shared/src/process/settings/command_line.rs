@@ -1,4 +1,4 @@
-//! The command line: the settings' flags, those of every program, and a subcommand.
+//! Parses the command line: flags of settings, flags of every program, subcommands.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;

@@ -1,5 +1,4 @@
-//! What holds for each setting, and where it stands: flag above environment above file above
-//! default.
+//! Layers of settings: flag above environment above file above default.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;

@@ -1,4 +1,4 @@
-//! Where settings come from, as found: nothing is judged here.
+//! The sources of settings, as found: nothing is judged here.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};

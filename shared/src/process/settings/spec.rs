@@ -1,4 +1,4 @@
-//! A setting as it is declared, for help, tables and error messages.
+//! The specification of a setting, for help, tables and error messages.
 
 use std::any::TypeId;
 use std::convert::Infallible;

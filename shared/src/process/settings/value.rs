@@ -1,4 +1,4 @@
-//! What a setting's value can be, besides what the standard library has.
+//! Types of settings, besides those of the standard library.
 
 use std::fmt;
 use std::num::ParseIntError;
