@@ -146,7 +146,7 @@ mod tests {
         let next = receipts.next(&key).unwrap();
         assert_eq!((next.mark.position.seq, next.answers.len()), (7, 2));
         assert!(receipts.next(&key).is_none());
-        assert!(receipts.lock().is_empty());
+        assert!(receipts.lines.lock().is_empty());
         assert!(receipts.line_up(&key, waiting(8).0).is_some(), "the next is the first again");
     }
 }

@@ -200,6 +200,6 @@ mod tests {
         assert_eq!((taken.len(), retention.len()), (3, 0));
         keep("a", EntryKind::Message, 1);
         drop(taken);
-        assert_eq!(budget.used(), retention.lock().bytes);
+        assert_eq!(budget.used(), retention.state.lock().bytes);
     }
 }

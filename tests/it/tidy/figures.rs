@@ -8,7 +8,7 @@ use super::source::Source;
 /// Most lines of production code that each crate has, as `tests/lines` counts them. A feature that
 /// wants in says its lines; whoever deletes lowers the figure.
 const LINES_MAX: [(&str, usize); 4] =
-    [("shared", 14_000), ("gateway", 18_000), ("sync-worker", 2_200), ("deploy/fleet", 3_100)];
+    [("shared", 13_650), ("gateway", 17_800), ("sync-worker", 2_050), ("deploy/fleet", 2_900)];
 
 /// Largest size of a document, in bytes: what is longer is not read.
 const DOCUMENT_BYTES_MAX: [(&str, usize); 3] =
@@ -21,7 +21,8 @@ pub(crate) fn check_lines(root: &Path) -> Vec<String> {
     let grown = |&(name, most): &(&str, usize)| {
         let row = table.lines().find(|row| row.split_whitespace().next() == Some(name));
         let row = row.unwrap_or_else(|| panic!("tests/lines does not count {name}:\n{table}"));
-        let lines: usize = row.split_whitespace().nth(1).unwrap().parse().unwrap();
+        let figure = row.split_whitespace().nth(1).and_then(|text| text.parse::<usize>().ok());
+        let lines = figure.expect("the second column is a number");
         (lines > most).then(|| format!("{name}: {lines} lines of production code, {most} at most"))
     };
     LINES_MAX.iter().filter_map(grown).collect()

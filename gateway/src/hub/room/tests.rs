@@ -192,14 +192,14 @@ async fn a_page_that_is_refused_is_waited_for_however_full_the_queue_is() {
             let (member, queue) = (number as MemberId, Arc::new(SendQueue::default()));
             let membership = join(&room, member, &queue);
             empty(&queue).await;
-            let from = room.lock().last.clone();
+            let from = room.state.lock().last.clone();
             let entry = entry(&room, frame);
-            room.lock().head = entry.at;
+            room.state.lock().head = entry.at;
             let lagging = Lagging::behind(from.clone(), true);
-            room.lock().members.by_id.get_mut(&member).unwrap().lagging = Some(lagging);
+            room.state.lock().members.by_id.get_mut(&member).unwrap().lagging = Some(lagging);
             queue.push(Frame::text(&vec![b'x'; fill]));
             let page = Page { head: entry.at, entries: vec![entry], complete: true, epoch: 1 };
-            let given = room.lock().hand_over(member, &from, Position::ZERO, (&page, 1));
+            let given = room.state.lock().hand_over(member, &from, Position::ZERO, (&page, 1));
             if let Handover::Refused(bytes) = given {
                 assert!(!is_over(queue.room_for(bytes)).await, "{bytes} behind {fill}");
                 empty(&queue).await;
@@ -220,9 +220,10 @@ async fn an_empty_page_moves_nobody_past_what_was_not_there_when_it_was_read() {
     let _membership = join(&room, 1, &queue);
     let from = Cursor { position: Position::new(1, 1), key: None };
     let lagging = Lagging::behind(from.clone(), true);
-    room.lock().members.by_id.get_mut(&1).unwrap().lagging = Some(lagging);
-    let cursor =
-        || room.lock().members.by_id.get(&1).unwrap().lagging.clone().unwrap().cursor.position;
+    room.state.lock().members.by_id.get_mut(&1).unwrap().lagging = Some(lagging);
+    let cursor = || {
+        room.state.lock().members.by_id.get(&1).unwrap().lagging.clone().unwrap().cursor.position
+    };
     // Somebody else asked for it, before the room's memory began where it begins now.
     let page = |seq: u64| Page {
         entries: Vec::new(),
@@ -231,9 +232,9 @@ async fn an_empty_page_moves_nobody_past_what_was_not_there_when_it_was_read() {
         epoch: 1,
     };
     let floor = Position::new(1, 9);
-    room.lock().hand_over(1, &from, floor, (&page(1), 1));
+    room.state.lock().hand_over(1, &from, floor, (&page(1), 1));
     assert_eq!(cursor(), from.position, "what lies between was in no page");
-    room.lock().hand_over(1, &from, floor, (&page(9), 1));
+    room.state.lock().hand_over(1, &from, floor, (&page(9), 1));
     assert_eq!(cursor(), floor);
 }
 
@@ -241,7 +242,7 @@ async fn an_empty_page_moves_nobody_past_what_was_not_there_when_it_was_read() {
 async fn what_was_read_before_messages_were_erased_is_not_remembered() {
     let folder = tempfile::tempdir().unwrap();
     let room = room(folder.path());
-    let erasures = room.lock().erasures;
+    let erasures = room.state.lock().erasures;
     room.change(|state| state.begin_reading());
     let read = entry(&room, 10);
     let at = read.at;
@@ -257,11 +258,11 @@ async fn what_was_read_before_messages_were_erased_is_not_remembered() {
     };
     let (live, _) = room.change(|state| state.load(snapshot, erasures));
     assert!(!live, "it is to be read anew");
-    assert!(room.lock().cache.latest(9).is_empty());
+    assert!(room.state.lock().cache.latest(9).is_empty());
     let entries = vec![entry(&room, 10)];
     let (live, _) = room.change(|state| state.finish(entries, (1, erasures), at));
     assert!(!live);
-    assert!(room.lock().cache.latest(9).is_empty());
+    assert!(room.state.lock().cache.latest(9).is_empty());
 }
 
 fn calls_for_nothing(effects: &Effects) -> bool {

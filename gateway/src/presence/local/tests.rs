@@ -59,7 +59,7 @@ impl Scene {
     }
 
     fn incarnation(&self) -> Uuid {
-        self.local.lock().monitor.incarnation()
+        self.local.state.lock().monitor.incarnation()
     }
 }
 
