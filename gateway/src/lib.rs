@@ -3,7 +3,6 @@
 //! Modules are declared outermost first, and a module imports only modules declared below it: the
 //! order is the reading order, and the tests hold it.
 
-pub mod cli;
 pub mod server;
 mod relay;
 mod http;

@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
 
-use gateway::cli;
+use gateway::server::cli;
 use gateway::config::GatewaySettings;
 use gateway::server::Server;
 use shared::process::clock::Clock;

@@ -1,5 +1,6 @@
 //! One process: builds the node, binds, accepts, drains.
 
+pub mod cli;
 mod cluster;
 mod embedded;
 mod descriptors;

@@ -105,7 +105,7 @@ fn checked(
 }
 
 fn of_gateway(sources: &Sources) -> Result<(), Stop> {
-    gateway::cli::start(sources).map(drop)
+    gateway::server::cli::start(sources).map(drop)
 }
 
 fn of_worker(sources: &Sources) -> Result<(), Stop> {
