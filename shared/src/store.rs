@@ -233,6 +233,27 @@ pub struct MessageKey {
     pub id: MessageId,
 }
 
+/// Which messages of a room are read, from a position that is none of them itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Span {
+    /// The last that stand below it.
+    Before(Position),
+    /// The first that stand above it.
+    After(Position),
+    /// The first whose last change lies above it, in the order of those changes.
+    Changes(Position),
+    /// The last whose last change lies below it, in the order of those changes.
+    LatestChanges(Position),
+}
+
+impl Span {
+    /// Whether it ends at its position, and is read from there.
+    #[must_use]
+    pub fn is_backwards(self) -> bool {
+        matches!(self, Span::Before(_) | Span::LatestChanges(_))
+    }
+}
+
 /// The database. Every method is one transaction.
 ///
 /// A message is (room, sender, the id that its sender chose); a unique index keeps it once. The id
@@ -311,22 +332,11 @@ pub trait Store: Additions + Erasure + Ledger + Members + Receipts + Send + Sync
         key: Option<&MessageId>,
     ) -> Result<bool, StoreError>;
 
-    /// At most `limit` messages in their present state whose last change lies above `after` and
-    /// below `below`, in the order of that change.
-    async fn changes(
+    /// At most `limit` messages of a span in their present state, oldest first.
+    async fn messages(
         &self,
         room: &RoomId,
-        after: Position,
-        below: Position,
-        limit: u32,
-    ) -> Result<Vec<Message>, StoreError>;
-
-    /// The last `limit` messages in their present state whose last change lies below `below`, in
-    /// the order of that change.
-    async fn latest_changes(
-        &self,
-        room: &RoomId,
-        below: Position,
+        span: Span,
         limit: u32,
     ) -> Result<Vec<Message>, StoreError>;
 
@@ -337,22 +347,6 @@ pub trait Store: Additions + Erasure + Ledger + Members + Receipts + Send + Sync
         after: Position,
         at_most: u64,
     ) -> Result<u64, StoreError>;
-
-    /// The last `limit` messages that stand below `before`, oldest first.
-    async fn before(
-        &self,
-        room: &RoomId,
-        before: Position,
-        limit: u32,
-    ) -> Result<Vec<Message>, StoreError>;
-
-    /// The first `limit` messages that stand above `after`, oldest first.
-    async fn after(
-        &self,
-        room: &RoomId,
-        after: Position,
-        limit: u32,
-    ) -> Result<Vec<Message>, StoreError>;
 
     /// The dead letters, oldest first.
     async fn dead_letters(&self) -> Result<Vec<DeadLetter>, StoreError>;

@@ -401,14 +401,14 @@ async fn what_is_stored_leaves_the_log_and_is_remembered(subject: Subject) {
         page.persisted == Position::new(epoch, 30)
     };
     harness::eventually(PATIENCE, "the room is persisted to its head", stored).await;
-    let rows = store.after(&lobby, Position::ZERO, 100).await.unwrap();
+    let rows = store.messages(&lobby, Span::After(Position::ZERO), 100).await.unwrap();
     assert_eq!(rows.len(), 30);
     let cursor = store.cursor(lobby.shard()).await.unwrap();
     let left = log.read(lobby.shard(), epoch, cursor.upto, 100).await.unwrap();
     assert!(left.is_empty());
     let again = subject.append(epoch, &batch).await;
     assert!(places(&again).iter().all(|(_, duplicate)| *duplicate));
-    assert_eq!(store.after(&lobby, Position::ZERO, 100).await.unwrap().len(), 30);
+    assert_eq!(store.messages(&lobby, Span::After(Position::ZERO), 100).await.unwrap().len(), 30);
     // A watermark told again changes nothing.
     let entries = subject.entries(30).await;
     assert_eq!(entries.len(), 30);

@@ -17,7 +17,7 @@ use shared::log::RejectedEntry;
 
 use super::cache;
 use super::entry::RoomEntry;
-use super::history::{History, HistoryError, Rows, RowsOf, Waiting, may_follow, settled};
+use super::history::{History, HistoryError, Rows, Waiting, may_follow, settled};
 use crate::wire::codec;
 
 /// A page of changes, oldest first.
@@ -106,7 +106,7 @@ impl History {
         }
         let limit = limit as usize;
         let rows = u32::try_from(limit + 1).unwrap_or(u32::MAX);
-        let Rows { messages, cut } = self.rows(room, RowsOf::Changes(after), rows).await?;
+        let Rows { messages, cut } = self.rows(room, Span::Changes(after), rows).await?;
         if !may_follow(waiting.epoch, &messages) {
             return Err(HistoryError::Passed);
         }

@@ -38,7 +38,7 @@ use crate::broker::epochs::Epochs;
 
 pub(crate) use self::pages::Messages;
 pub(crate) use self::reload::Snapshot;
-pub(crate) use self::rows::{Rows, RowsOf};
+pub(crate) use self::rows::Rows;
 pub(crate) use self::waiting::Waiting;
 
 /// Entries of a ring read in one call.
@@ -343,7 +343,7 @@ impl History {
             return Ok(Page { entries: folded, complete, head, epoch });
         }
         // Not only below the ring: a message that moved into it is met there.
-        let Rows { messages, cut: full } = self.rows(room, RowsOf::Changes(after), limit).await?;
+        let Rows { messages, cut: full } = self.rows(room, Span::Changes(after), limit).await?;
         if !may_follow(epoch, &messages) {
             return Err(HistoryError::Passed);
         }

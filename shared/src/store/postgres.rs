@@ -319,23 +319,13 @@ impl Store for PostgresStore {
         query::stood(&self.pool, room, position, key).await
     }
 
-    async fn changes(
+    async fn messages(
         &self,
         room: &RoomId,
-        after: Position,
-        below: Position,
+        span: Span,
         limit: u32,
     ) -> Result<Vec<Message>, StoreError> {
-        query::changes(&self.pool, room, after..below, limit).await
-    }
-
-    async fn latest_changes(
-        &self,
-        room: &RoomId,
-        below: Position,
-        limit: u32,
-    ) -> Result<Vec<Message>, StoreError> {
-        query::latest_changes(&self.pool, room, below, limit).await
+        query::messages(&self.pool, room, span, limit).await
     }
 
     async fn count_changes(
@@ -345,24 +335,6 @@ impl Store for PostgresStore {
         at_most: u64,
     ) -> Result<u64, StoreError> {
         query::count_changes(&self.pool, room, after, at_most).await
-    }
-
-    async fn before(
-        &self,
-        room: &RoomId,
-        before: Position,
-        limit: u32,
-    ) -> Result<Vec<Message>, StoreError> {
-        query::before(&self.pool, room, before, limit).await
-    }
-
-    async fn after(
-        &self,
-        room: &RoomId,
-        after: Position,
-        limit: u32,
-    ) -> Result<Vec<Message>, StoreError> {
-        query::after(&self.pool, room, after, limit).await
     }
 
     async fn dead_letters(&self) -> Result<Vec<DeadLetter>, StoreError> {

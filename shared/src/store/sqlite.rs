@@ -314,25 +314,14 @@ impl Store for SqliteStore {
         self.read(move |connection| query::stood(connection, &room, position, key.as_ref())).await
     }
 
-    async fn changes(
+    async fn messages(
         &self,
         room: &RoomId,
-        after: Position,
-        below: Position,
+        span: Span,
         limit: u32,
     ) -> Result<Vec<Message>, StoreError> {
         let room = room.clone();
-        self.read(move |connection| query::changes(connection, &room, after..below, limit)).await
-    }
-
-    async fn latest_changes(
-        &self,
-        room: &RoomId,
-        below: Position,
-        limit: u32,
-    ) -> Result<Vec<Message>, StoreError> {
-        let room = room.clone();
-        self.read(move |connection| query::latest_changes(connection, &room, below, limit)).await
+        self.read(move |connection| query::page(connection, &room, span, limit)).await
     }
 
     async fn count_changes(
@@ -343,26 +332,6 @@ impl Store for SqliteStore {
     ) -> Result<u64, StoreError> {
         let room = room.clone();
         self.read(move |connection| query::count_changes(connection, &room, after, at_most)).await
-    }
-
-    async fn before(
-        &self,
-        room: &RoomId,
-        before: Position,
-        limit: u32,
-    ) -> Result<Vec<Message>, StoreError> {
-        let room = room.clone();
-        self.read(move |connection| query::before(connection, &room, before, limit)).await
-    }
-
-    async fn after(
-        &self,
-        room: &RoomId,
-        after: Position,
-        limit: u32,
-    ) -> Result<Vec<Message>, StoreError> {
-        let room = room.clone();
-        self.read(move |connection| query::after(connection, &room, after, limit)).await
     }
 
     async fn dead_letters(&self) -> Result<Vec<DeadLetter>, StoreError> {

@@ -26,7 +26,7 @@ pub(super) async fn what_is_erased_is_forgotten_by_database_log_and_nodes(subjec
     let told = told.into_inner().unwrap();
     assert_eq!(told.last(), Some(&Progress::Forgetting { rooms: 1 }), "{told:?}");
 
-    let stored = subject.store.after(&lobby, Position::ZERO, 9).await.unwrap();
+    let stored = subject.store.messages(&lobby, Span::After(Position::ZERO), 9).await.unwrap();
     let contents: Vec<&str> = stored.iter().map(|message| message.content.as_str()).collect();
     assert_eq!(contents, ["", "a secret", ""]);
     let page = subject.log.room(&lobby, epoch, Position::ZERO, 9).await.unwrap().unwrap();

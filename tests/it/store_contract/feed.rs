@@ -160,7 +160,7 @@ impl Feed {
 
     /// Everything in the room, oldest first.
     pub(super) async fn all(&self, room_: &str) -> Vec<Message> {
-        self.store.after(&room(room_), Position::ZERO, 1000).await.unwrap()
+        self.store.messages(&room(room_), Span::After(Position::ZERO), 1000).await.unwrap()
     }
 }
 

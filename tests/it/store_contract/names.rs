@@ -75,11 +75,11 @@ pub(super) async fn a_taken_id_is_stored_under_another_and_read_under_its_own(
     assert_eq!(values(&feed.all("a").await[1..]), values(&[bobs]));
     assert_eq!(elsewhere.all("b").await, std::slice::from_ref(&anns));
     assert_eq!(
-        store.before(&room("b"), Position::new(9, 0), 9).await.unwrap(),
+        store.messages(&room("b"), Span::Before(Position::new(9, 0)), 9).await.unwrap(),
         std::slice::from_ref(&anns)
     );
     let (zero, all) = (Position::ZERO, Position::new(9, 0));
-    assert_eq!(store.changes(&room("b"), zero, all, 9).await.unwrap(), [anns]);
+    assert_eq!(store.messages(&room("b"), Span::Changes(zero), 9).await.unwrap(), [anns]);
     let here = Position::new(1, 1);
     assert!(store.stood(&room("b"), here, Some(&id("m1"))).await.unwrap());
     assert!(!store.stood(&room("b"), here, Some(&id("m2"))).await.unwrap());

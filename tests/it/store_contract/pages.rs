@@ -26,19 +26,19 @@ pub(super) async fn pages_are_read_in_both_directions_across_epochs(store: Arc<d
     }
     let a = room("a");
     let at = |index: usize| Position::new(places[index].0, places[index].1);
-    assert_eq!(positions(&store.after(&a, ZERO, 100).await.unwrap()), places);
-    assert_eq!(positions(&store.before(&a, END, 100).await.unwrap()), places);
+    assert_eq!(positions(&store.messages(&a, Span::After(ZERO), 100).await.unwrap()), places);
+    assert_eq!(positions(&store.messages(&a, Span::Before(END), 100).await.unwrap()), places);
 
-    assert_eq!(positions(&store.before(&a, END, 2).await.unwrap()), places[4..]);
-    assert_eq!(positions(&store.before(&a, at(4), 2).await.unwrap()), places[2..4]);
-    assert_eq!(positions(&store.before(&a, at(2), 5).await.unwrap()), places[..2]);
-    assert!(store.before(&a, at(0), 5).await.unwrap().is_empty());
-    assert_eq!(positions(&store.after(&a, ZERO, 2).await.unwrap()), places[..2]);
-    assert_eq!(positions(&store.after(&a, at(1), 2).await.unwrap()), places[2..4]);
-    assert_eq!(positions(&store.after(&a, Position::new(1, 5), 2).await.unwrap()), places[1..3]);
-    assert_eq!(positions(&store.before(&a, Position::new(2, 5), 2).await.unwrap()), places[1..3]);
-    assert!(store.after(&a, at(5), 5).await.unwrap().is_empty());
-    assert!(store.after(&a, ZERO, 0).await.unwrap().is_empty());
+    assert_eq!(positions(&store.messages(&a, Span::Before(END), 2).await.unwrap()), places[4..]);
+    assert_eq!(positions(&store.messages(&a, Span::Before(at(4)), 2).await.unwrap()), places[2..4]);
+    assert_eq!(positions(&store.messages(&a, Span::Before(at(2)), 5).await.unwrap()), places[..2]);
+    assert!(store.messages(&a, Span::Before(at(0)), 5).await.unwrap().is_empty());
+    assert_eq!(positions(&store.messages(&a, Span::After(ZERO), 2).await.unwrap()), places[..2]);
+    assert_eq!(positions(&store.messages(&a, Span::After(at(1)), 2).await.unwrap()), places[2..4]);
+    assert_eq!(positions(&store.messages(&a, Span::After(Position::new(1, 5)), 2).await.unwrap()), places[1..3]);
+    assert_eq!(positions(&store.messages(&a, Span::Before(Position::new(2, 5)), 2).await.unwrap()), places[1..3]);
+    assert!(store.messages(&a, Span::After(at(5)), 5).await.unwrap().is_empty());
+    assert!(store.messages(&a, Span::After(ZERO), 0).await.unwrap().is_empty());
 }
 
 pub(super) async fn changes_give_each_message_once_as_it_is_now(store: Arc<dyn Store>) {
@@ -55,7 +55,7 @@ pub(super) async fn changes_give_each_message_once_as_it_is_now(store: Arc<dyn S
     let names = |messages: &[Message]| {
         messages.iter().map(|message| message.id.to_string()).collect::<Vec<_>>()
     };
-    let all = store.changes(&a, ZERO, END, 100).await.unwrap();
+    let all = store.messages(&a, Span::Changes(ZERO), 100).await.unwrap();
     assert_eq!(names(&all), ["m1", "m3", "m5", "m4", "m2"]);
     assert_eq!((all[3].content.as_str(), all[3].changed_position), ("", Some(at(7))));
     assert!(all[3].deleted_at.is_some());
@@ -63,12 +63,11 @@ pub(super) async fn changes_give_each_message_once_as_it_is_now(store: Arc<dyn S
     assert_eq!(all[4].changed_position, Some(Position::new(2, 8)));
     assert_eq!(all[0].changed_position, None);
 
-    assert_eq!(names(&store.changes(&a, ZERO, END, 2).await.unwrap()), ["m1", "m3"]);
-    assert_eq!(names(&store.changes(&a, at(3), END, 2).await.unwrap()), ["m5", "m4"]);
-    assert_eq!(names(&store.changes(&a, at(1), at(7), 9).await.unwrap()), ["m3", "m5"]);
-    assert_eq!(names(&store.changes(&a, at(6), Position::new(2, 1), 9).await.unwrap()), ["m4"]);
-    assert!(store.changes(&a, at(7), at(7), 9).await.unwrap().is_empty());
-    assert!(store.changes(&a, END, ZERO, 9).await.unwrap().is_empty());
+    assert_eq!(names(&store.messages(&a, Span::Changes(ZERO), 2).await.unwrap()), ["m1", "m3"]);
+    assert_eq!(names(&store.messages(&a, Span::Changes(at(3)), 2).await.unwrap()), ["m5", "m4"]);
+    assert_eq!(names(&store.messages(&a, Span::Changes(at(1)), 2).await.unwrap()), ["m3", "m5"]);
+    assert_eq!(names(&store.messages(&a, Span::Changes(at(7)), 9).await.unwrap()), ["m2"]);
+    assert!(store.messages(&a, Span::Changes(END), 9).await.unwrap().is_empty());
 
     for (after, at_most, count) in [(ZERO, 100, 5), (ZERO, 3, 3), (at(5), 100, 2), (END, 9, 0)] {
         assert_eq!(store.count_changes(&a, after, at_most).await.unwrap(), count);
@@ -124,9 +123,9 @@ pub(super) async fn rooms_do_not_mix(store: Arc<dyn Store>) {
     for name in ["a", "b"] {
         let room = room(name);
         for page in [
-            store.after(&room, ZERO, 100).await.unwrap(),
-            store.before(&room, END, 100).await.unwrap(),
-            store.changes(&room, ZERO, END, 100).await.unwrap(),
+            store.messages(&room, Span::After(ZERO), 100).await.unwrap(),
+            store.messages(&room, Span::Before(END), 100).await.unwrap(),
+            store.messages(&room, Span::Changes(ZERO), 100).await.unwrap(),
         ] {
             assert_eq!(page.len(), 20);
             assert!(page.iter().all(|message| message.room_id == room));

@@ -8,7 +8,7 @@ use shared::process::error_chain::error_chain;
 use tracing::debug;
 
 use super::waiting::Waiting;
-use super::{History, HistoryError, Rows, RowsOf, may_follow, settled};
+use super::{History, HistoryError, Rows, may_follow, settled};
 use crate::hub::entry::RoomEntry;
 use crate::hub::view::MessageView;
 
@@ -94,7 +94,7 @@ impl History {
         limit: u32,
     ) -> Result<Messages, HistoryError> {
         let asked = |place| place < before;
-        self.page(room, RowsOf::Before(before), (limit, PageEnd::Last), asked).await
+        self.page(room, Span::Before(before), (limit, PageEnd::Last), asked).await
     }
 
     /// The first `limit` messages above a position.
@@ -105,32 +105,32 @@ impl History {
         limit: u32,
     ) -> Result<Messages, HistoryError> {
         let asked = |place| place > after;
-        self.page(room, RowsOf::After(after), (limit, PageEnd::First), asked).await
+        self.page(room, Span::After(after), (limit, PageEnd::First), asked).await
     }
 
     async fn page(
         &self,
         room: &RoomId,
-        of: RowsOf,
+        span: Span,
         (limit, end): (u32, PageEnd),
         asked: impl Fn(Position) -> bool,
     ) -> Result<Messages, HistoryError> {
         let _turn = self.turn().await?;
-        settled(|| self.try_page(room, of, (limit, end), &asked)).await
+        settled(|| self.try_page(room, span, (limit, end), &asked)).await
     }
 
     async fn try_page(
         &self,
         room: &RoomId,
-        of: RowsOf,
+        span: Span,
         (limit, end): (u32, PageEnd),
         asked: impl Fn(Position) -> bool,
     ) -> Result<Messages, HistoryError> {
         // A change of what stands above a place stands above it too.
-        let from = if let RowsOf::After(after) = of { after } else { Position::ZERO };
+        let from = if let Span::After(after) = span { after } else { Position::ZERO };
         let waiting = self.waiting(room, from).await?;
         let epoch = waiting.epoch;
-        let rows = self.rows(room, of, limit + 1).await?;
+        let rows = self.rows(room, span, limit + 1).await?;
         if !may_follow(epoch, &rows.messages) {
             return Err(HistoryError::Passed);
         }

@@ -6,7 +6,7 @@ use shared::contract::message::Message;
 use shared::contract::position::Position;
 use shared::store::PlacedRefusal;
 
-use super::{History, HistoryError, Rows, RowsOf, TRIES_MAX, Tail, logged, may_follow, merge};
+use super::{History, HistoryError, Rows, TRIES_MAX, Tail, logged, may_follow, merge};
 use crate::hub::cache::RoomCache;
 use crate::hub::entry::{Cursor, RoomEntry, fold};
 
@@ -42,7 +42,7 @@ impl History {
             if wanted == 0 {
                 return self.assemble(tail, (dense, dense), (Vec::new(), Vec::new()));
             }
-            let latest = self.rows(room, RowsOf::LatestChanges(dense), wanted).await?;
+            let latest = self.rows(room, Span::LatestChanges(dense), wanted).await?;
             let Rows { messages: mut rows, cut } = latest;
             // Below the first row there may be others.
             let first = rows.first().filter(|_| cut);

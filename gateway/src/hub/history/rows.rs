@@ -22,25 +22,6 @@ pub(crate) struct Rows {
     pub(crate) cut: bool,
 }
 
-/// Which rows of a room.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum RowsOf {
-    /// The last messages below a place.
-    Before(Position),
-    /// The first messages above a place.
-    After(Position),
-    /// The first changes above a place.
-    Changes(Position),
-    /// The last changes below a place.
-    LatestChanges(Position),
-}
-
-impl RowsOf {
-    fn is_backwards(self) -> bool {
-        matches!(self, RowsOf::Before(_) | RowsOf::LatestChanges(_))
-    }
-}
-
 /// How far a reading has come.
 #[derive(Debug)]
 struct Steps {
@@ -75,7 +56,7 @@ impl History {
     pub(crate) async fn rows(
         &self,
         room: &RoomId,
-        of: RowsOf,
+        span: Span,
         limit: u32,
     ) -> Result<Rows, StoreError> {
         let (store, mut steps) = (&self.store, Steps::new(limit));
@@ -83,18 +64,14 @@ impl History {
             let last = steps.messages.last();
             let own = last.and_then(|row| row.position);
             let changed = last.and_then(|row| row.changed_position.or(row.position));
-            let mut rows = match of {
-                RowsOf::Before(place) => store.before(room, own.unwrap_or(place), step).await?,
-                RowsOf::After(place) => store.after(room, own.unwrap_or(place), step).await?,
-                RowsOf::Changes(place) => {
-                    let after = changed.unwrap_or(place);
-                    store.changes(room, after, Position::MAX, step).await?
-                }
-                RowsOf::LatestChanges(place) => {
-                    store.latest_changes(room, changed.unwrap_or(place), step).await?
-                }
+            let next = match span {
+                Span::Before(at) => Span::Before(own.unwrap_or(at)),
+                Span::After(at) => Span::After(own.unwrap_or(at)),
+                Span::Changes(at) => Span::Changes(changed.unwrap_or(at)),
+                Span::LatestChanges(at) => Span::LatestChanges(changed.unwrap_or(at)),
             };
-            if of.is_backwards() {
+            let mut rows = store.messages(room, next, step).await?;
+            if span.is_backwards() {
                 rows.reverse();
             }
             // What changed between two steps moved ahead, and is met again there.
@@ -102,7 +79,7 @@ impl History {
             steps.take(rows);
         }
         let Steps { mut messages, ended, .. } = steps;
-        if of.is_backwards() {
+        if span.is_backwards() {
             messages.reverse();
         }
         Ok(Rows { messages, cut: !ended })

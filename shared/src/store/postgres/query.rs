@@ -2,8 +2,6 @@
 //!
 //! `epoch IS NOT NULL` leaves out what has no place yet, and lets the partial indexes serve.
 
-use std::ops::Range;
-
 use tokio_postgres::types::Type;
 
 use super::additions::STOOD;
@@ -15,7 +13,7 @@ use crate::contract::id::{MessageId, RoomId, UserId};
 use crate::contract::message::Message;
 use crate::contract::position::Position;
 use crate::store::naming::meant;
-use crate::store::{MessageKey, StoreError};
+use crate::store::{MessageKey, Span, StoreError};
 
 const AT: &str = select_messages!("epoch IS NOT NULL AND (epoch, seq) = ($2, $3)");
 
@@ -28,7 +26,7 @@ const AFTER: &str =
 
 const CHANGES: &str = select_messages!(
     "changed_epoch IS NOT NULL AND (changed_epoch, changed_seq) > ($2, $3) \
-     AND (changed_epoch, changed_seq) < ($4, $5) ORDER BY changed_epoch, changed_seq LIMIT $6"
+     ORDER BY changed_epoch, changed_seq LIMIT $4"
 );
 
 const LATEST_CHANGES: &str = select_messages!(
@@ -117,37 +115,6 @@ pub(super) async fn stood(
     Ok(!answers[2].is_empty())
 }
 
-/// See [`Store::changes`](crate::store::Store::changes).
-pub(super) async fn changes(
-    pool: &Pool,
-    room: &RoomId,
-    range: Range<Position>,
-    limit: u32,
-) -> Result<Vec<Message>, StoreError> {
-    let (after, below) = (Place::near(range.start), Place::near(range.end));
-    let limit = i64::from(limit);
-    let bounds = [
-        (&after.epoch as _, Type::INT8),
-        (&after.seq as _, Type::INT8),
-        (&below.epoch as _, Type::INT8),
-        (&below.seq as _, Type::INT8),
-        (&limit as _, Type::INT8),
-    ];
-    messages(pool, room, CHANGES, &bounds).await
-}
-
-/// See [`Store::latest_changes`](crate::store::Store::latest_changes).
-pub(super) async fn latest_changes(
-    pool: &Pool,
-    room: &RoomId,
-    below: Position,
-    limit: u32,
-) -> Result<Vec<Message>, StoreError> {
-    let mut messages = page(pool, room, LATEST_CHANGES, (below, limit)).await?;
-    messages.reverse();
-    Ok(messages)
-}
-
 /// See [`Store::count_changes`](crate::store::Store::count_changes).
 pub(super) async fn count_changes(
     pool: &Pool,
@@ -169,49 +136,31 @@ pub(super) async fn count_changes(
     Ok(count(scalar(&pool.read(&[statement]).await?[0])?))
 }
 
-/// See [`Store::before`](crate::store::Store::before).
-pub(super) async fn before(
+/// See [`Store::messages`](crate::store::Store::messages).
+pub(super) async fn messages(
     pool: &Pool,
     room: &RoomId,
-    before: Position,
+    span: Span,
     limit: u32,
 ) -> Result<Vec<Message>, StoreError> {
-    let mut messages = page(pool, room, BEFORE, (before, limit)).await?;
-    messages.reverse();
-    Ok(messages)
-}
-
-/// See [`Store::after`](crate::store::Store::after).
-pub(super) async fn after(
-    pool: &Pool,
-    room: &RoomId,
-    after: Position,
-    limit: u32,
-) -> Result<Vec<Message>, StoreError> {
-    page(pool, room, AFTER, (after, limit)).await
-}
-
-async fn page(
-    pool: &Pool,
-    room: &RoomId,
-    sql: &'static str,
-    (bound, limit): (Position, u32),
-) -> Result<Vec<Message>, StoreError> {
-    let (bound, limit) = (Place::near(bound), i64::from(limit));
-    let bounds =
-        [(&bound.epoch as _, Type::INT8), (&bound.seq as _, Type::INT8), (&limit as _, Type::INT8)];
-    messages(pool, room, sql, &bounds).await
-}
-
-async fn messages(
-    pool: &Pool,
-    room: &RoomId,
-    sql: &'static str,
-    bounds: &[Parameter<'_>],
-) -> Result<Vec<Message>, StoreError> {
-    let name = room.as_str();
-    let mut parameters: Vec<Parameter<'_>> = vec![(&name, Type::TEXT)];
-    parameters.extend(bounds.iter().cloned());
+    let (sql, from) = match span {
+        Span::Before(from) => (BEFORE, from),
+        Span::After(from) => (AFTER, from),
+        Span::Changes(from) => (CHANGES, from),
+        Span::LatestChanges(from) => (LATEST_CHANGES, from),
+    };
+    let (name, from, limit) = (room.as_str(), Place::near(from), i64::from(limit));
+    let parameters: Vec<Parameter<'_>> = vec![
+        (&name, Type::TEXT),
+        (&from.epoch, Type::INT8),
+        (&from.seq, Type::INT8),
+        (&limit, Type::INT8),
+    ];
     let answers = pool.read(&[Statement { sql, parameters }]).await?;
-    answers[0].iter().map(|row| message(room, row)).collect()
+    let messages = answers[0].iter().map(|row| message(room, row));
+    let mut messages = messages.collect::<Result<Vec<_>, _>>()?;
+    if span.is_backwards() {
+        messages.reverse();
+    }
+    Ok(messages)
 }

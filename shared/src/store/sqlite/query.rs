@@ -1,6 +1,6 @@
 //! Reads messages by position, by changed position, and by id.
 
-use std::ops::{Range, RangeInclusive};
+use std::ops::RangeInclusive;
 
 use rusqlite::{Connection, OptionalExtension, Params, Row, params};
 
@@ -13,7 +13,7 @@ use crate::contract::position::Position;
 use crate::contract::timestamp::Timestamp;
 use crate::log::{LogId, RejectedEntry};
 use crate::store::naming::meant;
-use crate::store::{DeadLetter, MessageKey, StoreError, refusal_of};
+use crate::store::{DeadLetter, MessageKey, Span, StoreError, refusal_of};
 
 pub(super) const AT: &str = select_messages!("(epoch, seq) = (?2, ?3)");
 
@@ -24,8 +24,7 @@ pub(super) const AFTER: &str =
     select_messages!("(epoch, seq) > (?2, ?3) ORDER BY epoch, seq LIMIT ?4");
 
 pub(super) const CHANGES: &str = select_messages!(
-    "(changed_epoch, changed_seq) > (?2, ?3) AND (changed_epoch, changed_seq) < (?4, ?5) \
-     ORDER BY changed_epoch, changed_seq LIMIT ?6"
+    "(changed_epoch, changed_seq) > (?2, ?3) ORDER BY changed_epoch, changed_seq LIMIT ?4"
 );
 
 pub(super) const LATEST_CHANGES: &str = select_messages!(
@@ -128,33 +127,25 @@ pub(super) fn stood(
     Ok(false)
 }
 
-/// See [`Store::changes`](crate::store::Store::changes).
-pub(super) fn changes(
+/// See [`Store::messages`](crate::store::Store::messages).
+pub(super) fn page(
     connection: &Connection,
     room: &RoomId,
-    range: Range<Position>,
+    span: Span,
     limit: u32,
 ) -> Result<Vec<Message>, StoreError> {
-    let (after, below) = (Place::of(range.start), Place::of(range.end));
-    messages(
-        connection,
-        room,
-        CHANGES,
-        params![room.as_str(), after.epoch, after.seq, below.epoch, below.seq, limit],
-    )
-}
-
-/// See [`Store::latest_changes`](crate::store::Store::latest_changes).
-pub(super) fn latest_changes(
-    connection: &Connection,
-    room: &RoomId,
-    below: Position,
-    limit: u32,
-) -> Result<Vec<Message>, StoreError> {
-    let below = Place::of(below);
-    let bounds = params![room.as_str(), below.epoch, below.seq, limit];
-    let mut messages = messages(connection, room, LATEST_CHANGES, bounds)?;
-    messages.reverse();
+    let (sql, from) = match span {
+        Span::Before(from) => (BEFORE, from),
+        Span::After(from) => (AFTER, from),
+        Span::Changes(from) => (CHANGES, from),
+        Span::LatestChanges(from) => (LATEST_CHANGES, from),
+    };
+    let from = Place::of(from);
+    let bounds = params![room.as_str(), from.epoch, from.seq, limit];
+    let mut messages = messages(connection, room, sql, bounds)?;
+    if span.is_backwards() {
+        messages.reverse();
+    }
     Ok(messages)
 }
 
@@ -170,31 +161,6 @@ pub(super) fn count_changes(
         .prepare_cached(COUNT_CHANGES)?
         .query_row(params![room.as_str(), after.epoch, after.seq, at_most], |row| row.get(0))?;
     Ok(count)
-}
-
-/// See [`Store::before`](crate::store::Store::before).
-pub(super) fn before(
-    connection: &Connection,
-    room: &RoomId,
-    before: Position,
-    limit: u32,
-) -> Result<Vec<Message>, StoreError> {
-    let before = Place::of(before);
-    let bounds = params![room.as_str(), before.epoch, before.seq, limit];
-    let mut messages = messages(connection, room, BEFORE, bounds)?;
-    messages.reverse();
-    Ok(messages)
-}
-
-/// See [`Store::after`](crate::store::Store::after).
-pub(super) fn after(
-    connection: &Connection,
-    room: &RoomId,
-    after: Position,
-    limit: u32,
-) -> Result<Vec<Message>, StoreError> {
-    let after = Place::of(after);
-    messages(connection, room, AFTER, params![room.as_str(), after.epoch, after.seq, limit])
 }
 
 /// See [`Store::dead_letters`](crate::store::Store::dead_letters).

@@ -70,7 +70,7 @@ async fn what_was_there_before_is_the_beginning_of_its_room() {
     let heads = [Position::ZERO, Position::new(0, 10_000), Position::ZERO];
     assert_eq!(store.heads(&asked).await.unwrap(), heads);
 
-    let all = store.after(&room("a"), Position::ZERO, 20_000).await.unwrap();
+    let all = store.messages(&room("a"), Span::After(Position::ZERO), 20_000).await.unwrap();
     let expected = shell
         .query(
             "SELECT id FROM team_chat_messages WHERE team_chat_id = 'a'
@@ -95,10 +95,10 @@ async fn what_was_there_before_is_the_beginning_of_its_room() {
         edit(&format!("a/bob/{}", md5_of_1(&shell).await), "e1", Position::new(1, 10_002), "new"),
     ];
     assert_eq!(counts(feed.commit(&rows).await), [1, 0, 0, 1]);
-    let latest = store.before(&room("a"), Position::MAX, 2).await.unwrap();
+    let latest = store.messages(&room("a"), Span::Before(Position::MAX), 2).await.unwrap();
     assert_eq!(latest[0].position, Some(Position::new(0, 10_000)));
     assert_eq!(latest[1].id, id("m1"));
-    let changed = store.changes(&room("a"), Position::new(1, 0), Position::MAX, 9).await.unwrap();
+    let changed = store.messages(&room("a"), Span::Changes(Position::new(1, 0)), 9).await.unwrap();
     assert_eq!((changed.len(), changed[1].content.as_str()), (2, "new"));
     assert_eq!(store.heads(&[room("a")]).await.unwrap(), [Position::new(1, 10_002)]);
     let balance = shell.query_one("SELECT balance FROM user_credits", &[]).await.unwrap();
@@ -120,7 +120,7 @@ async fn many_who_ask_for_an_old_room_at_once_get_one_answer() {
         assert_eq!(asked.await.unwrap(), [Position::new(0, 10_000)]);
     }
     let after = Position::new(0, 9_999);
-    assert_eq!(store.after(&room("a"), after, 9).await.unwrap().len(), 1);
+    assert_eq!(store.messages(&room("a"), Span::After(after), 9).await.unwrap().len(), 1);
 }
 
 #[tokio::test]
@@ -219,7 +219,7 @@ async fn a_dead_letter_is_driven_once_and_stays_while_its_row_is_refused() {
     assert_eq!(store.redrive(first, &row).await.unwrap(), Redriven::Gone);
     assert_eq!(store.redrive(second, &row).await.unwrap(), Redriven::Stood);
     assert_eq!(store.numbered_dead_letters(0, 9).await.unwrap(), []);
-    let latest = store.before(&room("a"), Position::MAX, 1).await.unwrap();
+    let latest = store.messages(&room("a"), Span::Before(Position::MAX), 1).await.unwrap();
     assert_eq!((latest[0].id.as_str(), latest[0].position), ("m9", Some(Position::new(1, 9))));
 }
 

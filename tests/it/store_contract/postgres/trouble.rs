@@ -155,7 +155,7 @@ async fn a_lock_that_is_not_given_is_waited_for_no_longer_than_allowed() {
     let shell = shell(&url).await;
     shell.batch_execute("BEGIN; LOCK team_chat_messages, shards").await.unwrap();
     assert!(unavailable(feed.try_commit(&batch).await).contains("57014"));
-    assert!(unavailable(store.after(&room("a"), Position::ZERO, 1).await).contains("57014"));
+    assert!(unavailable(store.messages(&room("a"), Span::After(Position::ZERO), 1).await).contains("57014"));
     // Nor does one who stops waiting leave anything behind.
     let impatient = tokio::time::timeout(Duration::from_millis(50), feed.try_commit(&batch));
     assert!(impatient.await.is_err());
@@ -224,10 +224,10 @@ async fn every_page_is_read_through_an_index() {
 
     let store = connect(&url);
     let (a, middle) = (room("room1"), Position::new(1, ROWS / 2));
-    assert_eq!(store.before(&a, middle, 50).await.unwrap().len(), 50);
-    assert_eq!(store.after(&a, middle, 50).await.unwrap().len(), 50);
-    assert_eq!(store.changes(&a, middle, Position::MAX, 50).await.unwrap().len(), 50);
-    assert_eq!(store.latest_changes(&a, middle, 50).await.unwrap().len(), 50);
+    assert_eq!(store.messages(&a, Span::Before(middle), 50).await.unwrap().len(), 50);
+    assert_eq!(store.messages(&a, Span::After(middle), 50).await.unwrap().len(), 50);
+    assert_eq!(store.messages(&a, Span::Changes(middle), 50).await.unwrap().len(), 50);
+    assert_eq!(store.messages(&a, Span::LatestChanges(middle), 50).await.unwrap().len(), 50);
     assert_eq!(store.count_changes(&a, middle, 100).await.unwrap(), 100);
     assert!(store.stood(&a, Position::new(1, 6), None).await.unwrap());
     let asked: Vec<_> = (0..50)
