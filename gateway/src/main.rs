@@ -3,9 +3,9 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
 
-use gateway::server::cli;
 use gateway::config::GatewaySettings;
 use gateway::server::Server;
+use gateway::server::cli;
 use shared::process::clock::Clock;
 use shared::process::error_chain::error_chain;
 use shared::process::settings::{self, Sources};

@@ -40,7 +40,7 @@ use shared::process::readiness::Readiness;
 use shared::process::settings::Secret;
 use shared::process::tasks::Tasks;
 use shared::store::sqlite::SqliteStore;
-use shared::store::{MessageKey, Store};
+use shared::store::{MessageKey, Span, Store};
 use sync_worker::metrics::Metrics;
 use sync_worker::worker as sync;
 use tokio_util::sync::CancellationToken;

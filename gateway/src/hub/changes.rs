@@ -14,6 +14,7 @@ use shared::contract::limits::ROWS_BYTES_MAX;
 use shared::contract::message::Message;
 use shared::contract::position::Position;
 use shared::log::RejectedEntry;
+use shared::store::Span;
 
 use super::cache;
 use super::entry::RoomEntry;

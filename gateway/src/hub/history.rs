@@ -27,7 +27,7 @@ use shared::contract::timestamp::Timestamp;
 use shared::epoch::EpochError;
 use shared::log::{Hydration, Log, LogError, RingEntry, RoomPage};
 use shared::process::byte_budget::ByteBudget;
-use shared::store::{Store, StoreError};
+use shared::store::{Span, Store, StoreError};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use self::single_flight::SingleFlight;

@@ -29,6 +29,7 @@ mod beat;
 mod deployment;
 mod shards;
 mod stored;
+mod columns;
 mod pool;
 mod url;
 mod value;
@@ -43,7 +44,7 @@ use self::pool::Pool;
 pub use self::redrive::DrivenAgain;
 pub use self::url::UrlError;
 use super::{
-    Batch, Committed, Cursor, DeadLetter, Epoch, Lease, MessageKey, Row, Store, StoreError,
+    Batch, Committed, Cursor, DeadLetter, Epoch, Lease, MessageKey, Row, Span, Store, StoreError,
 };
 use crate::contract::id::{MessageId, RoomId, Shard, UserId};
 use crate::contract::message::Message;

@@ -38,7 +38,7 @@ use uuid::Uuid;
 use self::connection::{Access, ReopeningConnection};
 use self::request::{Closed, Queue};
 use super::{
-    Batch, Committed, Cursor, DeadLetter, Epoch, Lease, MessageKey, Row, Store, StoreError,
+    Batch, Committed, Cursor, DeadLetter, Epoch, Lease, MessageKey, Row, Span, Store, StoreError,
 };
 use crate::contract::id::{MessageId, RoomId, Shard, UserId};
 use crate::contract::message::Message;

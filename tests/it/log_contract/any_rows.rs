@@ -9,6 +9,7 @@ use proptest::test_runner::{Config, TestRunner};
 use shared::contract::credit::{CreditEntry, CreditKind};
 use shared::contract::message::Message;
 use shared::contract::signal::ReadMark;
+use shared::store::Span;
 use shared::store::postgres::{PostgresStore, Settings};
 
 use super::*;
@@ -294,7 +295,8 @@ fn antidote(op: &mut Op) {
 async fn end(subject: &Subject, names: &Names, ops: &[Op]) -> (Vec<String>, Vec<i64>) {
     let (mut messages, mut balances) = (Vec::new(), Vec::new());
     for room in &names.rooms {
-        for message in subject.store.messages(room, Span::After(Position::ZERO), 200).await.unwrap() {
+        for message in subject.store.messages(room, Span::After(Position::ZERO), 200).await.unwrap()
+        {
             let Message { id, user_id, content, metadata, deleted_at, edited_at, .. } = message;
             let places = [message.position, message.changed_position].map(|at| at.map(|at| at.seq));
             let (gone, edited) = (deleted_at.is_some(), edited_at.is_some());

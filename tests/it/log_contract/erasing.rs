@@ -4,7 +4,7 @@ use std::sync::Mutex;
 
 use shared::contract::signal::{NodeSignal, Signal};
 use shared::erase::{Progress, erase};
-use shared::store::{Erased, ErasedStep};
+use shared::store::{Erased, ErasedStep, Span};
 
 use super::*;
 

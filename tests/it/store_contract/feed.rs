@@ -9,7 +9,7 @@ use shared::contract::position::Position;
 use shared::contract::timestamp::Timestamp;
 use shared::log::LogId;
 use shared::store::{
-    Batch, Change, Committed, DeadLetter, MessageChange, MessageKey, Row, Store, StoreError,
+    Batch, Change, Committed, DeadLetter, MessageChange, MessageKey, Row, Span, Store, StoreError,
 };
 use uuid::Uuid;
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use shared::contract::message::MessageType;
 use shared::contract::position::Position;
-use shared::store::{Row, Store};
+use shared::store::{Row, Span, Store};
 use uuid::Uuid;
 
 use super::feed::{

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use shared::contract::message::Message;
 use shared::contract::position::Position;
-use shared::store::{Row, Store};
+use shared::store::{Row, Span, Store};
 
 use super::feed::{Feed, delete, edit, id, message, room};
 
@@ -35,8 +35,14 @@ pub(super) async fn pages_are_read_in_both_directions_across_epochs(store: Arc<d
     assert!(store.messages(&a, Span::Before(at(0)), 5).await.unwrap().is_empty());
     assert_eq!(positions(&store.messages(&a, Span::After(ZERO), 2).await.unwrap()), places[..2]);
     assert_eq!(positions(&store.messages(&a, Span::After(at(1)), 2).await.unwrap()), places[2..4]);
-    assert_eq!(positions(&store.messages(&a, Span::After(Position::new(1, 5)), 2).await.unwrap()), places[1..3]);
-    assert_eq!(positions(&store.messages(&a, Span::Before(Position::new(2, 5)), 2).await.unwrap()), places[1..3]);
+    assert_eq!(
+        positions(&store.messages(&a, Span::After(Position::new(1, 5)), 2).await.unwrap()),
+        places[1..3]
+    );
+    assert_eq!(
+        positions(&store.messages(&a, Span::Before(Position::new(2, 5)), 2).await.unwrap()),
+        places[1..3]
+    );
     assert!(store.messages(&a, Span::After(at(5)), 5).await.unwrap().is_empty());
     assert!(store.messages(&a, Span::After(ZERO), 0).await.unwrap().is_empty());
 }

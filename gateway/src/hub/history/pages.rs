@@ -5,6 +5,7 @@ use shared::contract::limits::ROWS_BYTES_MAX;
 use shared::contract::message::Message;
 use shared::contract::position::Position;
 use shared::process::error_chain::error_chain;
+use shared::store::Span;
 use tracing::debug;
 
 use super::waiting::Waiting;

@@ -4,7 +4,7 @@ use shared::contract::id::{MessageId, RoomId, UserId};
 use shared::contract::limits::{PAGE_ROWS_MAX, RECENT_ENTRIES_MAX};
 use shared::contract::message::Message;
 use shared::contract::position::Position;
-use shared::store::PlacedRefusal;
+use shared::store::{PlacedRefusal, Span};
 
 use super::{History, HistoryError, Rows, TRIES_MAX, Tail, logged, may_follow, merge};
 use crate::hub::cache::RoomCache;

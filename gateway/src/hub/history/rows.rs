@@ -3,8 +3,7 @@
 use shared::contract::id::RoomId;
 use shared::contract::limits::ROWS_BYTES_MAX;
 use shared::contract::message::Message;
-use shared::contract::position::Position;
-use shared::store::StoreError;
+use shared::store::{Span, StoreError};
 
 use super::History;
 

@@ -8,20 +8,21 @@ use std::collections::HashMap;
 use tokio_postgres::Row as Answer;
 use tokio_postgres::types::Type;
 
+use super::columns::{Cell, Columns};
 use super::pool::Statement;
 use super::value::{Place, position};
 use crate::contract::envelope::Envelope;
-use crate::contract::id::MessageId;
+use crate::contract::message::Message;
 use crate::contract::position::Position;
 use crate::store::{Batch, MessageChange, Row, StoreError};
 
-const CLOSE: &str = "
+pub(super) const CLOSE: &str = "
     DELETE FROM dead_letters AS d
     USING unnest($1::text[], $2::text[], $3::text[], $4::text[]) AS done(room, sender, id, change)
     WHERE d.room_id = done.room AND d.user_id = done.sender AND d.message_id = done.id
         AND d.change_id IS NOT DISTINCT FROM done.change AND d.epoch IS NOT NULL";
 
-const PLACE: &str = "
+pub(super) const PLACE: &str = "
     UPDATE dead_letters AS d SET refusal_epoch = at_epoch, refusal_seq = at_seq
     FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[])
         AS told(room, epoch, seq, at_epoch, at_seq)
@@ -37,125 +38,66 @@ const FIRST: &str = "
     ORDER BY room_id, user_id, d.change_id, epoch, seq";
 
 /// The identities of what a batch is done with: the columns of [`CLOSE`].
-#[derive(Debug, Default)]
-pub(super) struct Closed {
-    rooms: Vec<String>,
-    users: Vec<String>,
-    ids: Vec<String>,
-    changes: Vec<Option<String>>,
+pub(super) fn closed(batch: &Batch) -> Columns<'_> {
+    let mut columns = Columns::new([const { Type::TEXT_ARRAY }; 4]);
+    for row in &batch.rows {
+        match row {
+            Row::Message(Message { room_id, user_id, id, .. }) => {
+                let named = [room_id.as_str(), user_id.as_str(), id.as_str()];
+                let [room, user, id] = named.map(Cell::from);
+                columns.push([room, user, id, Cell::Null]);
+            }
+            Row::Change(change) => columns.push(identity(change)),
+            Row::Receipt { .. } | Row::Credit(_) => {}
+        }
+    }
+    for letter in &batch.dead {
+        if let Ok(Envelope { room, user, id, change_id, .. }) = Envelope::decode(&letter.raw) {
+            let change = change_id.map(|id| id.to_string());
+            let named = [room.to_string(), user.to_string(), id.to_string()];
+            let [room, user, id] = named.map(Cell::from);
+            columns.push([room, user, id, change.into()]);
+        }
+    }
+    columns
 }
 
-impl Closed {
-    pub(super) fn by(batch: &Batch) -> Closed {
-        let mut closed = Closed::default();
-        for row in &batch.rows {
-            match row {
-                Row::Message(message) => {
-                    let named = (&message.room_id, &message.user_id, &message.id);
-                    closed.push(named.0.as_str(), named.1.as_str(), named.2, None);
-                }
-                Row::Change(change) => {
-                    let (room, user) = (change.room.as_str(), change.user.as_str());
-                    closed.push(room, user, &change.id, Some(&change.change_id));
-                }
-                Row::Receipt { .. } | Row::Credit(_) => {}
-            }
-        }
-        for letter in &batch.dead {
-            if let Ok(envelope) = Envelope::decode(&letter.raw) {
-                let (room, user) = (envelope.room.as_str(), envelope.user.as_str());
-                closed.push(room, user, &envelope.id, envelope.change_id.as_ref());
-            }
-        }
-        closed
-    }
-
-    fn push(&mut self, room: &str, user: &str, id: &MessageId, change: Option<&MessageId>) {
-        self.rooms.push(room.to_owned());
-        self.users.push(user.to_owned());
-        self.ids.push(id.as_str().to_owned());
-        self.changes.push(change.map(|id| id.as_str().to_owned()));
-    }
-
-    pub(super) fn statement(&self) -> Option<Statement<'_>> {
-        (!self.ids.is_empty()).then_some(Statement {
-            sql: CLOSE,
-            parameters: vec![
-                (&self.rooms, Type::TEXT_ARRAY),
-                (&self.users, Type::TEXT_ARRAY),
-                (&self.ids, Type::TEXT_ARRAY),
-                (&self.changes, Type::TEXT_ARRAY),
-            ],
-        })
-    }
+fn identity(change: &MessageChange) -> [Cell<'_>; 4] {
+    let MessageChange { room, user, id, change_id, .. } = change;
+    [room.as_str(), user.as_str(), id.as_str(), change_id.as_str()].map(Cell::from)
 }
 
 /// The columns of [`PLACE`].
-#[derive(Debug, Default)]
-pub(super) struct Told<'a> {
-    rooms: Vec<&'a str>,
-    epochs: Vec<i64>,
-    seqs: Vec<i64>,
-    at_epochs: Vec<i64>,
-    at_seqs: Vec<i64>,
+pub(super) fn told(batch: &Batch) -> Columns<'_> {
+    const NUMBER: Type = Type::INT8_ARRAY;
+    let mut columns = Columns::new([Type::TEXT_ARRAY, NUMBER, NUMBER, NUMBER, NUMBER]);
+    for (room, refused, at) in &batch.refusals {
+        let (refused, at) = (Place::near(*refused), Place::near(*at));
+        let [epoch, seq, at_epoch, at_seq] =
+            [refused.epoch, refused.seq, at.epoch, at.seq].map(Cell::from);
+        columns.push([room.as_str().into(), epoch, seq, at_epoch, at_seq]);
+    }
+    columns
 }
 
-impl<'a> Told<'a> {
-    pub(super) fn by(batch: &'a Batch) -> Told<'a> {
-        let mut told = Told::default();
-        for (room, refused, at) in &batch.refusals {
-            let (refused, at) = (Place::near(*refused), Place::near(*at));
-            told.rooms.push(room.as_str());
-            told.epochs.push(refused.epoch);
-            told.seqs.push(refused.seq);
-            told.at_epochs.push(at.epoch);
-            told.at_seqs.push(at.seq);
-        }
-        told
-    }
+/// Which changes were refused before, and where they stood first: the columns of [`FIRST`].
+#[derive(Debug)]
+pub(super) struct WantedFirsts<'a>(Columns<'a>);
 
-    pub(super) fn statement(&self) -> Option<Statement<'_>> {
-        (!self.rooms.is_empty()).then_some(Statement {
-            sql: PLACE,
-            parameters: vec![
-                (&self.rooms, Type::TEXT_ARRAY),
-                (&self.epochs, Type::INT8_ARRAY),
-                (&self.seqs, Type::INT8_ARRAY),
-                (&self.at_epochs, Type::INT8_ARRAY),
-                (&self.at_seqs, Type::INT8_ARRAY),
-            ],
-        })
+impl Default for WantedFirsts<'_> {
+    fn default() -> Self {
+        WantedFirsts(Columns::new([const { Type::TEXT_ARRAY }; 4]))
     }
-}
-
-/// Which changes were refused before, and where they stood first.
-#[derive(Debug, Default)]
-pub(super) struct WantedFirsts<'a> {
-    rooms: Vec<&'a str>,
-    users: Vec<&'a str>,
-    ids: Vec<&'a str>,
-    changes: Vec<&'a str>,
 }
 
 impl<'a> WantedFirsts<'a> {
     pub(super) fn change(&mut self, change: &'a MessageChange) {
-        self.rooms.push(change.room.as_str());
-        self.users.push(change.user.as_str());
-        self.ids.push(change.id.as_str());
-        self.changes.push(change.change_id.as_str());
+        self.0.push(identity(change));
     }
 
     /// The question, if there is any; its answer is for [`Firsts::read`].
     pub(super) fn statement(&self) -> Option<Statement<'_>> {
-        (!self.ids.is_empty()).then_some(Statement {
-            sql: FIRST,
-            parameters: vec![
-                (&self.rooms, Type::TEXT_ARRAY),
-                (&self.users, Type::TEXT_ARRAY),
-                (&self.ids, Type::TEXT_ARRAY),
-                (&self.changes, Type::TEXT_ARRAY),
-            ],
-        })
+        (!self.0.is_empty()).then(|| self.0.statement(FIRST))
     }
 }
 

@@ -6,7 +6,8 @@ use deadpool_postgres::Transaction;
 use tokio_postgres::types::Type;
 
 use super::applied_changes::{Made, WantedChanges};
-use super::closing::{Closed, Firsts, Told, WantedFirsts};
+use super::closing::{CLOSE, Firsts, PLACE, WantedFirsts, closed, told};
+use super::columns::Columns;
 use super::dead_letters::Letters;
 use super::existing::{Known, Wanted};
 use super::failure::Trouble;
@@ -88,15 +89,15 @@ async fn try_commit(
 
     let plan = WritePlan::new(Asked::read(&answers[2..])?, &batch.rows)?;
     let letters = Letters::of(batch)?;
-    let heads = Heads::of(&batch.heads);
+    let heads = heads(&batch.heads);
     let cursor = NewCursor::of(batch)?;
-    let (closed, told) = (Closed::by(batch), Told::by(batch));
+    let (closed, told) = (closed(batch), told(batch));
     let mut others = Vec::with_capacity(5);
     // Before new letters: what is refused again closes the old one.
-    others.extend(closed.statement());
+    others.extend((!closed.is_empty()).then(|| closed.statement(CLOSE)));
     others.extend((!batch.dead.is_empty()).then(|| letters.statement()));
-    others.extend(told.statement());
-    others.extend((!batch.heads.is_empty()).then(|| heads.statement()));
+    others.extend((!told.is_empty()).then(|| told.statement(PLACE)));
+    others.extend((!heads.is_empty()).then(|| heads.statement(RAISE_HEADS)));
     others.push(Statement { sql: MOVE_CURSOR, parameters: cursor.parameters() });
     let done = write(transaction.client(), plan, others).await?;
     let end = if done.is_some() { End::Commit } else { End::RollBack };
@@ -156,37 +157,18 @@ impl<'a> Asked<'a> {
 }
 
 /// The columns of [`RAISE_HEADS`]: each room once, in one order everywhere.
-struct Heads<'a> {
-    rooms: Vec<&'a str>,
-    epochs: Vec<i64>,
-    seqs: Vec<i64>,
-}
-
-impl<'a> Heads<'a> {
-    fn of(heads: &'a [(RoomId, Position)]) -> Heads<'a> {
-        let mut highest = BTreeMap::new();
-        for (room, head) in heads {
-            let standing: &mut Position = highest.entry(room.as_str()).or_default();
-            *standing = (*head).max(*standing);
-        }
-        let places: Vec<Place> = highest.values().map(|head| Place::near(*head)).collect();
-        Heads {
-            rooms: highest.into_keys().collect(),
-            epochs: places.iter().map(|place| place.epoch).collect(),
-            seqs: places.iter().map(|place| place.seq).collect(),
-        }
+fn heads(heads: &[(RoomId, Position)]) -> Columns<'_> {
+    let mut highest: BTreeMap<&str, Position> = BTreeMap::new();
+    for (room, head) in heads {
+        let standing = highest.entry(room.as_str()).or_default();
+        *standing = (*head).max(*standing);
     }
-
-    fn statement(&self) -> Statement<'_> {
-        Statement {
-            sql: RAISE_HEADS,
-            parameters: vec![
-                (&self.rooms, Type::TEXT_ARRAY),
-                (&self.epochs, Type::INT8_ARRAY),
-                (&self.seqs, Type::INT8_ARRAY),
-            ],
-        }
+    let mut columns = Columns::new([Type::TEXT_ARRAY, Type::INT8_ARRAY, Type::INT8_ARRAY]);
+    for (room, head) in highest {
+        let place = Place::near(head);
+        columns.push([room.into(), place.epoch.into(), place.seq.into()]);
     }
+    columns
 }
 
 /// The parameters of [`MOVE_CURSOR`].

@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
+use super::columns::{Cell, Columns};
 use super::pool::{Parameter, Pool, Statement};
 use super::shards::shard_number;
 use super::stored::optional;
@@ -49,71 +50,57 @@ const REFUSED: &str = "
         AND user_id IS NOT NULL AND message_id IS NOT NULL
     ORDER BY id DESC LIMIT $3";
 
-/// The columns of [`BURY`].
-#[derive(Default)]
+/// What [`BURY`] takes: the shard, and a column of each.
 pub(super) struct Letters<'a> {
     shard: i16,
-    log_epochs: Vec<i64>,
-    log_ns: Vec<i64>,
-    epochs: Vec<Option<i64>>,
-    seqs: Vec<Option<i64>>,
-    rooms: Vec<Option<&'a str>>,
-    users: Vec<Option<&'a str>>,
-    ids: Vec<Option<&'a str>>,
-    raws: Vec<&'a [u8]>,
-    codes: Vec<Cow<'a, str>>,
-    errors: Vec<Cow<'a, str>>,
-    change_ids: Vec<Option<String>>,
+    columns: Columns<'a>,
 }
 
 impl<'a> Letters<'a> {
     pub(super) fn of(batch: &'a Batch) -> Result<Letters<'a>, StoreError> {
-        let mut columns = Letters { shard: shard_number(batch.shard), ..Letters::default() };
+        const TEXT: Type = Type::TEXT_ARRAY;
+        const NUMBER: Type = Type::INT8_ARRAY;
+        let mut columns = Columns::new([
+            NUMBER,
+            NUMBER,
+            NUMBER,
+            NUMBER,
+            TEXT,
+            TEXT,
+            TEXT,
+            Type::BYTEA_ARRAY,
+            TEXT,
+            TEXT,
+            TEXT,
+        ]);
         for letter in &batch.dead {
-            columns.push(letter)?;
+            // Nothing about a dead letter may be at fault again, or its batch would never end: a
+            // place that cannot be kept is in the raw entry as well.
+            let place = letter.position.and_then(|position| Place::exactly(position).ok());
+            // Only the raw entry has it, and what is none says nothing.
+            let envelope = Envelope::decode(&letter.raw).ok();
+            let change_id = envelope.and_then(|envelope| envelope.change_id);
+            columns.push([
+                number(letter.log_id.epoch)?.into(),
+                number(letter.log_id.n)?.into(),
+                place.map(|place| place.epoch).into(),
+                place.map(|place| place.seq).into(),
+                letter.room.as_ref().map(RoomId::as_str).into(),
+                letter.user.as_ref().map(UserId::as_str).into(),
+                letter.id.as_ref().map(MessageId::as_str).into(),
+                Cell::Bytes(&letter.raw),
+                without_nul(&letter.code).into(),
+                without_nul(&letter.error).into(),
+                change_id.map(|id| id.to_string()).into(),
+            ]);
         }
-        Ok(columns)
-    }
-
-    fn push(&mut self, letter: &'a DeadLetter) -> Result<(), StoreError> {
-        // Nothing about a dead letter may be at fault again, or its batch would never end: a place
-        // that cannot be kept is in the raw entry as well.
-        let place = letter.position.and_then(|position| Place::exactly(position).ok());
-        self.log_epochs.push(number(letter.log_id.epoch)?);
-        self.log_ns.push(number(letter.log_id.n)?);
-        self.epochs.push(place.map(|place| place.epoch));
-        self.seqs.push(place.map(|place| place.seq));
-        self.rooms.push(letter.room.as_ref().map(RoomId::as_str));
-        self.users.push(letter.user.as_ref().map(UserId::as_str));
-        self.ids.push(letter.id.as_ref().map(MessageId::as_str));
-        self.raws.push(&letter.raw);
-        self.codes.push(without_nul(&letter.code));
-        self.errors.push(without_nul(&letter.error));
-        // Only the raw entry has it, and what is none says nothing.
-        let envelope = Envelope::decode(&letter.raw).ok();
-        let change_id = envelope.and_then(|envelope| envelope.change_id);
-        self.change_ids.push(change_id.map(|id| id.as_str().to_owned()));
-        Ok(())
+        Ok(Letters { shard: shard_number(batch.shard), columns })
     }
 
     pub(super) fn statement(&self) -> Statement<'_> {
-        Statement {
-            sql: BURY,
-            parameters: vec![
-                (&self.shard, Type::INT2),
-                (&self.log_epochs, Type::INT8_ARRAY),
-                (&self.log_ns, Type::INT8_ARRAY),
-                (&self.epochs, Type::INT8_ARRAY),
-                (&self.seqs, Type::INT8_ARRAY),
-                (&self.rooms, Type::TEXT_ARRAY),
-                (&self.users, Type::TEXT_ARRAY),
-                (&self.ids, Type::TEXT_ARRAY),
-                (&self.raws, Type::BYTEA_ARRAY),
-                (&self.codes, Type::TEXT_ARRAY),
-                (&self.errors, Type::TEXT_ARRAY),
-                (&self.change_ids, Type::TEXT_ARRAY),
-            ],
-        }
+        let mut parameters: Vec<Parameter<'_>> = vec![(&self.shard, Type::INT2)];
+        parameters.extend(self.columns.parameters());
+        Statement { sql: BURY, parameters }
     }
 }
 

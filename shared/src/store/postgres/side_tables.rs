@@ -1,27 +1,29 @@
 //! Writes what a batch leaves beside messages: applied changes, receipts, ledger, balances.
 
-use std::borrow::Cow;
-
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
+use super::columns::Columns;
 use super::plan::WritePlan;
-use super::pool::{Parameter, Statement};
 use super::value::{Moment, Place, count};
 use crate::contract::id::{MessageId, UserId};
 use crate::store::Committed;
 use crate::store::StoreError;
 use crate::store::reconcile;
 
+const TEXT: Type = Type::TEXT_ARRAY;
+const NUMBER: Type = Type::INT8_ARRAY;
+const MOMENT: Type = Type::TIMESTAMPTZ_ARRAY;
+
 // The shard is locked, and with it everybody who could make the same change.
-const REMEMBER: &str = "
+pub(super) const REMEMBER: &str = "
     INSERT INTO message_changes (team_chat_id, user_id, change_id, epoch, seq, made_at)
     SELECT room, changer, id, epoch, seq, made_at
     FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::timestamptz[])
         AS change(room, changer, id, epoch, seq, made_at)
     ON CONFLICT DO NOTHING";
 
-const RAISE_MARKS: &str = "
+pub(super) const RAISE_MARKS: &str = "
     WITH written AS (
         INSERT INTO read_receipts AS r (room_id, user_id, epoch, seq, message_id, read_at)
         SELECT room, reader, epoch, seq, message_id, read_at
@@ -35,7 +37,7 @@ const RAISE_MARKS: &str = "
     SELECT count(*) FROM written";
 
 // Both tables in the order of their keys: two batches that want the same wait for one another.
-const CREDIT: &str = "
+pub(super) const CREDIT: &str = "
     WITH first AS (
         SELECT DISTINCT ON (id) id, payer, amount, message_id, metadata, accepted_at
         FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::text[],
@@ -61,7 +63,7 @@ const CREDIT: &str = "
     ORDER BY payer COLLATE \"C\"";
 
 // A statement of its own, which sees what another batch added while the one before waited for it.
-const QUARANTINE: &str = "
+pub(super) const QUARANTINE: &str = "
     WITH written AS (
         INSERT INTO credit_conflicts
             (id, user_id, amount, message_id, metadata, accepted_at, seen_at)
@@ -78,128 +80,42 @@ const QUARANTINE: &str = "
     SELECT count(*) FROM written";
 
 /// The columns of [`REMEMBER`].
-#[derive(Default)]
-pub(super) struct Changes<'a> {
-    rooms: Vec<&'a str>,
-    users: Vec<&'a str>,
-    ids: Vec<&'a str>,
-    epochs: Vec<i64>,
-    seqs: Vec<i64>,
-    made_at: Vec<Moment>,
-}
-
-impl<'a> Changes<'a> {
-    pub(super) fn of(plan: &WritePlan<'a>) -> Result<Changes<'a>, StoreError> {
-        let mut columns = Changes::default();
-        for (&(room, user, id), change) in &plan.changes {
-            let place = Place::exactly(change.position)?;
-            columns.rooms.push(room);
-            columns.users.push(user);
-            columns.ids.push(id);
-            columns.epochs.push(place.epoch);
-            columns.seqs.push(place.seq);
-            columns.made_at.push(Moment::of(change.at)?);
-        }
-        Ok(columns)
+pub(super) fn changes<'a>(plan: &WritePlan<'a>) -> Result<Columns<'a>, StoreError> {
+    let mut columns = Columns::new([TEXT, TEXT, TEXT, NUMBER, NUMBER, MOMENT]);
+    for (&(room, user, id), change) in &plan.changes {
+        let (place, at) = (Place::exactly(change.position)?, Moment::of(change.at)?);
+        let (epoch, seq) = (place.epoch.into(), place.seq.into());
+        columns.push([room.into(), user.into(), id.into(), epoch, seq, at.into()]);
     }
-
-    pub(super) fn statement(&self) -> Statement<'_> {
-        let parameters: Vec<Parameter<'_>> = vec![
-            (&self.rooms, Type::TEXT_ARRAY),
-            (&self.users, Type::TEXT_ARRAY),
-            (&self.ids, Type::TEXT_ARRAY),
-            (&self.epochs, Type::INT8_ARRAY),
-            (&self.seqs, Type::INT8_ARRAY),
-            (&self.made_at, Type::TIMESTAMPTZ_ARRAY),
-        ];
-        Statement { sql: REMEMBER, parameters }
-    }
+    Ok(columns)
 }
 
 /// The columns of [`RAISE_MARKS`].
-#[derive(Default)]
-pub(super) struct Marks<'a> {
-    rooms: Vec<&'a str>,
-    users: Vec<&'a str>,
-    epochs: Vec<i64>,
-    seqs: Vec<i64>,
-    message_ids: Vec<Option<&'a str>>,
-    read_at: Vec<Moment>,
+pub(super) fn marks<'a>(plan: &WritePlan<'a>) -> Result<Columns<'a>, StoreError> {
+    let mut columns = Columns::new([TEXT, TEXT, NUMBER, NUMBER, TEXT, MOMENT]);
+    for (&(room, user), mark) in &plan.marks {
+        let place = Place::exactly(mark.position)?;
+        let id = mark.message_id.as_ref().map(MessageId::as_str).into();
+        let (epoch, seq) = (place.epoch.into(), place.seq.into());
+        columns.push([room.into(), user.into(), epoch, seq, id, Moment::of(mark.read_at)?.into()]);
+    }
+    Ok(columns)
 }
 
-impl<'a> Marks<'a> {
-    pub(super) fn of(plan: &WritePlan<'a>) -> Result<Marks<'a>, StoreError> {
-        let mut columns = Marks::default();
-        for (&(room, user), mark) in &plan.marks {
-            let place = Place::exactly(mark.position)?;
-            columns.rooms.push(room);
-            columns.users.push(user);
-            columns.epochs.push(place.epoch);
-            columns.seqs.push(place.seq);
-            columns.message_ids.push(mark.message_id.as_ref().map(MessageId::as_str));
-            columns.read_at.push(Moment::of(mark.read_at)?);
-        }
-        Ok(columns)
+/// The columns of [`CREDIT`], whose answer is for [`credited`], and of [`QUARANTINE`].
+pub(super) fn movements<'a>(plan: &WritePlan<'a>) -> Result<Columns<'a>, StoreError> {
+    let mut columns = Columns::new([TEXT, TEXT, NUMBER, TEXT, TEXT, MOMENT]);
+    for &row in &plan.movements {
+        columns.push([
+            reconcile::row_id(row).into(),
+            row.user.as_str().into(),
+            row.entry.amount.into(),
+            row.entry.message_id.as_ref().map(MessageId::as_str).into(),
+            reconcile::metadata(row).into(),
+            Moment::of(row.at)?.into(),
+        ]);
     }
-
-    pub(super) fn statement(&self) -> Statement<'_> {
-        let parameters: Vec<Parameter<'_>> = vec![
-            (&self.rooms, Type::TEXT_ARRAY),
-            (&self.users, Type::TEXT_ARRAY),
-            (&self.epochs, Type::INT8_ARRAY),
-            (&self.seqs, Type::INT8_ARRAY),
-            (&self.message_ids, Type::TEXT_ARRAY),
-            (&self.read_at, Type::TIMESTAMPTZ_ARRAY),
-        ];
-        Statement { sql: RAISE_MARKS, parameters }
-    }
-}
-
-/// The columns of [`CREDIT`] and [`QUARANTINE`].
-#[derive(Default)]
-pub(super) struct Movements<'a> {
-    ids: Vec<Cow<'a, str>>,
-    users: Vec<&'a str>,
-    amounts: Vec<i64>,
-    message_ids: Vec<Option<&'a str>>,
-    metadata: Vec<String>,
-    accepted_at: Vec<Moment>,
-}
-
-impl<'a> Movements<'a> {
-    pub(super) fn of(plan: &WritePlan<'a>) -> Result<Movements<'a>, StoreError> {
-        let mut columns = Movements::default();
-        for &row in &plan.movements {
-            columns.ids.push(reconcile::row_id(row));
-            columns.users.push(row.user.as_str());
-            columns.amounts.push(row.entry.amount);
-            columns.message_ids.push(row.entry.message_id.as_ref().map(MessageId::as_str));
-            columns.metadata.push(reconcile::metadata(row));
-            columns.accepted_at.push(Moment::of(row.at)?);
-        }
-        Ok(columns)
-    }
-
-    /// Adds what is not there yet, and balances by it; its answer is for [`credited`].
-    pub(super) fn ledger(&self) -> Statement<'_> {
-        Statement { sql: CREDIT, parameters: self.parameters() }
-    }
-
-    /// Puts aside what stands otherwise.
-    pub(super) fn quarantine(&self) -> Statement<'_> {
-        Statement { sql: QUARANTINE, parameters: self.parameters() }
-    }
-
-    fn parameters(&self) -> Vec<Parameter<'_>> {
-        vec![
-            (&self.ids, Type::TEXT_ARRAY),
-            (&self.users, Type::TEXT_ARRAY),
-            (&self.amounts, Type::INT8_ARRAY),
-            (&self.message_ids, Type::TEXT_ARRAY),
-            (&self.metadata, Type::TEXT_ARRAY),
-            (&self.accepted_at, Type::TIMESTAMPTZ_ARRAY),
-        ]
-    }
+    Ok(columns)
 }
 
 /// Takes down how many rows were added, and whose balance is what now.

@@ -9,7 +9,8 @@ use crate::contract::timestamp::Timestamp;
 use crate::log::LogId;
 use crate::store::StoreError;
 
-type Failure = Box<dyn std::error::Error + Sync + Send>;
+/// Why a value cannot be written or read.
+pub(super) type Failure = Box<dyn std::error::Error + Sync + Send>;
 
 /// 2000-01-01T00:00:00Z, from which the database counts, in Unix milliseconds.
 const DATABASE_BEGINS_MS: i64 = 946_684_800_000;

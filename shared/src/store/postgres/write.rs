@@ -1,15 +1,17 @@
 //! Writes the outcome of a batch: one array per column.
 
-use std::borrow::Cow;
 use std::collections::HashSet;
 
 use tokio_postgres::Client;
 use tokio_postgres::types::Type;
 
+use super::columns::Columns;
 use super::existing::{Known, Wanted};
-use super::plan::{NewRow, Update, WritePlan};
-use super::pool::{Parameter, Statement, pipeline};
-use super::side_tables::{Changes, Marks, Movements, credited};
+use super::plan::{NewRow, WritePlan};
+use super::pool::{Statement, pipeline};
+use super::side_tables::{
+    CREDIT, QUARANTINE, RAISE_MARKS, REMEMBER, changes, credited, marks, movements,
+};
 use super::stored::scalar;
 use super::value::{Moment, Place, count, number};
 use crate::contract::id::MessageId;
@@ -141,12 +143,8 @@ async fn add_missing(
         }
         renamed.extend(plan.rename(&row_id));
     }
-    let mut inserts = Inserts::default();
-    for row_id in &renamed {
-        inserts.push(row_id, &plan.inserts[row_id])?;
-    }
-    let again = Statement { sql: INSERT, parameters: inserts.parameters() };
-    match pipeline(client, &[again]).await?[0].len() == renamed.len() {
+    let again = inserts(renamed.iter().map(|row_id| (row_id, &plan.inserts[row_id])))?;
+    match pipeline(client, &[again.statement(INSERT)]).await?[0].len() == renamed.len() {
         true => Ok(true),
         false => Err(place_is_taken(UNIQUE_VIOLATION)),
     }
@@ -161,36 +159,33 @@ async fn write_once(
     plan: &WritePlan<'_>,
     others: Vec<Statement<'_>>,
 ) -> Result<Option<(Committed, Vec<String>)>, StoreError> {
-    let (inserts, updates) = (Inserts::of(plan)?, Updates::of(plan)?);
-    let (changes, marks) = (Changes::of(plan)?, Marks::of(plan)?);
-    let (movements, adopted) = (Movements::of(plan)?, Adopted::of(plan)?);
+    let (inserts, updates) = (inserts(&plan.inserts)?, updates(plan)?);
+    let (changes, marks) = (changes(plan)?, marks(plan)?);
+    let (movements, adopted) = (movements(plan)?, adopted(plan)?);
     let mut statements = Vec::with_capacity(6 + others.len());
     let mut parts = Vec::with_capacity(6 + others.len());
     let mut add = |part, statement| {
         parts.push(part);
         statements.push(statement);
     };
-    if !plan.inserts.is_empty() {
-        let statement = Statement { sql: INSERT, parameters: inserts.parameters() };
-        add(Part::Added, statement);
+    if !inserts.is_empty() {
+        add(Part::Added, inserts.statement(INSERT));
     }
-    if !plan.adopted.is_empty() {
-        let statement = Statement { sql: ADOPT, parameters: adopted.parameters() };
-        add(Part::Of(plan.adopted.len()), statement);
+    if !adopted.is_empty() {
+        add(Part::Of(plan.adopted.len()), adopted.statement(ADOPT));
     }
-    if !plan.updates.is_empty() {
-        let statement = Statement { sql: UPDATE, parameters: updates.parameters() };
-        add(Part::Of(plan.updates.len()), statement);
+    if !updates.is_empty() {
+        add(Part::Of(plan.updates.len()), updates.statement(UPDATE));
     }
-    if !plan.changes.is_empty() {
-        add(Part::Nothing, changes.statement());
+    if !changes.is_empty() {
+        add(Part::Nothing, changes.statement(REMEMBER));
     }
-    if !plan.marks.is_empty() {
-        add(Part::Read, marks.statement());
+    if !marks.is_empty() {
+        add(Part::Read, marks.statement(RAISE_MARKS));
     }
-    if !plan.movements.is_empty() {
-        add(Part::Credited, movements.ledger());
-        add(Part::Quarantined, movements.quarantine());
+    if !movements.is_empty() {
+        add(Part::Credited, movements.statement(CREDIT));
+        add(Part::Quarantined, movements.statement(QUARANTINE));
     }
     others.into_iter().for_each(|other| add(Part::Nothing, other));
 
@@ -214,36 +209,14 @@ async fn write_once(
     Ok(Some((done, missing)))
 }
 
-/// The columns of [`ADOPT`].
-#[derive(Default)]
-struct Adopted<'a> {
-    ids: Vec<&'a str>,
-    epochs: Vec<i64>,
-    seqs: Vec<i64>,
-}
-
-impl<'a> Adopted<'a> {
-    fn of(plan: &'a WritePlan<'_>) -> Result<Adopted<'a>, StoreError> {
-        let mut columns = Adopted::default();
-        for (row_id, position) in &plan.adopted {
-            let place = Place::exactly(*position)?;
-            columns.ids.push(row_id);
-            columns.epochs.push(place.epoch);
-            columns.seqs.push(place.seq);
-        }
-        Ok(columns)
+fn adopted<'a>(plan: &'a WritePlan<'_>) -> Result<Columns<'a>, StoreError> {
+    let mut columns = Columns::new([Type::TEXT_ARRAY, Type::INT8_ARRAY, Type::INT8_ARRAY]);
+    for (row_id, position) in &plan.adopted {
+        let place = Place::exactly(*position)?;
+        columns.push([row_id.as_str().into(), place.epoch.into(), place.seq.into()]);
     }
-
-    fn parameters(&self) -> Vec<Parameter<'_>> {
-        vec![
-            (&self.ids, Type::TEXT_ARRAY),
-            (&self.epochs, Type::INT8_ARRAY),
-            (&self.seqs, Type::INT8_ARRAY),
-        ]
-    }
+    Ok(columns)
 }
-
-type Moments = Vec<Option<Moment>>;
 
 /// The text of metadata, where jsonb could change it.
 fn kept(metadata: &Metadata) -> Option<&str> {
@@ -255,139 +228,65 @@ fn optional(moment: Option<Timestamp>) -> Result<Option<Moment>, StoreError> {
 }
 
 /// The columns of [`INSERT`].
-#[derive(Default)]
-struct Inserts<'a> {
-    ids: Vec<&'a str>,
-    rooms: Vec<&'a str>,
-    users: Vec<&'a str>,
-    contents: Vec<&'a str>,
-    kinds: Vec<&'a str>,
-    metadata: Vec<Cow<'a, str>>,
-    metadata_texts: Vec<Option<&'a str>>,
-    created_at: Vec<Moment>,
-    updated_at: Vec<Moment>,
-    send_time: Moments,
-    epochs: Vec<i64>,
-    seqs: Vec<i64>,
-    changed_epochs: Vec<i64>,
-    changed_seqs: Vec<i64>,
-    change_ids: Vec<Option<&'a str>>,
-    edited_at: Moments,
-    deleted_at: Moments,
-    credits: Vec<Option<i64>>,
-    client_ids: Vec<&'a str>,
-}
-
-impl<'a> Inserts<'a> {
-    fn of(plan: &'a WritePlan<'_>) -> Result<Inserts<'a>, StoreError> {
-        let mut columns = Inserts::default();
-        for (row_id, row) in &plan.inserts {
-            columns.push(row_id, row)?;
-        }
-        Ok(columns)
-    }
-
-    fn push(&mut self, row_id: &'a str, row: &'a NewRow<'_>) -> Result<(), StoreError> {
+fn inserts<'a>(
+    rows: impl IntoIterator<Item = (&'a String, &'a NewRow<'a>)>,
+) -> Result<Columns<'a>, StoreError> {
+    const TEXT: Type = Type::TEXT_ARRAY;
+    const NUMBER: Type = Type::INT8_ARRAY;
+    const MOMENT: Type = Type::TIMESTAMPTZ_ARRAY;
+    let mut columns = Columns::new([
+        TEXT, TEXT, TEXT, TEXT, TEXT, TEXT, MOMENT, MOMENT, MOMENT, NUMBER, NUMBER, NUMBER, NUMBER,
+        TEXT, MOMENT, MOMENT, NUMBER, TEXT, TEXT,
+    ]);
+    for (row_id, row) in rows {
         let (place, changed) = (Place::exactly(row.position)?, Place::exactly(row.changed)?);
-        self.ids.push(row_id);
-        self.rooms.push(row.identity.room.as_str());
-        self.users.push(row.identity.user.as_str());
-        self.contents.push(row.content);
-        self.kinds.push(row.kind.as_str());
-        self.metadata.push(row.metadata.for_decimals());
-        self.metadata_texts.push(kept(&row.metadata));
-        self.created_at.push(Moment::of(row.created_at)?);
-        self.updated_at.push(Moment::of(row.updated_at)?);
-        self.send_time.push(optional(row.send_time)?);
-        self.epochs.push(place.epoch);
-        self.seqs.push(place.seq);
-        self.changed_epochs.push(changed.epoch);
-        self.changed_seqs.push(changed.seq);
-        self.change_ids.push(row.change_id.map(MessageId::as_str));
-        self.edited_at.push(optional(row.edited_at)?);
-        self.deleted_at.push(optional(row.deleted_at)?);
-        self.credits.push(row.credits.map(number).transpose()?);
-        self.client_ids.push(row.identity.id.as_str());
-        Ok(())
+        columns.push([
+            row_id.as_str().into(),
+            row.identity.room.as_str().into(),
+            row.identity.user.as_str().into(),
+            row.content.into(),
+            row.kind.as_str().into(),
+            row.metadata.for_decimals().into(),
+            Moment::of(row.created_at)?.into(),
+            Moment::of(row.updated_at)?.into(),
+            optional(row.send_time)?.into(),
+            place.epoch.into(),
+            place.seq.into(),
+            changed.epoch.into(),
+            changed.seq.into(),
+            row.change_id.map(MessageId::as_str).into(),
+            optional(row.edited_at)?.into(),
+            optional(row.deleted_at)?.into(),
+            row.credits.map(number).transpose()?.into(),
+            row.identity.id.as_str().into(),
+            kept(&row.metadata).into(),
+        ]);
     }
-
-    fn parameters(&self) -> Vec<Parameter<'_>> {
-        vec![
-            (&self.ids, Type::TEXT_ARRAY),
-            (&self.rooms, Type::TEXT_ARRAY),
-            (&self.users, Type::TEXT_ARRAY),
-            (&self.contents, Type::TEXT_ARRAY),
-            (&self.kinds, Type::TEXT_ARRAY),
-            (&self.metadata, Type::TEXT_ARRAY),
-            (&self.created_at, Type::TIMESTAMPTZ_ARRAY),
-            (&self.updated_at, Type::TIMESTAMPTZ_ARRAY),
-            (&self.send_time, Type::TIMESTAMPTZ_ARRAY),
-            (&self.epochs, Type::INT8_ARRAY),
-            (&self.seqs, Type::INT8_ARRAY),
-            (&self.changed_epochs, Type::INT8_ARRAY),
-            (&self.changed_seqs, Type::INT8_ARRAY),
-            (&self.change_ids, Type::TEXT_ARRAY),
-            (&self.edited_at, Type::TIMESTAMPTZ_ARRAY),
-            (&self.deleted_at, Type::TIMESTAMPTZ_ARRAY),
-            (&self.credits, Type::INT8_ARRAY),
-            (&self.client_ids, Type::TEXT_ARRAY),
-            (&self.metadata_texts, Type::TEXT_ARRAY),
-        ]
-    }
+    Ok(columns)
 }
 
 /// The columns of [`UPDATE`].
-#[derive(Default)]
-struct Updates<'a> {
-    ids: Vec<&'a str>,
-    contents: Vec<&'a str>,
-    metadata: Vec<Option<Cow<'a, str>>>,
-    metadata_texts: Vec<Option<&'a str>>,
-    edited_at: Moments,
-    deleted_at: Moments,
-    updated_at: Vec<Moment>,
-    changed_epochs: Vec<i64>,
-    changed_seqs: Vec<i64>,
-    change_ids: Vec<&'a str>,
-}
-
-impl<'a> Updates<'a> {
-    fn of(plan: &'a WritePlan<'_>) -> Result<Updates<'a>, StoreError> {
-        let mut columns = Updates::default();
-        for (row_id, update) in &plan.updates {
-            columns.push(row_id, update)?;
-        }
-        Ok(columns)
-    }
-
-    fn push(&mut self, row_id: &'a str, update: &'a Update<'_>) -> Result<(), StoreError> {
+fn updates<'a>(plan: &'a WritePlan<'_>) -> Result<Columns<'a>, StoreError> {
+    const TEXT: Type = Type::TEXT_ARRAY;
+    const NUMBER: Type = Type::INT8_ARRAY;
+    const MOMENT: Type = Type::TIMESTAMPTZ_ARRAY;
+    let mut columns =
+        Columns::new([TEXT, TEXT, TEXT, MOMENT, MOMENT, MOMENT, NUMBER, NUMBER, TEXT, TEXT]);
+    for (row_id, update) in &plan.updates {
         let changed = Place::exactly(update.changed)?;
-        self.ids.push(row_id);
-        self.contents.push(update.content);
         let metadata = update.metadata.as_deref();
-        self.metadata.push(metadata.map(Metadata::for_decimals));
-        self.metadata_texts.push(metadata.and_then(kept));
-        self.edited_at.push(optional(update.edited_at)?);
-        self.deleted_at.push(optional(update.deleted_at)?);
-        self.updated_at.push(Moment::of(update.updated_at)?);
-        self.changed_epochs.push(changed.epoch);
-        self.changed_seqs.push(changed.seq);
-        self.change_ids.push(update.change_id.as_str());
-        Ok(())
+        columns.push([
+            row_id.as_str().into(),
+            update.content.into(),
+            metadata.map(Metadata::for_decimals).into(),
+            optional(update.edited_at)?.into(),
+            optional(update.deleted_at)?.into(),
+            Moment::of(update.updated_at)?.into(),
+            changed.epoch.into(),
+            changed.seq.into(),
+            update.change_id.as_str().into(),
+            metadata.and_then(kept).into(),
+        ]);
     }
-
-    fn parameters(&self) -> Vec<Parameter<'_>> {
-        vec![
-            (&self.ids, Type::TEXT_ARRAY),
-            (&self.contents, Type::TEXT_ARRAY),
-            (&self.metadata, Type::TEXT_ARRAY),
-            (&self.edited_at, Type::TIMESTAMPTZ_ARRAY),
-            (&self.deleted_at, Type::TIMESTAMPTZ_ARRAY),
-            (&self.updated_at, Type::TIMESTAMPTZ_ARRAY),
-            (&self.changed_epochs, Type::INT8_ARRAY),
-            (&self.changed_seqs, Type::INT8_ARRAY),
-            (&self.change_ids, Type::TEXT_ARRAY),
-            (&self.metadata_texts, Type::TEXT_ARRAY),
-        ]
-    }
+    Ok(columns)
 }

@@ -6,6 +6,7 @@ use crate::contract::id::UserId;
 use crate::contract::message::{MessageType, Metadata};
 use crate::contract::timestamp::Timestamp;
 use crate::log::LogId;
+use crate::store::Span;
 
 struct Subject {
     store: Arc<SqliteStore>,

@@ -8,7 +8,7 @@ use shared::contract::id::MessageId;
 use shared::contract::position::Position;
 use shared::process::settings::Secret;
 use shared::store::postgres::{MigrateError, PostgresStore, Settings};
-use shared::store::{Row, Store, StoreError};
+use shared::store::{Row, Span, Store, StoreError};
 
 use super::super::feed::{Feed, counts, edit, message, metadata, room};
 use super::{connect, fresh_database, shell};
@@ -155,7 +155,10 @@ async fn a_lock_that_is_not_given_is_waited_for_no_longer_than_allowed() {
     let shell = shell(&url).await;
     shell.batch_execute("BEGIN; LOCK team_chat_messages, shards").await.unwrap();
     assert!(unavailable(feed.try_commit(&batch).await).contains("57014"));
-    assert!(unavailable(store.messages(&room("a"), Span::After(Position::ZERO), 1).await).contains("57014"));
+    assert!(
+        unavailable(store.messages(&room("a"), Span::After(Position::ZERO), 1).await)
+            .contains("57014")
+    );
     // Nor does one who stops waiting leave anything behind.
     let impatient = tokio::time::timeout(Duration::from_millis(50), feed.try_commit(&batch));
     assert!(impatient.await.is_err());
