@@ -28,7 +28,7 @@ use crate::command::reply::Reply;
 use crate::command::session::Session;
 use crate::node::Node;
 use crate::operation::authenticate::AuthError;
-use crate::wire::codec::{self, Request};
+use crate::wire::codec::{self, ParsedCommand};
 use crate::wire::connections::Handle;
 use crate::wire::frame::Frame;
 
@@ -162,7 +162,7 @@ async fn answer(session: &mut Session, node: &Arc<Node>, text: &[u8]) {
 
 fn read(node: &Node, handle: &Handle, text: &[u8]) -> (Reply, Result<Command, Refusal>) {
     node.metrics.commands_total.inc();
-    let Request { reference, command } = codec::read(text);
+    let ParsedCommand { reference, command } = codec::read(text);
     let (queue, metrics) = (Arc::clone(&handle.queue), Arc::clone(&node.metrics));
     (Reply::new(queue, reference, metrics), command)
 }

@@ -169,13 +169,13 @@ pub struct Servers {
     /// Whether it tells the others when Redis did its work.
     tells: bool,
     name: SetOnce<String>,
-    known: Mutex<Known>,
+    known: Mutex<ServerState>,
     /// Redis has got into trouble: see how the others are.
     trouble: Notify,
 }
 
 #[derive(Debug, Default)]
-struct Known {
+struct ServerState {
     /// When Redis last did this process's work.
     redis_ok: Option<Instant>,
     in_trouble: bool,

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 /// A batch that is persisted and still in the log.
 #[derive(Debug)]
-struct Batch {
+struct KeptBatch {
     since: Instant,
     upto: LogId,
     entries: u64,
@@ -21,7 +21,7 @@ struct Batch {
 #[derive(Debug, Default)]
 pub(crate) struct Kept {
     /// Oldest first.
-    batches: VecDeque<Batch>,
+    batches: VecDeque<KeptBatch>,
     entries: u64,
     bytes: u64,
 }
@@ -31,7 +31,7 @@ impl Kept {
     pub(crate) fn push(&mut self, upto: LogId, entries: u64, bytes: u64) {
         self.entries += entries;
         self.bytes += bytes;
-        self.batches.push_back(Batch { since: Instant::now(), upto, entries, bytes });
+        self.batches.push_back(KeptBatch { since: Instant::now(), upto, entries, bytes });
     }
 
     /// The log was not told of the last one.

@@ -22,31 +22,31 @@ const FAILING_MEMORY: Duration = Duration::from_secs(120);
 /// Counts of one worker since its start.
 #[derive(Debug, Default)]
 pub struct Stats {
-    state: Mutex<State>,
+    state: Mutex<StatsState>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct StatsState {
     synced: u64,
     failed: u64,
     last_sync_ms: Option<i64>,
     duration: Duration,
-    errors: VecDeque<Failure>,
+    errors: VecDeque<ShardFailure>,
     failing: HashMap<Shard, Failing>,
 }
 
 /// The same error as often as it comes.
 #[derive(Debug)]
-struct Failure {
+struct ShardFailure {
     text: String,
     first: Timestamp,
     last: Timestamp,
     times: u64,
 }
 
-impl Failure {
+impl ShardFailure {
     fn shown(&self) -> String {
-        let Failure { text, first, last, times } = self;
+        let ShardFailure { text, first, last, times } = self;
         match times {
             1 => format!("{last} {text}"),
             times => format!("{last} {text} ({times} times since {first})"),
@@ -79,7 +79,7 @@ impl Stats {
         let known = state.errors.iter().position(|known| known.text == text);
         let before = known.and_then(|place| state.errors.remove(place));
         let (first, times) = before.map_or((at, 0), |before| (before.first, before.times));
-        state.errors.push_back(Failure { text, first, last: at, times: times + 1 });
+        state.errors.push_back(ShardFailure { text, first, last: at, times: times + 1 });
         if state.errors.len() > ERRORS_KEPT {
             state.errors.pop_front();
         }
@@ -122,7 +122,7 @@ impl Stats {
             "failedSyncs": state.failed,
             "lastSyncTime": state.last_sync_ms,
             "syncDuration": state.duration.as_secs_f64() * 1000.0,
-            "errors": state.errors.iter().map(Failure::shown).collect::<Vec<_>>(),
+            "errors": state.errors.iter().map(ShardFailure::shown).collect::<Vec<_>>(),
         })
     }
 }

@@ -7,7 +7,7 @@ use shared::contract::id::{RoomId, Shard};
 use shared::contract::protocol::Durability;
 use shared::contract::signal::Signal;
 use shared::log::Append;
-use shared::log::memory::{Appended, Known, MemoryLog, Outcome, Placed};
+use shared::log::memory::{Appended, KnownEntry, MemoryLog, Outcome, Placed};
 use shared::store::MessageKey;
 
 use super::{AppendBatchResult, AppendResult, Broker, BrokerError, Placement};
@@ -38,8 +38,8 @@ impl MemoryBroker {
     }
 }
 
-fn answer(known: Known, duplicate: bool) -> AppendResult {
-    let Known { position, outcome, .. } = known;
+fn answer(known: KnownEntry, duplicate: bool) -> AppendResult {
+    let KnownEntry { position, outcome, .. } = known;
     let (persisted, durability) = match outcome {
         Outcome::Rejected(refusal) => return AppendResult::Rejected(refusal),
         Outcome::Persisted => (true, Durability::Store),

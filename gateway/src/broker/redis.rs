@@ -12,7 +12,7 @@ use shared::contract::protocol::Durability;
 use shared::contract::signal::{Addressed, Signal};
 use shared::dependency::Hearing;
 use shared::log::deliveries::DeliveryReceiver;
-use shared::log::redis::{Known, RedisLog};
+use shared::log::redis::{KnownId, RedisLog};
 use shared::log::{Append, Appended, LogError, Past};
 use shared::process::tasks::Tasks;
 use shared::store::MessageKey;
@@ -84,11 +84,11 @@ impl Broker for RedisBroker {
         let MessageKey { room, user, id } = identity;
         let known = self.log.known(room, user, id).await?;
         Ok(known.map(|known| match known {
-            Known::Placed { position, persisted } => {
+            KnownId::Placed { position, persisted } => {
                 let durability = durability(persisted);
                 AppendResult::Placed(Placement { position, duplicate: true, persisted, durability })
             }
-            Known::Rejected(refusal) => AppendResult::Rejected(refusal),
+            KnownId::Rejected(refusal) => AppendResult::Rejected(refusal),
         }))
     }
 

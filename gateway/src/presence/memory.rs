@@ -13,18 +13,18 @@ use super::{Leases, Presence, PresenceChange, PresenceEntry, PresenceError, Rene
 /// Keeps what this process announces.
 #[derive(Debug, Default)]
 pub struct MemoryPresence {
-    kept: Mutex<Kept>,
+    kept: Mutex<MemoryPresenceState>,
 }
 
 #[derive(Debug, Default)]
-struct Kept {
+struct MemoryPresenceState {
     living: BTreeSet<Uuid>,
     rooms: HashMap<RoomId, BTreeMap<(UserId, Uuid), PresenceState>>,
 }
 
 impl MemoryPresence {}
 
-impl Kept {
+impl MemoryPresenceState {
     fn retain(&mut self, keep: impl Fn(&RoomId, &(UserId, Uuid)) -> bool) {
         self.rooms.retain(|room, people| {
             people.retain(|who, _| keep(room, who));

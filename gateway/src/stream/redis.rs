@@ -62,7 +62,7 @@ impl From<serde_json::Error> for StreamStoreError {
 }
 
 /// Whose answer is wanted, and in which state.
-struct Wanted<'a> {
+struct StreamFilter<'a> {
     user: Option<&'a UserId>,
     beginning: Option<&'a StreamHeader>,
     silence: Option<Duration>,
@@ -84,7 +84,7 @@ impl RedisStreamStore {
     async fn taken(
         &self,
         key: &StreamKey,
-        wanted: Wanted<'_>,
+        wanted: StreamFilter<'_>,
     ) -> Result<ClaimResult, StreamStoreError> {
         let mut call = prepared(&self.take, key);
         let beginning = wanted.beginning.map(serde_json::to_string).transpose()?;
@@ -151,11 +151,11 @@ impl StreamStore for RedisStreamStore {
         beginning: &StreamHeader,
     ) -> Result<ClaimResult, StreamStoreError> {
         let user = Some(&beginning.user);
-        self.taken(key, Wanted { user, beginning: Some(beginning), silence: None }).await
+        self.taken(key, StreamFilter { user, beginning: Some(beginning), silence: None }).await
     }
 
     async fn take(&self, key: &StreamKey, user: &UserId) -> Result<ClaimResult, StreamStoreError> {
-        self.taken(key, Wanted { user: Some(user), beginning: None, silence: None }).await
+        self.taken(key, StreamFilter { user: Some(user), beginning: None, silence: None }).await
     }
 
     async fn claim(
@@ -163,7 +163,7 @@ impl StreamStore for RedisStreamStore {
         key: &StreamKey,
         silence: Duration,
     ) -> Result<ClaimResult, StreamStoreError> {
-        self.taken(key, Wanted { user: None, beginning: None, silence: Some(silence) }).await
+        self.taken(key, StreamFilter { user: None, beginning: None, silence: Some(silence) }).await
     }
 
     async fn keep(

@@ -19,7 +19,7 @@ use crate::wire::frame::Frame;
 
 /// What a client sent, as far as it could be understood.
 #[derive(Debug)]
-pub(crate) struct Request {
+pub(crate) struct ParsedCommand {
     /// Under which the answer is expected; without it a refusal becomes a `room:error`.
     pub(crate) reference: Option<u64>,
     /// What is asked, or why it is not done.
@@ -45,12 +45,12 @@ struct Reference {
 }
 
 /// Reads one text frame.
-pub(crate) fn read(text: &[u8]) -> Request {
+pub(crate) fn read(text: &[u8]) -> ParsedCommand {
     // serde would also take the fields in their order from an array.
     if text.trim_ascii_start().first() != Some(&b'{') {
         let text = "a command is an object of event, ref and data";
         let command = Err(Refusal::new(RefusalCode::BadRequest, text));
-        return Request { reference: None, command };
+        return ParsedCommand { reference: None, command };
     }
     match serde_json::from_slice::<Outer<'_>>(text) {
         Ok(outer) => {
@@ -61,7 +61,7 @@ pub(crate) fn read(text: &[u8]) -> Request {
                 let text = "ref is an integer from 0 to 2^53 - 1";
                 Err(Refusal::new(RefusalCode::BadRequest, text).field("ref"))
             };
-            Request { reference, command }
+            ParsedCommand { reference, command }
         }
         Err(error) => {
             let reference = serde_json::from_slice::<Reference>(text).ok().map(|r| r.reference);
@@ -70,7 +70,7 @@ pub(crate) fn read(text: &[u8]) -> Request {
                 format!("a command is an object of event, ref and data: {}", plain(&error)),
             );
             let reference = reference.filter(|reference| *reference <= REF_MAX);
-            Request { reference, command: Err(refusal) }
+            ParsedCommand { reference, command: Err(refusal) }
         }
     }
 }

@@ -8,11 +8,11 @@ use tokio::time::Instant;
 /// What the listening end of a node notes, and whoever judges it reads.
 #[derive(Debug, Default)]
 pub struct Hearing {
-    state: Mutex<State>,
+    state: Mutex<HearingState>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct HearingState {
     /// Something came back once.
     ever: bool,
     /// When the first was published of what Redis took and what has not come back.

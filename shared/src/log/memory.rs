@@ -29,7 +29,7 @@ use crate::contract::position::Position;
 use crate::contract::signal::{NodeSignal, ReadMark, Signal};
 use crate::process::clock::Clock;
 
-pub use self::shard::{Known, Outcome, Placed};
+pub use self::shard::{KnownEntry, Outcome, Placed};
 
 /// How long [`Log::wait`] waits at most, so that its caller can look after other things.
 const WAIT: Duration = Duration::from_secs(1);
@@ -133,13 +133,13 @@ impl MemoryLog {
 
     /// What is remembered of an entry, under its own name space.
     #[must_use]
-    pub fn remembered(&self, envelope: &Envelope) -> Option<Known> {
+    pub fn remembered(&self, envelope: &Envelope) -> Option<KnownEntry> {
         self.shard(envelope.room.shard()).state.lock().remembered(envelope)
     }
 
     /// Where an entry stands and what became of it, as long as its id is remembered.
     #[must_use]
-    pub fn known(&self, room: &RoomId, user: &UserId, key: &MessageId) -> Option<Known> {
+    pub fn known(&self, room: &RoomId, user: &UserId, key: &MessageId) -> Option<KnownEntry> {
         self.shard(room.shard()).state.lock().known(room, user, key)
     }
 

@@ -18,7 +18,7 @@ use async_trait::async_trait;
 use redis::{RedisError, Script, ScriptInvocation, Value};
 use uuid::Uuid;
 
-pub use self::known::Known;
+pub use self::known::KnownId;
 
 use self::answer::{Answer, MalformedAnswer};
 use self::connection::{Foreign, Nameless, RedisConnection, RedisFailure};

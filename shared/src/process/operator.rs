@@ -36,7 +36,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::process::loopback_host;
-use crate::process::readiness::{Readiness, State};
+use crate::process::readiness::{Readiness, ReadinessState};
 use crate::process::telemetry;
 
 /// Until here a client has to have sent its whole request head.
@@ -132,9 +132,9 @@ impl Operator {
         let lines = state.unmet().iter().map(|(name, reason)| format!("{name}: {reason}\n"));
         let lines: String = lines.collect();
         match state {
-            State::Ready => text(StatusCode::OK, "ok"),
-            State::Degraded(_) => text(StatusCode::OK, format!("degraded\n{lines}")),
-            State::Unready(_) => text(StatusCode::SERVICE_UNAVAILABLE, lines),
+            ReadinessState::Ready => text(StatusCode::OK, "ok"),
+            ReadinessState::Degraded(_) => text(StatusCode::OK, format!("degraded\n{lines}")),
+            ReadinessState::Unready(_) => text(StatusCode::SERVICE_UNAVAILABLE, lines),
         }
     }
 

@@ -16,7 +16,7 @@ pub type Reason = Cow<'static, str>;
 /// How it is with this process; what is in the way of more as (condition, reason), in the order in
 /// which the conditions were named.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum State {
+pub enum ReadinessState {
     /// Everything is there.
     Ready,
     /// It takes traffic and cannot do all of its work.
@@ -25,14 +25,14 @@ pub enum State {
     Unready(Vec<(&'static str, Reason)>),
 }
 
-impl State {
+impl ReadinessState {
     /// `ready`, `degraded` or `unready`.
     #[must_use]
     pub fn label(&self) -> &'static str {
         match self {
-            State::Ready => "ready",
-            State::Degraded(_) => "degraded",
-            State::Unready(_) => "unready",
+            ReadinessState::Ready => "ready",
+            ReadinessState::Degraded(_) => "degraded",
+            ReadinessState::Unready(_) => "unready",
         }
     }
 
@@ -40,8 +40,8 @@ impl State {
     #[must_use]
     pub fn unmet(&self) -> &[(&'static str, Reason)] {
         match self {
-            State::Ready => &[],
-            State::Degraded(unmet) | State::Unready(unmet) => unmet,
+            ReadinessState::Ready => &[],
+            ReadinessState::Degraded(unmet) | ReadinessState::Unready(unmet) => unmet,
         }
     }
 
@@ -67,39 +67,39 @@ pub struct Readiness {
 
 #[derive(Debug, Default)]
 struct Inner {
-    conditions: Vec<Entry>,
+    conditions: Vec<ConditionEntry>,
     draining: bool,
 }
 
 #[derive(Debug)]
-struct Entry {
+struct ConditionEntry {
     name: &'static str,
-    standing: Standing,
+    standing: ConditionState,
     /// Whether it was met once.
     was_met: bool,
 }
 
 /// How it is with a condition.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Standing {
+enum ConditionState {
     Met,
     Degraded(Reason),
     Unmet(Reason),
 }
 
-impl Entry {
+impl ConditionEntry {
     fn gauge(&self) -> i64 {
         match self.standing {
-            Standing::Met => 0,
-            Standing::Degraded(_) if self.was_met => 1,
-            Standing::Degraded(_) | Standing::Unmet(_) => 2,
+            ConditionState::Met => 0,
+            ConditionState::Degraded(_) if self.was_met => 1,
+            ConditionState::Degraded(_) | ConditionState::Unmet(_) => 2,
         }
     }
 
     fn reason(&self) -> Option<(&'static str, Reason)> {
         match &self.standing {
-            Standing::Met => None,
-            Standing::Degraded(reason) | Standing::Unmet(reason) => {
+            ConditionState::Met => None,
+            ConditionState::Degraded(reason) | ConditionState::Unmet(reason) => {
                 Some((self.name, reason.clone()))
             }
         }
@@ -131,20 +131,20 @@ impl Readiness {
     /// out of traffic that it already has.
     #[must_use]
     pub fn condition(&self, name: &'static str) -> Condition {
-        self.named(name, Standing::Unmet("not reported yet".into()))
+        self.named(name, ConditionState::Unmet("not reported yet".into()))
     }
 
     /// Adds a condition that is met until its handle says otherwise.
     #[must_use]
     pub fn met_condition(&self, name: &'static str) -> Condition {
-        self.named(name, Standing::Met)
+        self.named(name, ConditionState::Met)
     }
 
-    fn named(&self, name: &'static str, standing: Standing) -> Condition {
+    fn named(&self, name: &'static str, standing: ConditionState) -> Condition {
         let mut inner = self.inner.lock();
         let index = inner.conditions.len();
-        let was_met = standing == Standing::Met;
-        let entry = Entry { name, standing, was_met };
+        let was_met = standing == ConditionState::Met;
+        let entry = ConditionEntry { name, standing, was_met };
         self.gauges.with_label_values(&[name]).set(entry.gauge());
         inner.conditions.push(entry);
         Condition { readiness: self.clone(), index }
@@ -156,7 +156,7 @@ impl Readiness {
     }
 
     /// Ready, or what is in the way of it.
-    pub fn state(&self) -> State {
+    pub fn state(&self) -> ReadinessState {
         let inner = self.inner.lock();
         let mut unmet: Vec<(&'static str, Reason)> = Vec::new();
         if inner.draining {
@@ -166,11 +166,11 @@ impl Readiness {
             unmet.push(("start", "no condition is named yet".into()));
         }
         let is_unready = !unmet.is_empty() || inner.conditions.iter().any(|c| c.gauge() == 2);
-        unmet.extend(inner.conditions.iter().filter_map(Entry::reason));
+        unmet.extend(inner.conditions.iter().filter_map(ConditionEntry::reason));
         match (is_unready, unmet.is_empty()) {
-            (true, _) => State::Unready(unmet),
-            (false, false) => State::Degraded(unmet),
-            (false, true) => State::Ready,
+            (true, _) => ReadinessState::Unready(unmet),
+            (false, false) => ReadinessState::Degraded(unmet),
+            (false, true) => ReadinessState::Ready,
         }
     }
 
@@ -196,7 +196,7 @@ pub struct Condition {
 impl Condition {
     /// The condition is met.
     pub fn ready(&self) {
-        if let Some(name) = self.set(Standing::Met) {
+        if let Some(name) = self.set(ConditionState::Met) {
             tracing::info!(condition = name, "readiness condition met");
         }
     }
@@ -205,30 +205,30 @@ impl Condition {
     /// leaves the process in traffic. `reason` is shown by `/readyz`.
     pub fn degraded(&self, reason: impl Into<Reason>) {
         let reason = reason.into();
-        if let Some(name) = self.set(Standing::Degraded(reason.clone())) {
+        if let Some(name) = self.set(ConditionState::Degraded(reason.clone())) {
             tracing::warn!(condition = name, %reason, "degraded");
         }
     }
 
     /// The condition was not met yet, and this is why: no news, and so no line of the log.
     pub fn waits(&self, reason: impl Into<Reason>) {
-        self.set(Standing::Unmet(reason.into()));
+        self.set(ConditionState::Unmet(reason.into()));
     }
 
     /// The condition is not met; `reason` is shown by `/readyz`.
     pub fn not_ready(&self, reason: impl Into<Reason>) {
         let reason = reason.into();
-        if let Some(name) = self.set(Standing::Unmet(reason.clone())) {
+        if let Some(name) = self.set(ConditionState::Unmet(reason.clone())) {
             tracing::warn!(condition = name, %reason, "readiness condition not met");
         }
     }
 
     /// Returns the condition's name if this was a change.
-    fn set(&self, standing: Standing) -> Option<&'static str> {
+    fn set(&self, standing: ConditionState) -> Option<&'static str> {
         let mut inner = self.readiness.inner.lock();
         let entry = &mut inner.conditions[self.index];
         let changed = entry.standing != standing;
-        entry.was_met |= standing == Standing::Met;
+        entry.was_met |= standing == ConditionState::Met;
         entry.standing = standing;
         let (name, gauge) = (entry.name, entry.gauge());
         drop(inner);
@@ -243,8 +243,10 @@ impl Condition {
 mod tests {
     use super::*;
 
-    fn unready(unmet: &[(&'static str, &'static str)]) -> State {
-        State::Unready(unmet.iter().map(|(name, reason)| (*name, (*reason).into())).collect())
+    fn unready(unmet: &[(&'static str, &'static str)]) -> ReadinessState {
+        ReadinessState::Unready(
+            unmet.iter().map(|(name, reason)| (*name, (*reason).into())).collect(),
+        )
     }
 
     #[test]
@@ -265,7 +267,7 @@ mod tests {
         database.not_ready("no answer");
         assert_eq!(readiness.state(), unready(&[("database", "no answer")]));
         database.ready();
-        assert_eq!(readiness.state(), State::Ready);
+        assert_eq!(readiness.state(), ReadinessState::Ready);
         redis.not_ready("probe lost");
         assert_eq!(readiness.state(), unready(&[("redis", "probe lost")]));
     }
@@ -280,7 +282,10 @@ mod tests {
         assert_eq!(readiness.state(), unready(&[("database", "no answer")]));
         database.ready();
         database.degraded("no answer");
-        assert_eq!(readiness.state(), State::Degraded(vec![("database", "no answer".into())]));
+        assert_eq!(
+            readiness.state(),
+            ReadinessState::Degraded(vec![("database", "no answer".into())])
+        );
         let state = serde_json::json!({"state": "degraded", "reasons": {"database": "no answer"}});
         assert_eq!(readiness.state().to_json(), state);
         redis.not_ready("probe lost");

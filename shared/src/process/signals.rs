@@ -12,14 +12,14 @@ use super::telemetry;
 
 /// Which signal asked the process to leave.
 #[derive(Clone, Copy)]
-enum Request {
+enum LeaveRequest {
     /// SIGTERM: a supervisor.
     Terminate,
     /// SIGINT: Ctrl-C.
     Interrupt,
 }
 
-impl Request {
+impl LeaveRequest {
     /// What a shell reports for a process that the signal ended: 128 and the signal's number.
     fn exit_code(self) -> i32 {
         match self {
@@ -56,10 +56,10 @@ pub fn shutdown() -> io::Result<impl Future<Output = ()> + Send> {
     })
 }
 
-async fn either(terminate: &mut Signal, interrupt: &mut Signal) -> Request {
+async fn either(terminate: &mut Signal, interrupt: &mut Signal) -> LeaveRequest {
     tokio::select! {
-        _ = terminate.recv() => Request::Terminate,
-        _ = interrupt.recv() => Request::Interrupt,
+        _ = terminate.recv() => LeaveRequest::Terminate,
+        _ = interrupt.recv() => LeaveRequest::Interrupt,
     }
 }
 

@@ -123,10 +123,10 @@ mod tests {
     use tokio::sync::oneshot;
 
     use super::*;
-    use crate::process::readiness::State;
+    use crate::process::readiness::ReadinessState;
 
     fn unready(readiness: &Readiness) -> bool {
-        matches!(readiness.state(), State::Unready(_))
+        matches!(readiness.state(), ReadinessState::Unready(_))
     }
 
     #[tokio::test]

@@ -78,7 +78,7 @@ pub(super) async fn a_taken_id_is_stored_under_another_and_read_under_its_own(
         store.messages(&room("b"), Span::Before(Position::new(9, 0)), 9).await.unwrap(),
         std::slice::from_ref(&anns)
     );
-    let (zero, all) = (Position::ZERO, Position::new(9, 0));
+    let zero = Position::ZERO;
     assert_eq!(store.messages(&room("b"), Span::Changes(zero), 9).await.unwrap(), [anns]);
     let here = Position::new(1, 1);
     assert!(store.stood(&room("b"), here, Some(&id("m1"))).await.unwrap());

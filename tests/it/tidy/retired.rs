@@ -100,6 +100,10 @@ const RETIRED: &[(&str, &str)] = &[
     ("stand_in", "fake_server"),
     ("Site", "RunDir"),
     ("server_user", "os_user"),
+    // Participles that meant several things each.
+    ("Standing", "ExistingRow or ConditionState"),
+    ("Wanted", "a query or a filter"),
+    ("RowsOf", "Span"),
 ];
 
 pub(crate) fn check(source: &Source) -> Vec<String> {

@@ -47,7 +47,7 @@ type Key = (bool, RoomId, UserId, MessageId);
 
 /// An id that is remembered.
 #[derive(Clone, Debug)]
-pub struct Known {
+pub struct KnownEntry {
     /// Its entry's place in the room's order.
     pub position: Position,
     /// What became of it.
@@ -92,7 +92,7 @@ pub(super) struct MemoryShard {
     rooms: HashMap<RoomId, MemoryRoom>,
     /// Each room once, by when to look whether it can be forgotten.
     rooms_expiring: VecDeque<(i64, RoomId)>,
-    ids: HashMap<Key, Known>,
+    ids: HashMap<Key, KnownEntry>,
     /// How far users have read, as long as the database does not have it.
     receipts: HashMap<(RoomId, UserId), ReadMark>,
     /// What users' credits have moved that the database does not have.
@@ -152,7 +152,7 @@ impl MemoryShard {
             if known.digest != append.digest {
                 return Ok(Appended::Conflict);
             }
-            let Known { position, log_id, .. } = *known;
+            let KnownEntry { position, log_id, .. } = *known;
             return Ok(Appended::Placed(Placed { position, log_id, duplicate: true }));
         }
         if full {
@@ -168,7 +168,8 @@ impl MemoryShard {
             self.log(epoch, None, cost);
         }
         let log_id = self.log(epoch, Some(position), envelope);
-        let known = Known { position, log_id, digest: append.digest, outcome: Outcome::Pending };
+        let known =
+            KnownEntry { position, log_id, digest: append.digest, outcome: Outcome::Pending };
         self.ids.insert(key, known);
         Ok(Appended::Placed(Placed { position, log_id, duplicate: false }))
     }
@@ -187,7 +188,7 @@ impl MemoryShard {
         }
         let log_id = self.log(epoch, None, envelope);
         let (position, digest) = (log_id.into(), append.digest);
-        let known = Known { position, log_id, digest, outcome: Outcome::Pending };
+        let known = KnownEntry { position, log_id, digest, outcome: Outcome::Pending };
         self.ids.insert(key_of(envelope), known);
         Placed { position, log_id, duplicate: false }
     }
@@ -224,12 +225,17 @@ impl MemoryShard {
         }
     }
 
-    pub(super) fn known(&self, room: &RoomId, user: &UserId, key: &MessageId) -> Option<Known> {
+    pub(super) fn known(
+        &self,
+        room: &RoomId,
+        user: &UserId,
+        key: &MessageId,
+    ) -> Option<KnownEntry> {
         self.ids.get(&(false, room.clone(), user.clone(), key.clone())).cloned()
     }
 
     /// What is remembered of an entry.
-    pub(super) fn remembered(&self, envelope: &Envelope) -> Option<Known> {
+    pub(super) fn remembered(&self, envelope: &Envelope) -> Option<KnownEntry> {
         self.ids.get(&key_of(envelope)).cloned()
     }
 

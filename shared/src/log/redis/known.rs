@@ -13,7 +13,7 @@ const REFUSED: &[u8] = b"refused ";
 
 /// What is remembered of an id.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Known {
+pub enum KnownId {
     /// It stands.
     Placed {
         /// In the room's order.
@@ -36,7 +36,7 @@ impl RedisLog {
         room: &RoomId,
         user: &UserId,
         key: &MessageId,
-    ) -> Result<Option<Known>, LogError> {
+    ) -> Result<Option<KnownId>, LogError> {
         let mut call = self.scripts.known.prepare_invoke();
         call.key(keys::epoch(room.shard())).key(keys::id(room, user, key)).key(keys::head(room));
         let answer = self.call(&call).await?;
@@ -45,13 +45,13 @@ impl RedisLog {
         }
         let known = answer.bytes(1)?;
         if let Some(refusal) = known.strip_prefix(REFUSED) {
-            return Ok(Some(Known::Rejected(refused(refusal)?)));
+            return Ok(Some(KnownId::Rejected(refused(refusal)?)));
         }
         // The digest behind the position is not text.
         let mut parts = known.split(|byte| *byte == b' ');
         let position = Position::new(number(parts.next())?, number(parts.next())?);
         let persisted = Position::new(answer.number(2)?, answer.number(3)?);
-        Ok(Some(Known::Placed { position, persisted: position <= persisted }))
+        Ok(Some(KnownId::Placed { position, persisted: position <= persisted }))
     }
 }
 

@@ -17,20 +17,20 @@ const MADE: &str = "
 
 /// What to look for.
 #[derive(Debug, Default)]
-pub(super) struct WantedChanges<'a> {
+pub(super) struct AppliedChangesQuery<'a> {
     rooms: Vec<&'a str>,
     users: Vec<&'a str>,
     ids: Vec<&'a str>,
 }
 
-impl<'a> WantedChanges<'a> {
+impl<'a> AppliedChangesQuery<'a> {
     pub(super) fn change(&mut self, change: &'a MessageChange) {
         self.rooms.push(change.room.as_str());
         self.users.push(change.user.as_str());
         self.ids.push(change.change_id.as_str());
     }
 
-    /// The question, if there is any; its answer is for [`Made::read`].
+    /// The question, if there is any; its answer is for [`AppliedChanges::read`].
     pub(super) fn statement(&self) -> Option<Statement<'_>> {
         let parameters = vec![
             (&self.rooms as _, Type::TEXT_ARRAY),
@@ -43,13 +43,13 @@ impl<'a> WantedChanges<'a> {
 
 /// The changes that were made already.
 #[derive(Debug, Default)]
-pub(super) struct Made(HashSet<(String, String, String)>);
+pub(super) struct AppliedChanges(HashSet<(String, String, String)>);
 
-impl Made {
-    /// What [`WantedChanges`] asked for.
-    pub(super) fn read(rows: &[Row]) -> Result<Made, StoreError> {
+impl AppliedChanges {
+    /// What [`AppliedChangesQuery`] asked for.
+    pub(super) fn read(rows: &[Row]) -> Result<AppliedChanges, StoreError> {
         let keys = rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?)));
-        Ok(Made(keys.collect::<Result<_, StoreError>>()?))
+        Ok(AppliedChanges(keys.collect::<Result<_, StoreError>>()?))
     }
 
     pub(super) fn contains(&self, change: &MessageChange) -> bool {
@@ -64,7 +64,7 @@ pub(super) async fn find(
     pool: &Pool,
     identities: &[MessageKey],
 ) -> Result<Vec<Option<Position>>, StoreError> {
-    let mut wanted = WantedChanges::default();
+    let mut wanted = AppliedChangesQuery::default();
     for MessageKey { room, user, id } in identities {
         wanted.rooms.push(room.as_str());
         wanted.users.push(user.as_str());

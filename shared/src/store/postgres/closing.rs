@@ -82,15 +82,15 @@ pub(super) fn told(batch: &Batch) -> Columns<'_> {
 
 /// Which changes were refused before, and where they stood first: the columns of [`FIRST`].
 #[derive(Debug)]
-pub(super) struct WantedFirsts<'a>(Columns<'a>);
+pub(super) struct FirstsQuery<'a>(Columns<'a>);
 
-impl Default for WantedFirsts<'_> {
+impl Default for FirstsQuery<'_> {
     fn default() -> Self {
-        WantedFirsts(Columns::new([const { Type::TEXT_ARRAY }; 4]))
+        FirstsQuery(Columns::new([const { Type::TEXT_ARRAY }; 4]))
     }
 }
 
-impl<'a> WantedFirsts<'a> {
+impl<'a> FirstsQuery<'a> {
     pub(super) fn change(&mut self, change: &'a MessageChange) {
         self.0.push(identity(change));
     }

@@ -6,7 +6,7 @@ use bytes::BytesMut;
 use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 
 use super::pool::{Parameter, Statement};
-use super::value::{Failure, Moment};
+use super::value::{BoxedError, Moment};
 
 /// A value in a column.
 #[derive(Debug)]
@@ -50,7 +50,7 @@ impl<'a> Columns<'a> {
 }
 
 impl ToSql for Cell<'_> {
-    fn to_sql(&self, kind: &Type, out: &mut BytesMut) -> Result<IsNull, Failure> {
+    fn to_sql(&self, kind: &Type, out: &mut BytesMut) -> Result<IsNull, BoxedError> {
         match self {
             Cell::Null => Ok(IsNull::Yes),
             Cell::Text(text) => text.to_sql(kind, out),

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use deadpool_postgres::Transaction;
 use tokio_postgres::types::Type;
 
-use super::applied_changes::{Made, WantedChanges};
-use super::closing::{CLOSE, Firsts, PLACE, WantedFirsts, closed, told};
+use super::applied_changes::{AppliedChanges, AppliedChangesQuery};
+use super::closing::{CLOSE, Firsts, FirstsQuery, PLACE, closed, told};
 use super::columns::Columns;
 use super::dead_letters::Letters;
-use super::existing::{Known, Wanted};
+use super::existing::{ExistingQuery, ExistingRows};
 use super::failure::Trouble;
 use super::plan::WritePlan;
 use super::pool::{End, Parameter, Pool, Statement, pipeline};
@@ -69,7 +69,7 @@ async fn try_commit(
     batch: &Batch,
 ) -> Result<(Option<Committed>, End), StoreError> {
     let shard = shard_number(batch.shard);
-    let wanted = Asked::of(&batch.rows);
+    let wanted = BatchQueries::of(&batch.rows);
     let mut read = vec![
         Statement { sql: LOCK, parameters: vec![(&shard, Type::INT2)] },
         // Not in one statement with the lock: it would see what was minted before it waited, and
@@ -87,7 +87,7 @@ async fn try_commit(
         return Err(StoreError::Fenced { shard: batch.shard });
     }
 
-    let plan = WritePlan::new(Asked::read(&answers[2..])?, &batch.rows)?;
+    let plan = WritePlan::new(BatchQueries::read(&answers[2..])?, &batch.rows)?;
     let letters = Letters::of(batch)?;
     let heads = heads(&batch.heads);
     let cursor = NewCursor::of(batch)?;
@@ -106,9 +106,9 @@ async fn try_commit(
 
 /// `false` when another writer came in between.
 async fn try_rows(transaction: &Transaction<'_>, rows: &[Row]) -> Result<(bool, End), StoreError> {
-    let wanted = Asked::of(rows);
+    let wanted = BatchQueries::of(rows);
     let answers = pipeline(transaction.client(), &wanted.statements()).await?;
-    let plan = WritePlan::new(Asked::read(&answers)?, rows)?;
+    let plan = WritePlan::new(BatchQueries::read(&answers)?, rows)?;
     // What a commit would only find at its end is to be found here.
     let check = Statement { sql: "SET CONSTRAINTS ALL IMMEDIATE", parameters: Vec::new() };
     let done = write(transaction.client(), plan, vec![check]).await?;
@@ -117,15 +117,15 @@ async fn try_rows(transaction: &Transaction<'_>, rows: &[Row]) -> Result<(bool, 
 
 /// What must be known of what stands.
 #[derive(Debug, Default)]
-pub(super) struct Asked<'a> {
-    rows: Wanted<'a>,
-    changes: WantedChanges<'a>,
-    firsts: WantedFirsts<'a>,
+pub(super) struct BatchQueries<'a> {
+    rows: ExistingQuery<'a>,
+    changes: AppliedChangesQuery<'a>,
+    firsts: FirstsQuery<'a>,
 }
 
-impl<'a> Asked<'a> {
-    pub(super) fn of(rows: &'a [Row]) -> Asked<'a> {
-        let mut asked = Asked::default();
+impl<'a> BatchQueries<'a> {
+    pub(super) fn of(rows: &'a [Row]) -> BatchQueries<'a> {
+        let mut asked = BatchQueries::default();
         for row in rows {
             match row {
                 Row::Message(message) => asked.rows.name(&message.room_id, &message.id),
@@ -140,7 +140,7 @@ impl<'a> Asked<'a> {
         asked
     }
 
-    /// The questions; their answers are for [`Asked::read`].
+    /// The questions; their answers are for [`BatchQueries::read`].
     pub(super) fn statements(&self) -> Vec<Statement<'_>> {
         let mut statements = vec![self.rows.statement()];
         statements.extend(self.changes.statement());
@@ -150,9 +150,9 @@ impl<'a> Asked<'a> {
 
     pub(super) fn read(
         answers: &[Vec<tokio_postgres::Row>],
-    ) -> Result<(Known, Made, Firsts), StoreError> {
+    ) -> Result<(ExistingRows, AppliedChanges, Firsts), StoreError> {
         let of = |question: usize| answers.get(question).map_or(&[][..], Vec::as_slice);
-        Ok((Known::read(&answers[0])?, Made::read(of(1))?, Firsts::read(of(2))?))
+        Ok((ExistingRows::read(&answers[0])?, AppliedChanges::read(of(1))?, Firsts::read(of(2))?))
     }
 }
 

@@ -29,19 +29,19 @@ const KNOWN: &str = "
 
 /// What to look for.
 #[derive(Debug, Default)]
-pub(super) struct Wanted<'a> {
+pub(super) struct ExistingQuery<'a> {
     rooms: Vec<&'a str>,
     ids: Vec<&'a str>,
 }
 
-impl<'a> Wanted<'a> {
+impl<'a> ExistingQuery<'a> {
     /// What a room knows under a client's id, and whoever has a row of that id.
     pub(super) fn name(&mut self, room: &'a RoomId, id: &'a MessageId) {
         self.rooms.push(room.as_str());
         self.ids.push(id.as_str());
     }
 
-    /// The question; its answer is for [`Known::read`].
+    /// The question; its answer is for [`ExistingRows::read`].
     pub(super) fn statement(&self) -> Statement<'_> {
         Statement {
             sql: KNOWN,
@@ -56,7 +56,7 @@ impl<'a> Wanted<'a> {
 
 /// A row that stands.
 #[derive(Clone, Debug)]
-pub(super) struct Standing {
+pub(super) struct ExistingRow {
     pub(super) row_id: String,
     pub(super) user: String,
     /// `false` in the tombstone of a message that never came and whose sender its delete did not
@@ -72,19 +72,19 @@ pub(super) struct Standing {
 
 /// The rows that stand, by the ids they have and by the ids they are known under.
 #[derive(Debug, Default)]
-pub(super) struct Known {
-    rows: HashMap<String, Standing>,
+pub(super) struct ExistingRows {
+    rows: HashMap<String, ExistingRow>,
     /// Several in a room can have one id, when each of their senders chose it: their row ids, the
     /// first to stand first.
     names: HashMap<(RoomId, MessageId), Vec<String>>,
 }
 
-impl Known {
-    /// What [`Wanted`] asked for.
-    pub(super) fn read(rows: &[Row]) -> Result<Known, StoreError> {
-        let mut known = Known::default();
+impl ExistingRows {
+    /// What [`ExistingQuery`] asked for.
+    pub(super) fn read(rows: &[Row]) -> Result<ExistingRows, StoreError> {
+        let mut known = ExistingRows::default();
         for row in rows {
-            let standing = Standing {
+            let standing = ExistingRow {
                 row_id: row.try_get(0)?,
                 user: row.try_get(2)?,
                 sender_known: row.try_get(4)?,
@@ -104,7 +104,7 @@ impl Known {
     }
 
     /// Adds a row that will stand.
-    pub(super) fn add(&mut self, identity: &MessageKey, standing: Standing) {
+    pub(super) fn add(&mut self, identity: &MessageKey, standing: ExistingRow) {
         self.name(identity.room.clone(), identity.id.clone(), &standing.row_id);
         self.rows.insert(standing.row_id.clone(), standing);
     }
@@ -118,7 +118,7 @@ impl Known {
         self.rows.contains_key(row_id.as_str())
     }
 
-    fn named(&self, room: &RoomId, id: &MessageId) -> impl Iterator<Item = &Standing> {
+    fn named(&self, room: &RoomId, id: &MessageId) -> impl Iterator<Item = &ExistingRow> {
         let rows = self.names.get(&(room.clone(), id.clone()));
         rows.into_iter().flatten().filter_map(|row_id| self.rows.get(row_id))
     }
@@ -136,19 +136,19 @@ impl Known {
     }
 
     /// The row that a message would be, with a place or without.
-    pub(super) fn find_row(&mut self, identity: &MessageKey) -> Option<&mut Standing> {
+    pub(super) fn find_row(&mut self, identity: &MessageKey) -> Option<&mut ExistingRow> {
         let found = self.own(&identity.room, &identity.user, &identity.id)?.row_id.clone();
         self.rows.get_mut(&found)
     }
 
-    fn own(&self, room: &RoomId, user: &UserId, id: &MessageId) -> Option<&Standing> {
+    fn own(&self, room: &RoomId, user: &UserId, id: &MessageId) -> Option<&ExistingRow> {
         let own = self.named(room, id).find(|row| row.sender_known && row.user == user.as_str());
         own.or_else(|| self.named(room, id).find(|row| !row.sender_known))
     }
 
     /// The row that a change is about: its author's, or where it names none, the changer's own,
     /// else the first.
-    pub(super) fn changed_row(&mut self, change: &MessageChange) -> Option<&mut Standing> {
+    pub(super) fn changed_row(&mut self, change: &MessageChange) -> Option<&mut ExistingRow> {
         let MessageChange { room, user, author, id, .. } = change;
         let meant = match author {
             Some(author) => self.own(room, author, id),

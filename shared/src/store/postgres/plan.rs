@@ -8,9 +8,9 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use super::applied_changes::Made;
+use super::applied_changes::AppliedChanges;
 use super::closing::Firsts;
-use super::existing::{Known, Standing};
+use super::existing::{ExistingRow, ExistingRows};
 use crate::contract::id::MessageId;
 use crate::contract::message::{Message, MessageType, Metadata};
 use crate::contract::position::Position;
@@ -60,8 +60,8 @@ pub(super) struct Update<'a> {
 /// same ids wait for one another instead of deadlocking.
 #[derive(Debug, Default)]
 pub(super) struct WritePlan<'a> {
-    known: Known,
-    made: Made,
+    known: ExistingRows,
+    made: AppliedChanges,
     firsts: Firsts,
     /// Rows of another program that stand, by their ids, and the place that each gets.
     pub(super) adopted: BTreeMap<String, Position>,
@@ -94,7 +94,7 @@ impl<'a> WritePlan<'a> {
     /// # Errors
     /// Of the data, for a row that no database could keep.
     pub(super) fn new(
-        (known, made, firsts): (Known, Made, Firsts),
+        (known, made, firsts): (ExistingRows, AppliedChanges, Firsts),
         rows: &'a [Row],
     ) -> Result<WritePlan<'a>, StoreError> {
         let marks = receipts::furthest(rows);
@@ -158,7 +158,7 @@ impl<'a> WritePlan<'a> {
             true => (fresh_id(), Placed::IdCollision),
             false => (row.identity.id.clone(), Placed::Own),
         };
-        let standing = Standing {
+        let standing = ExistingRow {
             row_id: row_id.as_str().to_owned(),
             user: row.identity.user.as_str().to_owned(),
             sender_known: row.send_time.is_some(),

@@ -5,7 +5,7 @@
 use tokio_postgres::types::Type;
 
 use super::additions::STOOD;
-use super::existing::{Known, Wanted};
+use super::existing::{ExistingQuery, ExistingRows};
 use super::pool::{Parameter, Pool, Statement};
 use super::stored::{message, scalar, select_messages};
 use super::value::{Place, count};
@@ -71,12 +71,12 @@ pub(super) async fn find(
     if identities.is_empty() {
         return Ok(Vec::new());
     }
-    let mut wanted = Wanted::default();
+    let mut wanted = ExistingQuery::default();
     for identity in identities {
         wanted.name(&identity.room, &identity.id);
     }
     let answers = pool.read(&[wanted.statement()]).await?;
-    let known = Known::read(&answers[0])?;
+    let known = ExistingRows::read(&answers[0])?;
     Ok(identities.iter().map(|identity| known.find(identity)).collect())
 }
 

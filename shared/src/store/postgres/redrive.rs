@@ -3,7 +3,7 @@
 use deadpool_postgres::Transaction;
 use tokio_postgres::types::Type;
 
-use super::commit::Asked;
+use super::commit::BatchQueries;
 use super::failure::Trouble;
 use super::plan::WritePlan;
 use super::pool::{End, Pool, Statement, pipeline};
@@ -145,7 +145,7 @@ async fn try_once(
         Row::Credit(credit) => &credit.room,
     };
     let (shard, rows) = (shard_number(room.shard()), std::slice::from_ref(row));
-    let wanted = Asked::of(rows);
+    let wanted = BatchQueries::of(rows);
     let mut read = vec![
         Statement { sql: LOCK_LETTER, parameters: vec![(&number, Type::INT8)] },
         // Whatever is done in a shard waits for its row.
@@ -156,7 +156,7 @@ async fn try_once(
     if answers[0].is_empty() {
         return Ok((Some(Redriven::Gone), End::RollBack));
     }
-    let plan = WritePlan::new(Asked::read(&answers[2..])?, rows)?;
+    let plan = WritePlan::new(BatchQueries::read(&answers[2..])?, rows)?;
     if plan.done.orphaned > 0 {
         return Ok((Some(Redriven::Orphaned), End::RollBack));
     }

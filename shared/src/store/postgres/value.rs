@@ -10,7 +10,7 @@ use crate::log::LogId;
 use crate::store::StoreError;
 
 /// Why a value cannot be written or read.
-pub(super) type Failure = Box<dyn std::error::Error + Sync + Send>;
+pub(super) type BoxedError = Box<dyn std::error::Error + Sync + Send>;
 
 /// 2000-01-01T00:00:00Z, from which the database counts, in Unix milliseconds.
 const DATABASE_BEGINS_MS: i64 = 946_684_800_000;
@@ -36,7 +36,7 @@ impl Moment {
 }
 
 impl ToSql for Moment {
-    fn to_sql(&self, _type: &Type, out: &mut BytesMut) -> Result<IsNull, Failure> {
+    fn to_sql(&self, _type: &Type, out: &mut BytesMut) -> Result<IsNull, BoxedError> {
         out.extend_from_slice(&self.0.to_be_bytes());
         Ok(IsNull::No)
     }
@@ -46,7 +46,7 @@ impl ToSql for Moment {
 }
 
 impl<'a> FromSql<'a> for Moment {
-    fn from_sql(_type: &Type, raw: &'a [u8]) -> Result<Moment, Failure> {
+    fn from_sql(_type: &Type, raw: &'a [u8]) -> Result<Moment, BoxedError> {
         Ok(Moment(i64::from_be_bytes(raw.try_into()?)))
     }
 

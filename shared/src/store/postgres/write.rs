@@ -6,7 +6,7 @@ use tokio_postgres::Client;
 use tokio_postgres::types::Type;
 
 use super::columns::Columns;
-use super::existing::{Known, Wanted};
+use super::existing::{ExistingQuery, ExistingRows};
 use super::plan::{NewRow, WritePlan};
 use super::pool::{Statement, pipeline};
 use super::side_tables::{
@@ -125,12 +125,12 @@ async fn add_missing(
     missing: Vec<String>,
 ) -> Result<bool, StoreError> {
     let known = {
-        let mut wanted = Wanted::default();
+        let mut wanted = ExistingQuery::default();
         for row_id in &missing {
             let identity = &plan.inserts[row_id].identity;
             wanted.name(&identity.room, &identity.id);
         }
-        Known::read(&pipeline(client, &[wanted.statement()]).await?[0])?
+        ExistingRows::read(&pipeline(client, &[wanted.statement()]).await?[0])?
     };
     let mut renamed = Vec::with_capacity(missing.len());
     for row_id in missing {

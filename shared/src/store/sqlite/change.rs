@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::place::{NewRow, Placed, Standing, own, place, standing};
+use super::place::{ExistingRow, NewRow, Placed, own, place, standing};
 use crate::contract::id::{MessageId, RoomId, UserId};
 use crate::contract::message::{MessageType, Metadata};
 use crate::contract::position::Position;
@@ -81,7 +81,7 @@ fn remember(connection: &Connection, change: &MessageChange) -> Result<(), Store
 fn changed_row(
     connection: &Connection,
     change: &MessageChange,
-) -> Result<Option<Standing>, StoreError> {
+) -> Result<Option<ExistingRow>, StoreError> {
     let rows = standing(connection, &change.room, &change.id)?;
     let meant = match &change.author {
         Some(author) => own(&rows, author),
@@ -93,7 +93,7 @@ fn changed_row(
 fn edit(
     connection: &Connection,
     change: &MessageChange,
-    row: &Standing,
+    row: &ExistingRow,
     (content, metadata): (&str, Option<&Metadata>),
 ) -> Result<bool, StoreError> {
     let edited = connection
@@ -118,7 +118,7 @@ fn edit(
 fn delete(
     connection: &Connection,
     change: &MessageChange,
-    row: &Standing,
+    row: &ExistingRow,
 ) -> Result<bool, StoreError> {
     let deleted = connection
         .prepare_cached(

@@ -90,7 +90,7 @@ fn insert(
 
 /// A row that stands in a room under some id of a client's.
 #[derive(Clone, Debug)]
-pub(super) struct Standing {
+pub(super) struct ExistingRow {
     /// Under which the table has it.
     pub(super) row_id: String,
     pub(super) user: String,
@@ -110,10 +110,10 @@ pub(super) fn standing(
     connection: &Connection,
     room: &RoomId,
     id: &MessageId,
-) -> Result<Vec<Standing>, StoreError> {
+) -> Result<Vec<ExistingRow>, StoreError> {
     let mut statement = connection.prepare_cached(STANDING)?;
     let standing = statement.query_map([room.as_str(), id.as_str()], |row| {
-        Ok(Standing {
+        Ok(ExistingRow {
             row_id: row.get(0)?,
             user: row.get(1)?,
             sender_known: row.get(2)?,
@@ -125,7 +125,7 @@ pub(super) fn standing(
 
 /// Of rows of one id, the one of this sender. A message whose tombstone came first is found there
 /// by whoever sent it.
-pub(super) fn own<'a>(standing: &'a [Standing], user: &UserId) -> Option<&'a Standing> {
+pub(super) fn own<'a>(standing: &'a [ExistingRow], user: &UserId) -> Option<&'a ExistingRow> {
     let own = standing.iter().find(|row| row.sender_known && row.user == user.as_str());
     own.or_else(|| standing.iter().find(|row| !row.sender_known))
 }

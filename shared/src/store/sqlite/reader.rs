@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
 use super::connection::ReopeningConnection;
-use super::request::{Queue, REQUESTS_WAITING_MAX, Verdict, Waiting};
+use super::request::{BoxedRequest, Queue, REQUESTS_WAITING_MAX, RequestResult};
 
 /// Threads that read, each with its connection: more than one, so that a long page does not keep
 /// the short questions waiting; few, because they share the cores with everything else.
@@ -16,7 +16,7 @@ pub(super) const READERS: usize = 3;
 
 /// Starts a thread for each link; they end when no way to them is left.
 pub(super) fn start(links: Vec<ReopeningConnection>) -> io::Result<(Queue, Vec<JoinHandle<()>>)> {
-    let (queue, waiting) = mpsc::channel::<Waiting>(REQUESTS_WAITING_MAX);
+    let (queue, waiting) = mpsc::channel::<BoxedRequest>(REQUESTS_WAITING_MAX);
     let waiting = Arc::new(Mutex::new(waiting));
     let threads = links.into_iter().enumerate().map(|(index, mut link)| {
         let waiting = Arc::clone(&waiting);
@@ -31,18 +31,18 @@ pub(super) fn start(links: Vec<ReopeningConnection>) -> io::Result<(Queue, Vec<J
 }
 
 /// The next request for whoever is idle: one of them waits for it, the others for the lock.
-fn next(waiting: &Mutex<mpsc::Receiver<Waiting>>) -> Option<Waiting> {
+fn next(waiting: &Mutex<mpsc::Receiver<BoxedRequest>>) -> Option<BoxedRequest> {
     waiting.lock().blocking_recv()
 }
 
-fn read(link: &mut ReopeningConnection, mut request: Waiting) {
+fn read(link: &mut ReopeningConnection, mut request: BoxedRequest) {
     // A transaction, so that a request of several statements sees one state; it begins with the
     // first of them, after the request was made, and is rolled back, having changed nothing.
     let done = link
         .connection()
         .and_then(|connection| connection.transaction())
         .map(|transaction| request.run(&transaction));
-    if done.as_ref().map_or(true, |verdict| *verdict == Verdict::Failed) {
+    if done.as_ref().map_or(true, |verdict| *verdict == RequestResult::Failed) {
         link.cut();
     }
     match done {

@@ -8,10 +8,10 @@ use tokio::sync::{mpsc, oneshot};
 use crate::store::StoreError;
 
 /// A request in a thread's queue.
-pub(super) type Waiting = Box<dyn Request>;
+pub(super) type BoxedRequest = Box<dyn StoreRequest>;
 
 /// The way to a thread's queue; the thread ends when none is left.
-pub(super) type Queue = mpsc::Sender<Waiting>;
+pub(super) type Queue = mpsc::Sender<BoxedRequest>;
 
 /// Requests that may wait for the writer, and for the readers; beyond it askers wait themselves.
 pub(super) const REQUESTS_WAITING_MAX: usize = 256;
@@ -46,7 +46,7 @@ impl From<rusqlite::Error> for TransactionFailed {
 
 /// How a request went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum RequestResult {
     /// Keep what it did.
     Done,
     /// Undo it; the connection is sound.
@@ -56,9 +56,9 @@ pub(super) enum Verdict {
 }
 
 /// Something to do with a connection, and someone who waits for the outcome.
-pub(super) trait Request: Send {
+pub(super) trait StoreRequest: Send {
     /// Does it, and keeps the outcome.
-    fn run(&mut self, connection: &Connection) -> Verdict;
+    fn run(&mut self, connection: &Connection) -> RequestResult;
 
     /// Tells the outcome.
     fn answer(self: Box<Self>);
@@ -68,26 +68,26 @@ pub(super) trait Request: Send {
 }
 
 /// The request of one call.
-struct Asked<T, F> {
+struct StoreCall<T, F> {
     /// `None` once done.
     work: Option<F>,
     outcome: Result<T, StoreError>,
     asker: oneshot::Sender<Result<T, StoreError>>,
 }
 
-impl<T, F> Request for Asked<T, F>
+impl<T, F> StoreRequest for StoreCall<T, F>
 where
     T: Send,
     F: FnOnce(&Connection) -> Result<T, StoreError> + Send,
 {
-    fn run(&mut self, connection: &Connection) -> Verdict {
+    fn run(&mut self, connection: &Connection) -> RequestResult {
         if let Some(work) = self.work.take() {
             self.outcome = work(connection);
         }
         match &self.outcome {
-            Ok(_) => Verdict::Done,
-            Err(StoreError::Data { .. } | StoreError::Fenced { .. }) => Verdict::Refused,
-            Err(StoreError::Unavailable(_)) => Verdict::Failed,
+            Ok(_) => RequestResult::Done,
+            Err(StoreError::Data { .. } | StoreError::Fenced { .. }) => RequestResult::Refused,
+            Err(StoreError::Unavailable(_)) => RequestResult::Failed,
         }
     }
 
@@ -108,7 +108,7 @@ where
     F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
 {
     let (asker, answer) = oneshot::channel();
-    let asked = Asked { work: Some(work), outcome: Err(Closed.into()), asker };
+    let asked = StoreCall { work: Some(work), outcome: Err(Closed.into()), asker };
     queue.send(Box::new(asked)).await.map_err(|_| Closed)?;
     // Kept, it would keep the thread from ending.
     drop(queue);

@@ -8,14 +8,14 @@ use rusqlite::{Connection, Error};
 use tokio::sync::mpsc;
 
 use super::connection::ReopeningConnection;
-use super::request::{Queue, REQUESTS_WAITING_MAX, TransactionFailed, Verdict, Waiting};
+use super::request::{BoxedRequest, Queue, REQUESTS_WAITING_MAX, RequestResult, TransactionFailed};
 
 /// Starts the thread; it ends, closes the file and drops `lock` when no way to it is left.
 pub(super) fn start(
     mut link: ReopeningConnection,
     lock: File,
 ) -> io::Result<(Queue, JoinHandle<()>)> {
-    let (queue, mut waiting) = mpsc::channel::<Waiting>(REQUESTS_WAITING_MAX);
+    let (queue, mut waiting) = mpsc::channel::<BoxedRequest>(REQUESTS_WAITING_MAX);
     let run = move || {
         let mut group = Vec::with_capacity(REQUESTS_WAITING_MAX);
         while waiting.blocking_recv_many(&mut group, REQUESTS_WAITING_MAX) > 0 {
@@ -42,7 +42,7 @@ impl From<Error> for GroupLost {
     }
 }
 
-fn write_group(link: &mut ReopeningConnection, group: &mut Vec<Waiting>) {
+fn write_group(link: &mut ReopeningConnection, group: &mut Vec<BoxedRequest>) {
     let written = link
         .connection()
         .map_err(GroupLost::from)
@@ -69,7 +69,7 @@ fn write_group(link: &mut ReopeningConnection, group: &mut Vec<Waiting>) {
 
 /// Does the group in one transaction; says whether the connection is sound still. After an error
 /// the connection must be cut, which rolls back.
-fn commit_group(connection: &Connection, group: &mut [Waiting]) -> Result<bool, GroupLost> {
+fn commit_group(connection: &Connection, group: &mut [BoxedRequest]) -> Result<bool, GroupLost> {
     let run = |sql: &str| connection.prepare_cached(sql)?.execute([]);
     let mut sound = true;
     run("BEGIN IMMEDIATE")?;
@@ -77,11 +77,11 @@ fn commit_group(connection: &Connection, group: &mut [Waiting]) -> Result<bool, 
         run("SAVEPOINT request")?;
         let verdict = request.run(connection);
         if connection.is_autocommit() {
-            let culprit = (verdict == Verdict::Refused).then_some(index);
+            let culprit = (verdict == RequestResult::Refused).then_some(index);
             return Err(GroupLost { why: TransactionFailed::RolledBack, culprit });
         }
-        if verdict != Verdict::Done {
-            sound &= verdict != Verdict::Failed;
+        if verdict != RequestResult::Done {
+            sound &= verdict != RequestResult::Failed;
             run("ROLLBACK TO request")?;
         }
         run("RELEASE request")?;
