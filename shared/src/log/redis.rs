@@ -21,7 +21,7 @@ use uuid::Uuid;
 pub use self::known::KnownId;
 
 use self::answer::{Answer, MalformedAnswer};
-use self::connection::{Foreign, Nameless, RedisConnection, RedisFailure};
+use self::connection::{Foreign, Nameless, RedisConnection, RedisFailure, is_out_of_memory};
 use super::{
     Append, AppendStop, Appended, ArmedEpoch, Claim, Hydration, Log, LogEntry, LogError, LogId,
     LogLoad, Past, Pending, RejectedEntry, RoomPage, Watermark,
@@ -41,9 +41,6 @@ use crate::contract::timestamp::Timestamp;
 /// that there are none it is asked half as often, down to the longer.
 const POLL: Duration = Duration::from_millis(20);
 const POLL_MAX: Duration = Duration::from_millis(200);
-
-/// What a Redis at its `maxmemory` says.
-const OUT_OF_MEMORY: &str = "OOM";
 
 /// How long [`Log::wait`] waits at most, so that its caller can look after other things.
 const WAIT: Duration = Duration::from_secs(1);
@@ -187,7 +184,7 @@ impl RedisLog {
         let answer = match answered {
             Ok(value) => Answer::from(value),
             // Refused before the first write: nothing was done.
-            Err(error) if error.code() == Some(OUT_OF_MEMORY) => {
+            Err(error) if is_out_of_memory(&error) => {
                 return Ok((Vec::new(), Some(AppendStop::Full)));
             }
             Err(error) => return Err(error.into()),

@@ -25,6 +25,9 @@ use crate::process::clock::Clock;
 use crate::process::settings::{Problem, Secret};
 use crate::trouble;
 
+/// What a Redis at its `maxmemory` says.
+const OUT_OF_MEMORY: &str = "OOM";
+
 /// How long an answer may take: longer than a slow script, shorter than a sender's patience.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(2);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -166,7 +169,7 @@ impl RedisConnection {
         let mut call = self.take.prepare_invoke();
         call.key(keys::DEPLOYMENT).arg(name);
         let taken: Result<String, RedisError> = self.call(&call).await;
-        if taken.as_ref().is_err_and(|error| error.code().is_some()) {
+        if taken.as_ref().is_err_and(is_out_of_memory) {
             let (held,): (Option<String>,) =
                 self.send(redis::pipe().cmd("GET").arg(keys::DEPLOYMENT)).await?;
             if held.as_deref() == Some(name) {
@@ -351,4 +354,9 @@ impl RedisConnection {
         self.note(&outcome);
         outcome
     }
+}
+
+/// Whether Redis refused a write because it is at its `maxmemory`; nothing was done then.
+pub(super) fn is_out_of_memory(error: &RedisError) -> bool {
+    error.code() == Some(OUT_OF_MEMORY)
 }
