@@ -52,6 +52,7 @@ pub(crate) const SYNCING_BYTES_MAX: usize = 64 * 1024 * 1024;
 const READING_PATIENCE: Duration = Duration::from_millis(500);
 
 /// What every room works with.
+#[derive(Debug)]
 pub(crate) struct Deps {
     pub(crate) broker: Arc<dyn Broker>,
     pub(crate) history: History,
@@ -65,12 +66,6 @@ pub(crate) struct Deps {
     pub(crate) empty: Notify,
     /// Who is in the rooms has to be compared with what is kept.
     pub(crate) unsure: Notify,
-}
-
-impl std::fmt::Debug for Deps {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Deps")
-    }
 }
 
 /// How a join went, for its reply.

@@ -31,6 +31,7 @@ use crate::wire::connections::Connections;
 pub(crate) const BODIES_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// One node.
+#[derive(Debug)]
 pub(crate) struct Node {
     /// What it was told.
     pub(crate) settings: GatewaySettings,
@@ -84,10 +85,4 @@ pub(crate) struct Node {
     pub(crate) store: Arc<dyn Store>,
     /// Cancelled when the node leaves.
     pub(crate) leaving: CancellationToken,
-}
-
-impl std::fmt::Debug for Node {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Node").field("hub", &self.hub).finish_non_exhaustive()
-    }
 }

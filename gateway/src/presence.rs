@@ -75,7 +75,7 @@ pub struct PresenceError(#[source] pub Box<dyn std::error::Error + Send + Sync>)
 /// It keeps what it is told and tells nobody: nodes signal their changes to one another. Whether an
 /// entry counts is the reader's to judge, by the lease of its run.
 #[async_trait]
-pub trait Presence: Send + Sync + 'static {
+pub trait Presence: std::fmt::Debug + Send + Sync + 'static {
     /// Holds the lease of a run. `false` when it has lapsed or was lost: it is not taken up again.
     /// The time is that of wherever leases are kept, one clock for all nodes.
     async fn renew(&self, incarnation: Uuid, renewal: Renewal) -> Result<bool, PresenceError>;

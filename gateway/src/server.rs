@@ -309,7 +309,6 @@ fn node(
     let Backend { log, store, broker, counts, token_store, streams, presence, .. } = backend;
     let epochs = Arc::new(Epochs::new(Arc::clone(log), Arc::clone(store)));
     let append_queue = AppendQueue::start(&append_queue::Deps {
-        broker: Arc::clone(broker),
         log: Arc::clone(log),
         store: Arc::clone(store),
         epochs: Arc::clone(&epochs),

@@ -16,9 +16,11 @@ use crate::contract::envelope::Envelope;
 use crate::contract::id::{MessageId, RoomId, Shard, UserId};
 use crate::contract::limits::ID_BYTES_MAX;
 use crate::contract::position::Position;
+use crate::contract::protocol::Durability;
 use crate::contract::refusal::Refusal;
 use crate::contract::signal::{ReadMark, RoomSignal, Signal};
 use crate::contract::timestamp::Timestamp;
+use crate::store::MessageKey;
 
 /// The place of an entry in its shard's log: `<epoch>-<n>`, no clock involved.
 #[derive(
@@ -283,22 +285,57 @@ pub struct Append {
     pub author: Option<UserId>,
 }
 
-/// What an append found.
+/// What became of one append.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Appended {
-    /// It stands, or stood already.
-    Placed {
-        /// In the room's order; of what has no place there, in the log.
-        position: Position,
-        /// It stood already.
-        duplicate: bool,
-        /// It is in the database.
-        persisted: bool,
-    },
+    /// It stands.
+    Placed(Placement),
     /// Its id stands with other content.
     Conflict,
     /// The database has refused it for good.
     Rejected(Refusal),
+}
+
+/// Where an entry stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Placement {
+    /// In the room's order; of what has no place there, in the log.
+    pub position: Position,
+    /// It stood there already.
+    pub duplicate: bool,
+    /// It is in the database.
+    pub persisted: bool,
+}
+
+impl Placement {
+    /// Of what the database has had for a while.
+    #[must_use]
+    pub fn stored(position: Position) -> Placement {
+        Placement { position, duplicate: true, persisted: true }
+    }
+
+    /// How safe it is.
+    #[must_use]
+    pub fn durability(&self) -> Durability {
+        if self.persisted { Durability::Store } else { Durability::Log }
+    }
+}
+
+/// What became of a batch: an answer for each entry before the stop.
+#[derive(Debug)]
+pub struct AppendBatchResult {
+    /// In the order of the entries.
+    pub done: Vec<Appended>,
+    /// Why it ended early; nothing was done of what lies behind.
+    pub stop: Option<AppendStop>,
+}
+
+impl AppendBatchResult {
+    /// Nothing was done.
+    #[must_use]
+    pub fn none(stop: AppendStop) -> AppendBatchResult {
+        AppendBatchResult { done: Vec::new(), stop: Some(stop) }
+    }
 }
 
 /// What an append goes past.
@@ -344,7 +381,7 @@ pub enum LogError {
 /// A shard is usable once an epoch is armed ([`crate::epoch::establish`]). Every call that names an
 /// epoch is refused with [`LogError::Stale`], having done nothing, when the log does not hold it.
 #[async_trait]
-pub trait Log: Send + Sync + 'static {
+pub trait Log: std::fmt::Debug + Send + Sync + 'static {
     /// Puts `token` where the shard has no valid epoch, or one below `at_least`; says what stands.
     async fn claim(&self, shard: Shard, at_least: u64, token: Uuid) -> Result<Claim, LogError>;
 
@@ -387,16 +424,24 @@ pub trait Log: Send + Sync + 'static {
     /// [`Void`](crate::contract::envelope::EntryKind::Void).
     async fn trim(&self, watermark: &Watermark) -> Result<(), LogError>;
 
-    /// Appends what comes from the worker or the database and from no client, in order until the
-    /// first stop; what is before it is done. A log whose entries nobody sees before they are
-    /// stored has nothing to take back and takes nothing.
-    async fn put(
+    /// Appends to a shard in order until the first stop; what is before it is done. One call per
+    /// shard and process at a time. Unavailable: the entries may or may not stand.
+    ///
+    /// An entry whose id is remembered is answered with the place it has. Every entry that is
+    /// placed is delivered to each node that subscribed to its room, in order, at least once, or
+    /// that node is told of a gap. A log whose entries nobody sees before they are stored answers
+    /// then; it has nothing to take back, and takes nothing of a worker's (`past` something).
+    async fn append(
         &self,
         shard: Shard,
         epoch: u64,
         entries: &[Append],
         past: Past,
-    ) -> Result<(Vec<Appended>, Option<AppendStop>), LogError>;
+    ) -> Result<AppendBatchResult, LogError>;
+
+    /// Where an id stands, as long as it is remembered, and whether it is in the database. Of what
+    /// stood before the present epoch only that is known which the database did not have then.
+    async fn known(&self, identity: &MessageKey) -> Result<Option<Appended>, LogError>;
 
     /// Forgets a shard's log up to here, all of which is persisted.
     async fn forget(&self, shard: Shard, epoch: u64, upto: LogId) -> Result<(), LogError>;

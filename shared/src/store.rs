@@ -105,6 +105,18 @@ pub enum Row {
     Credit(CreditRow),
 }
 
+impl Row {
+    /// When its entry was accepted.
+    pub(crate) fn accepted_at(&self) -> Timestamp {
+        match self {
+            Row::Message(message) => message.created_at,
+            Row::Change(change) => change.at,
+            Row::Receipt { mark, .. } => mark.read_at,
+            Row::Credit(credit) => credit.at,
+        }
+    }
+}
+
 /// An entry that could not be stored, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeadLetter {
@@ -261,7 +273,9 @@ impl Span {
 /// random one, which nobody could have chosen before. Reading gives a message back under its
 /// sender's id. Rows of another program are known by their row's id.
 #[async_trait]
-pub trait Store: Additions + Erasure + Ledger + Members + Receipts + Send + Sync + 'static {
+pub trait Store:
+    Additions + Erasure + Ledger + Members + Receipts + std::fmt::Debug + Send + Sync + 'static
+{
     /// Mints an epoch for `token`: the highest of the shard plus one, and at least `at_least`; or
     /// the one that was minted for this token before.
     async fn mint(&self, shard: Shard, token: Uuid, at_least: u64) -> Result<Epoch, StoreError>;

@@ -29,7 +29,7 @@ use shared::contract::limits::{
 use shared::contract::position::Position;
 use shared::contract::refusal::{Refusal, RefusalCode};
 use shared::epoch::EpochError;
-use shared::log::{Append, AppendStop, Log, LogError, Watermark};
+use shared::log::{Append, AppendStop, Appended, Log, LogError, Past, Placement, Watermark};
 use shared::process::backoff::Backoff;
 use shared::process::byte_budget::ByteBudget;
 use shared::process::clock::Clock;
@@ -48,7 +48,6 @@ use self::held_edits::HeldEdits;
 use self::job::{Job, affordable, expire, merge};
 use super::epochs::Epochs;
 use super::unpersisted::{self, ACCEPTED_BYTES_MAX, Retention, Unpersisted};
-use super::{AppendResult, Broker, BrokerError, Placement};
 use crate::metrics::Metrics;
 
 /// Pauses between tries while something does not answer.
@@ -72,7 +71,6 @@ const RETRY_AFTER_MS: u64 = 1000;
 /// What the queue works with.
 #[derive(Clone)]
 pub(crate) struct Deps {
-    pub(crate) broker: Arc<dyn Broker>,
     pub(crate) log: Arc<dyn Log>,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) epochs: Arc<Epochs>,
@@ -170,8 +168,6 @@ enum TryError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Log(#[from] LogError),
-    #[error(transparent)]
-    Broker(#[from] BrokerError),
     #[error("the log has no room for what it had accepted")]
     Full,
     #[error("no answer within {APPEND_TIMEOUT_MS} ms")]
@@ -298,7 +294,8 @@ impl ShardQueue {
         if entries.is_empty() {
             return Ok(());
         }
-        let answers = self.parts.broker.append(self.shard, epoch.number, &entries).await?;
+        let answers =
+            self.parts.log.append(self.shard, epoch.number, &entries, Past::Nothing).await?;
         for (mut job, done) in jobs.drain(..answers.done.len()).zip(answers.done) {
             self.retain(&mut job, &done, epoch.number);
             self.answer(job, outcome(done));
@@ -410,7 +407,7 @@ impl ShardQueue {
             job.vouched = late.then(|| (epoch, Instant::now())).or(job.vouched);
             // What was accepted before and contradicts the ledger is for the ledger to put aside.
             let stands =
-                stands.filter(|stands| *stands != AppendResult::Conflict || job.answer.is_some());
+                stands.filter(|stands| *stands != Appended::Conflict || job.answer.is_some());
             if let Some(stands) = stands {
                 self.answer(job, outcome(stands));
             } else if message.as_ref().is_some_and(|message| !there.contains(message)) {
@@ -449,8 +446,8 @@ impl ShardQueue {
         !is_vouched && (self.is_young(epoch) || old())
     }
 
-    fn retain(&self, job: &mut Job, done: &AppendResult, epoch: u64) {
-        if let AppendResult::Placed(Placement { position, persisted: false, .. }) = done {
+    fn retain(&self, job: &mut Job, done: &Appended, epoch: u64) {
+        if let Appended::Placed(Placement { position, persisted: false, .. }) = done {
             let (append, share) = (job.append.clone(), job.share.take());
             self.retention.keep(Unpersisted { append, position: *position, epoch, share });
         }
@@ -476,13 +473,13 @@ impl ShardQueue {
     }
 }
 
-fn outcome(answer: AppendResult) -> Outcome {
+fn outcome(answer: Appended) -> Outcome {
     match answer {
-        AppendResult::Placed(place) => Ok(place),
-        AppendResult::Conflict => {
+        Appended::Placed(place) => Ok(place),
+        Appended::Conflict => {
             let text = "this id stands already, with other content";
             Err(Refusal::new(RefusalCode::Conflict, text).field("id"))
         }
-        AppendResult::Rejected(refusal) => Err(refusal),
+        Appended::Rejected(refusal) => Err(refusal),
     }
 }

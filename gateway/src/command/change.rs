@@ -5,13 +5,13 @@ use std::sync::Arc;
 use shared::contract::id::{MessageId, RoomId};
 use shared::contract::protocol::ChangeReply;
 
-use crate::broker::Placement;
 use crate::broker::append_queue::Outcome;
 use crate::command::reply::Reply;
 use crate::command::session::Session;
 use crate::node::Node;
 use crate::operation::change::ChangeRequest;
 use crate::operation::submit::{self, Author};
+use shared::log::Placement;
 
 pub(super) async fn execute(
     session: &mut Session,

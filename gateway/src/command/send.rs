@@ -7,7 +7,6 @@ use shared::contract::id::{MessageId, RoomId};
 use shared::contract::protocol::{MessageSend, SendReply};
 use shared::contract::refusal::Refusal;
 
-use crate::broker::Placement;
 use crate::broker::append_queue::Outcome;
 use crate::command::reply::Reply;
 use crate::command::session::Session;
@@ -16,6 +15,7 @@ use crate::operation::credit;
 use crate::operation::post::{self, MessageDraft};
 use crate::operation::submit::{self, Author, Submitted};
 use crate::operation::validate;
+use shared::log::Placement;
 
 /// Puts a message in line; its answer comes when the log has it, later commands need not wait.
 pub(super) async fn execute(
@@ -64,8 +64,9 @@ async fn submit(
 /// Says where a message stands.
 pub(super) fn answer(reply: &Reply, room: &RoomId, id: MessageId, outcome: Outcome) {
     match outcome {
-        Ok(Placement { position, duplicate, persisted, durability }) => {
+        Ok(place @ Placement { position, duplicate, persisted }) => {
             let position = Some(position);
+            let durability = place.durability();
             reply.done(&SendReply { id, position, duplicate, persisted, durability });
         }
         Err(refusal) => reply.refuse(Some(room), &refusal),

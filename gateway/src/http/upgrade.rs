@@ -5,14 +5,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use fastwebsockets::upgrade::UpgradeFut;
-use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::header::{
-    HeaderName, HeaderValue, RETRY_AFTER, SEC_WEBSOCKET_PROTOCOL, WWW_AUTHENTICATE,
-};
+use hyper::header::{HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
-use shared::contract::protocol::SUBPROTOCOL;
 use shared::contract::timestamp::Timestamp;
 use tokio::sync::OwnedSemaphorePermit;
 use tracing::debug;
@@ -48,14 +44,8 @@ async fn accept(
     visitor: &Visitor,
     node: &Arc<Node>,
 ) -> Result<HttpResponse, Box<HttpResponse>> {
-    let handshake = handshake::check(&request, &node.origins).map_err(|refusal| {
-        let mut answer = text(refusal.status(), format!("{refusal}\n"));
-        for (name, value) in refusal.headers() {
-            let name = HeaderName::from_static(name);
-            answer.headers_mut().insert(name, HeaderValue::from_static(value));
-        }
-        Box::new(answer)
-    })?;
+    let handshake =
+        handshake::check(&request, &node.origins).map_err(|refusal| Box::new(refusal.answer()))?;
     let place = place(&request, visitor.peer, node)?;
     let identity = identity(&request, node)?;
     let identity = identity.await?;
@@ -74,12 +64,7 @@ async fn accept(
     };
     let places = Places { _of_address: place, _of_node: of_node };
     tokio::spawn(begin(upgraded, Arc::clone(node), (identity, unproven), places));
-    let mut answer = response.map(|_| Full::default());
-    if handshake.subprotocol {
-        let subprotocol = HeaderValue::from_static(SUBPROTOCOL);
-        answer.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, subprotocol);
-    }
-    Ok(answer)
+    Ok(handshake.answer(response))
 }
 
 /// Counts a connection where its client is, from before its proof is looked at.

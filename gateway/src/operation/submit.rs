@@ -14,7 +14,6 @@ use shared::store::MessageKey;
 use tokio::sync::oneshot;
 
 use crate::auth::Identity;
-use crate::broker::Placement;
 use crate::broker::append_queue::Outcome;
 use crate::config::RateClass;
 use crate::node::Node;
@@ -23,6 +22,7 @@ use crate::operation::credit;
 use crate::operation::post::{self, Charge, MessageDraft, Said};
 use crate::rate_limit::RatePermit;
 use crate::spending::Turn;
+use shared::log::Placement;
 
 /// Who wants it.
 #[derive(Debug)]

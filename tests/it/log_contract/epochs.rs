@@ -74,7 +74,7 @@ async fn a_new_epoch_believes_no_head_before_it_was_compared_with_the_databases(
     assert_eq!(stopped.stop, Some(AppendStop::Unhydrated), "not even a duplicate is known");
     let known = async |id: &str| {
         let (user, id) = (UserId::parse("ann").unwrap(), MessageId::parse(id).unwrap());
-        subject.broker.known(&MessageKey { room: lobby.clone(), user, id }).await.unwrap()
+        subject.log.known(&MessageKey { room: lobby.clone(), user, id }).await.unwrap()
     };
     assert_eq!(known("m5").await, None);
     let at = |epoch, seq| Position::new(epoch, seq);

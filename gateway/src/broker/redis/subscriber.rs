@@ -23,15 +23,13 @@ use shared::contract::signal::Addressed;
 use shared::dependency::Hearing;
 use shared::log::deliveries::{self, Deliveries, DeliveryReceiver};
 use shared::log::redis::connection::RedisConnection;
-use shared::log::{Delivery, RingEntry};
+use shared::log::{Delivery, LogError, RingEntry};
 use shared::process::backoff::Backoff;
 use shared::process::tasks::Tasks;
 use shared::trouble;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior};
 use tracing::{info, warn};
-
-use crate::broker::BrokerError;
 
 /// Channels named in one SUBSCRIBE.
 const CHANNELS_PER_CALL: usize = 256;
@@ -88,18 +86,18 @@ impl Subscriber {
     }
 
     /// Listens to a channel from now on; confirmed by Redis when it returns.
-    pub(super) async fn subscribe(&self, channel: String) -> Result<(), BrokerError> {
+    pub(super) async fn subscribe(&self, channel: String) -> Result<(), LogError> {
         let (confirmed, answer) = oneshot::channel();
-        let ended = |()| BrokerError(Box::new(Ended));
+        let ended = |()| LogError::Unavailable(Box::new(Ended));
         let request = SubscriberRequest::Subscribe { channel, confirmed };
         self.requests.send(request).await.map_err(|_| ended(()))?;
         answer.await.map_err(|_| ended(()))
     }
 
     /// Listens to it no more.
-    pub(super) async fn unsubscribe(&self, channel: String) -> Result<(), BrokerError> {
+    pub(super) async fn unsubscribe(&self, channel: String) -> Result<(), LogError> {
         let sent = self.requests.send(SubscriberRequest::Unsubscribe { channel }).await;
-        sent.map_err(|_| BrokerError(Box::new(Ended)))
+        sent.map_err(|_| LogError::Unavailable(Box::new(Ended)))
     }
 }
 

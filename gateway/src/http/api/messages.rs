@@ -16,12 +16,12 @@ use super::super::HttpResponse;
 use super::json;
 use super::problem::Problem;
 use super::request::{ApiRequest, object};
-use crate::broker::Placement;
 use crate::node::Node;
 use crate::operation::credit;
 use crate::operation::post::{self, MessageDraft};
 use crate::operation::submit::{self, Author, Submitted};
 use crate::operation::validate;
+use shared::log::Placement;
 
 /// A message as whoever of the backend says it.
 #[derive(Debug, Deserialize)]
@@ -134,7 +134,8 @@ impl Naming {
     }
 
     fn stands(self, place: Placement) -> Published {
-        let Placement { position, duplicate, persisted, durability } = place;
+        let (Placement { position, duplicate, persisted }, durability) =
+            (place, place.durability());
         let Naming { id, credit_id } = self;
         let reply = SendReply { id, position: Some(position), duplicate, persisted, durability };
         Published { reply, credit_id }

@@ -19,7 +19,6 @@ use super::value::{Moment, Place, count, log_id, number};
 use super::write::write;
 use crate::contract::id::RoomId;
 use crate::contract::position::Position;
-use crate::contract::timestamp::Timestamp;
 use crate::store::{Batch, Committed, Cursor, Row, StoreError};
 
 /// Tries of a transaction that another program came in between of; after that the caller waits.
@@ -183,7 +182,7 @@ struct NewCursor<'a> {
 
 impl<'a> NewCursor<'a> {
     fn of(batch: &'a Batch) -> Result<NewCursor<'a>, StoreError> {
-        let newest_at = batch.rows.iter().map(accepted_at).max();
+        let newest_at = batch.rows.iter().map(Row::accepted_at).max();
         Ok(NewCursor {
             shard: shard_number(batch.shard),
             epoch: number(batch.upto.epoch)?,
@@ -203,14 +202,5 @@ impl<'a> NewCursor<'a> {
             (&self.owner, Type::TEXT),
             (&self.lease_ms, Type::INT8),
         ]
-    }
-}
-
-fn accepted_at(row: &Row) -> Timestamp {
-    match row {
-        Row::Message(message) => message.created_at,
-        Row::Change(change) => change.at,
-        Row::Receipt { mark, .. } => mark.read_at,
-        Row::Credit(credit) => credit.at,
     }
 }
