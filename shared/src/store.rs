@@ -266,16 +266,9 @@ impl Span {
     }
 }
 
-/// The database. Every method is one transaction.
-///
-/// A message is (room, sender, the id that its sender chose); a unique index keeps it once. The id
-/// of its row is unique in the whole table: the one that was chosen where that is free, else a
-/// random one, which nobody could have chosen before. Reading gives a message back under its
-/// sender's id. Rows of another program are known by their row's id.
+/// Epochs, cursors and leases of shards.
 #[async_trait]
-pub trait Store:
-    Additions + Erasure + Ledger + Members + Receipts + std::fmt::Debug + Send + Sync + 'static
-{
+pub trait Shards: Send + Sync + 'static {
     /// Mints an epoch for `token`: the highest of the shard plus one, and at least `at_least`; or
     /// the one that was minted for this token before.
     async fn mint(&self, shard: Shard, token: Uuid, at_least: u64) -> Result<Epoch, StoreError>;
@@ -298,7 +291,11 @@ pub trait Store:
 
     /// Gives up everything that `owner` holds, and its place among the live workers.
     async fn release(&self, owner: &str) -> Result<(), StoreError>;
+}
 
+/// Writes what a worker has read.
+#[async_trait]
+pub trait Batches: Send + Sync + 'static {
     /// Stores a batch: cursor and epoch compared; messages that do not stand yet; changes where
     /// newer (a delete of an unknown message leaves a tombstone that takes the id) and not made
     /// before under the same id; receipts where greater; movements of credits that are not in the
@@ -306,12 +303,16 @@ pub trait Store:
     /// letters; heads where greater; cursor.
     ///
     /// # Errors
-    /// [`StoreError::Data`] names the fault of some row: find it with [`Store::probe`].
+    /// [`StoreError::Data`] names the fault of some row: find it with [`Batches::probe`].
     async fn commit(&self, batch: &Batch) -> Result<Committed, StoreError>;
 
-    /// Tries rows as [`Store::commit`] would, and undoes them.
+    /// Tries rows as [`Batches::commit`] would, and undoes them.
     async fn probe(&self, rows: &[Row]) -> Result<(), StoreError>;
+}
 
+/// Messages, and where they stand.
+#[async_trait]
+pub trait Messages: Send + Sync + 'static {
     /// The last position of each room, [`Position::ZERO`] where nothing is known of it; in the
     /// order asked.
     async fn heads(&self, rooms: &[RoomId]) -> Result<Vec<Position>, StoreError>;
@@ -361,7 +362,11 @@ pub trait Store:
         after: Position,
         at_most: u64,
     ) -> Result<u64, StoreError>;
+}
 
+/// What the database refused for good.
+#[async_trait]
+pub trait DeadLetters: Send + Sync + 'static {
     /// The dead letters, oldest first.
     async fn dead_letters(&self) -> Result<Vec<DeadLetter>, StoreError>;
 
@@ -381,7 +386,30 @@ pub trait Store:
         rooms: &[RoomId],
         since: Timestamp,
     ) -> Result<Vec<RejectedEntry>, StoreError>;
+}
 
+/// The database. Every method is one transaction.
+///
+/// A message is (room, sender, the id that its sender chose); a unique index keeps it once. The id
+/// of its row is unique in the whole table: the one that was chosen where that is free, else a
+/// random one, which nobody could have chosen before. Reading gives a message back under its
+/// sender's id. Rows of another program are known by their row's id.
+#[async_trait]
+pub trait Store:
+    Shards
+    + Batches
+    + Messages
+    + DeadLetters
+    + Additions
+    + Erasure
+    + Ledger
+    + Members
+    + Receipts
+    + std::fmt::Debug
+    + Send
+    + Sync
+    + 'static
+{
     /// Whether the database answers.
     async fn ping(&self) -> Result<(), StoreError>;
 

@@ -35,22 +35,18 @@ mod url;
 mod value;
 mod failure;
 
+use self::failure::Trouble;
+use self::pool::statement;
+use self::stored::scalar;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use uuid::Uuid;
 
 use self::pool::Pool;
 pub use self::redrive::DrivenAgain;
 pub use self::url::UrlError;
-use super::{
-    Batch, Committed, Cursor, DeadLetter, Epoch, Lease, MessageKey, Row, Span, Store, StoreError,
-};
-use crate::contract::id::{MessageId, RoomId, Shard, UserId};
-use crate::contract::message::Message;
-use crate::contract::position::Position;
+use super::{DeadLetter, Store, StoreError};
 use crate::contract::timestamp::Timestamp;
-use crate::log::{LogId, RejectedEntry};
 use crate::process::error_chain::error_chain;
 use crate::process::settings::{Problem, Secret};
 
@@ -251,115 +247,16 @@ impl PostgresStore {
 
 #[async_trait]
 impl Store for PostgresStore {
+    async fn ping(&self) -> Result<(), StoreError> {
+        // A database that can be read but not written is no help.
+        const PING: &str = "
+            SELECT pg_is_in_recovery() OR current_setting('default_transaction_read_only')::bool
+            FROM shards WHERE shard = 0";
+        let answers = self.pool.read(&[statement!(PING)]).await?;
+        if scalar(&answers[0])? { Err(Trouble::ReadOnly.into()) } else { Ok(()) }
+    }
+
     async fn close(&self) {
         PostgresStore::close(self);
-    }
-
-    async fn mint(&self, shard: Shard, token: Uuid, at_least: u64) -> Result<Epoch, StoreError> {
-        shards::mint(&self.pool, shard, token, at_least).await
-    }
-
-    async fn epoch(&self, shard: Shard, number: u64) -> Result<Option<Epoch>, StoreError> {
-        shards::epoch(&self.pool, shard, number).await
-    }
-
-    async fn foreign_epoch(&self, shard: Shard, number: u64) -> Result<bool, StoreError> {
-        deployment::foreign_epoch(&self.pool, shard, number).await
-    }
-
-    async fn cursor(&self, shard: Shard) -> Result<Cursor, StoreError> {
-        shards::cursor(&self.pool, shard).await
-    }
-
-    async fn lease(&self, lease: &Lease) -> Result<Vec<Shard>, StoreError> {
-        shards::lease(&self.pool, lease).await
-    }
-
-    async fn release(&self, owner: &str) -> Result<(), StoreError> {
-        shards::release(&self.pool, owner).await
-    }
-
-    async fn commit(&self, batch: &Batch) -> Result<Committed, StoreError> {
-        commit::commit(&self.pool, batch).await
-    }
-
-    async fn probe(&self, rows: &[Row]) -> Result<(), StoreError> {
-        commit::probe(&self.pool, rows).await
-    }
-
-    async fn heads(&self, rooms: &[RoomId]) -> Result<Vec<Position>, StoreError> {
-        heads::heads(&self.pool, rooms).await
-    }
-
-    async fn find(&self, identities: &[MessageKey]) -> Result<Vec<Option<Position>>, StoreError> {
-        query::find(&self.pool, identities).await
-    }
-
-    async fn find_changes(
-        &self,
-        identities: &[MessageKey],
-    ) -> Result<Vec<Option<Position>>, StoreError> {
-        applied_changes::find(&self.pool, identities).await
-    }
-
-    async fn message(
-        &self,
-        room: &RoomId,
-        user: &UserId,
-        id: &MessageId,
-    ) -> Result<Option<Message>, StoreError> {
-        query::named(&self.pool, room, user, id).await
-    }
-
-    async fn stood(
-        &self,
-        room: &RoomId,
-        position: Position,
-        key: Option<&MessageId>,
-    ) -> Result<bool, StoreError> {
-        query::stood(&self.pool, room, position, key).await
-    }
-
-    async fn messages(
-        &self,
-        room: &RoomId,
-        span: Span,
-        limit: u32,
-    ) -> Result<Vec<Message>, StoreError> {
-        query::messages(&self.pool, room, span, limit).await
-    }
-
-    async fn count_changes(
-        &self,
-        room: &RoomId,
-        after: Position,
-        at_most: u64,
-    ) -> Result<u64, StoreError> {
-        query::count_changes(&self.pool, room, after, at_most).await
-    }
-
-    async fn dead_letters(&self) -> Result<Vec<DeadLetter>, StoreError> {
-        dead_letters::list(&self.pool).await
-    }
-
-    async fn dead_places(
-        &self,
-        shard: Shard,
-        after: LogId,
-        upto: LogId,
-    ) -> Result<Vec<(LogId, String)>, StoreError> {
-        dead_letters::places(&self.pool, shard, after..=upto).await
-    }
-
-    async fn refused(
-        &self,
-        rooms: &[RoomId],
-        since: Timestamp,
-    ) -> Result<Vec<RejectedEntry>, StoreError> {
-        dead_letters::refused(&self.pool, rooms, since).await
-    }
-
-    async fn ping(&self) -> Result<(), StoreError> {
-        shards::ping(&self.pool).await
     }
 }

@@ -26,6 +26,7 @@ mod connection;
 mod schema;
 mod failure;
 
+use crate::store::{Batches, Shards};
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
@@ -37,14 +38,8 @@ use uuid::Uuid;
 
 use self::connection::{Access, ReopeningConnection};
 use self::request::{Closed, Queue};
-use super::{
-    Batch, Committed, Cursor, DeadLetter, Epoch, Lease, MessageKey, Row, Span, Store, StoreError,
-};
-use crate::contract::id::{MessageId, RoomId, Shard, UserId};
-use crate::contract::message::Message;
-use crate::contract::position::Position;
-use crate::contract::timestamp::Timestamp;
-use crate::log::{LogId, RejectedEntry};
+use super::{Batch, Committed, Cursor, Epoch, Lease, Row, Store, StoreError};
+use crate::contract::id::Shard;
 use crate::process::clock::Clock;
 
 /// The database's file in its folder.
@@ -231,7 +226,7 @@ fn lock(folder: &Path) -> Result<File, OpenError> {
 }
 
 #[async_trait]
-impl Store for SqliteStore {
+impl Shards for SqliteStore {
     async fn mint(&self, shard: Shard, token: Uuid, at_least: u64) -> Result<Epoch, StoreError> {
         let now_ms = self.clock.now_ms();
         let claim = shards::Claim { shard, token, at_least };
@@ -259,7 +254,10 @@ impl Store for SqliteStore {
     async fn release(&self, _owner: &str) -> Result<(), StoreError> {
         Ok(())
     }
+}
 
+#[async_trait]
+impl Batches for SqliteStore {
     async fn commit(&self, batch: &Batch) -> Result<Committed, StoreError> {
         let (batch, clock) = (batch.clone(), self.clock.clone());
         self.write(move |connection| commit::commit(connection, &batch, clock.now_ms())).await
@@ -269,93 +267,10 @@ impl Store for SqliteStore {
         let (rows, now_ms) = (rows.to_vec(), self.clock.now_ms());
         self.write(move |connection| commit::probe(connection, &rows, now_ms)).await
     }
+}
 
-    async fn heads(&self, rooms: &[RoomId]) -> Result<Vec<Position>, StoreError> {
-        let rooms = rooms.to_vec();
-        self.read(move |connection| query::heads(connection, &rooms)).await
-    }
-
-    async fn find(&self, identities: &[MessageKey]) -> Result<Vec<Option<Position>>, StoreError> {
-        let identities = identities.to_vec();
-        self.read(move |connection| query::find(connection, &identities)).await
-    }
-
-    async fn find_changes(
-        &self,
-        identities: &[MessageKey],
-    ) -> Result<Vec<Option<Position>>, StoreError> {
-        let identities = identities.to_vec();
-        self.read(move |connection| {
-            let found = identities
-                .iter()
-                .map(|MessageKey { room, user, id }| change::find(connection, room, user, id));
-            found.collect()
-        })
-        .await
-    }
-
-    async fn message(
-        &self,
-        room: &RoomId,
-        user: &UserId,
-        id: &MessageId,
-    ) -> Result<Option<Message>, StoreError> {
-        let (room, user, id) = (room.clone(), user.clone(), id.clone());
-        self.read(move |connection| query::named(connection, &room, &user, &id)).await
-    }
-
-    async fn stood(
-        &self,
-        room: &RoomId,
-        position: Position,
-        key: Option<&MessageId>,
-    ) -> Result<bool, StoreError> {
-        let (room, key) = (room.clone(), key.cloned());
-        self.read(move |connection| query::stood(connection, &room, position, key.as_ref())).await
-    }
-
-    async fn messages(
-        &self,
-        room: &RoomId,
-        span: Span,
-        limit: u32,
-    ) -> Result<Vec<Message>, StoreError> {
-        let room = room.clone();
-        self.read(move |connection| query::page(connection, &room, span, limit)).await
-    }
-
-    async fn count_changes(
-        &self,
-        room: &RoomId,
-        after: Position,
-        at_most: u64,
-    ) -> Result<u64, StoreError> {
-        let room = room.clone();
-        self.read(move |connection| query::count_changes(connection, &room, after, at_most)).await
-    }
-
-    async fn dead_letters(&self) -> Result<Vec<DeadLetter>, StoreError> {
-        self.read(query::dead_letters).await
-    }
-
-    async fn dead_places(
-        &self,
-        shard: Shard,
-        after: LogId,
-        upto: LogId,
-    ) -> Result<Vec<(LogId, String)>, StoreError> {
-        self.read(move |connection| query::dead_places(connection, shard, after..=upto)).await
-    }
-
-    async fn refused(
-        &self,
-        rooms: &[RoomId],
-        since: Timestamp,
-    ) -> Result<Vec<RejectedEntry>, StoreError> {
-        let rooms = rooms.to_vec();
-        self.read(move |connection| query::refused(connection, &rooms, since)).await
-    }
-
+#[async_trait]
+impl Store for SqliteStore {
     async fn close(&self) {
         SqliteStore::close(self).await;
     }

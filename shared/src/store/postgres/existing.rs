@@ -3,9 +3,8 @@
 use std::collections::HashMap;
 
 use tokio_postgres::Row;
-use tokio_postgres::types::Type;
 
-use super::pool::Statement;
+use super::pool::{Statement, statement};
 use super::value::position;
 use crate::contract::id::{MessageId, RoomId, UserId};
 use crate::contract::position::Position;
@@ -43,14 +42,7 @@ impl<'a> ExistingQuery<'a> {
 
     /// The question; its answer is for [`ExistingRows::read`].
     pub(super) fn statement(&self) -> Statement<'_> {
-        Statement {
-            sql: KNOWN,
-            parameters: vec![
-                (&self.ids, Type::TEXT_ARRAY),
-                (&self.rooms, Type::TEXT_ARRAY),
-                (&self.ids, Type::TEXT_ARRAY),
-            ],
-        }
+        statement!(KNOWN, self.ids, self.rooms, self.ids)
     }
 }
 

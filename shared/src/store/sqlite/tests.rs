@@ -1,3 +1,7 @@
+use crate::contract::id::{MessageId, RoomId};
+use crate::contract::message::Message;
+use crate::contract::position::Position;
+use crate::store::Messages;
 use std::sync::{Arc, mpsc as std_mpsc};
 use std::time::Duration;
 

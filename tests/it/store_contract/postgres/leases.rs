@@ -1,5 +1,6 @@
 //! Several workers, several gateways.
 
+use shared::store::Shards;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,5 +1,6 @@
 //! A database that an application has filled for years.
 
+use shared::store::{Batches, Messages};
 use std::sync::Arc;
 
 use fleet::Fleet;

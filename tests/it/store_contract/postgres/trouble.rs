@@ -1,5 +1,6 @@
 //! A database that refuses, is slow, is away, or has someone in front of it.
 
+use shared::store::{Batches, DeadLetters, Messages};
 use std::sync::Arc;
 use std::time::Duration;
 
