@@ -6,6 +6,7 @@
 pub mod memory;
 pub mod redis;
 pub mod deliveries;
+mod append;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -13,14 +14,14 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::contract::envelope::Envelope;
-use crate::contract::id::{MessageId, RoomId, Shard, UserId};
+use crate::contract::id::{MessageId, MessageKey, RoomId, Shard, UserId};
 use crate::contract::limits::ID_BYTES_MAX;
 use crate::contract::position::Position;
-use crate::contract::protocol::Durability;
 use crate::contract::refusal::Refusal;
 use crate::contract::signal::{ReadMark, RoomSignal, Signal};
 use crate::contract::timestamp::Timestamp;
-use crate::store::MessageKey;
+
+pub use self::append::{Append, AppendBatchResult, AppendStop, Appended, Past, Placement};
 
 /// The place of an entry in its shard's log: `<epoch>-<n>`, no clock involved.
 #[derive(
@@ -220,14 +221,15 @@ impl Pending {
     }
 }
 
-/// An epoch as the log was armed with it.
+/// An epoch of a shard, as the database minted it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ArmedEpoch {
+pub struct Epoch {
     /// Its number.
     pub number: u64,
-    /// When the database minted it.
+    /// When, by the database's clock.
     pub minted_at: Timestamp,
-    /// Whether the shard was quiet then, in the database, and the log had nothing left for it.
+    /// The shard held nothing younger than 15 minutes then, and the log nothing that was still to
+    /// be stored, so that no id offered now can be one that an earlier epoch accepted a moment ago.
     pub quiet: bool,
 }
 
@@ -235,7 +237,7 @@ pub struct ArmedEpoch {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Claim {
     /// The shard has a valid epoch.
-    Armed(ArmedEpoch),
+    Armed(Epoch),
     /// It has none: have an epoch minted for this token, the claimant's or an earlier one's.
     Token(Uuid),
 }
@@ -271,97 +273,6 @@ impl Delivery {
     }
 }
 
-/// An entry to append.
-#[derive(Clone, Debug)]
-pub struct Append {
-    /// What to append.
-    pub envelope: Envelope,
-    /// A digest of its content: the same id with another digest is a conflict.
-    pub digest: Uuid,
-    /// What a message costs: an entry of the log of its own, before the message's and in the same
-    /// step, so that where the message is persisted its cost is too.
-    pub cost: Option<Envelope>,
-    /// Who sent the message that an edit is about: offered again, the edit waits for it.
-    pub author: Option<UserId>,
-}
-
-/// What became of one append.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Appended {
-    /// It stands.
-    Placed(Placement),
-    /// Its id stands with other content.
-    Conflict,
-    /// The database has refused it for good.
-    Rejected(Refusal),
-}
-
-/// Where an entry stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Placement {
-    /// In the room's order; of what has no place there, in the log.
-    pub position: Position,
-    /// It stood there already.
-    pub duplicate: bool,
-    /// It is in the database.
-    pub persisted: bool,
-}
-
-impl Placement {
-    /// Of what the database has had for a while.
-    #[must_use]
-    pub fn stored(position: Position) -> Placement {
-        Placement { position, duplicate: true, persisted: true }
-    }
-
-    /// How safe it is.
-    #[must_use]
-    pub fn durability(&self) -> Durability {
-        if self.persisted { Durability::Store } else { Durability::Log }
-    }
-}
-
-/// What became of a batch: an answer for each entry before the stop.
-#[derive(Debug)]
-pub struct AppendBatchResult {
-    /// In the order of the entries.
-    pub done: Vec<Appended>,
-    /// Why it ended early; nothing was done of what lies behind.
-    pub stop: Option<AppendStop>,
-}
-
-impl AppendBatchResult {
-    /// Nothing was done.
-    #[must_use]
-    pub fn none(stop: AppendStop) -> AppendBatchResult {
-        AppendBatchResult { done: Vec::new(), stop: Some(stop) }
-    }
-}
-
-/// What an append goes past.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Past {
-    /// Nothing: what anybody sends.
-    Nothing,
-    /// The caps of the log and of its memory: what the worker adds of its own, which frees more
-    /// than it takes.
-    Caps,
-    /// The caps, and what is remembered of the id where the database refused it.
-    Refusals,
-}
-
-/// Why a batch of appends ended before its end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AppendStop {
-    /// The epoch is another; nothing of the batch was done.
-    Stale,
-    /// The entry's room is unknown under this epoch: hydrate it and offer the rest again.
-    Unhydrated,
-    /// What is not persisted is at a cap of the log, in entries or bytes, or the log has no memory
-    /// left for what is new.
-    Full,
-}
-
 /// Why the log did not do it.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
@@ -394,9 +305,9 @@ pub trait Log: std::fmt::Debug + Send + Sync + 'static {
         &self,
         shard: Shard,
         token: Uuid,
-        epoch: ArmedEpoch,
+        epoch: Epoch,
         cursor: LogId,
-    ) -> Result<Option<ArmedEpoch>, LogError>;
+    ) -> Result<Option<Epoch>, LogError>;
 
     /// Waits until one of the shards may have entries above the given place, or a moment has
     /// passed; returns those that may.

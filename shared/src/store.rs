@@ -16,31 +16,20 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use uuid::Uuid;
 
-use crate::contract::id::{MessageId, RoomId, Shard, UserId};
+use crate::contract::id::{MessageId, MessageKey, RoomId, Shard, UserId};
+use crate::contract::limits::SHARDS;
 use crate::contract::message::{Message, Metadata};
 use crate::contract::position::Position;
 use crate::contract::refusal::{Refusal, RefusalCode};
 use crate::contract::signal::ReadMark;
 use crate::contract::timestamp::Timestamp;
-use crate::log::{LogId, RejectedEntry};
+use crate::log::{Epoch, LogId, RejectedEntry};
 
 pub use self::additions::{Additions, PlacedRefusal, Unplaced};
 pub use self::erasure::{Erased, ErasedStep, Erasure};
 pub use self::ledger::{CreditRow, Ledger, Reconciliation};
 pub use self::members::{Member, MemberRole, Members, Revocation, RevokedSubject};
 pub use self::receipts::Receipts;
-
-/// An epoch as the database minted it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Epoch {
-    /// Its number.
-    pub number: u64,
-    /// When, by the database's clock.
-    pub minted_at: Timestamp,
-    /// The shard held nothing younger than 15 minutes then, and the log nothing that was still to
-    /// be stored, so that no id offered now can be one that an earlier epoch accepted a moment ago.
-    pub quiet: bool,
-}
 
 /// How far a shard is in the database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -234,17 +223,6 @@ pub enum StoreError {
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
-/// A message whose id the database was asked for.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct MessageKey {
-    /// In which room.
-    pub room: RoomId,
-    /// From whom.
-    pub user: UserId,
-    /// Under which id.
-    pub id: MessageId,
-}
-
 /// Which messages of a room are read, from a position that is none of them itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Span {
@@ -263,6 +241,36 @@ impl Span {
     #[must_use]
     pub fn is_backwards(self) -> bool {
         matches!(self, Span::Before(_) | Span::LatestChanges(_))
+    }
+}
+
+/// Tables that this program must not use.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum ForeignTables {
+    /// A later version of this software wrote them.
+    #[error("the database has schema {found}, this program knows schemas up to {known}")]
+    Newer {
+        /// The schema's number there.
+        found: u32,
+        /// The newest one this program knows.
+        known: u32,
+    },
+    /// Rooms lie in other shards than this program would look in.
+    #[error("the database has {found} shards, this program has {known}")]
+    Shards {
+        /// What they say.
+        found: String,
+        /// What this program has.
+        known: u16,
+    },
+}
+
+impl ForeignTables {
+    fn check_shards(found: Option<String>) -> Result<(), ForeignTables> {
+        match found {
+            Some(found) if found == SHARDS.to_string() => Ok(()),
+            found => Err(ForeignTables::Shards { found: found.unwrap_or_default(), known: SHARDS }),
+        }
     }
 }
 

@@ -17,11 +17,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fleet::{ClusterOptions, Fleet};
-use gateway::broker::Broker;
-use gateway::broker::redis::RedisBroker;
+use gateway::broker::{Broker, redis::RedisBroker};
 use prometheus::IntCounter;
 use shared::contract::envelope::{EntryKind, Envelope};
-use shared::contract::id::{MessageId, RoomId, Shard, UserId};
+use shared::contract::id::{MessageId, MessageKey, RoomId, Shard, UserId};
 use shared::contract::limits::HYDRATION_AGE_MS_MAX;
 use shared::contract::message::{Message, MessageType, Metadata};
 use shared::contract::position::Position;
@@ -32,7 +31,7 @@ use shared::log::memory::MemoryLog;
 use shared::log::redis::RedisLog;
 use shared::log::redis::connection::RedisConnection;
 use shared::log::{
-    Append, AppendBatchResult, AppendStop, Appended, ArmedEpoch, Claim, Delivery, Hydration, Log,
+    Append, AppendBatchResult, AppendStop, Appended, Claim, Delivery, Epoch, Hydration, Log,
     LogError, LogId, Past, Placement,
 };
 use shared::process::clock::Clock;
@@ -40,7 +39,7 @@ use shared::process::readiness::Readiness;
 use shared::process::settings::Secret;
 use shared::process::tasks::Tasks;
 use shared::store::sqlite::SqliteStore;
-use shared::store::{MessageKey, Span, Store};
+use shared::store::{Span, Store};
 use sync_worker::metrics::Metrics;
 use sync_worker::worker as sync;
 use tokio_util::sync::CancellationToken;
@@ -346,8 +345,7 @@ async fn a_full_log_takes_no_more_and_loses_nothing(subject: Subject) {
     let epoch = establish(lobby.shard(), 0, &*subject.log, &*subject.store).await.unwrap().number;
     subject.hydrate(epoch, &lobby, Position::ZERO).await;
     let (log, appending) = (Arc::clone(&subject.log), Arc::clone(&subject.log));
-    let shard = lobby.shard();
-    let count = ENTRIES_MAX + 7;
+    let (shard, count) = (lobby.shard(), ENTRIES_MAX + 7);
     let batch: Vec<Append> =
         (1..=count).map(|n| entry(&lobby, "ann", &format!("m{n}"), "x")).collect();
     let appended = tokio::spawn(async move {

@@ -20,9 +20,10 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use parking_lot::Mutex;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::RootCertStore;
 use shared::contract::limits::{JWKS_BYTES_MAX, JWKS_INTERVAL_MS, JWKS_PAUSE_MS, JWKS_TIMEOUT_MS};
 use shared::process::error_chain::error_chain;
+use shared::process::tls;
 use tokio::io::AsyncReadExt;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
@@ -222,19 +223,11 @@ pub(super) fn check_url(text: &str) -> Result<Uri, JwksError> {
 
 /// A client that trusts what the system trusts, where that is needed.
 fn client(https: bool) -> Result<HttpClient, JwksError> {
-    let mut roots = RootCertStore::empty();
-    if https {
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        if roots.is_empty() {
-            return Err(JwksError::Roots);
-        }
+    let roots = if https { tls::system_roots() } else { RootCertStore::empty() };
+    if https && roots.is_empty() {
+        return Err(JwksError::Roots);
     }
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(JwksError::Tls)?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+    let config = tls::client(roots).map_err(JwksError::Tls)?;
     let connector =
         HttpsConnectorBuilder::new().with_tls_config(config).https_or_http().enable_http1().build();
     Ok(Client::builder(TokioExecutor::new()).build(connector))

@@ -22,20 +22,20 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use shared::contract::envelope::Envelope;
-use shared::contract::id::Shard;
+use shared::contract::id::{MessageKey, Shard};
 use shared::contract::limits::{
     APPEND_BATCH_MAX, APPEND_QUEUE_MAX, APPEND_TIMEOUT_MS, ID_LATE_MS, ID_MEMORY_MS,
 };
 use shared::contract::position::Position;
 use shared::contract::refusal::{Refusal, RefusalCode};
 use shared::epoch::EpochError;
-use shared::log::{Append, AppendStop, Appended, Log, LogError, Past, Placement, Watermark};
+use shared::log::{Append, AppendStop, Appended, Epoch, Log, LogError, Past, Placement, Watermark};
 use shared::process::backoff::Backoff;
 use shared::process::byte_budget::ByteBudget;
 use shared::process::clock::Clock;
 use shared::process::error_chain::error_chain;
 use shared::process::tasks::Tasks;
-use shared::store::{Epoch, MessageKey, Store, StoreError};
+use shared::store::{Store, StoreError};
 use shared::trouble;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior};

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use parking_lot::{Mutex, MutexGuard};
 use shared::contract::id::Shard;
 use shared::epoch::{EpochError, establish};
-use shared::log::{Claim, Log};
-use shared::store::{Epoch, Store};
+use shared::log::{Claim, Epoch, Log};
+use shared::store::Store;
 use uuid::Uuid;
 
 /// Remembers epochs; a `stale` answer makes it ask the log anew.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use shared::contract::id::{MessageId, RoomId};
 use shared::contract::protocol::ChangeReply;
+use shared::log::Placement;
 
 use crate::broker::append_queue::Outcome;
 use crate::command::reply::Reply;
@@ -11,7 +12,6 @@ use crate::command::session::Session;
 use crate::node::Node;
 use crate::operation::change::ChangeRequest;
 use crate::operation::submit::{self, Author};
-use shared::log::Placement;
 
 pub(super) async fn execute(
     session: &mut Session,

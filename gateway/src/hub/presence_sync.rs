@@ -136,13 +136,9 @@ impl Hub {
         guests: &[(UserId, Option<PresenceStatus>)],
     ) -> Result<(), Refusal> {
         let hosted = self.parts.presence.host(room, guests);
-        if let Some(room) = self.known(room) {
-            room.change(|state| {
-                guests.iter().for_each(|(user, _)| state.ephemeral.refresh(user));
-            });
-        }
+        let users: Vec<UserId> = guests.iter().map(|(user, _)| user.clone()).collect();
+        self.refresh_people(room, &users);
         // Whatever node it was that the backend spoke to last: its word counts.
-        let users = guests.iter().map(|(user, _)| user.clone()).collect();
         self.parts.presence.tell_hosted(room, users).await;
         hosted
     }
@@ -150,10 +146,12 @@ impl Hub {
     /// The backend has said to another node how people are in a room.
     pub(crate) fn overruled(&self, room: &RoomId, users: &[UserId], said: (Uuid, Timestamp)) {
         let ended = self.parts.presence.overruled(room, users, said);
+        self.refresh_people(room, &ended);
+    }
+
+    fn refresh_people(&self, room: &RoomId, users: &[UserId]) {
         if let Some(room) = self.known(room) {
-            room.change(|state| {
-                ended.iter().for_each(|user| state.ephemeral.refresh(user));
-            });
+            room.change(|state| users.iter().for_each(|user| state.ephemeral.refresh(user)));
         }
     }
 

@@ -3,13 +3,12 @@
 use bytes::Bytes;
 use serde::Serialize;
 use shared::contract::envelope::{EntryKind, Envelope};
-use shared::contract::id::{MessageId, RoomId, UserId};
+use shared::contract::id::{MessageId, MessageKey, RoomId, UserId};
 use shared::contract::message::{Message, Metadata};
 use shared::contract::position::Position;
 use shared::contract::refusal::{Refusal, RefusalCode};
 use shared::contract::timestamp::Timestamp;
 use shared::log::{Append, Placement};
-use shared::store::MessageKey;
 use tokio::sync::oneshot;
 use uuid::Uuid;
 

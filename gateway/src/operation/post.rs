@@ -5,13 +5,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use shared::contract::credit::{CreditEntry, CreditKind, event_id};
 use shared::contract::envelope::{EntryKind, Envelope};
-use shared::contract::id::{MessageId, RoomId, UserId};
+use shared::contract::id::{MessageId, MessageKey, RoomId, UserId};
 use shared::contract::message::{Message, MessageType, Metadata};
 use shared::contract::protocol::Attached;
 use shared::contract::refusal::{Refusal, RefusalCode};
 use shared::contract::timestamp::Timestamp;
 use shared::log::{Append, Appended, Placement};
-use shared::store::MessageKey;
 use tokio::sync::oneshot;
 use uuid::Uuid;
 

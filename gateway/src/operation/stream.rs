@@ -10,15 +10,13 @@ mod late;
 use std::sync::Arc;
 use std::time::Duration;
 
-use shared::contract::id::UserId;
+use shared::contract::id::{MessageKey, UserId};
 use shared::contract::limits::{
     STREAMS_PER_ROOM_MAX, STREAMS_PER_USER_MAX, STREAMS_PER_USER_ON_NODE_MAX,
 };
 use shared::contract::message::Metadata;
 use shared::contract::refusal::{Refusal, RefusalCode};
 use shared::process::error_chain::error_chain;
-
-use shared::store::MessageKey;
 use shared::trouble;
 use tracing::debug;
 

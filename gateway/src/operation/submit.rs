@@ -7,10 +7,10 @@
 //! at Redis or the database, and those are counted too: generously, and given back where something
 //! new was done.
 
-use shared::contract::id::UserId;
+use shared::contract::id::{MessageKey, UserId};
 use shared::contract::message::MessageType;
 use shared::contract::refusal::{Refusal, RefusalCode};
-use shared::store::MessageKey;
+use shared::log::Placement;
 use tokio::sync::oneshot;
 
 use crate::auth::Identity;
@@ -22,7 +22,6 @@ use crate::operation::credit;
 use crate::operation::post::{self, Charge, MessageDraft, Said};
 use crate::rate_limit::RatePermit;
 use crate::spending::Turn;
-use shared::log::Placement;
 
 /// Who wants it.
 #[derive(Debug)]

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use shared::contract::limits::{SEND_QUEUE_BYTES_LOW, SEND_QUEUE_BYTES_MAX};
 use shared::contract::refusal::CloseReason;
+use shared::process::changes;
 use tokio::sync::Notify;
 
 use crate::wire::frame::Frame;
@@ -145,22 +146,12 @@ impl SendQueue {
     /// says whether it goes on. Whoever was refused by [`SendQueue::offer`] waits here, and not
     /// for less: a large frame may be refused by a queue that is low.
     pub(crate) async fn room_for(&self, bytes: usize) -> bool {
-        loop {
-            let emptied = self.emptied.notified();
-            tokio::pin!(emptied);
-            // Registered before looking, so that no wake-up falls between.
-            emptied.as_mut().enable();
-            {
-                let state = self.state.lock();
-                if state.closing.is_some() {
-                    return false;
-                }
-                if state.bytes <= SEND_QUEUE_BYTES_LOW && state.takes(bytes) {
-                    return true;
-                }
-            }
-            emptied.await;
-        }
+        changes::until(&self.emptied, || {
+            let state = self.state.lock();
+            let low = state.bytes <= SEND_QUEUE_BYTES_LOW && state.takes(bytes);
+            (state.closing.is_some() || low).then_some(state.closing.is_none())
+        })
+        .await
     }
 
     /// Waits until another reply may be queued, or the connection ends.

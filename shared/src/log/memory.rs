@@ -19,15 +19,14 @@ use uuid::Uuid;
 use self::shard::{KnownEntry, MemoryShard, Placed};
 use super::deliveries::{self, Deliveries, DeliveryReceiver};
 use super::{
-    Append, AppendBatchResult, AppendStop, Appended, ArmedEpoch, Claim, Delivery, Hydration, Log,
+    Append, AppendBatchResult, AppendStop, Appended, Claim, Delivery, Epoch, Hydration, Log,
     LogEntry, LogError, LogId, Past, Pending, Placement, RejectedEntry, RoomPage, Watermark,
 };
-use crate::contract::id::{RoomId, Shard, UserId};
+use crate::contract::id::{MessageKey, RoomId, Shard, UserId};
 use crate::contract::limits::{HYDRATION_AGE_MS_MAX, MEMORY_LOG_BYTES_MAX};
 use crate::contract::position::Position;
 use crate::contract::signal::{NodeSignal, ReadMark, Signal};
 use crate::process::clock::Clock;
-use crate::store::MessageKey;
 
 /// How long [`Log::wait`] waits at most, so that its caller can look after other things.
 const WAIT: Duration = Duration::from_secs(1);
@@ -170,10 +169,10 @@ impl Log for MemoryLog {
         &self,
         shard: Shard,
         token: Uuid,
-        epoch: ArmedEpoch,
+        epoch: Epoch,
         // Nothing that lies here was ever lost: what the database has will be trimmed.
         _cursor: LogId,
-    ) -> Result<Option<ArmedEpoch>, LogError> {
+    ) -> Result<Option<Epoch>, LogError> {
         Ok(self.shard(shard).state.lock().arm(token, epoch))
     }
 

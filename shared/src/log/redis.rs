@@ -20,10 +20,10 @@ use uuid::Uuid;
 use self::answer::{Answer, MalformedAnswer};
 use self::connection::{Foreign, Nameless, RedisConnection, RedisFailure, is_out_of_memory};
 use super::{
-    Append, AppendBatchResult, AppendStop, Appended, ArmedEpoch, Claim, Hydration, Log, LogEntry,
+    Append, AppendBatchResult, AppendStop, Appended, Claim, Epoch, Hydration, Log, LogEntry,
     LogError, LogId, LogLoad, Past, Pending, Placement, RejectedEntry, RoomPage, Watermark,
 };
-use crate::contract::id::{RoomId, Shard, UserId};
+use crate::contract::id::{MessageKey, RoomId, Shard, UserId};
 use crate::contract::keys;
 use crate::contract::limits::{
     HYDRATION_AGE_MS_MAX, ID_MEMORY_MS, LOG_BYTES_MAX, LOG_READ_BYTES_MAX, RECEIPT_MEMORY_MS,
@@ -33,7 +33,6 @@ use crate::contract::position::Position;
 use crate::contract::refusal::Refusal;
 use crate::contract::signal::{Addressed, NodeSignal, ReadMark, Signal};
 use crate::contract::timestamp::Timestamp;
-use crate::store::MessageKey;
 
 /// How soon the log is asked again for entries, since nothing tells that there are any; each time
 /// that there are none it is asked half as often, down to the longer.
@@ -171,7 +170,7 @@ impl Log for RedisLog {
         call.key(keys::epoch(shard)).arg(at_least).arg(token.to_string()).arg(name);
         let answer = self.call(&call).await?;
         match answer.status()? {
-            "armed" => Ok(Claim::Armed(ArmedEpoch {
+            "armed" => Ok(Claim::Armed(Epoch {
                 number: answer.number(1)?,
                 minted_at: Timestamp(answer.text(2)?.parse().map_err(|_| MalformedAnswer)?),
                 quiet: answer.text(3)? == "1",
@@ -193,16 +192,16 @@ impl Log for RedisLog {
         &self,
         shard: Shard,
         token: Uuid,
-        epoch: ArmedEpoch,
+        epoch: Epoch,
         cursor: LogId,
-    ) -> Result<Option<ArmedEpoch>, LogError> {
+    ) -> Result<Option<Epoch>, LogError> {
         let mut call = self.scripts.arm.prepare_invoke();
         call.key(keys::epoch(shard)).key(keys::log(shard));
         call.key(keys::unsynced(shard)).key(keys::synced(shard));
         call.arg(epoch.number).arg(token.to_string()).arg(epoch.minted_at.0);
         call.arg(u8::from(epoch.quiet)).arg(cursor.epoch).arg(cursor.n);
         let armed: i64 = self.connection.script(&call).await?;
-        Ok((armed > 0).then_some(ArmedEpoch { quiet: armed == 2, ..epoch }))
+        Ok((armed > 0).then_some(Epoch { quiet: armed == 2, ..epoch }))
     }
 
     async fn wait(&self, after: &[(Shard, LogId)]) -> Result<Vec<Shard>, LogError> {
@@ -342,18 +341,19 @@ impl Log for RedisLog {
         for entry in entries {
             operation::put(&mut call, entry, &rooms, channels, past)?;
         }
+        let nothing = |stop| AppendBatchResult { done: Vec::new(), stop: Some(stop) };
         let answered: Result<Value, RedisError> = self.connection.script(&call).await;
         let answer = match answered {
             Ok(value) => Answer::from(value),
             // Refused before the first write: nothing was done.
             Err(error) if is_out_of_memory(&error) => {
-                return Ok(AppendBatchResult::none(AppendStop::Full));
+                return Ok(nothing(AppendStop::Full));
             }
             Err(error) => return Err(error.into()),
         };
         let stop = match answer.status()? {
             "" => None,
-            "stale" => return Ok(AppendBatchResult::none(AppendStop::Stale)),
+            "stale" => return Ok(nothing(AppendStop::Stale)),
             "unhydrated" => Some(AppendStop::Unhydrated),
             "full" => Some(AppendStop::Full),
             _ => return Err(MalformedAnswer.into()),

@@ -35,20 +35,20 @@ mod url;
 mod value;
 mod failure;
 
-use self::failure::Trouble;
-use self::pool::statement;
-use self::stored::scalar;
 use std::time::Duration;
 
 use async_trait::async_trait;
 
-use self::pool::Pool;
+use self::failure::Trouble;
+use self::pool::{Pool, statement};
 pub use self::redrive::DrivenAgain;
+use self::stored::scalar;
 pub use self::url::UrlError;
 use super::{DeadLetter, Store, StoreError};
 use crate::contract::timestamp::Timestamp;
 use crate::process::error_chain::error_chain;
 use crate::process::settings::{Problem, Secret};
+use crate::store::ForeignTables;
 
 /// What is wrong with `DATABASE_URL`, if it is none of Postgres's, before anything starts.
 #[must_use]
@@ -88,22 +88,9 @@ pub enum MigrateError {
     /// It does not answer, or refuses for now: to be tried again, for as long as it takes.
     #[error("the database cannot be migrated now")]
     Unavailable(#[from] StoreError),
-    /// A later version of this software has migrated it.
-    #[error("the database has schema {found}, this program knows schemas up to {known}")]
-    Newer {
-        /// The schema's number in the database.
-        found: u32,
-        /// The newest one this program knows.
-        known: u32,
-    },
-    /// Rooms lie in other shards than this program would look in.
-    #[error("the database has {found} shards, this program has {known}")]
-    Shards {
-        /// What the database says.
-        found: String,
-        /// What this program has.
-        known: u16,
-    },
+    /// It is not of this program's making.
+    #[error(transparent)]
+    Foreign(#[from] ForeignTables),
     /// Not every text can be stored in it.
     #[error("the database's encoding is {found}, it must be UTF8")]
     Encoding {

@@ -26,7 +26,6 @@ mod connection;
 mod schema;
 mod failure;
 
-use crate::store::{Batches, Shards};
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
@@ -41,6 +40,7 @@ use self::request::{Closed, Queue};
 use super::{Batch, Committed, Cursor, Epoch, Lease, Row, Store, StoreError};
 use crate::contract::id::Shard;
 use crate::process::clock::Clock;
+use crate::store::{Batches, ForeignTables, Shards};
 
 /// The database's file in its folder.
 const FILE: &str = "roomcast.db";
@@ -65,22 +65,9 @@ pub enum OpenError {
         /// Which folder.
         folder: PathBuf,
     },
-    /// A later version of this software wrote it.
-    #[error("the database has schema {found}, this program knows schemas up to {known}")]
-    Newer {
-        /// The schema's number in the file.
-        found: u32,
-        /// The newest one this program knows.
-        known: u32,
-    },
-    /// Rooms lie in other shards than this program would look in.
-    #[error("the database has {found} shards, this program has {known}")]
-    Shards {
-        /// What the file says.
-        found: String,
-        /// What this program has.
-        known: u16,
-    },
+    /// It is not of this program's making.
+    #[error(transparent)]
+    Foreign(#[from] ForeignTables),
     /// The file is none, or cannot be read or written.
     #[error("cannot open the database {file}")]
     Database {
@@ -229,7 +216,7 @@ fn lock(folder: &Path) -> Result<File, OpenError> {
 impl Shards for SqliteStore {
     async fn mint(&self, shard: Shard, token: Uuid, at_least: u64) -> Result<Epoch, StoreError> {
         let now_ms = self.clock.now_ms();
-        let claim = shards::Claim { shard, token, at_least };
+        let claim = (shard, token, at_least);
         self.write(move |connection| shards::mint(connection, claim, now_ms)).await
     }
 

@@ -7,12 +7,11 @@ use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
 
 use shared::contract::envelope::Envelope;
-use shared::contract::id::{RoomId, Shard, UserId};
+use shared::contract::id::{MessageKey, RoomId, Shard, UserId};
 use shared::contract::limits::{APPEND_BATCH_MAX, REFUSAL_MEMORY_MS};
 use shared::contract::timestamp::Timestamp;
 use shared::log::{Appended, Hydration};
 use shared::process::error_chain::error_chain;
-use shared::store::MessageKey;
 use shared::trouble;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;

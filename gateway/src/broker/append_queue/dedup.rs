@@ -4,12 +4,11 @@ use std::collections::HashSet;
 
 use shared::contract::credit::CreditEntry;
 use shared::contract::envelope::{EntryKind, Envelope};
-use shared::contract::id::{MessageId, RoomId, UserId};
+use shared::contract::id::{MessageId, MessageKey, RoomId, UserId};
 use shared::contract::position::Position;
 use shared::contract::timestamp::Timestamp;
 use shared::log::{Appended, Log, Placement, RejectedEntry};
-use shared::store::{MessageKey, Store, StoreError};
-
+use shared::store::{Store, StoreError};
 use uuid::Uuid;
 
 use super::TryError;

@@ -25,6 +25,7 @@ use shared::log::deliveries::{self, Deliveries, DeliveryReceiver};
 use shared::log::redis::connection::RedisConnection;
 use shared::log::{Delivery, LogError, RingEntry};
 use shared::process::backoff::Backoff;
+use shared::process::changes;
 use shared::process::tasks::Tasks;
 use shared::trouble;
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -171,33 +172,19 @@ struct Line {
 impl Line {
     /// Waits until all channels are confirmed; `false` when the connection broke or took too long.
     async fn confirms(&self, channels: &[String]) -> bool {
-        let all = async {
-            loop {
-                let changed = self.changed.notified();
-                tokio::pin!(changed);
-                changed.as_mut().enable();
-                if self.broken.load(Ordering::Acquire) {
-                    return false;
-                }
-                if channels.iter().all(|channel| self.confirmed.lock().contains(channel)) {
-                    return true;
-                }
-                changed.await;
+        let all = changes::until(&self.changed, || {
+            let confirmed = |channel| self.confirmed.lock().contains(channel);
+            match self.broken.load(Ordering::Acquire) {
+                true => Some(false),
+                false => channels.iter().all(confirmed).then_some(true),
             }
-        };
+        });
         tokio::time::timeout(CONFIRM_TIMEOUT, all).await.unwrap_or(false)
     }
 
     async fn breaks(&self) {
-        loop {
-            let changed = self.changed.notified();
-            tokio::pin!(changed);
-            changed.as_mut().enable();
-            if self.broken.load(Ordering::Acquire) {
-                return;
-            }
-            changed.await;
-        }
+        let broken = || self.broken.load(Ordering::Acquire).then_some(());
+        changes::until(&self.changed, broken).await;
     }
 
     /// What the connection pushes; runs on its reading task and must not wait. Says whether a probe

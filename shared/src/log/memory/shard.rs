@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::contract::credit::CreditEntry;
 use crate::contract::envelope::{EntryKind, Envelope};
-use crate::contract::id::{MessageId, RoomId, UserId};
+use crate::contract::id::{MessageId, MessageKey, RoomId, UserId};
 use crate::contract::limits::{
     ID_MEMORY_MS, LOG_READ_BYTES_MAX, RING_BYTES_MAX, RING_ENTRIES, ROOM_MEMORY_MS,
 };
@@ -15,10 +15,9 @@ use crate::contract::position::Position;
 use crate::contract::refusal::Refusal;
 use crate::contract::signal::{ReadMark, RoomSignal, Signal};
 use crate::log::{
-    Append, AppendStop, Appended, ArmedEpoch, Claim, Delivery, LogEntry, LogError, LogId, LogLoad,
+    Append, AppendStop, Appended, Claim, Delivery, Epoch, LogEntry, LogError, LogId, LogLoad,
     Placement, RingEntry, RoomPage, Watermark,
 };
-use crate::store::MessageKey;
 
 /// The place of an append.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,7 +97,7 @@ impl MemoryRoom {
 /// One shard.
 #[derive(Debug, Default)]
 pub(super) struct MemoryShard {
-    epoch: Option<ArmedEpoch>,
+    epoch: Option<Epoch>,
     token: Option<Uuid>,
     last_n: u64,
     log: VecDeque<LogEntry>,
@@ -134,10 +133,10 @@ impl MemoryShard {
         }
     }
 
-    pub(super) fn arm(&mut self, token: Uuid, epoch: ArmedEpoch) -> Option<ArmedEpoch> {
+    pub(super) fn arm(&mut self, token: Uuid, epoch: Epoch) -> Option<Epoch> {
         self.token.take_if(|held| *held == token)?;
         let quiet = epoch.quiet && self.log.is_empty();
-        self.epoch = Some(ArmedEpoch { quiet, ..epoch });
+        self.epoch = Some(Epoch { quiet, ..epoch });
         self.epoch
     }
 

@@ -42,12 +42,8 @@ pub(super) fn put(
             call.arg("u").arg(digest).arg(encode(envelope));
             call.arg(envelope.user.as_str()).arg(amount(envelope)?);
         }
-        EntryKind::Message
-        | EntryKind::Edit
-        | EntryKind::Delete
-        | EntryKind::Void
-        | EntryKind::Removal
-        | EntryKind::Refusal => {
+        placed => {
+            debug_assert!(placed.is_placed(), "what has no place comes before");
             call.key(match envelope.kind {
                 EntryKind::Refusal => {
                     let body: Retraction =

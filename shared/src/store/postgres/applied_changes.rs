@@ -5,7 +5,8 @@ use std::collections::HashSet;
 use tokio_postgres::Row;
 
 use super::pool::{Statement, statement};
-use crate::store::{MessageChange, MessageKey, StoreError};
+use crate::contract::id::MessageKey;
+use crate::store::{MessageChange, StoreError};
 
 const MADE: &str = "
     SELECT team_chat_id, user_id, change_id, epoch, seq

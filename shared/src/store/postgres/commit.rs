@@ -1,13 +1,12 @@
 //! Commits a batch in one transaction.
 
-use super::PostgresStore;
-use crate::store::Batches;
-use async_trait::async_trait;
 use std::collections::BTreeMap;
 
+use async_trait::async_trait;
 use deadpool_postgres::Transaction;
 use tokio_postgres::types::Type;
 
+use super::PostgresStore;
 use super::applied_changes::{AppliedChanges, AppliedChangesQuery};
 use super::closing::{CLOSE, Firsts, FirstsQuery, PLACE, closed, told};
 use super::columns::Columns;
@@ -22,7 +21,7 @@ use super::value::{Moment, Place, count, log_id, number};
 use super::write::write;
 use crate::contract::id::RoomId;
 use crate::contract::position::Position;
-use crate::store::{Batch, Committed, Cursor, Row, StoreError};
+use crate::store::{Batch, Batches, Committed, Cursor, Row, StoreError};
 
 /// Tries of a transaction that another program came in between of; after that the caller waits.
 const TRIES_MAX: usize = 4;

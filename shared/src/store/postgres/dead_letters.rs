@@ -1,10 +1,9 @@
 //! Dead letters, kept with their batch.
 
-use crate::store::DeadLetters;
-use async_trait::async_trait;
 use std::borrow::Cow;
 use std::ops::RangeInclusive;
 
+use async_trait::async_trait;
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
@@ -20,7 +19,7 @@ use crate::contract::limits::REFUSALS_REMEMBERED_MAX;
 use crate::contract::position::Position;
 use crate::contract::timestamp::Timestamp;
 use crate::log::{LogId, RejectedEntry};
-use crate::store::{Batch, DeadLetter, StoreError, refusal_of};
+use crate::store::{Batch, DeadLetter, DeadLetters, StoreError, refusal_of};
 
 const BURY: &str = "
     INSERT INTO dead_letters (shard, log_epoch, log_n, epoch, seq, room_id, user_id, message_id,

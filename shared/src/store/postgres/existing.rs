@@ -6,9 +6,9 @@ use tokio_postgres::Row;
 
 use super::pool::{Statement, statement};
 use super::value::position;
-use crate::contract::id::{MessageId, RoomId, UserId};
+use crate::contract::id::{MessageId, MessageKey, RoomId, UserId};
 use crate::contract::position::Position;
-use crate::store::{MessageChange, MessageKey, StoreError};
+use crate::store::{MessageChange, StoreError};
 
 /// Rows by their own ids, `$1`; and by room and the id that their sender chose, `$2` and `$3`. The
 /// first of a room to have chosen an id comes first.

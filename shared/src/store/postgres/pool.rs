@@ -5,18 +5,18 @@
 //! session settings, no session locks. Statements that do not wait for one another's rows are
 //! *pipelined*: sent together, answered in order, one round trip for all.
 
-use super::value::Moment;
 use std::time::Duration;
-use uuid::Uuid;
 
 use deadpool_postgres::{Manager, ManagerConfig, Object, RecyclingMethod, Runtime, Transaction};
 use futures_util::future::{join, join_all, join3};
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, IsolationLevel, NoTls, Row};
+use uuid::Uuid;
 
 use super::Settings;
 use super::failure::Trouble;
 use super::url::Address;
+use super::value::Moment;
 use crate::store::StoreError;
 
 /// A statement's parameter.
@@ -57,7 +57,8 @@ macro_rules! typed {
 
 typed!(
     &str: TEXT, String: TEXT, Uuid: UUID, i16: INT2, i32: INT4, i64: INT8, &[u8]: BYTEA,
-    Moment: TIMESTAMPTZ, Vec<&str>: TEXT_ARRAY, Vec<String>: TEXT_ARRAY, Vec<&String>: TEXT_ARRAY, Vec<i16>: INT2_ARRAY,
+    Moment: TIMESTAMPTZ, Vec<&str>: TEXT_ARRAY, Vec<String>: TEXT_ARRAY, Vec<&String>: TEXT_ARRAY,
+    Vec<i16>: INT2_ARRAY,
     Vec<i64>: INT8_ARRAY,
 );
 

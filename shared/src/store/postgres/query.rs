@@ -2,24 +2,22 @@
 //!
 //! `epoch IS NOT NULL` leaves out what has no place yet, and lets the partial indexes serve.
 
-use super::PostgresStore;
-use super::applied_changes::AppliedChangesQuery;
-use super::heads;
-use super::value::position;
-use crate::store::Messages;
-use async_trait::async_trait;
 use std::collections::HashMap;
 
+use async_trait::async_trait;
+
 use super::additions::STOOD;
+use super::applied_changes::AppliedChangesQuery;
 use super::existing::{ExistingQuery, ExistingRows};
 use super::pool::statement;
 use super::stored::{message, scalar, select_messages};
-use super::value::{Place, count};
-use crate::contract::id::{MessageId, RoomId, UserId};
+use super::value::{Place, count, position};
+use super::{PostgresStore, heads};
+use crate::contract::id::{MessageId, MessageKey, RoomId, UserId};
 use crate::contract::message::Message;
 use crate::contract::position::Position;
 use crate::store::naming::meant;
-use crate::store::{MessageKey, Span, StoreError};
+use crate::store::{Messages, Span, StoreError};
 
 const AT: &str = select_messages!("epoch IS NOT NULL AND (epoch, seq) = ($2, $3)");
 

@@ -8,7 +8,7 @@ use super::MigrateError;
 use super::pool::{End, Patience, Pool, pipeline, statement};
 use super::stored::scalar;
 use crate::contract::limits::SHARDS;
-use crate::store::StoreError;
+use crate::store::{ForeignTables, StoreError};
 
 /// Every step from a database without our tables to the present schema; `roomcast_meta` counts
 /// those done.
@@ -65,12 +65,9 @@ pub(super) async fn migrate(pool: &Pool) -> Result<(), MigrateError> {
         debug_assert!(found.schema > before, "a step that was taken is counted");
     }
     if found.schema > known {
-        return Err(MigrateError::Newer { found: found.schema, known });
+        return Err(ForeignTables::Newer { found: found.schema, known }.into());
     }
-    match found.shards {
-        Some(shards) if shards == SHARDS.to_string() => Ok(()),
-        shards => Err(MigrateError::Shards { found: shards.unwrap_or_default(), known: SHARDS }),
-    }
+    Ok(ForeignTables::check_shards(found.shards)?)
 }
 
 async fn look(pool: &Pool) -> Result<Found, MigrateError> {

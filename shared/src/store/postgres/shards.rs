@@ -2,22 +2,22 @@
 //!
 //! Times are the database's own, so that no worker's clock matters.
 
-use super::PostgresStore;
-use crate::store::Shards;
-use async_trait::async_trait;
 use std::collections::BTreeSet;
 
+use async_trait::async_trait;
 use deadpool_postgres::Transaction;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
+use super::PostgresStore;
 use super::failure::Trouble;
 use super::pool::{End, pipeline, statement};
 use super::stored::scalar;
 use super::value::{Moment, count, log_id, number};
 use crate::contract::id::Shard;
 use crate::contract::limits::{FOREIGN_EPOCH_MEMORY_MS, FOREIGN_EPOCHS_MAX, ID_MEMORY_MS, SHARDS};
-use crate::store::{Cursor, Epoch, Lease, StoreError};
+use crate::log::Epoch;
+use crate::store::{Cursor, Lease, Shards, StoreError};
 
 /// Longest lease; a longer one would overflow the database's calendar only by mistake.
 const LEASE_MS_MAX: u64 = 24 * 60 * 60 * 1000;

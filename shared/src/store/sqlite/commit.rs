@@ -8,10 +8,10 @@ use super::change::{self, Changed};
 use super::ledger::Added;
 use super::place::{NewRow, Placed, place};
 use super::{ledger, receipts, shards};
-use crate::contract::id::RoomId;
+use crate::contract::id::{MessageKey, RoomId};
 use crate::contract::message::Message;
 use crate::contract::position::Position;
-use crate::store::{Batch, Committed, Cursor, DeadLetter, MessageKey, Row, StoreError};
+use crate::store::{Batch, Committed, Cursor, DeadLetter, Row, StoreError};
 
 /// See [`Store::commit`](crate::store::Store::commit).
 pub(super) fn commit(

@@ -1,21 +1,18 @@
 //! Reads messages by position, by changed position, and by id.
 
-use super::{SqliteStore, change};
-use crate::store::{DeadLetters, Messages};
 use async_trait::async_trait;
-
 use rusqlite::{Connection, OptionalExtension, Params, Row, params};
 
-use super::place;
 use super::stored::{id, message, select_messages};
-use crate::contract::id::{MessageId, RoomId, Shard, UserId};
+use super::{SqliteStore, change, place};
+use crate::contract::id::{MessageId, MessageKey, RoomId, Shard, UserId};
 use crate::contract::limits::REFUSALS_REMEMBERED_MAX;
 use crate::contract::message::Message;
 use crate::contract::position::Position;
 use crate::contract::timestamp::Timestamp;
 use crate::log::{LogId, RejectedEntry};
 use crate::store::naming::meant;
-use crate::store::{DeadLetter, MessageKey, Span, StoreError, refusal_of};
+use crate::store::{DeadLetter, DeadLetters, Messages, Span, StoreError, refusal_of};
 
 pub(super) const AT: &str = select_messages!("(epoch, seq) = (?2, ?3)");
 
@@ -199,14 +196,16 @@ impl DeadLetters for SqliteStore {
         upto: LogId,
     ) -> Result<Vec<(LogId, String)>, StoreError> {
         self.read(move |connection| {
-                        let mut statement = connection.prepare_cached(
+            let mut statement = connection.prepare_cached(
                 "SELECT log_epoch, log_n, code FROM dead_letters
-                 WHERE shard = ?1 AND (log_epoch, log_n) > (?2, ?3) AND (log_epoch, log_n) <= (?4, ?5)
+                 WHERE shard = ?1 AND (log_epoch, log_n) > (?2, ?3)
+                     AND (log_epoch, log_n) <= (?4, ?5)
                  ORDER BY log_epoch, log_n",
             )?;
             let bounds = params![shard.number(), after.epoch, after.n, upto.epoch, upto.n];
-            let places = statement
-                .query_map(bounds, |row| Ok((LogId { epoch: row.get(0)?, n: row.get(1)? }, row.get(2)?)))?;
+            let places = statement.query_map(bounds, |row| {
+                Ok((LogId { epoch: row.get(0)?, n: row.get(1)? }, row.get(2)?))
+            })?;
             Ok(places.collect::<Result<_, _>>()?)
         })
         .await
@@ -221,8 +220,8 @@ impl DeadLetters for SqliteStore {
         self.read(move |connection| {
             let mut statement = connection.prepare_cached(
                 "SELECT room_id, user_id, message_id, epoch, seq, code FROM dead_letters
-                 WHERE room_id = ?1 AND first_seen_at >= ?2 AND epoch IS NOT NULL AND seq IS NOT NULL
-                     AND user_id IS NOT NULL AND message_id IS NOT NULL
+                 WHERE room_id = ?1 AND first_seen_at >= ?2 AND epoch IS NOT NULL
+                     AND seq IS NOT NULL AND user_id IS NOT NULL AND message_id IS NOT NULL
                  ORDER BY id DESC LIMIT ?3",
             )?;
             let mut refused = Vec::new();

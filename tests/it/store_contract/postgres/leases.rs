@@ -1,6 +1,5 @@
 //! Several workers, several gateways.
 
-use shared::store::Shards;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +8,7 @@ use fleet::Fleet;
 use shared::contract::id::Shard;
 use shared::contract::position::Position;
 use shared::store::postgres::PostgresStore;
-use shared::store::{Lease, Row, Store, StoreError};
+use shared::store::{Lease, Row, Shards, Store, StoreError};
 use tokio_postgres::Client;
 use uuid::Uuid;
 
