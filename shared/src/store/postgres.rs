@@ -8,13 +8,13 @@
 //! A shard's row is the lock of everything in its rooms: batches, epochs, and the places of rows
 //! that another program wrote. Workers' leases are in it too, but nothing relies on them.
 
-mod heads;
 mod redrive;
 mod commit;
 mod write;
 mod side_tables;
 mod plan;
 mod query;
+mod heads;
 mod additions;
 mod dead_letters;
 mod closing;
