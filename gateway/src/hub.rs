@@ -28,6 +28,7 @@ use shared::contract::refusal::{Refusal, RefusalCode};
 use shared::contract::signal::{ReadMark, Signal};
 use shared::log::{Delivery, RingEntry, Watermark};
 use shared::process::byte_budget::ByteBudget;
+use shared::process::clock::Clock;
 use shared::process::error_chain::error_chain;
 use shared::trouble;
 use tokio::sync::Notify;
@@ -59,6 +60,7 @@ pub(crate) struct Deps {
     pub(crate) syncing: Arc<ByteBudget>,
     pub(crate) streams: Arc<dyn StreamStore>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) clock: Clock,
     pub(crate) presence: Arc<LocalPresence>,
     pub(crate) signals: SignalPublisher,
     /// Some room has lost its last member.
@@ -145,10 +147,12 @@ impl Hub {
     }
 
     fn deliver(&self, entry: &RingEntry) {
-        match RoomEntry::from_entry(entry) {
-            Ok((id, entry)) => {
+        match RoomEntry::from_publication(entry) {
+            Ok((id, accepted_at, entry)) => {
                 if let Some(room) = self.known(&id) {
                     sync::start(&room, room.change(|state| state.deliver(entry)));
+                    let took_ms = self.parts.clock.now_ms().saturating_sub(accepted_at.0).max(0);
+                    self.parts.metrics.delivery_seconds.observe(took_ms as f64 / 1000.0);
                 }
             }
             Err(error) => error!(error = error_chain(&error), "publication is no entry"),

@@ -24,6 +24,7 @@ use crate::metrics::Metrics;
 use crate::rate_limit::RateLimiter;
 use crate::spending::Spending;
 use crate::stream::buffer::StreamBuffers;
+use crate::wire::connect_rate::ConnectRate;
 use crate::wire::connections::Connections;
 
 /// Bytes of bodies that a node reads and works on at a time; beyond it whoever asks is told
@@ -57,6 +58,8 @@ pub(crate) struct Node {
     pub(crate) origins: AllowedOrigins,
     /// How many sockets of clients there may be, of both kinds, by what the system lets it open.
     pub(crate) sockets_max: usize,
+    /// How many handshakes may begin.
+    pub(crate) connect_rate: ConnectRate,
     /// Its sockets.
     pub(crate) connections: Connections,
     /// Bodies of requests that are being read or done.

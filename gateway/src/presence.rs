@@ -83,6 +83,10 @@ pub trait Presence: std::fmt::Debug + Send + Sync + 'static {
     /// Which leases hold at this moment, and which do not any more.
     async fn leases(&self) -> Result<Leases, PresenceError>;
 
+    /// Says how many connections a run has, and gives those of every run whose lease holds and that
+    /// has said so, its own among them.
+    async fn loads(&self, incarnation: Uuid, own: u64) -> Result<Vec<u64>, PresenceError>;
+
     /// Sets or takes out people of a run, each as it is said last. One call at a time of one run;
     /// repeating it is harmless.
     async fn announce(

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use prometheus::Histogram;
 use shared::contract::credit::CreditEntry;
 use shared::contract::envelope::{EntryKind, Envelope};
 use shared::contract::id::{RoomId, Shard, UserId};
@@ -240,6 +241,14 @@ impl Entries {
                 let row = self.rows.remove(found);
                 self.bury(row, code, &RowError::Dead);
             }
+        }
+    }
+
+    /// Counts how long each has taken from its acceptance to now.
+    pub(crate) fn observe_persisted(&self, seconds: &Histogram, now_ms: i64) {
+        for (_, envelope, _) in &self.rows {
+            let took_ms = now_ms.saturating_sub(envelope.accepted_at.0).max(0);
+            seconds.observe(took_ms as f64 / 1000.0);
         }
     }
 

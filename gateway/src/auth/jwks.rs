@@ -9,6 +9,7 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -77,6 +78,8 @@ pub(crate) struct Jwks {
     wanted: Notify,
     /// How often it was read, well or not.
     rounds: watch::Sender<u64>,
+    /// How often in vain.
+    failures: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -110,7 +113,13 @@ impl Jwks {
         };
         let state = JwksState { keys: Arc::new(keys), reading, began: None };
         let (rounds, _) = watch::channel(0);
-        Ok(Jwks { place, state: Mutex::new(state), wanted: Notify::new(), rounds })
+        let failures = AtomicU64::new(0);
+        Ok(Jwks { place, state: Mutex::new(state), wanted: Notify::new(), rounds, failures })
+    }
+
+    /// How often the set could not be read.
+    pub(super) fn failures(&self) -> u64 {
+        self.failures.load(Ordering::Relaxed)
     }
 
     /// The keys as they were read last.
@@ -165,6 +174,7 @@ impl Jwks {
                 state.keys = Arc::new(keys);
             }
             Err(error) => {
+                self.failures.fetch_add(1, Ordering::Relaxed);
                 let error = error_chain(&error);
                 warn!(error, keys = state.keys.len(), "key set cannot be read; the old keys hold");
             }

@@ -47,7 +47,8 @@ use self::aside::{Answered, Aside, LookedUp, LookupResult, Needy};
 use self::held_edits::HeldEdits;
 use self::job::{Job, affordable, expire, merge};
 use super::epochs::Epochs;
-use super::unpersisted::{self, ACCEPTED_BYTES_MAX, Retention, Unpersisted};
+pub(crate) use super::unpersisted::ACCEPTED_BYTES_MAX;
+use super::unpersisted::{self, Retention, Unpersisted};
 use crate::metrics::Metrics;
 
 /// Pauses between tries while something does not answer.
@@ -141,6 +142,11 @@ impl AppendQueue {
     /// Lets go of what the database has.
     pub(crate) fn release(&self, watermark: &Watermark) {
         self.shards[usize::from(watermark.shard.number())].retention.release(watermark);
+    }
+
+    /// Bytes of those, and of what waits for the log.
+    pub(crate) fn retained_bytes(&self) -> usize {
+        self.accepted.used()
     }
 
     /// How many accepted entries are not known to be in the database.

@@ -39,7 +39,7 @@ pub(super) async fn execute(
 fn answer(reply: &Reply, room: &RoomId, change_id: MessageId, outcome: Outcome) {
     match outcome {
         Ok(Placement { position, duplicate, .. }) => {
-            reply.done(&ChangeReply { change_id, position, duplicate });
+            reply.acked(&ChangeReply { change_id, position, duplicate });
         }
         Err(refusal) => reply.refuse(Some(room), &refusal),
     }

@@ -66,7 +66,7 @@ pub(super) fn answer(reply: &Reply, room: &RoomId, id: MessageId, outcome: Outco
         Ok(place @ Placement { position, duplicate, persisted }) => {
             let position = Some(position);
             let durability = place.durability();
-            reply.done(&SendReply { id, position, duplicate, persisted, durability });
+            reply.acked(&SendReply { id, position, duplicate, persisted, durability });
         }
         Err(refusal) => reply.refuse(Some(room), &refusal),
     }

@@ -94,7 +94,7 @@ async fn until_closed(reader: &mut Reader, queue: &SendQueue) -> CloseReason {
     loop {
         queue.accepting().await;
         let incoming = tokio::select! {
-            reason = queue.closed() => return reason,
+            ending = queue.ending() => return ending.reason(),
             incoming = reader.next(|| {}) => incoming,
         };
         match incoming {

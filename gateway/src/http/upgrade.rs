@@ -1,5 +1,6 @@
 //! Upgrades an HTTP request to a WebSocket.
 
+use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -20,8 +21,12 @@ use crate::auth::client_address::AddressPlace;
 use crate::auth::unproven::UnprovenPlace;
 use crate::auth::{Identity, handshake};
 use crate::connection::{self, Caller};
+use crate::metrics::HandshakeFault;
 use crate::node::Node;
 use crate::operation::authenticate::{self, AuthError};
+
+/// For how many seconds at most a client is told to wait where too many connect at once.
+const DEFERRED_S_MAX: u64 = 5;
 
 /// Checks the handshake and who is asking, answers 101, and starts the connection.
 pub(super) async fn answer(
@@ -32,7 +37,7 @@ pub(super) async fn answer(
     match accept(request, visitor, node).await {
         Ok(answer) => answer,
         Err(refusal) => {
-            node.metrics.handshakes_refused_total.inc();
+            node.metrics.handshakes_refused_total.inc(HandshakeFault::of(refusal.status()));
             *refusal
         }
     }
@@ -45,6 +50,10 @@ async fn accept(
 ) -> Result<HttpResponse, Box<HttpResponse>> {
     let handshake =
         handshake::check(&request, &node.origins).map_err(|refusal| Box::new(refusal.answer()))?;
+    // Before anything is looked up for it.
+    if !node.connect_rate.take() {
+        return Err(Box::new(deferred()));
+    }
     let place = place(&request, visitor.peer, node)?;
     let identity = identity(&request, node)?;
     let identity = identity.await?;
@@ -75,6 +84,14 @@ fn place(
     let address = node.proxies.client(peer, request.headers());
     let max = node.settings.connections_per_address;
     node.addresses.enter(address, max).ok_or_else(crowded)
+}
+
+/// Others come at the same time: each is told another second of the next few.
+fn deferred() -> HttpResponse {
+    let mut answer = busy("too many connect at the same time\n");
+    let seconds = HeaderValue::from(1 + RandomState::new().hash_one(()) % DEFERRED_S_MAX);
+    answer.headers_mut().insert(RETRY_AFTER, seconds);
+    answer
 }
 
 fn crowded() -> Box<HttpResponse> {

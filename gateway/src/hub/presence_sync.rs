@@ -125,6 +125,11 @@ impl Hub {
         self.parts.presence.leave().await;
     }
 
+    /// Says how many connections this node has, and gives those of all nodes.
+    pub(crate) async fn loads(&self, own: u64) -> Result<Vec<u64>, PresenceError> {
+        self.parts.presence.loads(own).await
+    }
+
     /// How people are in a room who need no connection to this node, until a minute from now unless
     /// it is said again; `None`: not any more. Those who are connected are present all the same.
     ///

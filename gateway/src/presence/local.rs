@@ -269,6 +269,12 @@ impl LocalPresence {
         true
     }
 
+    /// Says how many connections this node has, and gives those of all nodes.
+    pub(crate) async fn loads(&self, own: u64) -> Result<Vec<u64>, PresenceError> {
+        let incarnation = self.state.lock().monitor.incarnation();
+        self.presence.loads(incarnation, own).await
+    }
+
     // --- The lease ---
 
     /// Goes on as another run, to which everybody who is here belongs from now on.

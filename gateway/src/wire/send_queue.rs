@@ -36,6 +36,27 @@ struct QueueState {
     /// Of the frames, and of those being written.
     bytes: usize,
     closing: Option<CloseReason>,
+    /// The client is to be sent elsewhere.
+    leaving: bool,
+}
+
+/// How a connection is to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// For this reason, at once.
+    Closed(CloseReason),
+    /// Its client is sent elsewhere, once what it asked is answered.
+    SentAway,
+}
+
+impl Ending {
+    /// As whoever leaves is told.
+    pub(crate) fn reason(self) -> CloseReason {
+        match self {
+            Ending::Closed(reason) => reason,
+            Ending::SentAway => CloseReason::Restart,
+        }
+    }
 }
 
 impl QueueState {
@@ -98,9 +119,20 @@ impl SendQueue {
         }
     }
 
+    /// Has the client sent elsewhere.
+    pub(crate) fn send_away(&self) {
+        self.state.lock().leaving = true;
+        self.closed.notify_one();
+    }
+
     /// Why the connection is ending, once it is.
     pub(crate) fn closing(&self) -> Option<CloseReason> {
         self.state.lock().closing
+    }
+
+    #[cfg(test)]
+    pub(crate) fn is_sent_away(&self) -> bool {
+        self.state.lock().leaving
     }
 
     /// Bytes that wait.
@@ -162,10 +194,16 @@ impl SendQueue {
     }
 
     /// Waits until the connection is to end; for one waiter.
-    pub(crate) async fn closed(&self) -> CloseReason {
+    pub(crate) async fn ending(&self) -> Ending {
         loop {
-            if let Some(reason) = self.closing() {
-                return reason;
+            {
+                let state = self.state.lock();
+                if let Some(reason) = state.closing {
+                    return Ending::Closed(reason);
+                }
+                if state.leaving {
+                    return Ending::SentAway;
+                }
             }
             self.closed.notified().await;
         }
@@ -200,7 +238,8 @@ mod tests {
         queue.push(Frame::text(b"late"));
         assert_eq!(queue.take().await.unwrap().len(), 1);
         assert!(queue.take().await.is_none());
-        assert_eq!(queue.closed().await, CloseReason::Restart);
+        queue.send_away();
+        assert_eq!(queue.ending().await, Ending::Closed(CloseReason::Restart));
         assert!(!queue.low().await);
     }
 }

@@ -42,7 +42,8 @@ fn room(folder: &std::path::Path) -> Arc<Room> {
     let broker = Arc::clone(&log);
     let metrics = Arc::new(Metrics::register(&prometheus::Registry::new()));
     let presence = Arc::new(MemoryPresence::default());
-    let presence = LocalPresence::new(presence, broker.clone(), clock, Arc::clone(&metrics));
+    let presence =
+        LocalPresence::new(presence, broker.clone(), clock.clone(), Arc::clone(&metrics));
     let epochs = Arc::new(Epochs::new(log.clone(), store.clone()));
     let history = History::new(log, store, epochs);
     let parts = Deps {
@@ -52,6 +53,7 @@ fn room(folder: &std::path::Path) -> Arc<Room> {
         syncing: ByteBudget::new(SYNCING_BYTES_MAX),
         streams: Arc::new(MemoryStreamStore::default()),
         metrics,
+        clock,
         presence: Arc::new(presence),
         empty: Notify::new(),
         unsure: Notify::new(),
