@@ -164,13 +164,14 @@ async function chat(people, word) {
   const before = people[0].look().length;
   await Promise.all(people.map((person) => person.say(`${word} of ${person.user}`)));
   const whole = before + people.length;
-  await eventually(`all see all, after ${word}`, () => people.every((p) => p.look().length >= whole));
+  await eventually(`all see all, after ${word}`, () =>
+    people.every((person) => person.look().length >= whole));
   const ids = people.map((person) => person.seen.map(({ id }) => id).join());
   expect(new Set(ids).size === 1, `not everybody sees the same, after ${word}`);
   expect(people[0].seen.length === whole, `something was seen twice, after ${word}`);
 }
 
-/** Ask the page and the API through the balancer. */
+/** Asks for the page and the API through the balancer. */
 async function requests(port, people) {
   const page = await fetch(`http://127.0.0.1:${port}/`);
   expect(page.status === 200, `the page is answered with ${page.status}`);
@@ -226,7 +227,8 @@ async function drained(fleet, port, people) {
   const node = await fleet.node("gateway-1");
   const stop = newcomers(port);
   process.kill(node.pid, "SIGTERM");
-  await eventually("the node has gone", async () => (await fleet.node("gateway-1")).state === "ended");
+  await eventually("the node has gone", async () =>
+    (await fleet.node("gateway-1")).state === "ended");
   const moved = people.filter(({ code }) => code !== undefined);
   await eventually("its clients are back", () => moved.every(({ returns }) => returns === 1));
   const { trouble, count } = await stop();
@@ -319,8 +321,8 @@ await main(async (scope) => {
   const named = process.argv.slice(2);
   const names = named.length > 0 ? named : Object.keys(BALANCERS);
   for (const name of names) program(name);
-  for (const name of ["redis-server"]) program(name);
-  const fleet = await scope.fleet({ gatewayEnv: GATEWAY_ENV });
+  program("redis-server");
+  const fleet = await scope.fleet("cluster", ["--gateways=2", "--workers=1"], GATEWAY_ENV);
   for (const name of names) await balancer(scope, fleet, name);
   console.log(`passed: ${names.join(", ")}`);
 });

@@ -14,11 +14,15 @@ import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 
 import { Exercise } from "./exercise.mjs";
-import { LABELS, dashboards, namedMetrics, recordedNames, substitute } from "./monitoring_files.mjs";
+import {
+  LABELS, dashboards, namedMetrics, recordedNames, substitute,
+} from "./monitoring_files.mjs";
 import { eventually, expect, freePort, main, program, source } from "./scope.mjs";
 
 const RULES = path.join(import.meta.dirname, "../../deploy/prometheus/rules.yml");
 
+/** How often in a row, a second apart, nothing may alert. */
+const QUIET_LOOKS = 6;
 /** Rates over so many seconds, while the fleet is scraped each second. */
 const RATE_INTERVAL = "15s";
 const GATEWAY_ENV = {
@@ -74,18 +78,19 @@ class Prometheus {
     const port = await freePort();
     const config = scope.path("prometheus.yml");
     writeFileSync(config, configure(nodes));
-    scope.start("prometheus", program("prometheus"), [
-      `--config.file=${config}`, `--storage.tsdb.path=${scope.path("tsdb")}`,
+    const part = scope.start("prometheus", program("prometheus"), [
+      `--config.file=${config}`, `--storage.tsdb.path=${scope.path(`tsdb-${port}`)}`,
       `--web.listen-address=127.0.0.1:${port}`,
     ]);
-    const prometheus = new Prometheus(port);
+    const prometheus = new Prometheus(port, part);
     await eventually("Prometheus is ready", async () =>
       (await fetch(`http://127.0.0.1:${port}/-/ready`)).ok);
     return prometheus;
   }
 
-  constructor(port) {
+  constructor(port, part) {
     this.port = port;
+    this.part = part;
   }
 
   async ask(what, parameters = {}) {
@@ -168,8 +173,9 @@ async function checkRules(prometheus) {
 /** While all is well nothing alerts. */
 async function checkQuiet(prometheus, when) {
   let last = [];
-  for (let quiet = 0, looks = 0; quiet < 3; looks += 1) {
-    last = (await prometheus.alerts()).map(({ alertname, instance }) => `${alertname} ${instance ?? ""}`);
+  for (let quiet = 0, looks = 0; quiet < QUIET_LOOKS; looks += 1) {
+    const alerts = await prometheus.alerts();
+    last = alerts.map(({ alertname, instance }) => `${alertname} ${instance ?? ""}`);
     quiet = last.length === 0 ? quiet + 1 : 0;
     if (looks === 30) return complain(`${when}: ${last.join(", ")}`);
     await sleep(1_000);
@@ -209,9 +215,19 @@ async function breakThings(prometheus, fleet) {
   await expectAlerts(prometheus, "drain gateway 1", ["RoomcastDrainStuck"]);
 }
 
+/** A gateway that is its own database needs no worker, and no alert says that it has none. */
+async function alone(scope) {
+  const fleet = await scope.fleet("embedded", ["--embedded"], GATEWAY_ENV);
+  const nodes = await fleet.nodes();
+  const prometheus = await Prometheus.start(scope, nodes);
+  const exercise = new Exercise(nodes);
+  await checkQuiet(prometheus, "with an embedded gateway");
+  await exercise.stop();
+}
+
 await main(async (scope) => {
   for (const name of ["promtool", "prometheus", "redis-server"]) program(name);
-  const fleet = await scope.fleet({ gatewayEnv: GATEWAY_ENV });
+  const fleet = await scope.fleet("cluster", ["--gateways=2", "--workers=1"], GATEWAY_ENV);
   const nodes = await fleet.nodes();
   const gateways = nodes.filter(({ port }) => port);
   const prometheus = await Prometheus.start(scope, nodes);
@@ -230,6 +246,9 @@ await main(async (scope) => {
   await checkQuiet(prometheus, "while all is well");
   await exercise.stop();
   await breakThings(prometheus, fleet);
+  await scope.stop(prometheus.part);
+  await scope.stop(fleet.part);
+  await alone(scope);
 
   const listed = problems.map((text) => `\n- ${text}`).join("");
   expect(problems.length === 0, `${problems.length} things are wrong:${listed}`);

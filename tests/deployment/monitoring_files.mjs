@@ -187,7 +187,8 @@ function checkDashboards() {
     const ids = board.panels.map(({ id }) => id);
     if (new Set(ids).size !== ids.length) complaints.push(`${file}: two panels have one id`);
     for (const [index, panel] of board.panels.entries()) {
-      const under = board.panels.slice(0, index).find(({ gridPos }) => overlap(gridPos, panel.gridPos));
+      const above = board.panels.slice(0, index);
+      const under = above.find(({ gridPos }) => overlap(gridPos, panel.gridPos));
       if (under) complaints.push(`${file}: ${panel.title} lies over ${under.title}`);
     }
     for (const panel of panels) {
@@ -230,7 +231,8 @@ function checkWithPromtool(scope) {
 /** Recorded names that no rule records. */
 function checkRecorded() {
   const recorded = recordedNames();
-  const strange = [...namedMetrics()].filter(([name]) => name.includes(":") && !recorded.includes(name));
+  const named = [...namedMetrics()].filter(([name]) => name.includes(":"));
+  const strange = named.filter(([name]) => !recorded.includes(name));
   return strange.map(([name, where]) => `${[...where]}: nothing records ${name}`);
 }
 

@@ -12,13 +12,15 @@ import { promisify } from "node:util";
 const run = promisify(execFile);
 const ROOT = path.join(import.meta.dirname, "../..");
 const GRACE_MS = 40_000;
+/** Debian's packages, where they have another name than the program. */
+const PACKAGES = { promtool: "prometheus", nginx: "nginx-light" };
 /** Debian keeps the balancers' programs there, which is not on everybody's path. */
 const MORE_PATHS = ["/usr/sbin", "/usr/local/sbin"];
 
 /** What says that a test cannot run here; such a test ends with 77. */
 export class Missing extends Error {}
 
-/** Runs a test, ends whatever it started, and the process: 0, 1, or 77 where something is missing. */
+/** Runs a test, ends what it started, and then the process: 77 where something is missing. */
 export async function main(test) {
   const scope = new Scope();
   for (const [signal, code] of [["SIGINT", 130], ["SIGTERM", 143]]) {
@@ -44,8 +46,8 @@ export async function main(test) {
 export function program(name) {
   const folders = [...(process.env.PATH ?? "").split(":"), ...MORE_PATHS];
   const found = folders.map((folder) => path.join(folder, name)).find((file) => existsSync(file));
-  if (!found) throw new Missing(`there is no ${name} (apt-get install ${name})`);
-  return found;
+  if (found) return found;
+  throw new Missing(`there is no ${name} (apt-get install ${PACKAGES[name] ?? name})`);
 }
 
 /** A program of the workspace, which has to be built. */
@@ -80,7 +82,9 @@ export async function eventually(what, probe, withinMs = 20_000) {
     } catch (error) {
       last = error;
     }
-    if (Date.now() > deadline) throw new Error(`not within ${withinMs} ms: ${what}`, { cause: last });
+    if (Date.now() > deadline) {
+      throw new Error(`not within ${withinMs} ms: ${what}`, { cause: last });
+    }
     await sleep(100);
   }
 }
@@ -108,14 +112,14 @@ class Scope {
   }
 
   /** Starts a program; what it says goes into a log in the folder. */
-  start(name, file, args, { env = {}, soon = false } = {}) {
+  start(name, file, args) {
     const log = this.path(`${name}.log`);
     const out = openSync(log, "a");
     // A group of its own, so that Ctrl-C reaches it through `end` alone.
     const child = spawn(file, args, {
-      detached: true, cwd: this.folder, env: { ...process.env, ...env }, stdio: ["ignore", out, out],
+      detached: true, cwd: this.folder, stdio: ["ignore", out, out],
     });
-    const part = { name, child, log, soon };
+    const part = { name, child, log };
     part.ended = new Promise((resolve) => {
       child.once("exit", resolve);
       child.once("error", resolve);
@@ -153,21 +157,19 @@ class Scope {
     }
   }
 
-  /** A cluster: servers, gateways and workers, all of them ready. */
-  async fleet({ gateways = 2, workers = 1, gatewayEnv = {}, workerEnv = {} } = {}) {
-    const folder = this.path("fleet");
-    const variables = (flag, env) =>
-      Object.entries(env).flatMap(([key, value]) => [flag, `${key}=${value}`]);
-    const part = this.start("fleet", built("fleet"), [
-      "up", "--folder", folder, "--gateways", `${gateways}`, "--workers", `${workers}`,
+  /** A cluster, all of it ready; `words` say what it consists of. */
+  async fleet(name, words, gatewayEnv) {
+    const folder = this.path(name);
+    const variables = Object.entries(gatewayEnv).map((pair) => `--gateway-env=${pair.join("=")}`);
+    const part = this.start(`${name}-fleet`, built("fleet"), [
+      "up", "--folder", folder, ...words, ...variables,
       "--gateway-program", built("gateway"), "--worker-program", built("sync-worker"),
-      ...variables("--gateway-env", gatewayEnv), ...variables("--worker-env", workerEnv),
     ]);
     await eventually("the fleet is ready", () => {
       expect(isRunning(part), `the fleet ended: ${readFileSync(part.log, "utf8")}`);
       return readFileSync(part.log, "utf8").includes("\nready; ");
     }, 120_000);
-    return new Fleet(folder);
+    return new Fleet(folder, part);
   }
 }
 
@@ -177,8 +179,9 @@ function isRunning({ child }) {
 
 /** A fleet that runs. */
 class Fleet {
-  constructor(folder) {
+  constructor(folder, part) {
     this.folder = folder;
+    this.part = part;
   }
 
   /** `kill`, `start`, … and `gateway 2`. */
@@ -193,8 +196,8 @@ class Fleet {
     const rows = table.split("\n").filter((row) => /^(gateway|worker)-\d/.test(row));
     return rows.map((row) => {
       const [, name, pid, state] = row.match(/^(\S+) +(\d+|-) +(ready|not ready|ended)/);
-      const urls = [...row.matchAll(/http:\/\/127\.0\.0\.1:(\d+)/g)].map(([, port]) => Number(port));
-      return { name, pid: Number(pid), state, port: urls.at(-2), operator: urls.at(-1) };
+      const ports = [...row.matchAll(/http:\/\/127\.0\.0\.1:(\d+)/g)].map(([, at]) => Number(at));
+      return { name, pid: Number(pid), state, port: ports.at(-2), operator: ports.at(-1) };
     });
   }
 
