@@ -294,6 +294,9 @@ impl State {
                     outbox.rejected(record, id);
                 }
             }
+            ("presence:update", Some(_)) if data["status"] == "offline" => {
+                record.shown_offline.extend(data["userId"].as_str().map(str::to_owned));
+            }
             ("room:error", name) => {
                 let code = data["code"].as_str().unwrap_or_default();
                 record.room_errors.push((name.map(str::to_owned), code.to_owned()));

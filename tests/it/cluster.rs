@@ -8,6 +8,7 @@ mod erasing;
 mod faults;
 mod full_redis;
 mod full_speed;
+mod gentle;
 mod joins;
 mod known_away;
 mod large_rooms;

@@ -21,6 +21,7 @@ mod receipts;
 mod removal;
 mod streams;
 mod metrics;
+mod metrics_md;
 mod raw_frames;
 mod echo;
 mod handshakes;

@@ -42,6 +42,8 @@ pub(super) struct Life {
     asked_alive_at: Instant,
     reads_paused_until: Instant,
     looked_for_lost_at: Instant,
+    /// When the last connection ended, until a room is joined again.
+    away_since: Option<Instant>,
 }
 
 /// Whether a connection goes on.
@@ -59,6 +61,7 @@ impl Life {
             asked_alive_at: now,
             reads_paused_until: now,
             looked_for_lost_at: now,
+            away_since: None,
         }
     }
 
@@ -108,6 +111,7 @@ impl Life {
             state.record.fault(fault);
         }
         state.record.connections += 1;
+        state.record.welcomed_at.push(Instant::now());
         state.outbox.reconnected();
         state.cut = false;
         drop(state);
@@ -133,6 +137,7 @@ impl Life {
                 break;
             }
         }
+        self.away_since.get_or_insert_with(Instant::now);
         let mut state = self.shared.lock();
         state.rooms.values_mut().for_each(Room::disconnected);
         drop(state);
@@ -270,6 +275,7 @@ impl Life {
         match (&asked, outcome) {
             (Asked::Join { had_since, .. }, Ok(data)) => match Deserialize::deserialize(&data) {
                 Ok(joined) => {
+                    desk.record.pauses.extend(self.away_since.take().map(|since| since.elapsed()));
                     room.joined(&mut desk, joined, *had_since, self.options.whole_history);
                 }
                 Err(error) => desk.record.fault(format!("a join reply is malformed: {error}")),

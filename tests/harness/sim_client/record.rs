@@ -3,6 +3,8 @@
 use crate::position::Position;
 use crate::wire::{ChatMessage, Closed, Refused};
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// More faults than this say nothing new.
 const FAULTS_MAX: usize = 100;
@@ -36,6 +38,13 @@ pub struct Record {
     pub closes: Vec<Closed>,
     /// How many connections were welcomed.
     pub connections: u64,
+    /// When each of them was, in order.
+    pub welcomed_at: Vec<Instant>,
+    /// How long it was in none of its rooms, each time that a connection ended: until it had joined
+    /// one again.
+    pub pauses: Vec<Duration>,
+    /// Whom it was shown as offline.
+    pub shown_offline: BTreeSet<String>,
     /// What no server should do, in sentences; the checker passes them on.
     pub faults: Vec<String>,
 }

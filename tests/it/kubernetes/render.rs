@@ -70,7 +70,10 @@ pub(crate) fn overlay(name: &'static str) -> Option<Overlay> {
     let folder = root().join("k8s").join(name);
     let output = match Command::new("kubectl").arg("kustomize").arg(folder).output() {
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            eprintln!("skipped: kubectl, which renders the files of k8s/, is not installed");
+            #[expect(clippy::print_stderr, reason = "who reads the test's output is told")]
+            {
+                eprintln!("skipped: kubectl, which renders the files of k8s/, is not installed");
+            }
             return None;
         }
         output => output.expect("kubectl runs"),

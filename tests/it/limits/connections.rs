@@ -1,5 +1,7 @@
 //! How many connections there may be, and how many rooms.
 
+use std::time::Duration;
+
 use super::client;
 use crate::fixtures::one_gateway::{SOON, assert_no_panic, gateway, gateway_with, metric};
 use fleet::GatewayOptions;
@@ -89,6 +91,55 @@ async fn a_rush_gets_no_more_connections_than_there_are() {
     let statuses: Vec<u16> = answers.into_iter().map(|answer| answer.unwrap().status).collect();
     let of = |wanted: u16| statuses.iter().filter(|status| **status == wanted).count();
     assert_eq!((of(101), of(503)), (3, 37), "{statuses:?}");
+    assert_no_panic(&fleet);
+}
+
+#[tokio::test]
+async fn a_storm_is_told_to_come_back_and_all_of_it_comes_in() {
+    let options = GatewayOptions::default().with_env("ROOMCAST_CONNECTS_PER_SECOND", "5");
+    let fleet = gateway_with(options).await;
+    let port = fleet.gateway().port();
+    let come = |number: usize| async move {
+        let mut deferred = 0;
+        loop {
+            let mut socket = RawSocket::open(port).await.unwrap();
+            let request = upgrade_request(port, &format!("/ws?user=user-{number}"));
+            socket.send(request.as_bytes()).await.unwrap();
+            let answer = socket.answer(SOON).await.unwrap();
+            if answer.status == 101 {
+                return deferred;
+            }
+            assert_eq!(answer.status, 503);
+            let after: u64 = answer.header("retry-after").unwrap().parse().unwrap();
+            assert!((1..=5).contains(&after), "{after}");
+            deferred += 1;
+            tokio::time::sleep(Duration::from_secs(after)).await;
+        }
+    };
+    let deferred: u32 = join_all((0..20).map(come)).await.into_iter().sum();
+    assert!(deferred > 0, "twenty within a second are more than five");
+    let refused = "roomcast_handshakes_refused_total{reason=\"unavailable\"}";
+    assert_eq!(metric(&fleet, refused).await, f64::from(deferred));
+    assert_no_panic(&fleet);
+}
+
+#[tokio::test]
+async fn a_node_wants_no_more_traffic_at_nine_tenths_of_its_connections() {
+    let options = GatewayOptions::default().with_env("ROOMCAST_CONNECTIONS_MAX", "20");
+    let fleet = gateway_with(options).await;
+    let mut clients = Vec::new();
+    for n in 0..17 {
+        clients.push(client(&fleet, &format!("user-{n}")).await);
+    }
+    assert!(fleet.gateway().is_ready().await);
+    clients.push(client(&fleet, "user-17").await);
+    let full = || async { !fleet.gateway().is_ready().await };
+    eventually(SOON, "a node that is nearly full wants no more traffic", full).await;
+    // Whoever comes all the same is let in.
+    clients.push(client(&fleet, "user-18").await);
+    clients.truncate(16);
+    let free = || async { fleet.gateway().is_ready().await };
+    eventually(SOON, "it wants traffic again", free).await;
     assert_no_panic(&fleet);
 }
 
