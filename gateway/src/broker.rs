@@ -10,88 +10,31 @@ mod unpersisted;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use shared::contract::id::{RoomId, Shard};
+use shared::contract::id::RoomId;
 use shared::contract::limits::SIGNALS_WAITING_MAX;
-use shared::contract::position::Position;
-use shared::contract::protocol::Durability;
-use shared::contract::refusal::Refusal;
 use shared::contract::signal::Signal;
-use shared::log::{Append, AppendStop};
+use shared::log::LogError;
 use shared::process::error_chain::error_chain;
 use shared::process::tasks::Tasks;
-use shared::store::MessageKey;
 use tokio::sync::mpsc;
 use tracing::debug;
 
-/// What became of one append.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum AppendResult {
-    /// It stands.
-    Placed(Placement),
-    /// Its id stands with other content.
-    Conflict,
-    /// The database has refused it for good.
-    Rejected(Refusal),
-}
-
-/// Where an entry stands, and how safely.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Placement {
-    /// Its place in the room's order; of what has none, in the log.
-    pub position: Position,
-    /// It stood there already.
-    pub duplicate: bool,
-    /// It is in the database.
-    pub persisted: bool,
-    /// How safe it is.
-    pub durability: Durability,
-}
-
-/// What became of a batch: an answer for each entry before the stop.
-#[derive(Debug)]
-pub struct AppendBatchResult {
-    /// In the order of the entries.
-    pub done: Vec<AppendResult>,
-    /// Why it ended early; nothing was done of what lies behind.
-    pub stop: Option<AppendStop>,
-}
-
-/// The log does not answer; what was asked may or may not have been done.
-#[derive(Debug, thiserror::Error)]
-#[error("the broker does not answer")]
-pub struct BrokerError(#[source] pub Box<dyn std::error::Error + Send + Sync>);
-
-/// Appends, and tells this node what others append. Deliveries come out of a channel that the
-/// broker's constructor gives. Memory and Redis pass one suite of contract tests.
+/// Tells this node what is appended, and every node what is signalled. Deliveries come out of a
+/// channel that the constructor gives. Memory and Redis pass one suite of contract tests.
 #[async_trait]
-pub trait Broker: Send + Sync + 'static {
-    /// Appends to a shard in order, until the first stop; one call per shard at a time.
-    ///
-    /// An entry whose id is remembered is answered with the place it has. Every entry that is
-    /// placed is delivered to each node that subscribed to its room, in order, at least once, or
-    /// that node is told of a gap.
-    async fn append(
-        &self,
-        shard: Shard,
-        epoch: u64,
-        entries: &[Append],
-    ) -> Result<AppendBatchResult, BrokerError>;
-
-    /// Where an id stands, if it is remembered.
-    async fn known(&self, identity: &MessageKey) -> Result<Option<AppendResult>, BrokerError>;
-
+pub trait Broker: std::fmt::Debug + Send + Sync + 'static {
     /// Tells the nodes that listen, this one among them; best effort, nothing is kept of it.
-    async fn signal(&self, signal: &Signal) -> Result<(), BrokerError>;
+    async fn signal(&self, signal: &Signal) -> Result<(), LogError>;
 
     /// Delivers a room's entries and signals from now on; confirmed when it returns.
-    async fn subscribe(&self, room: &RoomId) -> Result<(), BrokerError>;
+    async fn subscribe(&self, room: &RoomId) -> Result<(), LogError>;
 
     /// Whether this node hears what is published, as far as it can tell; what it remembers of a
     /// room may otherwise have passed.
     fn hears(&self) -> bool;
 
     /// Delivers them no more.
-    async fn unsubscribe(&self, room: &RoomId) -> Result<(), BrokerError>;
+    async fn unsubscribe(&self, room: &RoomId) -> Result<(), LogError>;
 }
 
 /// Signals that may be lost, told in order and in the background, so that nobody waits for them:

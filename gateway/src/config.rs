@@ -85,6 +85,15 @@ pub struct GatewaySettings {
     #[arg(long, env = "ROOMCAST_CONNECTIONS_MAX", default_value = "20000", range = 1..=1000000,
           help_heading = "Limits")]
     pub connections_max: usize,
+    /// Most handshakes that are begun within a second; more are answered 503 with `Retry-After`, so
+    /// that a whole fleet's people come back one after another.
+    #[arg(long, env = "ROOMCAST_CONNECTS_PER_SECOND", default_value = "10000", range = 1..=1000000)]
+    pub connects_per_second: u32,
+    /// How many percent of the fleet's mean a node's connections may be before it sends at most a
+    /// hundredth of its people a second elsewhere; 0 is never, and so is a fleet of fewer than
+    /// three nodes.
+    #[arg(long, env = "ROOMCAST_REBALANCE_PERCENT", default_value = "120", range = 0..=1000)]
+    pub rebalance_percent: u32,
     /// Most connections from one address (of IPv6, one /64 network); more are answered 429, and
     /// 0 is no limit.
     #[arg(long, env = "ROOMCAST_CONNECTIONS_PER_ADDRESS", default_value = "0", range = 0..=1000000)]
@@ -141,6 +150,11 @@ pub struct GatewaySettings {
     /// cluster, else and in the development mode 0.
     #[arg(long, env = "ROOMCAST_DRAIN_NOTICE_MS", range = 0..=600000)]
     pub drain_notice_ms: Option<Millis>,
+    /// Over how long a leaving node sends its clients elsewhere, evenly and in no particular order,
+    /// in milliseconds; they are served until then. By default 20 for each, at most 10000, in a
+    /// cluster; alone 0.
+    #[arg(long, env = "ROOMCAST_DRAIN_SPREAD_MS", range = 0..=600000)]
+    pub drain_spread_ms: Option<Millis>,
     /// Messages, edits and deletions of a user per 60 seconds, on all nodes together; the
     /// development mode multiplies this and the other limits by 20.
     #[arg(long, env = "WEBSOCKET_RATE_LIMIT_MESSAGE_SEND", default_value = "10",
@@ -233,6 +247,10 @@ pub struct GatewaySettings {
 
 /// Longer than a balancer that looks every 2 s and asks twice needs to see that a node leaves.
 const DRAIN_NOTICE: Duration = Duration::from_secs(5);
+
+/// By default a leaving node takes so long for each client, and no longer for all of them.
+const DRAIN_SPREAD_MS_EACH: u32 = 20;
+const DRAIN_SPREAD_MS_MAX: u32 = 10_000;
 
 /// By how much the development mode multiplies every limit.
 const DEV_LIMIT_FACTOR: u32 = 20;
@@ -399,6 +417,16 @@ impl GatewaySettings {
         let default =
             if self.is_cluster() && !self.is_dev() { DRAIN_NOTICE } else { Duration::ZERO };
         self.drain_notice_ms.map_or(default, Millis::duration)
+    }
+
+    /// Over how long so many clients are sent elsewhere when the node leaves.
+    #[must_use]
+    pub fn drain_spread(&self, clients: usize) -> Duration {
+        let each = u32::try_from(clients).unwrap_or(u32::MAX).saturating_mul(DRAIN_SPREAD_MS_EACH);
+        let default = if self.is_cluster() { each.min(DRAIN_SPREAD_MS_MAX) } else { 0 };
+        let default = Duration::from_millis(default.into());
+        let most = self.drain_timeout_ms.duration() / 2;
+        self.drain_spread_ms.map_or(default.min(most), Millis::duration)
     }
 
     /// Every origin that may open connections besides the node's own.

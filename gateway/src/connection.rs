@@ -26,11 +26,13 @@ use crate::auth::unproven::UnprovenPlace;
 use crate::command;
 use crate::command::reply::Reply;
 use crate::command::session::Session;
+use crate::metrics::ReconnectReason;
 use crate::node::Node;
 use crate::operation::authenticate::AuthError;
 use crate::wire::codec::{self, ParsedCommand};
 use crate::wire::connections::Handle;
 use crate::wire::frame::Frame;
+use crate::wire::send_queue::Ending;
 
 use self::decoder::Incoming;
 use self::reader::Reader;
@@ -124,11 +126,17 @@ async fn run_session(
     handle.queue.push(welcome(node, handle, &identity));
     node.limiter.load_block(&identity);
     let mut session = Session::new(identity, Arc::clone(handle));
+    // Whoever comes in while the node leaves may have been missed by it.
+    if node.leaving.is_cancelled() {
+        handle.queue.send_away();
+    }
     loop {
         tokio::select! {
-            reason = handle.queue.closed() => return reason,
+            ending = handle.queue.ending() => match ending {
+                Ending::Closed(reason) => return reason,
+                Ending::SentAway => return leave(&session, node).await,
+            },
             () = expiry(node, &session) => return CloseReason::Unauthenticated,
-            () = node.leaving.cancelled() => return leave(&session, node).await,
             incoming = next(reader, node, handle) => {
                 let incoming = match incoming {
                     Ok(incoming) => incoming,
@@ -178,7 +186,7 @@ async fn authenticate(
     tokio::pin!(patience);
     for _ in 0..UNPROVEN_FRAMES_MAX {
         let incoming = tokio::select! {
-            reason = handle.queue.closed() => return Err(reason),
+            ending = handle.queue.ending() => return Err(ending.reason()),
             () = &mut patience => return Err(CloseReason::Unauthenticated),
             () = node.leaving.cancelled() => return Err(CloseReason::Restart),
             incoming = next(reader, node, handle) => incoming?,
@@ -246,10 +254,15 @@ async fn expiry(node: &Node, session: &Session) {
     }
 }
 
-/// The node is leaving: what was asked is answered, then the client is sent elsewhere.
+/// What was asked is answered, then the client is sent elsewhere.
 async fn leave(session: &Session, node: &Node) -> CloseReason {
     let all = u32::try_from(COMMANDS_IN_FLIGHT_MAX).unwrap_or(u32::MAX);
     let _ = tokio::time::timeout(LEAVE_TIMEOUT, session.in_flight.acquire_many(all)).await;
+    let why = match node.leaving.is_cancelled() {
+        true => ReconnectReason::Drain,
+        false => ReconnectReason::Rebalance,
+    };
+    node.metrics.reconnects_advised_total.inc(why);
     let reconnect = Reconnect { after_ms: node.connections.reconnect_after_ms() };
     session.handle.queue.push(codec::event(EventName::Reconnect, &reconnect));
     CloseReason::Restart

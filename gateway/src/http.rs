@@ -35,6 +35,7 @@ use tokio::net::TcpStream;
 
 use self::timed_socket::{ExchangeProgress, TimedSocket};
 use crate::auth::unproven::{Crowded, UnprovenPlace};
+use crate::metrics::HandshakeFault;
 use crate::node::Node;
 
 /// When whoever finds no place may come again, in seconds.
@@ -170,7 +171,7 @@ fn elsewhere(path: &str, error: HostError, node: &Node) -> HttpResponse {
         return api::elsewhere(error, node);
     }
     if path == "/ws" {
-        node.metrics.handshakes_refused_total.inc();
+        node.metrics.handshakes_refused_total.inc(HandshakeFault::of(error.status()));
     }
     text(error.status(), format!("{error}\n"))
 }

@@ -28,6 +28,7 @@ use shared::contract::refusal::{Refusal, RefusalCode};
 use shared::contract::signal::{ReadMark, Signal};
 use shared::log::{Delivery, RingEntry, Watermark};
 use shared::process::byte_budget::ByteBudget;
+use shared::process::clock::Clock;
 use shared::process::error_chain::error_chain;
 use shared::trouble;
 use tokio::sync::Notify;
@@ -38,8 +39,7 @@ use self::entry::{Cursor, RoomEntry};
 use self::history::{History, HistoryError, Messages};
 use self::joins::JoinError;
 use self::room::{Joiner, Membership, Room};
-use crate::broker::Broker;
-use crate::broker::SignalPublisher;
+use crate::broker::{Broker, SignalPublisher};
 use crate::metrics::Metrics;
 use crate::presence::local::LocalPresence;
 use crate::stream::StreamStore;
@@ -52,6 +52,7 @@ pub(crate) const SYNCING_BYTES_MAX: usize = 64 * 1024 * 1024;
 const READING_PATIENCE: Duration = Duration::from_millis(500);
 
 /// What every room works with.
+#[derive(Debug)]
 pub(crate) struct Deps {
     pub(crate) broker: Arc<dyn Broker>,
     pub(crate) history: History,
@@ -59,18 +60,13 @@ pub(crate) struct Deps {
     pub(crate) syncing: Arc<ByteBudget>,
     pub(crate) streams: Arc<dyn StreamStore>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) clock: Clock,
     pub(crate) presence: Arc<LocalPresence>,
     pub(crate) signals: SignalPublisher,
     /// Some room has lost its last member.
     pub(crate) empty: Notify,
     /// Who is in the rooms has to be compared with what is kept.
     pub(crate) unsure: Notify,
-}
-
-impl std::fmt::Debug for Deps {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Deps")
-    }
 }
 
 /// How a join went, for its reply.
@@ -151,10 +147,12 @@ impl Hub {
     }
 
     fn deliver(&self, entry: &RingEntry) {
-        match RoomEntry::from_entry(entry) {
-            Ok((id, entry)) => {
+        match RoomEntry::from_publication(entry) {
+            Ok((id, accepted_at, entry)) => {
                 if let Some(room) = self.known(&id) {
                     sync::start(&room, room.change(|state| state.deliver(entry)));
+                    let took_ms = self.parts.clock.now_ms().saturating_sub(accepted_at.0).max(0);
+                    self.parts.metrics.delivery_seconds.observe(took_ms as f64 / 1000.0);
                 }
             }
             Err(error) => error!(error = error_chain(&error), "publication is no entry"),

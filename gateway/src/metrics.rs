@@ -1,12 +1,74 @@
 //! Metrics of a gateway. Labels come from closed lists only; never a room, a user or a connection.
 
-use shared::contract::refusal::CloseReason;
+use hyper::StatusCode;
+use shared::contract::refusal::{CloseReason, RefusalCode};
+use shared::process::telemetry::metrics::{Label, SECONDS};
 
 use crate::config::RateClass;
 
-/// Seconds of an append: from memory to a database that struggles.
-const APPEND_SECONDS: &[f64] =
-    &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
+/// Why a client is sent elsewhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ReconnectReason {
+    /// The node leaves.
+    Drain,
+    /// It has far more clients than the others.
+    Rebalance,
+}
+
+impl Label for ReconnectReason {
+    const ALL: &'static [ReconnectReason] = &[ReconnectReason::Drain, ReconnectReason::Rebalance];
+
+    fn label(&self) -> &'static str {
+        match self {
+            ReconnectReason::Drain => "drain",
+            ReconnectReason::Rebalance => "rebalance",
+        }
+    }
+}
+
+/// Why a handshake is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum HandshakeFault {
+    /// It is none, or from a page that may not open one.
+    Invalid,
+    /// The proof of who is asking does not hold.
+    Unauthenticated,
+    /// One address has too many.
+    TooMany,
+    /// The node is full, leaves, or takes no more within this second; or it cannot be checked who
+    /// is asking.
+    Unavailable,
+}
+
+impl HandshakeFault {
+    /// By what is answered.
+    pub(crate) fn of(status: StatusCode) -> HandshakeFault {
+        match status {
+            StatusCode::UNAUTHORIZED => HandshakeFault::Unauthenticated,
+            StatusCode::TOO_MANY_REQUESTS => HandshakeFault::TooMany,
+            StatusCode::SERVICE_UNAVAILABLE => HandshakeFault::Unavailable,
+            _ => HandshakeFault::Invalid,
+        }
+    }
+}
+
+impl Label for HandshakeFault {
+    const ALL: &'static [HandshakeFault] = &[
+        HandshakeFault::Invalid,
+        HandshakeFault::Unauthenticated,
+        HandshakeFault::TooMany,
+        HandshakeFault::Unavailable,
+    ];
+
+    fn label(&self) -> &'static str {
+        match self {
+            HandshakeFault::Invalid => "invalid",
+            HandshakeFault::Unauthenticated => "unauthenticated",
+            HandshakeFault::TooMany => "too_many",
+            HandshakeFault::Unavailable => "unavailable",
+        }
+    }
+}
 
 shared::metrics! {
     /// Counts of one node.
@@ -15,12 +77,22 @@ shared::metrics! {
         connections_opened_total: counter,
         /// Connections ended, by the reason the server saw.
         connections_closed_total: counter_by(reason: CloseReason),
-        /// Handshakes that were answered with an error.
-        handshakes_refused_total: counter,
+        /// Connections that are open.
+        connections: gauge,
+        /// Connections that there may be.
+        connections_max: gauge,
+        /// Whether the node leaves (1) or not (0).
+        draining: gauge,
+        /// Clients that were sent elsewhere, by the reason.
+        reconnects_advised_total: counter_by(reason: ReconnectReason),
+        /// Handshakes that were answered with an error, by what is at fault.
+        handshakes_refused_total: counter_by(reason: HandshakeFault),
+        /// Times that the key set of whoever signs tokens could not be read.
+        key_set_failures_total: counter,
         /// Commands read, whatever became of them.
         commands_total: counter,
-        /// Commands that were refused.
-        refusals_total: counter,
+        /// Commands that were refused, by the code of the refusal.
+        refusals_total: counter_by(code: RefusalCode),
         /// Requests to the API.
         api_requests_total: counter,
         /// Requests to the API that were answered with a problem.
@@ -45,6 +117,10 @@ shared::metrics! {
         offered_again_total: counter,
         /// Accepted entries that are not known to be in the database.
         retained_entries: gauge,
+        /// Bytes of those, and of what waits for the log.
+        retained_bytes: gauge,
+        /// Bytes that those may be; beyond it senders are told `backpressure`.
+        retained_bytes_max: gauge,
         /// Frames written to sockets.
         frames_out_total: counter,
         /// Logged events handed to members.
@@ -70,7 +146,13 @@ shared::metrics! {
         /// Times a member fell behind its send queue.
         lagging_total: counter,
         /// Seconds from a message's arrival in line to its answer.
-        append_seconds: histogram(APPEND_SECONDS),
+        append_seconds: histogram(SECONDS),
+        /// Seconds from reading a message, an edit or a delete to its acknowledgement.
+        ack_seconds: histogram(SECONDS),
+        /// Seconds from the acceptance of an entry to its handing over to members on this node.
+        delivery_seconds: histogram(SECONDS),
+        /// Seconds from reading a join to its reply.
+        join_seconds: histogram(SECONDS),
         /// Bytes that wait for sockets.
         send_queue_bytes: gauge,
         /// Rooms with members on this node, or with some a moment ago.

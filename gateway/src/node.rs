@@ -24,6 +24,7 @@ use crate::metrics::Metrics;
 use crate::rate_limit::RateLimiter;
 use crate::spending::Spending;
 use crate::stream::buffer::StreamBuffers;
+use crate::wire::connect_rate::ConnectRate;
 use crate::wire::connections::Connections;
 
 /// Bytes of bodies that a node reads and works on at a time; beyond it whoever asks is told
@@ -31,6 +32,7 @@ use crate::wire::connections::Connections;
 pub(crate) const BODIES_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// One node.
+#[derive(Debug)]
 pub(crate) struct Node {
     /// What it was told.
     pub(crate) settings: GatewaySettings,
@@ -56,6 +58,8 @@ pub(crate) struct Node {
     pub(crate) origins: AllowedOrigins,
     /// How many sockets of clients there may be, of both kinds, by what the system lets it open.
     pub(crate) sockets_max: usize,
+    /// How many handshakes may begin.
+    pub(crate) connect_rate: ConnectRate,
     /// Its sockets.
     pub(crate) connections: Connections,
     /// Bodies of requests that are being read or done.
@@ -84,10 +88,4 @@ pub(crate) struct Node {
     pub(crate) store: Arc<dyn Store>,
     /// Cancelled when the node leaves.
     pub(crate) leaving: CancellationToken,
-}
-
-impl std::fmt::Debug for Node {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Node").field("hub", &self.hub).finish_non_exhaustive()
-    }
 }

@@ -75,13 +75,17 @@ pub struct PresenceError(#[source] pub Box<dyn std::error::Error + Send + Sync>)
 /// It keeps what it is told and tells nobody: nodes signal their changes to one another. Whether an
 /// entry counts is the reader's to judge, by the lease of its run.
 #[async_trait]
-pub trait Presence: Send + Sync + 'static {
+pub trait Presence: std::fmt::Debug + Send + Sync + 'static {
     /// Holds the lease of a run. `false` when it has lapsed or was lost: it is not taken up again.
     /// The time is that of wherever leases are kept, one clock for all nodes.
     async fn renew(&self, incarnation: Uuid, renewal: Renewal) -> Result<bool, PresenceError>;
 
     /// Which leases hold at this moment, and which do not any more.
     async fn leases(&self) -> Result<Leases, PresenceError>;
+
+    /// Says how many connections a run has, and gives those of every run whose lease holds and that
+    /// has said so, its own among them.
+    async fn loads(&self, incarnation: Uuid, own: u64) -> Result<Vec<u64>, PresenceError>;
 
     /// Sets or takes out people of a run, each as it is said last. One call at a time of one run;
     /// repeating it is harmless.

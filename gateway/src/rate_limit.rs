@@ -78,6 +78,7 @@ impl Rules {
 }
 
 /// What it works with.
+#[derive(Debug)]
 pub(crate) struct Deps {
     pub(crate) clock: Clock,
     pub(crate) metrics: Arc<Metrics>,
@@ -88,6 +89,7 @@ pub(crate) struct Deps {
 }
 
 /// Counts what users do.
+#[derive(Debug)]
 pub(crate) struct RateLimiter {
     rules: Rules,
     parts: Deps,
@@ -98,12 +100,6 @@ pub(crate) struct RateLimiter {
     alone_until_ms: AtomicI64,
     /// Whether it was said that Redis is not asked.
     is_alone: AtomicBool,
-}
-
-impl std::fmt::Debug for RateLimiter {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RateLimiter").field("rules", &self.rules).finish_non_exhaustive()
-    }
 }
 
 /// What was counted, to be given back where it turns out that nothing new was done; nothing for

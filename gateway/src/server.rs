@@ -4,6 +4,7 @@ pub mod cli;
 mod cluster;
 mod embedded;
 mod descriptors;
+mod rebalance;
 pub mod mint;
 
 use std::net::SocketAddr;
@@ -36,11 +37,10 @@ use crate::auth::client_address::{Addresses, TrustedProxies};
 use crate::auth::origin::AllowedOrigins;
 use crate::auth::unproven::Unproven;
 use crate::auth::{Authenticator, Revocations, TokenStore, TrustError};
-use crate::broker::Broker;
-use crate::broker::SignalPublisher;
-use crate::broker::append_queue::{self, AppendQueue};
+use crate::broker::append_queue::{self, ACCEPTED_BYTES_MAX, AppendQueue};
 use crate::broker::epochs::Epochs;
 use crate::broker::receipt_queue::ReceiptQueue;
+use crate::broker::{Broker, SignalPublisher};
 use crate::config::GatewaySettings;
 use crate::http::listening;
 use crate::hub::history::History;
@@ -48,8 +48,7 @@ use crate::hub::room_quota::RoomQuota;
 use crate::hub::{self, Hub};
 use crate::metrics::Metrics;
 use crate::node::{BODIES_BYTES_MAX, Node};
-use crate::operation::authenticate;
-use crate::operation::stream;
+use crate::operation::{authenticate, stream};
 use crate::presence::{self, Presence};
 use crate::rate_limit::redis::RedisCounts;
 use crate::rate_limit::{self, RateLimiter, Rules};
@@ -58,6 +57,7 @@ use crate::spending::Spending;
 use crate::spending::redis::RedisTurns;
 use crate::stream::StreamStore;
 use crate::stream::buffer::StreamBuffers;
+use crate::wire::connect_rate::ConnectRate;
 use crate::wire::connections::Connections;
 
 /// How often a leaving node looks whether its connections are gone.
@@ -199,6 +199,7 @@ impl Server {
         tasks.spawn("revocations", authenticate::watch_revocations(Arc::clone(&node), revocations));
         spawn_upkeep(&node, tasks);
         tasks.spawn("places", watch_places(Arc::clone(&node), places));
+        tasks.spawn("rebalance", rebalance::run(Arc::clone(&node)));
         tasks.spawn("streams", stream::close_silent(Arc::clone(&node)));
         tasks.spawn("accept", listening::accept(listener, Arc::clone(&node)));
         Ok(Server {
@@ -247,15 +248,17 @@ impl Server {
         let patience = self.node.settings.drain_timeout_ms.duration();
         let node = &self.node;
         let (began, clients) = (Instant::now(), node.connections.len());
+        let spread = node.settings.drain_spread(clients);
         self.tasks.leave();
-        node.connections.begin_leaving();
+        node.connections.begin_leaving(spread);
         node.leaving.cancel();
         // Last: whoever has seen that the node is not ready finds it leaving.
         self.readiness.begin_drain();
-        info!(clients, "gateway is leaving");
+        info!(clients, spread_ms = millis(spread), "gateway is leaving");
         // A client that reads slowly or not at all holds up its own connection, and nothing else.
         let deadline = began + patience;
-        let gone = tokio::time::timeout(patience / 2, async {
+        let gone = tokio::time::timeout(spread + patience.saturating_sub(spread) / 2, async {
+            node.connections.send_away(usize::MAX, spread).await;
             while node.connections.len() > 0 || !node.exchanges.is_empty() {
                 tokio::time::sleep(LEAVE_POLL).await;
             }
@@ -280,7 +283,7 @@ impl Server {
         self.tasks.abort();
         self.node.store.close().await;
         let (connections, retained) = (node.connections.len(), node.append_queue.retained());
-        let duration_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let duration_ms = millis(began.elapsed());
         if finished {
             info!(duration_ms, clients, connections, retained, "gateway has left in order");
         } else {
@@ -309,7 +312,6 @@ fn node(
     let Backend { log, store, broker, counts, token_store, streams, presence, .. } = backend;
     let epochs = Arc::new(Epochs::new(Arc::clone(log), Arc::clone(store)));
     let append_queue = AppendQueue::start(&append_queue::Deps {
-        broker: Arc::clone(broker),
         log: Arc::clone(log),
         store: Arc::clone(store),
         epochs: Arc::clone(&epochs),
@@ -330,6 +332,7 @@ fn node(
         syncing: ByteBudget::new(hub::SYNCING_BYTES_MAX),
         streams: Arc::clone(streams),
         metrics: Arc::clone(&metrics),
+        clock: clock.clone(),
         presence: Arc::new(present),
         signals: SignalPublisher::start(Arc::clone(broker), tasks),
         empty: Notify::new(),
@@ -337,12 +340,10 @@ fn node(
     });
     let spending = Spending::new(counts.as_ref().map(turns));
     let limiter = limiter(&settings, (&clock, &metrics), Arc::clone(broker), counts.take());
+    let (streams, told) = (Arc::clone(streams), Arc::clone(broker));
+    let answers = StreamBuffers::new(streams, told, Arc::clone(&metrics));
     Ok(Node {
-        streams: Arc::new(StreamBuffers::new(
-            Arc::clone(streams),
-            Arc::clone(broker),
-            Arc::clone(&metrics),
-        )),
+        streams: Arc::new(answers),
         api_keys,
         authenticator,
         revocations: Revocations::default(),
@@ -353,6 +354,7 @@ fn node(
         origins,
         clock,
         connections: Connections::new(settings.connections_max),
+        connect_rate: ConnectRate::new(settings.connects_per_second),
         bodies: ByteBudget::new(BODIES_BYTES_MAX),
         sockets_max,
         exchanges: TaskTracker::new(),
@@ -421,14 +423,20 @@ fn spawn_upkeep(node: &Arc<Node>, tasks: &Tasks) {
     spawn("limits", |node| node.limiter.sweep().boxed());
 }
 
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// Says whether there are places left.
 async fn watch_places(node: Arc<Node>, places: Condition) {
     let max = node.settings.connections_max;
     loop {
         match node.connections.len() {
-            taken if taken >= max => places.not_ready("this node has all its connections"),
+            taken if taken >= max - max / 10 => {
+                places.not_ready("this node has nine tenths of its connections, or more");
+            }
             // Not at the next one that leaves: it would come and go with each of them.
-            taken if taken <= max - max / 20 => places.ready(),
+            taken if taken <= max - max / 10 - max / 20 => places.ready(),
             _ => {}
         }
         tokio::time::sleep(PLACES_INTERVAL).await;
@@ -440,8 +448,16 @@ fn refresh(node: &Arc<Node>) -> Refresh {
     let node = Arc::clone(node);
     let told = |count| i64::try_from(count).unwrap_or(i64::MAX);
     Arc::new(move || {
-        node.metrics.retained_entries.set(told(node.append_queue.retained()));
-        node.metrics.send_queue_bytes.set(told(node.connections.waiting()));
+        let metrics = &node.metrics;
+        metrics.retained_entries.set(told(node.append_queue.retained()));
+        metrics.retained_bytes.set(told(node.append_queue.retained_bytes()));
+        metrics.retained_bytes_max.set(told(ACCEPTED_BYTES_MAX));
+        metrics.send_queue_bytes.set(told(node.connections.waiting()));
+        metrics.connections.set(told(node.connections.len()));
+        metrics.connections_max.set(told(node.settings.connections_max));
+        metrics.draining.set(node.leaving.is_cancelled().into());
+        let failures = node.authenticator.key_set_failures();
+        metrics.key_set_failures_total.inc_by(failures - metrics.key_set_failures_total.get());
     })
 }
 
@@ -460,7 +476,7 @@ fn stats(
             "activeConnections": node.connections.len(),
             "totalRooms": node.hub.len(),
             "totalMessages": node.metrics.messages_in_total.get(),
-            "uptime": u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
+            "uptime": millis(began.elapsed()),
         },
         "redis": redis.map_or_else(no_redis, Health::to_json),
         "sync": sync.map_or_else(|| Stats::default().to_json(), Stats::to_json),

@@ -104,7 +104,7 @@ pub struct StreamStoreError(#[source] pub Box<dyn std::error::Error + Send + Syn
 /// Where answers that are being written lie beside the log. Memory and Redis pass one suite of
 /// contract tests. Whatever touches an answer is a sign of life of its producer.
 #[async_trait]
-pub trait StreamStore: Send + Sync + 'static {
+pub trait StreamStore: std::fmt::Debug + Send + Sync + 'static {
     /// Begins an answer, or takes the one that its user has begun already.
     async fn begin(
         &self,

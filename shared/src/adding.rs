@@ -48,9 +48,9 @@ pub async fn add(
         let epoch = epoch::establish(shard, at_least, log, store).await?.number;
         at_least = epoch;
         let rest = &entries[done.len()..];
-        let (appended, stop) = log.put(shard, epoch, rest, past).await?;
-        done.extend(appended);
-        match stop {
+        let batch = log.append(shard, epoch, rest, past).await?;
+        done.extend(batch.done);
+        match batch.stop {
             None => return Ok(done),
             Some(AppendStop::Stale) => {}
             Some(AppendStop::Full) => break,

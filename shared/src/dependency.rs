@@ -216,11 +216,9 @@ impl Servers {
             let found = match self.store.migrate().await {
                 Ok(()) => self.store.deployment().await,
                 Err(MigrateError::Unavailable(error)) => Err(error),
-                Err(
-                    error @ (MigrateError::Newer { .. }
-                    | MigrateError::Shards { .. }
-                    | MigrateError::Encoding { .. }),
-                ) => return Err(error.into()),
+                Err(error @ (MigrateError::Foreign(_) | MigrateError::Encoding { .. })) => {
+                    return Err(error.into());
+                }
             };
             match found {
                 Ok(deployment) => {

@@ -10,8 +10,8 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use crate::contract::id::Shard;
-use crate::log::{ArmedEpoch, Claim, Log, LogError};
-use crate::store::{Epoch, Store, StoreError};
+use crate::log::{Claim, Epoch, Log, LogError};
+use crate::store::{Store, StoreError};
 
 /// How long the database may take to say when an epoch was minted that the log holds.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -68,12 +68,10 @@ pub async fn establish(
                 None => at_least = armed.number + 1,
             },
             Claim::Token(token) => {
-                let Epoch { number, minted_at, quiet } = store.mint(shard, token, at_least).await?;
+                let minted = store.mint(shard, token, at_least).await?;
                 let cursor = store.cursor(shard).await?.upto;
-                let armed = ArmedEpoch { number, minted_at, quiet };
-                if let Some(ArmedEpoch { quiet, .. }) = log.arm(shard, token, armed, cursor).await?
-                {
-                    return Ok(Epoch { number, minted_at, quiet });
+                if let Some(armed) = log.arm(shard, token, minted, cursor).await? {
+                    return Ok(armed);
                 }
             }
         }
@@ -85,14 +83,11 @@ pub async fn establish(
 /// has to do: a batch is compared with the database's own epochs in any case.
 async fn confirmed(
     shard: Shard,
-    armed: ArmedEpoch,
+    armed: Epoch,
     store: &dyn Store,
 ) -> Result<Option<Epoch>, StoreError> {
-    let ArmedEpoch { number, minted_at, quiet } = armed;
-    match tokio::time::timeout(PATIENCE, store.epoch(shard, number)).await {
-        Ok(Err(StoreError::Unavailable(_))) | Err(_) => {
-            Ok(Some(Epoch { number, minted_at, quiet }))
-        }
-        Ok(answer) => Ok(answer?.map(|epoch| Epoch { quiet: epoch.quiet && quiet, ..epoch })),
+    match tokio::time::timeout(PATIENCE, store.epoch(shard, armed.number)).await {
+        Ok(Err(StoreError::Unavailable(_))) | Err(_) => Ok(Some(armed)),
+        Ok(answer) => Ok(answer?.map(|epoch| Epoch { quiet: epoch.quiet && armed.quiet, ..epoch })),
     }
 }

@@ -6,6 +6,7 @@
 pub mod memory;
 pub mod redis;
 pub mod deliveries;
+mod append;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -13,12 +14,14 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::contract::envelope::Envelope;
-use crate::contract::id::{MessageId, RoomId, Shard, UserId};
+use crate::contract::id::{MessageId, MessageKey, RoomId, Shard, UserId};
 use crate::contract::limits::ID_BYTES_MAX;
 use crate::contract::position::Position;
 use crate::contract::refusal::Refusal;
 use crate::contract::signal::{ReadMark, RoomSignal, Signal};
 use crate::contract::timestamp::Timestamp;
+
+pub use self::append::{Append, AppendBatchResult, AppendStop, Appended, Past, Placement};
 
 /// The place of an entry in its shard's log: `<epoch>-<n>`, no clock involved.
 #[derive(
@@ -218,14 +221,15 @@ impl Pending {
     }
 }
 
-/// An epoch as the log was armed with it.
+/// An epoch of a shard, as the database minted it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ArmedEpoch {
+pub struct Epoch {
     /// Its number.
     pub number: u64,
-    /// When the database minted it.
+    /// When, by the database's clock.
     pub minted_at: Timestamp,
-    /// Whether the shard was quiet then, in the database, and the log had nothing left for it.
+    /// The shard held nothing younger than 15 minutes then, and the log nothing that was still to
+    /// be stored, so that no id offered now can be one that an earlier epoch accepted a moment ago.
     pub quiet: bool,
 }
 
@@ -233,7 +237,7 @@ pub struct ArmedEpoch {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Claim {
     /// The shard has a valid epoch.
-    Armed(ArmedEpoch),
+    Armed(Epoch),
     /// It has none: have an epoch minted for this token, the claimant's or an earlier one's.
     Token(Uuid),
 }
@@ -269,62 +273,6 @@ impl Delivery {
     }
 }
 
-/// An entry to append.
-#[derive(Clone, Debug)]
-pub struct Append {
-    /// What to append.
-    pub envelope: Envelope,
-    /// A digest of its content: the same id with another digest is a conflict.
-    pub digest: Uuid,
-    /// What a message costs: an entry of the log of its own, before the message's and in the same
-    /// step, so that where the message is persisted its cost is too.
-    pub cost: Option<Envelope>,
-    /// Who sent the message that an edit is about: offered again, the edit waits for it.
-    pub author: Option<UserId>,
-}
-
-/// What an append found.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Appended {
-    /// It stands, or stood already.
-    Placed {
-        /// In the room's order; of what has no place there, in the log.
-        position: Position,
-        /// It stood already.
-        duplicate: bool,
-        /// It is in the database.
-        persisted: bool,
-    },
-    /// Its id stands with other content.
-    Conflict,
-    /// The database has refused it for good.
-    Rejected(Refusal),
-}
-
-/// What an append goes past.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Past {
-    /// Nothing: what anybody sends.
-    Nothing,
-    /// The caps of the log and of its memory: what the worker adds of its own, which frees more
-    /// than it takes.
-    Caps,
-    /// The caps, and what is remembered of the id where the database refused it.
-    Refusals,
-}
-
-/// Why a batch of appends ended before its end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AppendStop {
-    /// The epoch is another; nothing of the batch was done.
-    Stale,
-    /// The entry's room is unknown under this epoch: hydrate it and offer the rest again.
-    Unhydrated,
-    /// What is not persisted is at a cap of the log, in entries or bytes, or the log has no memory
-    /// left for what is new.
-    Full,
-}
-
 /// Why the log did not do it.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
@@ -344,7 +292,7 @@ pub enum LogError {
 /// A shard is usable once an epoch is armed ([`crate::epoch::establish`]). Every call that names an
 /// epoch is refused with [`LogError::Stale`], having done nothing, when the log does not hold it.
 #[async_trait]
-pub trait Log: Send + Sync + 'static {
+pub trait Log: std::fmt::Debug + Send + Sync + 'static {
     /// Puts `token` where the shard has no valid epoch, or one below `at_least`; says what stands.
     async fn claim(&self, shard: Shard, at_least: u64, token: Uuid) -> Result<Claim, LogError>;
 
@@ -357,9 +305,9 @@ pub trait Log: Send + Sync + 'static {
         &self,
         shard: Shard,
         token: Uuid,
-        epoch: ArmedEpoch,
+        epoch: Epoch,
         cursor: LogId,
-    ) -> Result<Option<ArmedEpoch>, LogError>;
+    ) -> Result<Option<Epoch>, LogError>;
 
     /// Waits until one of the shards may have entries above the given place, or a moment has
     /// passed; returns those that may.
@@ -387,16 +335,24 @@ pub trait Log: Send + Sync + 'static {
     /// [`Void`](crate::contract::envelope::EntryKind::Void).
     async fn trim(&self, watermark: &Watermark) -> Result<(), LogError>;
 
-    /// Appends what comes from the worker or the database and from no client, in order until the
-    /// first stop; what is before it is done. A log whose entries nobody sees before they are
-    /// stored has nothing to take back and takes nothing.
-    async fn put(
+    /// Appends to a shard in order until the first stop; what is before it is done. One call per
+    /// shard and process at a time. Unavailable: the entries may or may not stand.
+    ///
+    /// An entry whose id is remembered is answered with the place it has. Every entry that is
+    /// placed is delivered to each node that subscribed to its room, in order, at least once, or
+    /// that node is told of a gap. A log whose entries nobody sees before they are stored answers
+    /// then; it has nothing to take back, and takes nothing of a worker's (`past` something).
+    async fn append(
         &self,
         shard: Shard,
         epoch: u64,
         entries: &[Append],
         past: Past,
-    ) -> Result<(Vec<Appended>, Option<AppendStop>), LogError>;
+    ) -> Result<AppendBatchResult, LogError>;
+
+    /// Where an id stands, as long as it is remembered, and whether it is in the database. Of what
+    /// stood before the present epoch only that is known which the database did not have then.
+    async fn known(&self, identity: &MessageKey) -> Result<Option<Appended>, LogError>;
 
     /// Forgets a shard's log up to here, all of which is persisted.
     async fn forget(&self, shard: Shard, epoch: u64, upto: LogId) -> Result<(), LogError>;

@@ -12,5 +12,7 @@ pub mod trouble;
 pub mod backoff;
 pub mod byte_budget;
 pub mod settings;
+pub mod tls;
+pub mod changes;
 pub mod clock;
 pub mod error_chain;

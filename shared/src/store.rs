@@ -16,31 +16,20 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use uuid::Uuid;
 
-use crate::contract::id::{MessageId, RoomId, Shard, UserId};
+use crate::contract::id::{MessageId, MessageKey, RoomId, Shard, UserId};
+use crate::contract::limits::SHARDS;
 use crate::contract::message::{Message, Metadata};
 use crate::contract::position::Position;
 use crate::contract::refusal::{Refusal, RefusalCode};
 use crate::contract::signal::ReadMark;
 use crate::contract::timestamp::Timestamp;
-use crate::log::{LogId, RejectedEntry};
+use crate::log::{Epoch, LogId, RejectedEntry};
 
 pub use self::additions::{Additions, PlacedRefusal, Unplaced};
 pub use self::erasure::{Erased, ErasedStep, Erasure};
 pub use self::ledger::{CreditRow, Ledger, Reconciliation};
 pub use self::members::{Member, MemberRole, Members, Revocation, RevokedSubject};
 pub use self::receipts::Receipts;
-
-/// An epoch as the database minted it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Epoch {
-    /// Its number.
-    pub number: u64,
-    /// When, by the database's clock.
-    pub minted_at: Timestamp,
-    /// The shard held nothing younger than 15 minutes then, and the log nothing that was still to
-    /// be stored, so that no id offered now can be one that an earlier epoch accepted a moment ago.
-    pub quiet: bool,
-}
 
 /// How far a shard is in the database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,6 +92,18 @@ pub enum Row {
     },
     /// A movement of credits.
     Credit(CreditRow),
+}
+
+impl Row {
+    /// When its entry was accepted.
+    pub(crate) fn accepted_at(&self) -> Timestamp {
+        match self {
+            Row::Message(message) => message.created_at,
+            Row::Change(change) => change.at,
+            Row::Receipt { mark, .. } => mark.read_at,
+            Row::Credit(credit) => credit.at,
+        }
+    }
 }
 
 /// An entry that could not be stored, and why.
@@ -222,17 +223,6 @@ pub enum StoreError {
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
-/// A message whose id the database was asked for.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct MessageKey {
-    /// In which room.
-    pub room: RoomId,
-    /// From whom.
-    pub user: UserId,
-    /// Under which id.
-    pub id: MessageId,
-}
-
 /// Which messages of a room are read, from a position that is none of them itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Span {
@@ -254,14 +244,39 @@ impl Span {
     }
 }
 
-/// The database. Every method is one transaction.
-///
-/// A message is (room, sender, the id that its sender chose); a unique index keeps it once. The id
-/// of its row is unique in the whole table: the one that was chosen where that is free, else a
-/// random one, which nobody could have chosen before. Reading gives a message back under its
-/// sender's id. Rows of another program are known by their row's id.
+/// Tables that this program must not use.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum ForeignTables {
+    /// A later version of this software wrote them.
+    #[error("the database has schema {found}, this program knows schemas up to {known}")]
+    Newer {
+        /// The schema's number there.
+        found: u32,
+        /// The newest one this program knows.
+        known: u32,
+    },
+    /// Rooms lie in other shards than this program would look in.
+    #[error("the database has {found} shards, this program has {known}")]
+    Shards {
+        /// What they say.
+        found: String,
+        /// What this program has.
+        known: u16,
+    },
+}
+
+impl ForeignTables {
+    fn check_shards(found: Option<String>) -> Result<(), ForeignTables> {
+        match found {
+            Some(found) if found == SHARDS.to_string() => Ok(()),
+            found => Err(ForeignTables::Shards { found: found.unwrap_or_default(), known: SHARDS }),
+        }
+    }
+}
+
+/// Epochs, cursors and leases of shards.
 #[async_trait]
-pub trait Store: Additions + Erasure + Ledger + Members + Receipts + Send + Sync + 'static {
+pub trait Shards: Send + Sync + 'static {
     /// Mints an epoch for `token`: the highest of the shard plus one, and at least `at_least`; or
     /// the one that was minted for this token before.
     async fn mint(&self, shard: Shard, token: Uuid, at_least: u64) -> Result<Epoch, StoreError>;
@@ -284,7 +299,11 @@ pub trait Store: Additions + Erasure + Ledger + Members + Receipts + Send + Sync
 
     /// Gives up everything that `owner` holds, and its place among the live workers.
     async fn release(&self, owner: &str) -> Result<(), StoreError>;
+}
 
+/// Writes what a worker has read.
+#[async_trait]
+pub trait Batches: Send + Sync + 'static {
     /// Stores a batch: cursor and epoch compared; messages that do not stand yet; changes where
     /// newer (a delete of an unknown message leaves a tombstone that takes the id) and not made
     /// before under the same id; receipts where greater; movements of credits that are not in the
@@ -292,12 +311,16 @@ pub trait Store: Additions + Erasure + Ledger + Members + Receipts + Send + Sync
     /// letters; heads where greater; cursor.
     ///
     /// # Errors
-    /// [`StoreError::Data`] names the fault of some row: find it with [`Store::probe`].
+    /// [`StoreError::Data`] names the fault of some row: find it with [`Batches::probe`].
     async fn commit(&self, batch: &Batch) -> Result<Committed, StoreError>;
 
-    /// Tries rows as [`Store::commit`] would, and undoes them.
+    /// Tries rows as [`Batches::commit`] would, and undoes them.
     async fn probe(&self, rows: &[Row]) -> Result<(), StoreError>;
+}
 
+/// Messages, and where they stand.
+#[async_trait]
+pub trait Messages: Send + Sync + 'static {
     /// The last position of each room, [`Position::ZERO`] where nothing is known of it; in the
     /// order asked.
     async fn heads(&self, rooms: &[RoomId]) -> Result<Vec<Position>, StoreError>;
@@ -347,7 +370,11 @@ pub trait Store: Additions + Erasure + Ledger + Members + Receipts + Send + Sync
         after: Position,
         at_most: u64,
     ) -> Result<u64, StoreError>;
+}
 
+/// What the database refused for good.
+#[async_trait]
+pub trait DeadLetters: Send + Sync + 'static {
     /// The dead letters, oldest first.
     async fn dead_letters(&self) -> Result<Vec<DeadLetter>, StoreError>;
 
@@ -367,7 +394,30 @@ pub trait Store: Additions + Erasure + Ledger + Members + Receipts + Send + Sync
         rooms: &[RoomId],
         since: Timestamp,
     ) -> Result<Vec<RejectedEntry>, StoreError>;
+}
 
+/// The database. Every method is one transaction.
+///
+/// A message is (room, sender, the id that its sender chose); a unique index keeps it once. The id
+/// of its row is unique in the whole table: the one that was chosen where that is free, else a
+/// random one, which nobody could have chosen before. Reading gives a message back under its
+/// sender's id. Rows of another program are known by their row's id.
+#[async_trait]
+pub trait Store:
+    Shards
+    + Batches
+    + Messages
+    + DeadLetters
+    + Additions
+    + Erasure
+    + Ledger
+    + Members
+    + Receipts
+    + std::fmt::Debug
+    + Send
+    + Sync
+    + 'static
+{
     /// Whether the database answers.
     async fn ping(&self) -> Result<(), StoreError>;
 

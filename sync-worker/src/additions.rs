@@ -120,7 +120,7 @@ async fn place(parts: &Deps, after: Option<&str>) -> Result<Option<String>, Look
         for entries in entries.chunks(ROWS as usize) {
             let added = adding::add(shard, entries, Past::Caps, (&**log, &**store)).await?;
             let is_new =
-                |added: &&Appended| matches!(added, Appended::Placed { duplicate: false, .. });
+                |added: &&Appended| matches!(added, Appended::Placed(place) if !place.duplicate);
             new += added.iter().filter(is_new).count();
         }
         if new > 0 {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use prometheus::Histogram;
 use shared::contract::credit::CreditEntry;
 use shared::contract::envelope::{EntryKind, Envelope};
 use shared::contract::id::{RoomId, Shard, UserId};
@@ -237,22 +238,25 @@ impl Entries {
             // In the log's order, which is that of their ids.
             let found = self.rows.binary_search_by(|(entry, _, _)| entry.id.cmp(place));
             if let Ok(found) = found {
-                let (entry, envelope, _) = self.rows.remove(found);
-                let letter = dead_letter(&entry, Some(&envelope), code, &RowError::Dead);
-                self.dead.push((entry, Some(envelope), letter));
+                let row = self.rows.remove(found);
+                self.bury(row, code, &RowError::Dead);
             }
+        }
+    }
+
+    /// Counts how long each has taken from its acceptance to now.
+    pub(crate) fn observe_persisted(&self, seconds: &Histogram, now_ms: i64) {
+        for (_, envelope, _) in &self.rows {
+            let took_ms = now_ms.saturating_sub(envelope.accepted_at.0).max(0);
+            seconds.observe(took_ms as f64 / 1000.0);
         }
     }
 
     /// Whether the database takes any of the rows alone.
     pub(crate) async fn passes(&self, store: &dyn Store) -> Result<bool, StoreError> {
         for (_, _, row) in &self.rows {
-            match store.probe(std::slice::from_ref(row)).await {
-                Ok(()) => return Ok(true),
-                Err(StoreError::Data { .. }) => {}
-                Err(error @ (StoreError::Fenced { .. } | StoreError::Unavailable(_))) => {
-                    return Err(error);
-                }
+            if fault(store, std::slice::from_ref(row)).await?.is_none() {
+                return Ok(true);
             }
         }
         Ok(false)
@@ -260,10 +264,19 @@ impl Entries {
 
     /// Makes dead letters of all rows: of one that is refused and nothing else is with it.
     pub(crate) fn give_up(&mut self, error: &StoreError) {
-        for (entry, envelope, _) in std::mem::take(&mut self.rows) {
-            let letter = dead_letter(&entry, Some(&envelope), code(error), error);
-            self.dead.push((entry, Some(envelope), letter));
+        for row in std::mem::take(&mut self.rows) {
+            self.bury(row, code(error), error);
         }
+    }
+
+    fn bury(
+        &mut self,
+        (entry, envelope, _): (LogEntry, Envelope, Row),
+        code: &str,
+        error: &(dyn std::error::Error + 'static),
+    ) {
+        let letter = dead_letter(&entry, Some(&envelope), code, error);
+        self.dead.push((entry, Some(envelope), letter));
     }
 
     /// Finds the rows that fail alone, by halves, and makes dead letters of them; says how many
@@ -277,18 +290,13 @@ impl Entries {
         let all = 0..rows.len();
         let mut parts = Vec::from([all]);
         while let Some(part) = parts.pop() {
-            match store.probe(&rows[part.clone()]).await {
-                Ok(()) => {}
-                Err(error @ StoreError::Data { .. }) if part.len() == 1 => {
-                    bad.push((part.start, error));
-                }
-                Err(StoreError::Data { .. }) => {
+            match fault(store, &rows[part.clone()]).await? {
+                None => {}
+                Some(error) if part.len() == 1 => bad.push((part.start, error)),
+                Some(_) => {
                     let middle = part.start + part.len() / 2;
                     parts.push(middle..part.end);
                     parts.push(part.start..middle);
-                }
-                Err(error @ (StoreError::Fenced { .. } | StoreError::Unavailable(_))) => {
-                    return Err(error);
                 }
             }
         }
@@ -296,11 +304,19 @@ impl Entries {
         let failed = (bad.len(), rows.len());
         // From the back, so that the places before stay what they are.
         for (place, error) in bad.into_iter().rev() {
-            let (entry, envelope, _) = self.rows.remove(place);
-            let letter = dead_letter(&entry, Some(&envelope), code(&error), &error);
-            self.dead.push((entry, Some(envelope), letter));
+            let row = self.rows.remove(place);
+            self.bury(row, code(&error), &error);
         }
         Ok(failed)
+    }
+}
+
+/// What is wrong with some of the rows, if anything is.
+async fn fault(store: &dyn Store, rows: &[Row]) -> Result<Option<StoreError>, StoreError> {
+    match store.probe(rows).await {
+        Ok(()) => Ok(None),
+        Err(error @ StoreError::Data { .. }) => Ok(Some(error)),
+        Err(error) => Err(error),
     }
 }
 
@@ -340,13 +356,8 @@ async fn still_refused(
 ) -> Result<Vec<(usize, StoreError)>, StoreError> {
     let mut still = Vec::with_capacity(bad.len());
     for (place, _) in bad {
-        match store.probe(std::slice::from_ref(&rows[place])).await {
-            Ok(()) => return Err(StoreError::Unavailable(Box::new(Recovered))),
-            Err(error @ StoreError::Data { .. }) => still.push((place, error)),
-            Err(error @ (StoreError::Fenced { .. } | StoreError::Unavailable(_))) => {
-                return Err(error);
-            }
-        }
+        let found = fault(store, std::slice::from_ref(&rows[place])).await?;
+        still.push((place, found.ok_or_else(|| StoreError::Unavailable(Box::new(Recovered)))?));
     }
     Ok(still)
 }

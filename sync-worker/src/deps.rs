@@ -30,7 +30,7 @@ pub struct LoopSettings {
 }
 
 /// What the loop works with.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Deps {
     /// Where entries come from.
     pub log: Arc<dyn Log>,
@@ -50,10 +50,4 @@ pub struct Deps {
     pub lag: Arc<Lag>,
     /// What is not to end before the loop does.
     pub tasks: Tasks,
-}
-
-impl std::fmt::Debug for Deps {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Deps").field("settings", &self.settings).finish_non_exhaustive()
-    }
 }

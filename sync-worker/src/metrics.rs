@@ -1,8 +1,6 @@
 //! Metrics of the worker, served by whichever process runs it.
 
-/// Seconds of a commit: a local fsync to a struggling database.
-const COMMIT_SECONDS: &[f64] =
-    &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
+use shared::process::telemetry::metrics::SECONDS;
 
 shared::metrics! {
     /// Counts of one worker.
@@ -30,7 +28,9 @@ shared::metrics! {
         /// Times a shard stopped because the database refused every row of a large batch.
         shards_stopped_total: counter,
         /// Seconds from a batch's first try to its commit.
-        commit_seconds: histogram(COMMIT_SECONDS),
+        commit_seconds: histogram(SECONDS),
+        /// Seconds from the acceptance of an entry to its commit.
+        persist_seconds: histogram(SECONDS),
         /// Entries of the log that are not in the database.
         log_lag_entries: gauge,
         /// Seconds since the oldest entry that is not in the database was accepted.

@@ -362,6 +362,7 @@ impl ShardReader {
                 }
             };
             metrics.commit_seconds.observe(began.elapsed().as_secs_f64());
+            entries.observe_persisted(&metrics.persist_seconds, self.parts.clock.now_ms());
             return Ok((entries, committed));
         }
     }

@@ -17,12 +17,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fleet::{ClusterOptions, Fleet};
-use gateway::broker::memory::MemoryBroker;
-use gateway::broker::redis::RedisBroker;
-use gateway::broker::{AppendBatchResult, AppendResult, Broker, Placement};
+use gateway::broker::{Broker, redis::RedisBroker};
 use prometheus::IntCounter;
 use shared::contract::envelope::{EntryKind, Envelope};
-use shared::contract::id::{MessageId, RoomId, Shard, UserId};
+use shared::contract::id::{MessageId, MessageKey, RoomId, Shard, UserId};
 use shared::contract::limits::HYDRATION_AGE_MS_MAX;
 use shared::contract::message::{Message, MessageType, Metadata};
 use shared::contract::position::Position;
@@ -33,14 +31,15 @@ use shared::log::memory::MemoryLog;
 use shared::log::redis::RedisLog;
 use shared::log::redis::connection::RedisConnection;
 use shared::log::{
-    Append, AppendStop, ArmedEpoch, Claim, Delivery, Hydration, Log, LogError, LogId,
+    Append, AppendBatchResult, AppendStop, Appended, Claim, Delivery, Epoch, Hydration, Log,
+    LogError, LogId, Past, Placement,
 };
 use shared::process::clock::Clock;
 use shared::process::readiness::Readiness;
 use shared::process::settings::Secret;
 use shared::process::tasks::Tasks;
 use shared::store::sqlite::SqliteStore;
-use shared::store::{MessageKey, Span, Store};
+use shared::store::{Span, Store};
 use sync_worker::metrics::Metrics;
 use sync_worker::worker as sync;
 use tokio_util::sync::CancellationToken;
@@ -87,7 +86,7 @@ async fn memory() -> Subject {
     let (log, deliveries) = MemoryLog::new(clock.clone(), ENTRIES_MAX);
     let log = Arc::new(log);
     let store = Arc::new(SqliteStore::open(folder.path(), clock.clone()).unwrap());
-    let broker = Arc::new(MemoryBroker::new(Arc::clone(&log)));
+    let broker = Arc::clone(&log);
     let kept = Box::new(folder);
     Subject { log, broker, store, deliveries, clock, worker: None, metrics: None, kept }
 }
@@ -147,7 +146,7 @@ impl Subject {
 
     async fn append(&self, epoch: u64, entries: &[Append]) -> AppendBatchResult {
         let shard = entries[0].envelope.room.shard();
-        let appended = self.broker.append(shard, epoch, entries);
+        let appended = self.log.append(shard, epoch, entries, Past::Nothing);
         tokio::time::timeout(PATIENCE, appended).await.expect("an answer").unwrap()
     }
 
@@ -228,9 +227,9 @@ fn entry(room: &RoomId, user: &str, id: &str, content: &str) -> Append {
 }
 
 fn places(answers: &AppendBatchResult) -> Vec<(Position, bool)> {
-    let placed = |answer: &AppendResult| match answer {
-        AppendResult::Placed(Placement { position, duplicate, .. }) => (*position, *duplicate),
-        AppendResult::Conflict | AppendResult::Rejected(_) => panic!("not placed: {answer:?}"),
+    let placed = |answer: &Appended| match answer {
+        Appended::Placed(Placement { position, duplicate, .. }) => (*position, *duplicate),
+        Appended::Conflict | Appended::Rejected(_) => panic!("not placed: {answer:?}"),
     };
     answers.done.iter().map(placed).collect()
 }
@@ -281,15 +280,15 @@ async fn an_id_stands_once_for_each_sender_and_room(subject: Subject) {
     let again = subject.append(epoch, &first[..1]).await;
     assert_eq!(places(&again), [(at(1), true)]);
     let changed = subject.append(epoch, &[entry(&lobby, "ann", "m1", "other content")]).await;
-    assert_eq!(changed.done, [AppendResult::Conflict]);
+    assert_eq!(changed.done, [Appended::Conflict]);
     let identity = |id: &str| MessageKey {
         room: lobby.clone(),
         user: UserId::parse("ann").unwrap(),
         id: MessageId::parse(id).unwrap(),
     };
-    let known = subject.broker.known(&identity("m1")).await.unwrap().unwrap();
+    let known = subject.log.known(&identity("m1")).await.unwrap().unwrap();
     assert_eq!(places(&AppendBatchResult { done: vec![known], stop: None }), [(at(1), true)]);
-    assert_eq!(subject.broker.known(&identity("m2")).await.unwrap(), None);
+    assert_eq!(subject.log.known(&identity("m2")).await.unwrap(), None);
 }
 
 async fn nothing_is_done_under_another_epoch(subject: Subject) {
@@ -345,12 +344,13 @@ async fn a_full_log_takes_no_more_and_loses_nothing(subject: Subject) {
     // Without a worker nothing is stored, so the log fills.
     let epoch = establish(lobby.shard(), 0, &*subject.log, &*subject.store).await.unwrap().number;
     subject.hydrate(epoch, &lobby, Position::ZERO).await;
-    let (log, broker) = (Arc::clone(&subject.log), Arc::clone(&subject.broker));
-    let shard = lobby.shard();
-    let count = ENTRIES_MAX + 7;
+    let (log, appending) = (Arc::clone(&subject.log), Arc::clone(&subject.log));
+    let (shard, count) = (lobby.shard(), ENTRIES_MAX + 7);
     let batch: Vec<Append> =
         (1..=count).map(|n| entry(&lobby, "ann", &format!("m{n}"), "x")).collect();
-    let appended = tokio::spawn(async move { broker.append(shard, epoch, &batch).await.unwrap() });
+    let appended = tokio::spawn(async move {
+        appending.append(shard, epoch, &batch, Past::Nothing).await.unwrap()
+    });
     let full = || async { log.len(shard).await.unwrap() == ENTRIES_MAX as u64 };
     harness::eventually(PATIENCE, "the log is full", full).await;
     let read = log.read(shard, epoch, LogId::ZERO, count).await.unwrap();
@@ -423,7 +423,7 @@ async fn what_the_database_refused_is_refused_when_it_is_offered_again(subject: 
     let batch = [unreadable, entry(&lobby, "ann", "m2", "x")];
     let refused = || async {
         let answers = subject.append(epoch, &batch).await;
-        matches!(answers.done[0], AppendResult::Rejected(_))
+        matches!(answers.done[0], Appended::Rejected(_))
     };
     harness::eventually(PATIENCE, "the sender can learn that it was refused", refused).await;
     let stored = subject.append(epoch, &batch[1..]).await;

@@ -38,3 +38,4 @@ mod submitting;
 mod cluster;
 mod http_api;
 mod deploy_files;
+mod kubernetes;

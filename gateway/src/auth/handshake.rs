@@ -4,11 +4,13 @@
 //! what is not its business. Everything else RFC 6455, section 4.2.1, asks is checked here, before
 //! anything is upgraded. Refusals never repeat what the client sent: it may end up in a log.
 
+use bytes::Bytes;
+use http_body_util::Full;
 use hyper::header::{
-    CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN,
+    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN,
     SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, TRANSFER_ENCODING, UPGRADE,
 };
-use hyper::{Method, Request, StatusCode, Version};
+use hyper::{Method, Request, Response, StatusCode, Version};
 use shared::contract::protocol::SUBPROTOCOL;
 
 use super::origin::{AllowedOrigins, Authority, Origin};
@@ -22,6 +24,18 @@ pub(crate) struct Handshake {
     /// Whether the client offered [`SUBPROTOCOL`]: the answer then selects it, and must not
     /// otherwise.
     pub(crate) subprotocol: bool,
+}
+
+impl Handshake {
+    /// The answer 101, of what fastwebsockets answers.
+    pub(crate) fn answer<B>(self, response: Response<B>) -> Response<Full<Bytes>> {
+        let mut answer = response.map(|_| Full::default());
+        if self.subprotocol {
+            let subprotocol = HeaderValue::from_static(SUBPROTOCOL);
+            answer.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, subprotocol);
+        }
+        answer
+    }
 }
 
 /// Why a handshake is refused. The text is for the developer who reads the answer's body.
@@ -62,6 +76,19 @@ pub(crate) enum HandshakeRefusal {
 }
 
 impl HandshakeRefusal {
+    /// The answer, with the reason as its text.
+    pub(crate) fn answer(self) -> Response<Full<Bytes>> {
+        let mut answer = Response::new(Full::from(format!("{self}\n")));
+        *answer.status_mut() = self.status();
+        let plain = HeaderValue::from_static("text/plain; charset=utf-8");
+        answer.headers_mut().insert(CONTENT_TYPE, plain);
+        for (name, value) in self.headers() {
+            let name = HeaderName::from_static(name);
+            answer.headers_mut().insert(name, HeaderValue::from_static(value));
+        }
+        answer
+    }
+
     /// The status to answer with.
     pub(crate) fn status(self) -> StatusCode {
         match self {
@@ -69,16 +96,7 @@ impl HandshakeRefusal {
             Self::HttpTooNew => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
             Self::OriginForbidden => StatusCode::FORBIDDEN,
             Self::Upgrade | Self::Connection | Self::Version => StatusCode::UPGRADE_REQUIRED,
-            Self::HttpTooOld
-            | Self::HostCount
-            | Self::HostInvalid
-            | Self::OriginRepeated
-            | Self::KeyCount
-            | Self::KeyInvalid
-            | Self::ContentLength
-            | Self::TransferEncoding
-            | Self::SubprotocolInvalid
-            | Self::SubprotocolUnsupported => StatusCode::BAD_REQUEST,
+            _ => StatusCode::BAD_REQUEST,
         }
     }
 
@@ -94,18 +112,7 @@ impl HandshakeRefusal {
                 ("upgrade", "websocket"),
                 ("sec-websocket-version", "13"),
             ],
-            Self::HttpTooOld
-            | Self::HttpTooNew
-            | Self::HostCount
-            | Self::HostInvalid
-            | Self::OriginRepeated
-            | Self::OriginForbidden
-            | Self::KeyCount
-            | Self::KeyInvalid
-            | Self::ContentLength
-            | Self::TransferEncoding
-            | Self::SubprotocolInvalid
-            | Self::SubprotocolUnsupported => &[],
+            _ => &[],
         }
     }
 }

@@ -9,6 +9,7 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -20,9 +21,10 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use parking_lot::Mutex;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::RootCertStore;
 use shared::contract::limits::{JWKS_BYTES_MAX, JWKS_INTERVAL_MS, JWKS_PAUSE_MS, JWKS_TIMEOUT_MS};
 use shared::process::error_chain::error_chain;
+use shared::process::tls;
 use tokio::io::AsyncReadExt;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
@@ -76,6 +78,8 @@ pub(crate) struct Jwks {
     wanted: Notify,
     /// How often it was read, well or not.
     rounds: watch::Sender<u64>,
+    /// How often in vain.
+    failures: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -109,7 +113,13 @@ impl Jwks {
         };
         let state = JwksState { keys: Arc::new(keys), reading, began: None };
         let (rounds, _) = watch::channel(0);
-        Ok(Jwks { place, state: Mutex::new(state), wanted: Notify::new(), rounds })
+        let failures = AtomicU64::new(0);
+        Ok(Jwks { place, state: Mutex::new(state), wanted: Notify::new(), rounds, failures })
+    }
+
+    /// How often the set could not be read.
+    pub(super) fn failures(&self) -> u64 {
+        self.failures.load(Ordering::Relaxed)
     }
 
     /// The keys as they were read last.
@@ -164,6 +174,7 @@ impl Jwks {
                 state.keys = Arc::new(keys);
             }
             Err(error) => {
+                self.failures.fetch_add(1, Ordering::Relaxed);
                 let error = error_chain(&error);
                 warn!(error, keys = state.keys.len(), "key set cannot be read; the old keys hold");
             }
@@ -222,19 +233,11 @@ pub(super) fn check_url(text: &str) -> Result<Uri, JwksError> {
 
 /// A client that trusts what the system trusts, where that is needed.
 fn client(https: bool) -> Result<HttpClient, JwksError> {
-    let mut roots = RootCertStore::empty();
-    if https {
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        if roots.is_empty() {
-            return Err(JwksError::Roots);
-        }
+    let roots = if https { tls::system_roots() } else { RootCertStore::empty() };
+    if https && roots.is_empty() {
+        return Err(JwksError::Roots);
     }
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(JwksError::Tls)?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+    let config = tls::client(roots).map_err(JwksError::Tls)?;
     let connector =
         HttpsConnectorBuilder::new().with_tls_config(config).https_or_http().enable_http1().build();
     Ok(Client::builder(TokioExecutor::new()).build(connector))

@@ -191,11 +191,7 @@ impl TokenStore {
         proof: &OpaqueToken,
         now_ms: i64,
     ) -> Result<Option<StoredGrant>, TokenStoreError> {
-        let kept = match self {
-            TokenStore::Memory(entries) => entries.lock().remove(proof),
-            TokenStore::Redis(redis) => asked(redis, "GETDEL", proof).await?,
-        };
-        Ok(kept.filter(|kept| kept.expires_at.0 > now_ms))
+        self.read(proof, now_ms, true).await
     }
 
     /// What lies under a proof, which stays there.
@@ -204,23 +200,27 @@ impl TokenStore {
         proof: &OpaqueToken,
         now_ms: i64,
     ) -> Result<Option<StoredGrant>, TokenStoreError> {
-        let kept = match self {
+        self.read(proof, now_ms, false).await
+    }
+
+    async fn read(
+        &self,
+        proof: &OpaqueToken,
+        now_ms: i64,
+        take: bool,
+    ) -> Result<Option<StoredGrant>, TokenStoreError> {
+        let kept: Option<StoredGrant> = match self {
+            TokenStore::Memory(entries) if take => entries.lock().remove(proof),
             TokenStore::Memory(entries) => entries.lock().get(proof).cloned(),
-            TokenStore::Redis(redis) => asked(redis, "GET", proof).await?,
+            TokenStore::Redis(redis) => {
+                let mut pipe = redis::pipe();
+                pipe.cmd(if take { "GETDEL" } else { "GET" }).arg(proof.key());
+                let (value,): (Option<String>,) = redis.pipeline(&pipe).await?;
+                value.map(|value| serde_json::from_str(&value)).transpose()?
+            }
         };
         Ok(kept.filter(|kept| kept.expires_at.0 > now_ms))
     }
-}
-
-async fn asked(
-    redis: &RedisConnection,
-    command: &str,
-    proof: &OpaqueToken,
-) -> Result<Option<StoredGrant>, TokenStoreError> {
-    let mut pipe = redis::pipe();
-    pipe.cmd(command).arg(proof.key());
-    let (value,): (Option<String>,) = redis.pipeline(&pipe).await?;
-    Ok(value.map(|value| serde_json::from_str(&value)).transpose()?)
 }
 
 #[cfg(test)]

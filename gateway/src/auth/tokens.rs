@@ -136,6 +136,11 @@ impl Authenticator {
         Ok(Authenticator { keys, jwks, issuer, audience, dev })
     }
 
+    /// How often the key set could not be read.
+    pub(crate) fn key_set_failures(&self) -> u64 {
+        self.jwks.as_ref().map_or(0, |jwks| jwks.failures())
+    }
+
     /// Keeps the key set fresh for as long as the process runs.
     pub(crate) async fn attend(&self) {
         match &self.jwks {

@@ -22,20 +22,20 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use shared::contract::envelope::Envelope;
-use shared::contract::id::Shard;
+use shared::contract::id::{MessageKey, Shard};
 use shared::contract::limits::{
     APPEND_BATCH_MAX, APPEND_QUEUE_MAX, APPEND_TIMEOUT_MS, ID_LATE_MS, ID_MEMORY_MS,
 };
 use shared::contract::position::Position;
 use shared::contract::refusal::{Refusal, RefusalCode};
 use shared::epoch::EpochError;
-use shared::log::{Append, AppendStop, Log, LogError, Watermark};
+use shared::log::{Append, AppendStop, Appended, Epoch, Log, LogError, Past, Placement, Watermark};
 use shared::process::backoff::Backoff;
 use shared::process::byte_budget::ByteBudget;
 use shared::process::clock::Clock;
 use shared::process::error_chain::error_chain;
 use shared::process::tasks::Tasks;
-use shared::store::{Epoch, MessageKey, Store, StoreError};
+use shared::store::{Store, StoreError};
 use shared::trouble;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior};
@@ -47,8 +47,8 @@ use self::aside::{Answered, Aside, LookedUp, LookupResult, Needy};
 use self::held_edits::HeldEdits;
 use self::job::{Job, affordable, expire, merge};
 use super::epochs::Epochs;
-use super::unpersisted::{self, ACCEPTED_BYTES_MAX, Retention, Unpersisted};
-use super::{AppendResult, Broker, BrokerError, Placement};
+pub(crate) use super::unpersisted::ACCEPTED_BYTES_MAX;
+use super::unpersisted::{self, Retention, Unpersisted};
 use crate::metrics::Metrics;
 
 /// Pauses between tries while something does not answer.
@@ -72,7 +72,6 @@ const RETRY_AFTER_MS: u64 = 1000;
 /// What the queue works with.
 #[derive(Clone)]
 pub(crate) struct Deps {
-    pub(crate) broker: Arc<dyn Broker>,
     pub(crate) log: Arc<dyn Log>,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) epochs: Arc<Epochs>,
@@ -145,6 +144,11 @@ impl AppendQueue {
         self.shards[usize::from(watermark.shard.number())].retention.release(watermark);
     }
 
+    /// Bytes of those, and of what waits for the log.
+    pub(crate) fn retained_bytes(&self) -> usize {
+        self.accepted.used()
+    }
+
     /// How many accepted entries are not known to be in the database.
     pub(crate) fn retained(&self) -> usize {
         self.shards.iter().map(|way| way.retention.len()).sum()
@@ -170,8 +174,6 @@ enum TryError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Log(#[from] LogError),
-    #[error(transparent)]
-    Broker(#[from] BrokerError),
     #[error("the log has no room for what it had accepted")]
     Full,
     #[error("no answer within {APPEND_TIMEOUT_MS} ms")]
@@ -298,7 +300,8 @@ impl ShardQueue {
         if entries.is_empty() {
             return Ok(());
         }
-        let answers = self.parts.broker.append(self.shard, epoch.number, &entries).await?;
+        let answers =
+            self.parts.log.append(self.shard, epoch.number, &entries, Past::Nothing).await?;
         for (mut job, done) in jobs.drain(..answers.done.len()).zip(answers.done) {
             self.retain(&mut job, &done, epoch.number);
             self.answer(job, outcome(done));
@@ -410,7 +413,7 @@ impl ShardQueue {
             job.vouched = late.then(|| (epoch, Instant::now())).or(job.vouched);
             // What was accepted before and contradicts the ledger is for the ledger to put aside.
             let stands =
-                stands.filter(|stands| *stands != AppendResult::Conflict || job.answer.is_some());
+                stands.filter(|stands| *stands != Appended::Conflict || job.answer.is_some());
             if let Some(stands) = stands {
                 self.answer(job, outcome(stands));
             } else if message.as_ref().is_some_and(|message| !there.contains(message)) {
@@ -449,8 +452,8 @@ impl ShardQueue {
         !is_vouched && (self.is_young(epoch) || old())
     }
 
-    fn retain(&self, job: &mut Job, done: &AppendResult, epoch: u64) {
-        if let AppendResult::Placed(Placement { position, persisted: false, .. }) = done {
+    fn retain(&self, job: &mut Job, done: &Appended, epoch: u64) {
+        if let Appended::Placed(Placement { position, persisted: false, .. }) = done {
             let (append, share) = (job.append.clone(), job.share.take());
             self.retention.keep(Unpersisted { append, position: *position, epoch, share });
         }
@@ -476,13 +479,13 @@ impl ShardQueue {
     }
 }
 
-fn outcome(answer: AppendResult) -> Outcome {
+fn outcome(answer: Appended) -> Outcome {
     match answer {
-        AppendResult::Placed(place) => Ok(place),
-        AppendResult::Conflict => {
+        Appended::Placed(place) => Ok(place),
+        Appended::Conflict => {
             let text = "this id stands already, with other content";
             Err(Refusal::new(RefusalCode::Conflict, text).field("id"))
         }
-        AppendResult::Rejected(refusal) => Err(refusal),
+        Appended::Rejected(refusal) => Err(refusal),
     }
 }

@@ -9,11 +9,12 @@ use std::sync::Arc;
 use parking_lot::{Mutex, MutexGuard};
 use shared::contract::id::Shard;
 use shared::epoch::{EpochError, establish};
-use shared::log::{Claim, Log};
-use shared::store::{Epoch, Store};
+use shared::log::{Claim, Epoch, Log};
+use shared::store::Store;
 use uuid::Uuid;
 
 /// Remembers epochs; a `stale` answer makes it ask the log anew.
+#[derive(Debug)]
 pub(crate) struct Epochs {
     log: Arc<dyn Log>,
     store: Arc<dyn Store>,
@@ -26,12 +27,6 @@ struct Belief {
     epoch: Epoch,
     /// Nothing speaks against it; otherwise the log is asked before it is used.
     holds: bool,
-}
-
-impl std::fmt::Debug for Epochs {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Epochs").field("beliefs", &self.beliefs).finish_non_exhaustive()
-    }
 }
 
 impl Epochs {

@@ -6,19 +6,17 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use prometheus::IntCounter;
-use shared::contract::id::{RoomId, Shard};
+use shared::contract::id::RoomId;
 use shared::contract::keys::Channels;
-use shared::contract::protocol::Durability;
 use shared::contract::signal::{Addressed, Signal};
 use shared::dependency::Hearing;
+use shared::log::LogError;
 use shared::log::deliveries::DeliveryReceiver;
-use shared::log::redis::{KnownId, RedisLog};
-use shared::log::{Append, Appended, LogError, Past};
+use shared::log::redis::RedisLog;
 use shared::process::tasks::Tasks;
-use shared::store::MessageKey;
 
 use self::subscriber::Subscriber;
-use super::{AppendBatchResult, AppendResult, Broker, BrokerError, Placement};
+use super::Broker;
 
 /// Answers as soon as Redis has it.
 #[derive(Debug)]
@@ -45,61 +43,21 @@ impl RedisBroker {
 }
 
 impl RedisBroker {
-    fn channels(&self) -> Result<&Channels, BrokerError> {
-        self.log.connection().channels().map_err(|error| BrokerError(Box::new(error)))
+    fn channels(&self) -> Result<&Channels, LogError> {
+        self.log.connection().channels().map_err(|error| LogError::Unavailable(Box::new(error)))
     }
-}
-
-impl From<LogError> for BrokerError {
-    fn from(error: LogError) -> BrokerError {
-        BrokerError(Box::new(error))
-    }
-}
-
-fn durability(persisted: bool) -> Durability {
-    if persisted { Durability::Store } else { Durability::Log }
 }
 
 #[async_trait]
 impl Broker for RedisBroker {
-    async fn append(
-        &self,
-        shard: Shard,
-        epoch: u64,
-        entries: &[Append],
-    ) -> Result<AppendBatchResult, BrokerError> {
-        let (done, stop) = self.log.append(shard, epoch, entries, Past::Nothing).await?;
-        let answer = |appended| match appended {
-            Appended::Conflict => AppendResult::Conflict,
-            Appended::Rejected(refusal) => AppendResult::Rejected(refusal),
-            Appended::Placed { position, duplicate, persisted } => {
-                let durability = durability(persisted);
-                AppendResult::Placed(Placement { position, duplicate, persisted, durability })
-            }
-        };
-        Ok(AppendBatchResult { done: done.into_iter().map(answer).collect(), stop })
-    }
-
-    async fn known(&self, identity: &MessageKey) -> Result<Option<AppendResult>, BrokerError> {
-        let MessageKey { room, user, id } = identity;
-        let known = self.log.known(room, user, id).await?;
-        Ok(known.map(|known| match known {
-            KnownId::Placed { position, persisted } => {
-                let durability = durability(persisted);
-                AppendResult::Placed(Placement { position, duplicate: true, persisted, durability })
-            }
-            KnownId::Rejected(refusal) => AppendResult::Rejected(refusal),
-        }))
-    }
-
-    async fn signal(&self, signal: &Signal) -> Result<(), BrokerError> {
+    async fn signal(&self, signal: &Signal) -> Result<(), LogError> {
         let channels = self.channels()?;
         let channel = match signal {
             Signal::Room { room, .. } => channels.room(room),
             Signal::Nodes(_) => channels.nodes(),
         };
         let told = Addressed { owner: channels.owner().to_owned(), told: signal };
-        let failed = |error: Box<dyn std::error::Error + Send + Sync>| BrokerError(error);
+        let failed = |error: Box<dyn std::error::Error + Send + Sync>| LogError::Unavailable(error);
         let payload = serde_json::to_vec(&told).map_err(|error| failed(error.into()))?;
         let mut pipe = redis::pipe();
         pipe.cmd("PUBLISH").arg(channel).arg(payload).ignore();
@@ -107,7 +65,7 @@ impl Broker for RedisBroker {
         told.map_err(|error| failed(error.into()))
     }
 
-    async fn subscribe(&self, room: &RoomId) -> Result<(), BrokerError> {
+    async fn subscribe(&self, room: &RoomId) -> Result<(), LogError> {
         self.subscriber.subscribe(self.channels()?.room(room)).await
     }
 
@@ -115,7 +73,7 @@ impl Broker for RedisBroker {
         self.subscriber.hears()
     }
 
-    async fn unsubscribe(&self, room: &RoomId) -> Result<(), BrokerError> {
+    async fn unsubscribe(&self, room: &RoomId) -> Result<(), LogError> {
         self.subscriber.unsubscribe(self.channels()?.room(room)).await
     }
 }

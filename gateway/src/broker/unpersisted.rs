@@ -12,7 +12,7 @@ use shared::process::byte_budget::ByteShare;
 
 /// Bytes of what one gateway has accepted and the database is not known to have, and of what waits
 /// for the log, over all shards; beyond it senders are told `backpressure`.
-pub(super) const ACCEPTED_BYTES_MAX: usize = 256 * 1024 * 1024;
+pub(crate) const ACCEPTED_BYTES_MAX: usize = 256 * 1024 * 1024;
 
 /// What an entry costs beside its bodies, about.
 const ENTRY_BYTES: usize = 1024;

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use shared::contract::id::{MessageId, RoomId};
 use shared::contract::protocol::ChangeReply;
+use shared::log::Placement;
 
-use crate::broker::Placement;
 use crate::broker::append_queue::Outcome;
 use crate::command::reply::Reply;
 use crate::command::session::Session;
@@ -39,7 +39,7 @@ pub(super) async fn execute(
 fn answer(reply: &Reply, room: &RoomId, change_id: MessageId, outcome: Outcome) {
     match outcome {
         Ok(Placement { position, duplicate, .. }) => {
-            reply.done(&ChangeReply { change_id, position, duplicate });
+            reply.acked(&ChangeReply { change_id, position, duplicate });
         }
         Err(refusal) => reply.refuse(Some(room), &refusal),
     }

@@ -57,7 +57,7 @@ async fn join(
             typing,
             unread: joined.unread,
         };
-        reply.done_raw(&codec::with_messages(&object, &joined.messages));
+        reply.joined(&codec::with_messages(&object, &joined.messages));
     };
     let queue = session.handle.queue.clone();
     let (member, progress) = (session.handle.number, ReadProgress::default());

@@ -6,6 +6,7 @@ use serde::Serialize;
 use shared::contract::id::RoomId;
 use shared::contract::protocol::EventName;
 use shared::contract::refusal::Refusal;
+use tokio::time::Instant;
 
 use crate::metrics::Metrics;
 use crate::wire::codec;
@@ -17,6 +18,8 @@ pub(crate) struct Reply {
     queue: Arc<SendQueue>,
     reference: Option<u64>,
     metrics: Arc<Metrics>,
+    /// When the command was read.
+    began: Instant,
 }
 
 impl Reply {
@@ -25,7 +28,7 @@ impl Reply {
         reference: Option<u64>,
         metrics: Arc<Metrics>,
     ) -> Reply {
-        Reply { queue, reference, metrics }
+        Reply { queue, reference, metrics, began: Instant::now() }
     }
 
     /// It was done.
@@ -33,6 +36,18 @@ impl Reply {
         if self.reference.is_some() {
             self.done_raw(&codec::json(data));
         }
+    }
+
+    /// What was said stands.
+    pub(crate) fn acked(&self, data: &impl Serialize) {
+        self.metrics.ack_seconds.observe(self.began.elapsed().as_secs_f64());
+        self.done(data);
+    }
+
+    /// A room was joined; the data are JSON already.
+    pub(crate) fn joined(&self, data: &[u8]) {
+        self.metrics.join_seconds.observe(self.began.elapsed().as_secs_f64());
+        self.done_raw(data);
     }
 
     /// It was done; the data are JSON already.
@@ -59,7 +74,7 @@ impl Reply {
 
     /// It was not done.
     pub(crate) fn refuse(&self, room: Option<&RoomId>, refusal: &Refusal) {
-        self.metrics.refusals_total.inc();
+        self.metrics.refusals_total.inc(refusal.code);
         self.queue.push(codec::refusal(self.reference, room, refusal));
     }
 }

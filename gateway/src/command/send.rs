@@ -6,16 +6,15 @@ use std::sync::Arc;
 use shared::contract::id::{MessageId, RoomId};
 use shared::contract::protocol::{MessageSend, SendReply};
 use shared::contract::refusal::Refusal;
+use shared::log::Placement;
 
-use crate::broker::Placement;
 use crate::broker::append_queue::Outcome;
 use crate::command::reply::Reply;
 use crate::command::session::Session;
 use crate::node::Node;
-use crate::operation::credit;
 use crate::operation::post::{self, MessageDraft};
 use crate::operation::submit::{self, Author, Submitted};
-use crate::operation::validate;
+use crate::operation::{credit, validate};
 
 /// Puts a message in line; its answer comes when the log has it, later commands need not wait.
 pub(super) async fn execute(
@@ -64,9 +63,10 @@ async fn submit(
 /// Says where a message stands.
 pub(super) fn answer(reply: &Reply, room: &RoomId, id: MessageId, outcome: Outcome) {
     match outcome {
-        Ok(Placement { position, duplicate, persisted, durability }) => {
+        Ok(place @ Placement { position, duplicate, persisted }) => {
             let position = Some(position);
-            reply.done(&SendReply { id, position, duplicate, persisted, durability });
+            let durability = place.durability();
+            reply.acked(&SendReply { id, position, duplicate, persisted, durability });
         }
         Err(refusal) => reply.refuse(Some(room), &refusal),
     }

@@ -64,13 +64,21 @@ impl GatewaySettings {
         problems
     }
 
-    /// Times that are longer than what they are a part of.
+    /// Times that are longer than what they are a part of, and a share that is none.
     fn time_problems(&self) -> impl Iterator<Item = Problem> {
-        let notice = self.drain_notice() >= self.drain_timeout_ms.duration();
-        let notice = notice.then(|| {
+        let drain = self.drain_timeout_ms.duration();
+        let parts = [
+            ("ROOMCAST_DRAIN_NOTICE_MS", self.drain_notice()),
+            ("ROOMCAST_DRAIN_SPREAD_MS", self.drain_spread(usize::MAX)),
+        ];
+        let parts = parts.into_iter().filter(move |(_, part)| *part >= drain).map(|(name, _)| {
             let text = "has to be shorter than ROOMCAST_DRAIN_TIMEOUT_MS, within which the process \
                         ends";
-            Problem::new("ROOMCAST_DRAIN_NOTICE_MS", text)
+            Problem::new(name, text)
+        });
+        let no_room = (1..=100).contains(&self.rebalance_percent).then(|| {
+            let text = "0, or above 100: some node always has more than the mean";
+            Problem::new("ROOMCAST_REBALANCE_PERCENT", text)
         });
         // Embedded, a message is acknowledged when it is in the database.
         let sync = !self.is_cluster() && self.sync_interval_ms.0 > SYNC_INTERVAL_MS_MAX;
@@ -81,7 +89,7 @@ impl GatewaySettings {
             );
             Problem::new("ROOMCAST_SYNC_INTERVAL_MS", text)
         });
-        notice.into_iter().chain(sync)
+        parts.chain(no_room).chain(sync)
     }
 
     /// Addresses and folders with which nothing can be started.

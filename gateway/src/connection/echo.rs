@@ -9,13 +9,11 @@ use bytes::Bytes;
 use fastwebsockets::upgrade::{UpgradeFut, upgrade};
 use http_body_util::Full;
 use hyper::body::Incoming as Body;
-use hyper::header::{HeaderName, HeaderValue, SEC_WEBSOCKET_PROTOCOL};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use shared::contract::limits::CLOSE_LINGER_MS;
-use shared::contract::protocol::SUBPROTOCOL;
 use shared::contract::refusal::CloseReason;
 use shared::process::operator;
 use tokio::net::{TcpListener, TcpStream};
@@ -65,15 +63,7 @@ fn answer(
 ) -> HttpResponse {
     let handshake = match handshake::check(&request, &AllowedOrigins::default()) {
         Ok(handshake) => handshake,
-        Err(refusal) => {
-            let mut answer = HttpResponse::new(Full::from(format!("{refusal}\n")));
-            *answer.status_mut() = refusal.status();
-            for (name, value) in refusal.headers() {
-                let name = HeaderName::from_static(name);
-                answer.headers_mut().insert(name, HeaderValue::from_static(value));
-            }
-            return answer;
-        }
+        Err(refusal) => return refusal.answer(),
     };
     let Ok((response, upgraded)) = upgrade(&mut request) else {
         let mut answer = HttpResponse::default();
@@ -81,12 +71,7 @@ fn answer(
         return answer;
     };
     tokio::spawn(echo(upgraded, metrics, message_bytes_max));
-    let mut answer = response.map(|_| Full::default());
-    if handshake.subprotocol {
-        let subprotocol = HeaderValue::from_static(SUBPROTOCOL);
-        answer.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, subprotocol);
-    }
-    answer
+    handshake.answer(response)
 }
 
 async fn echo(upgraded: UpgradeFut, metrics: Arc<Metrics>, message_bytes_max: usize) {
@@ -109,7 +94,7 @@ async fn until_closed(reader: &mut Reader, queue: &SendQueue) -> CloseReason {
     loop {
         queue.accepting().await;
         let incoming = tokio::select! {
-            reason = queue.closed() => return reason,
+            ending = queue.ending() => return ending.reason(),
             incoming = reader.next(|| {}) => incoming,
         };
         match incoming {

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use shared::contract::limits::{ANSWER_TIMEOUT_MS, HEADER_TIMEOUT_MS, LEAVE_ANSWER_TIMEOUT_MS};
+use shared::process::changes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
@@ -73,30 +74,14 @@ impl ExchangeProgress {
 
     /// Waits until the last answer has left, then begins to work on the next.
     pub(super) async fn begin(&self) {
-        loop {
-            let changed = self.changed.notified();
-            tokio::pin!(changed);
-            // Registered before looking, so that no change falls between.
-            changed.as_mut().enable();
-            if !self.state.lock().is_unsent {
-                break;
-            }
-            changed.await;
-        }
+        changes::until(&self.changed, || (!self.state.lock().is_unsent).then_some(())).await;
         self.enter(ExchangePhase::Work);
     }
 
     /// Waits until anything at all was asked.
     pub(super) async fn asked(&self) {
-        loop {
-            let changed = self.changed.notified();
-            tokio::pin!(changed);
-            changed.as_mut().enable();
-            if self.state.lock().phase != ExchangePhase::New {
-                return;
-            }
-            changed.await;
-        }
+        let asked = || (self.state.lock().phase != ExchangePhase::New).then_some(());
+        changes::until(&self.changed, asked).await;
     }
 
     /// The answer is there, and is to be taken.

@@ -1,18 +1,15 @@
 //! Upgrades an HTTP request to a WebSocket.
 
+use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use fastwebsockets::upgrade::UpgradeFut;
-use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::header::{
-    HeaderName, HeaderValue, RETRY_AFTER, SEC_WEBSOCKET_PROTOCOL, WWW_AUTHENTICATE,
-};
+use hyper::header::{HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
-use shared::contract::protocol::SUBPROTOCOL;
 use shared::contract::timestamp::Timestamp;
 use tokio::sync::OwnedSemaphorePermit;
 use tracing::debug;
@@ -20,13 +17,16 @@ use tracing::debug;
 use super::credentials::{self, Credentials};
 use super::timed_socket::TimedSocket;
 use super::{HttpResponse, Visitor, busy, text};
-use crate::auth::Identity;
 use crate::auth::client_address::AddressPlace;
-use crate::auth::handshake;
 use crate::auth::unproven::UnprovenPlace;
+use crate::auth::{Identity, handshake};
 use crate::connection::{self, Caller};
+use crate::metrics::HandshakeFault;
 use crate::node::Node;
 use crate::operation::authenticate::{self, AuthError};
+
+/// For how many seconds at most a client is told to wait where too many connect at once.
+const DEFERRED_S_MAX: u64 = 5;
 
 /// Checks the handshake and who is asking, answers 101, and starts the connection.
 pub(super) async fn answer(
@@ -37,7 +37,7 @@ pub(super) async fn answer(
     match accept(request, visitor, node).await {
         Ok(answer) => answer,
         Err(refusal) => {
-            node.metrics.handshakes_refused_total.inc();
+            node.metrics.handshakes_refused_total.inc(HandshakeFault::of(refusal.status()));
             *refusal
         }
     }
@@ -48,14 +48,12 @@ async fn accept(
     visitor: &Visitor,
     node: &Arc<Node>,
 ) -> Result<HttpResponse, Box<HttpResponse>> {
-    let handshake = handshake::check(&request, &node.origins).map_err(|refusal| {
-        let mut answer = text(refusal.status(), format!("{refusal}\n"));
-        for (name, value) in refusal.headers() {
-            let name = HeaderName::from_static(name);
-            answer.headers_mut().insert(name, HeaderValue::from_static(value));
-        }
-        Box::new(answer)
-    })?;
+    let handshake =
+        handshake::check(&request, &node.origins).map_err(|refusal| Box::new(refusal.answer()))?;
+    // Before anything is looked up for it.
+    if !node.connect_rate.take() {
+        return Err(Box::new(deferred()));
+    }
     let place = place(&request, visitor.peer, node)?;
     let identity = identity(&request, node)?;
     let identity = identity.await?;
@@ -74,12 +72,7 @@ async fn accept(
     };
     let places = Places { _of_address: place, _of_node: of_node };
     tokio::spawn(begin(upgraded, Arc::clone(node), (identity, unproven), places));
-    let mut answer = response.map(|_| Full::default());
-    if handshake.subprotocol {
-        let subprotocol = HeaderValue::from_static(SUBPROTOCOL);
-        answer.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, subprotocol);
-    }
-    Ok(answer)
+    Ok(handshake.answer(response))
 }
 
 /// Counts a connection where its client is, from before its proof is looked at.
@@ -91,6 +84,14 @@ fn place(
     let address = node.proxies.client(peer, request.headers());
     let max = node.settings.connections_per_address;
     node.addresses.enter(address, max).ok_or_else(crowded)
+}
+
+/// Others come at the same time: each is told another second of the next few.
+fn deferred() -> HttpResponse {
+    let mut answer = busy("too many connect at the same time\n");
+    let seconds = HeaderValue::from(1 + RandomState::new().hash_one(()) % DEFERRED_S_MAX);
+    answer.headers_mut().insert(RETRY_AFTER, seconds);
+    answer
 }
 
 fn crowded() -> Box<HttpResponse> {

@@ -90,49 +90,43 @@ impl History {
         limit: u32,
     ) -> Result<Option<ChangePage>, HistoryError> {
         let _turn = self.turn().await?;
-        settled(|| self.try_changes(room, after, limit)).await
-    }
-
-    async fn try_changes(
-        &self,
-        room: &RoomId,
-        after: Position,
-        limit: u32,
-    ) -> Result<Option<ChangePage>, HistoryError> {
-        // What the database does not have yet is read before it is asked, so that nothing can fall
-        // between.
-        let waiting = self.waiting(room, after).await?;
-        if after > waiting.head {
-            return Ok(None);
-        }
-        let limit = limit as usize;
-        let rows = u32::try_from(limit + 1).unwrap_or(u32::MAX);
-        let Rows { messages, cut } = self.rows(room, Span::Changes(after), rows).await?;
-        if !may_follow(waiting.epoch, &messages) {
-            return Err(HistoryError::Passed);
-        }
-        let mut draft = ChangeDraft::default();
-        messages.into_iter().for_each(|message| draft.add(message));
-        let told = self.store.refusals(room, after, rows).await?;
-        draft.refused = told.into_iter().map(|told| (told.at, told.refused)).collect();
-        // Behind rows that were cut there are others, before anything that waits.
-        let mut more = cut || draft.is_full(limit);
-        if !more {
-            more = self.fold_waiting(room, limit, (&waiting, &mut draft)).await?;
-        }
-        let ChangeDraft { mut changed, refused, .. } = draft;
-        changed.retain(|message| place(message) > after);
-        changed.sort_by_key(place);
-        let end = changed.last().filter(|_| more).map(place);
-        let mut told = BTreeMap::new();
-        for (at, what) in refused {
-            if at > after && end.is_none_or(|end| at <= end) {
-                told.insert(at, self.taken_back(room, &what, at).await?);
+        settled(async || {
+            // What the database does not have yet is read before it is asked, so that nothing can
+            // fall between.
+            let waiting = self.waiting(room, after).await?;
+            if after > waiting.head {
+                return Ok(None);
             }
-        }
-        let mut page = page(&changed, told, limit, after);
-        page.more |= more;
-        Ok(Some(page))
+            let limit = limit as usize;
+            let rows = u32::try_from(limit + 1).unwrap_or(u32::MAX);
+            let Rows { messages, cut } = self.rows(room, Span::Changes(after), rows).await?;
+            if !may_follow(waiting.epoch, &messages) {
+                return Err(HistoryError::Passed);
+            }
+            let mut draft = ChangeDraft::default();
+            messages.into_iter().for_each(|message| draft.add(message));
+            let told = self.store.refusals(room, after, rows).await?;
+            draft.refused = told.into_iter().map(|told| (told.at, told.refused)).collect();
+            // Behind rows that were cut there are others, before anything that waits.
+            let mut more = cut || draft.is_full(limit);
+            if !more {
+                more = self.fold_waiting(room, limit, (&waiting, &mut draft)).await?;
+            }
+            let ChangeDraft { mut changed, refused, .. } = draft;
+            changed.retain(|message| place(message) > after);
+            changed.sort_by_key(place);
+            let end = changed.last().filter(|_| more).map(place);
+            let mut told = BTreeMap::new();
+            for (at, what) in refused {
+                if at > after && end.is_none_or(|end| at <= end) {
+                    told.insert(at, self.taken_back(room, &what, at).await?);
+                }
+            }
+            let mut page = page(&changed, told, limit, after);
+            page.more |= more;
+            Ok(Some(page))
+        })
+        .await
     }
 
     /// What a follower is told of a refusal: that a message is gone, or how one stands whose change

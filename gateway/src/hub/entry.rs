@@ -117,8 +117,15 @@ enum ChangedState<'a> {
 }
 
 impl RoomEntry {
-    /// What a publication or a ring entry says, and in which room.
+    /// What a ring entry says, and in which room.
     pub(crate) fn from_entry(entry: &RingEntry) -> Result<(RoomId, RoomEntry), EnvelopeError> {
+        RoomEntry::from_publication(entry).map(|(room, _, entry)| (room, entry))
+    }
+
+    /// What a publication says, in which room, and when it was accepted.
+    pub(crate) fn from_publication(
+        entry: &RingEntry,
+    ) -> Result<(RoomId, Timestamp, RoomEntry), EnvelopeError> {
         let envelope = Envelope::decode(&entry.raw)?;
         let frame =
             |event| codec::raw_event(event, &codec::with_position(&envelope.body, entry.position));
@@ -163,11 +170,10 @@ impl RoomEntry {
             | EntryKind::Usage
             | EntryKind::Refusal => envelope.user,
         };
-        let Envelope { room, id, change_id, .. } = envelope;
-        Ok((
-            room,
-            RoomEntry { at, id, user, change_id, message_position, what, new_frame, update_frame },
-        ))
+        let Envelope { room, id, change_id, accepted_at, .. } = envelope;
+        let entry =
+            RoomEntry { at, id, user, change_id, message_position, what, new_frame, update_frame };
+        Ok((room, accepted_at, entry))
     }
 
     /// What the database says was refused, and where the room says so.

@@ -132,6 +132,7 @@ pub(crate) struct Page {
 }
 
 /// Where rooms are read from.
+#[derive(Debug)]
 pub(crate) struct History {
     pub(crate) log: Arc<dyn Log>,
     pub(crate) store: Arc<dyn Store>,
@@ -160,12 +161,6 @@ impl Default for HistoryFlights {
             hydrations: Semaphore::new(HYDRATIONS_MAX),
             readings: Semaphore::new(READINGS_MAX),
         }
-    }
-}
-
-impl std::fmt::Debug for History {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("History")
     }
 }
 

@@ -125,6 +125,11 @@ impl Hub {
         self.parts.presence.leave().await;
     }
 
+    /// Says how many connections this node has, and gives those of all nodes.
+    pub(crate) async fn loads(&self, own: u64) -> Result<Vec<u64>, PresenceError> {
+        self.parts.presence.loads(own).await
+    }
+
     /// How people are in a room who need no connection to this node, until a minute from now unless
     /// it is said again; `None`: not any more. Those who are connected are present all the same.
     ///
@@ -136,13 +141,9 @@ impl Hub {
         guests: &[(UserId, Option<PresenceStatus>)],
     ) -> Result<(), Refusal> {
         let hosted = self.parts.presence.host(room, guests);
-        if let Some(room) = self.known(room) {
-            room.change(|state| {
-                guests.iter().for_each(|(user, _)| state.ephemeral.refresh(user));
-            });
-        }
+        let users: Vec<UserId> = guests.iter().map(|(user, _)| user.clone()).collect();
+        self.refresh_people(room, &users);
         // Whatever node it was that the backend spoke to last: its word counts.
-        let users = guests.iter().map(|(user, _)| user.clone()).collect();
         self.parts.presence.tell_hosted(room, users).await;
         hosted
     }
@@ -150,10 +151,12 @@ impl Hub {
     /// The backend has said to another node how people are in a room.
     pub(crate) fn overruled(&self, room: &RoomId, users: &[UserId], said: (Uuid, Timestamp)) {
         let ended = self.parts.presence.overruled(room, users, said);
+        self.refresh_people(room, &ended);
+    }
+
+    fn refresh_people(&self, room: &RoomId, users: &[UserId]) {
         if let Some(room) = self.known(room) {
-            room.change(|state| {
-                ended.iter().for_each(|user| state.ephemeral.refresh(user));
-            });
+            room.change(|state| users.iter().for_each(|user| state.ephemeral.refresh(user)));
         }
     }
 

@@ -35,6 +35,7 @@ use shared::contract::limits::{PRESENCE_GATHER_MS, RECEIPT_INTERVAL_MS};
 use shared::contract::position::Position;
 use shared::contract::protocol::{PresenceStatus, Receipt};
 use shared::contract::signal::ReadMark;
+use shared::process::changes;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -218,15 +219,7 @@ impl Room {
 
     /// Waits until the room has been live once.
     pub(super) async fn settled(&self) {
-        loop {
-            let settled = self.settled.notified();
-            tokio::pin!(settled);
-            settled.as_mut().enable();
-            if self.read(|state| state.settled) {
-                return;
-            }
-            settled.await;
-        }
+        changes::until(&self.settled, || self.read(|state| state.settled).then_some(())).await;
     }
 
     /// Where the room stands.

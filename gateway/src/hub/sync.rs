@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use shared::contract::position::Position;
+use shared::log::LogError;
 use shared::process::backoff::Backoff;
 use shared::process::error_chain::error_chain;
 use shared::trouble;
@@ -13,7 +14,6 @@ use super::entry::{RoomEntry, leave_out_refused};
 use super::history::HistoryError;
 use super::room::{Effects, Room};
 use super::{catch_up, presence_sync};
-use crate::broker::BrokerError;
 use crate::presence::PresenceError;
 
 const PAUSE: Duration = Duration::from_millis(50);
@@ -28,7 +28,7 @@ enum SyncError {
     #[error("the subscription is not confirmed")]
     Unheard,
     #[error(transparent)]
-    Broker(#[from] BrokerError),
+    Log(#[from] LogError),
     #[error(transparent)]
     Presence(#[from] PresenceError),
     #[error(transparent)]

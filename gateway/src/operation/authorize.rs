@@ -9,6 +9,7 @@ use shared::store::MemberRole;
 use shared::trouble;
 
 use crate::auth::Identity;
+use crate::hub::not_yours;
 use crate::node::Node;
 
 /// By what somebody may enter.
@@ -70,9 +71,4 @@ async fn role_in(node: &Node, user: &UserId, room: &RoomId) -> Result<Option<Mem
         let text = "whose the room is cannot be looked up now";
         Refusal::new(RefusalCode::Unavailable, text).retry_after_ms(1000)
     })
-}
-
-/// The one refusal: of a room that does not exist, and of one that is somebody else's.
-pub(crate) fn not_yours() -> Refusal {
-    Refusal::new(RefusalCode::Forbidden, "this room is not yours").field("roomId")
 }

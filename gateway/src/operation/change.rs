@@ -3,19 +3,16 @@
 use bytes::Bytes;
 use serde::Serialize;
 use shared::contract::envelope::{EntryKind, Envelope};
-use shared::contract::id::{MessageId, RoomId, UserId};
+use shared::contract::id::{MessageId, MessageKey, RoomId, UserId};
 use shared::contract::message::{Message, Metadata};
 use shared::contract::position::Position;
-use shared::contract::protocol::Durability;
 use shared::contract::refusal::{Refusal, RefusalCode};
 use shared::contract::timestamp::Timestamp;
-use shared::log::Append;
-use shared::store::MessageKey;
+use shared::log::{Append, Placement};
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use crate::broker::append_queue::Outcome;
-use crate::broker::{AppendResult, Placement};
 use crate::node::Node;
 use crate::operation::authorize;
 use crate::operation::post::{self, COMPARING_PATIENCE, Charge, away, digest};
@@ -319,24 +316,16 @@ async fn moderates(node: &Node, asker: &Asker, room: &RoomId) -> Result<bool, Re
 /// The last change of a message, which is the one that was wanted.
 fn standing(message: &Message) -> Result<Placement, Refusal> {
     let position = message.changed_position.or(message.position).ok_or_else(not_found)?;
-    let durability = Durability::Log;
-    Ok(Placement { position, duplicate: true, persisted: false, durability })
+    Ok(Placement { position, duplicate: true, persisted: false })
 }
 
 /// Where a change stands, in the log's memory or in the database.
 async fn known(node: &Node, identity: MessageKey) -> Result<Option<Placement>, Refusal> {
-    match node.broker.known(&identity).await.map_err(|_| away())? {
-        Some(AppendResult::Placed(place)) => return Ok(Some(place)),
-        Some(AppendResult::Rejected(refusal)) => return Err(refusal),
-        Some(AppendResult::Conflict) | None => {}
+    if let Some(place) = post::remembered(node, &identity).await? {
+        return Ok(Some(place));
     }
     let found = node.store.find_changes(&[identity]).await.map_err(|_| away())?;
-    Ok(found.into_iter().next().flatten().map(|position| Placement {
-        position,
-        duplicate: true,
-        persisted: true,
-        durability: Durability::Store,
-    }))
+    Ok(found.into_iter().next().flatten().map(Placement::stored))
 }
 
 /// What became of a change that was put in line.

@@ -5,18 +5,16 @@ use std::time::Duration;
 use bytes::Bytes;
 use shared::contract::credit::{CreditEntry, CreditKind, event_id};
 use shared::contract::envelope::{EntryKind, Envelope};
-use shared::contract::id::{MessageId, RoomId, UserId};
+use shared::contract::id::{MessageId, MessageKey, RoomId, UserId};
 use shared::contract::message::{Message, MessageType, Metadata};
-use shared::contract::protocol::{Attached, Durability};
+use shared::contract::protocol::Attached;
 use shared::contract::refusal::{Refusal, RefusalCode};
 use shared::contract::timestamp::Timestamp;
-use shared::log::Append;
-use shared::store::MessageKey;
+use shared::log::{Append, Appended, Placement};
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use crate::broker::append_queue::Outcome;
-use crate::broker::{AppendResult, Placement};
 use crate::node::Node;
 use crate::wire::codec;
 
@@ -197,20 +195,25 @@ pub(crate) fn was_not_taken(refusal: &Refusal) -> bool {
     matches!(refusal.code, Backpressure | Conflict | Unavailable)
 }
 
+/// Where an id stands, in the log's memory.
+pub(crate) async fn remembered(
+    node: &Node,
+    identity: &MessageKey,
+) -> Result<Option<Placement>, Refusal> {
+    match node.log.known(identity).await.map_err(|_| away())? {
+        Some(Appended::Placed(place)) => Ok(Some(place)),
+        Some(Appended::Rejected(refusal)) => Err(refusal),
+        Some(Appended::Conflict) | None => Ok(None),
+    }
+}
+
 /// Where an id stands, in the log's memory or in the database.
 pub(crate) async fn known(node: &Node, identity: MessageKey) -> Result<Option<Placement>, Refusal> {
-    match node.broker.known(&identity).await.map_err(|_| away())? {
-        Some(AppendResult::Placed(place)) => return Ok(Some(place)),
-        Some(AppendResult::Rejected(refusal)) => return Err(refusal),
-        Some(AppendResult::Conflict) | None => {}
+    if let Some(place) = remembered(node, &identity).await? {
+        return Ok(Some(place));
     }
     let found = node.store.find(&[identity]).await.map_err(|_| away())?;
-    Ok(found.into_iter().next().flatten().map(|position| Placement {
-        position,
-        duplicate: true,
-        persisted: true,
-        durability: Durability::Store,
-    }))
+    Ok(found.into_iter().next().flatten().map(Placement::stored))
 }
 
 /// Something that is needed for it does not answer now.

@@ -10,15 +10,13 @@ mod late;
 use std::sync::Arc;
 use std::time::Duration;
 
-use shared::contract::id::UserId;
+use shared::contract::id::{MessageKey, UserId};
 use shared::contract::limits::{
     STREAMS_PER_ROOM_MAX, STREAMS_PER_USER_MAX, STREAMS_PER_USER_ON_NODE_MAX,
 };
 use shared::contract::message::Metadata;
 use shared::contract::refusal::{Refusal, RefusalCode};
 use shared::process::error_chain::error_chain;
-
-use shared::store::MessageKey;
 use shared::trouble;
 use tracing::debug;
 
@@ -72,7 +70,7 @@ pub(crate) async fn start(
     beginning: StreamHeader,
 ) -> Result<u64, Refusal> {
     let identity = identity(key, &beginning.user);
-    let stands = node.broker.known(&identity).await;
+    let stands = node.log.known(&identity).await;
     if matches!(stands, Ok(Some(_))) {
         return Err(closed());
     }
@@ -251,15 +249,7 @@ async fn closed_elsewhere(node: &Node, answer: &StreamBuffer) -> Option<ClosedSt
         match node.streams.store.take(&answer.key, &answer.beginning.user).await {
             Ok(ClaimResult::Closed(closed)) => return Some(closed).filter(|closed| closed.aborted),
             Ok(ClaimResult::Open(_)) => tokio::time::sleep(CLOSING_PAUSE).await,
-            Ok(
-                ClaimResult::Begun
-                | ClaimResult::NotOwner
-                | ClaimResult::Full
-                | ClaimResult::FullForUser
-                | ClaimResult::StillActive
-                | ClaimResult::Unknown,
-            )
-            | Err(_) => return None,
+            _ => return None,
         }
     }
     None
@@ -329,22 +319,13 @@ async fn give_up(node: &Node, answer: &Arc<StreamBuffer>) {
         Err(refusal) => refusal,
     };
     if refusal.code == RefusalCode::Conflict {
-        match node.streams.store.take(&answer.key, &answer.beginning.user).await {
+        let claimed = node.streams.store.take(&answer.key, &answer.beginning.user).await;
+        if matches!(claimed, Ok(ClaimResult::Closed(_))) {
             // Whoever came first has said how.
-            Ok(ClaimResult::Closed(_)) => {
-                node.streams.remove(answer);
-            }
+            node.streams.remove(answer);
+        } else {
             // Its producer had ended it, and nobody had come to say so.
-            Ok(
-                ClaimResult::Open(_)
-                | ClaimResult::Begun
-                | ClaimResult::NotOwner
-                | ClaimResult::Full
-                | ClaimResult::FullForUser
-                | ClaimResult::StillActive
-                | ClaimResult::Unknown,
-            )
-            | Err(_) => node.streams.close(answer, false).await,
+            node.streams.close(answer, false).await;
         }
     } else if refusal.code == RefusalCode::Rejected {
         node.streams.close(answer, true).await;

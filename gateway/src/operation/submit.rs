@@ -7,14 +7,13 @@
 //! at Redis or the database, and those are counted too: generously, and given back where something
 //! new was done.
 
-use shared::contract::id::UserId;
+use shared::contract::id::{MessageKey, UserId};
 use shared::contract::message::MessageType;
 use shared::contract::refusal::{Refusal, RefusalCode};
-use shared::store::MessageKey;
+use shared::log::Placement;
 use tokio::sync::oneshot;
 
 use crate::auth::Identity;
-use crate::broker::Placement;
 use crate::broker::append_queue::Outcome;
 use crate::config::RateClass;
 use crate::node::Node;

@@ -15,6 +15,7 @@ use shared::contract::protocol::PresenceStatus;
 use shared::contract::refusal::{Refusal, RefusalCode};
 use shared::contract::signal::{NodeSignal, PresenceState, RoomSignal, Signal};
 use shared::contract::timestamp::Timestamp;
+use shared::log::LogError;
 use shared::process::backoff::Backoff;
 use shared::process::clock::Clock;
 use shared::process::error_chain::error_chain;
@@ -27,7 +28,7 @@ use uuid::Uuid;
 use super::lease::{LeaseMonitor, LeasePoll};
 use super::members::LocalMembers;
 use super::{Presence, PresenceChange, PresenceEntry, PresenceError, Renewal};
-use crate::broker::{Broker, BrokerError};
+use crate::broker::Broker;
 use crate::metrics::Metrics;
 
 pub(crate) use super::members::{ConnectionId, Parting};
@@ -36,6 +37,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 
 /// One node's part in presence.
+#[derive(Debug)]
 pub(crate) struct LocalPresence {
     presence: Arc<dyn Presence>,
     broker: Arc<dyn Broker>,
@@ -81,13 +83,7 @@ enum AnnounceError {
     #[error(transparent)]
     Presence(#[from] PresenceError),
     #[error(transparent)]
-    Broker(#[from] BrokerError),
-}
-
-impl std::fmt::Debug for LocalPresence {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("LocalPresence").field("state", &self.state).finish_non_exhaustive()
-    }
+    Log(#[from] LogError),
 }
 
 impl LocalPresence {
@@ -273,6 +269,12 @@ impl LocalPresence {
         true
     }
 
+    /// Says how many connections this node has, and gives those of all nodes.
+    pub(crate) async fn loads(&self, own: u64) -> Result<Vec<u64>, PresenceError> {
+        let incarnation = self.state.lock().monitor.incarnation();
+        self.presence.loads(incarnation, own).await
+    }
+
     // --- The lease ---
 
     /// Goes on as another run, to which everybody who is here belongs from now on.
@@ -428,7 +430,7 @@ impl LocalPresence {
             })
             .collect();
         let told = join_all(signals.iter().map(|signal| self.broker.signal(signal))).await;
-        told.into_iter().collect::<Result<(), BrokerError>>().map_err(AnnounceError::from)
+        told.into_iter().collect::<Result<(), LogError>>().map_err(AnnounceError::from)
     }
 }
 

@@ -22,8 +22,6 @@ struct MemoryPresenceState {
     rooms: HashMap<RoomId, BTreeMap<(UserId, Uuid), PresenceState>>,
 }
 
-impl MemoryPresence {}
-
 impl MemoryPresenceState {
     fn retain(&mut self, keep: impl Fn(&RoomId, &(UserId, Uuid)) -> bool) {
         self.rooms.retain(|room, people| {
@@ -48,6 +46,10 @@ impl Presence for MemoryPresence {
 
     async fn leases(&self) -> Result<Leases, PresenceError> {
         Ok(Leases { living: self.kept.lock().living.clone(), lapsed: BTreeSet::new() })
+    }
+
+    async fn loads(&self, _incarnation: Uuid, own: u64) -> Result<Vec<u64>, PresenceError> {
+        Ok(vec![own])
     }
 
     async fn announce(

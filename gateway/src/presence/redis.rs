@@ -107,6 +107,7 @@ impl RedisPresence {
         let mut pipe = redis::pipe();
         pipe.cmd("DEL").arg(keys::rooms_of(incarnation)).ignore();
         pipe.cmd("ZREM").arg(keys::LEASES).arg(incarnation.to_string()).ignore();
+        pipe.cmd("HDEL").arg(keys::LOADS).arg(incarnation.to_string()).ignore();
         self.send(&pipe).await
     }
 }
@@ -144,6 +145,17 @@ impl Presence for RedisPresence {
             }
         }
         Ok(leases)
+    }
+
+    async fn loads(&self, incarnation: Uuid, own: u64) -> Result<Vec<u64>, PresenceError> {
+        let mut pipe = redis::pipe();
+        pipe.cmd("HSET").arg(keys::LOADS).arg(incarnation.to_string()).arg(own).ignore();
+        pipe.cmd("PEXPIRE").arg(keys::LOADS).arg(ROOMS_MEMORY_MS).ignore();
+        pipe.cmd("HGETALL").arg(keys::LOADS);
+        let (told,): (HashMap<String, u64>,) = self.connection.pipeline(&pipe).await?;
+        let living = self.leases().await?.living;
+        let holds = |run: &str| run.parse().is_ok_and(|run: Uuid| living.contains(&run));
+        Ok(told.into_iter().filter(|(run, _)| holds(run)).map(|(_, load)| load).collect())
     }
 
     async fn announce(

@@ -2,7 +2,6 @@ use shared::contract::timestamp::Timestamp;
 use shared::log::memory::MemoryLog;
 
 use super::*;
-use crate::broker::memory::MemoryBroker;
 
 const LIMIT: u32 = 3;
 const BLOCK_AFTER: u32 = 4;
@@ -28,7 +27,7 @@ impl Running {
         let parts = Deps {
             clock: clock.clone(),
             metrics: Arc::new(Metrics::register(&prometheus::Registry::new())),
-            broker: Arc::new(MemoryBroker::new(Arc::new(log))),
+            broker: Arc::new(log),
             fleet: None,
         };
         let limiter = Arc::new(RateLimiter::new(rules, parts));

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Backend, StartError, Worker};
 use crate::auth::TokenStore;
-use crate::broker::memory::MemoryBroker;
+use crate::broker::Broker;
 use crate::config::GatewaySettings;
 use crate::presence::memory::MemoryPresence;
 use crate::stream::memory::MemoryStreamStore;
@@ -72,7 +72,7 @@ pub(super) fn start(
     // Dropped at once: nothing is found out later.
     let (_, fatal) = oneshot::channel();
     Ok(Backend {
-        broker: Arc::new(MemoryBroker::new(Arc::clone(&log))),
+        broker: Arc::clone(&log) as Arc<dyn Broker>,
         token_store: TokenStore::memory(),
         streams: Arc::new(MemoryStreamStore::default()),
         presence: Arc::new(MemoryPresence::default()),

@@ -37,6 +37,7 @@ const TICK: Duration = Duration::from_millis(STREAM_TICK_MS);
 const TRIES_MAX: usize = 3;
 
 /// The buffers of a node.
+#[derive(Debug)]
 pub(crate) struct StreamBuffers {
     pub(crate) store: Arc<dyn StreamStore>,
     broker: Arc<dyn Broker>,
@@ -44,14 +45,6 @@ pub(crate) struct StreamBuffers {
     answers: Mutex<HashMap<StreamKey, Arc<StreamBuffer>>>,
     /// Of all texts in the buffers.
     bytes: AtomicUsize,
-}
-
-impl std::fmt::Debug for StreamBuffers {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("StreamBuffers")
-            .field("answers", &self.answers.lock().len())
-            .finish_non_exhaustive()
-    }
 }
 
 /// An answer in the buffers.

@@ -23,6 +23,7 @@ use super::{
 };
 
 /// In Redis.
+#[derive(Debug)]
 pub struct RedisStreamStore {
     connection: RedisConnection,
     /// Names this run of this node.
@@ -30,12 +31,6 @@ pub struct RedisStreamStore {
     take: Script,
     keep: Script,
     close: Script,
-}
-
-impl std::fmt::Debug for RedisStreamStore {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RedisStreamStore").field("node", &self.node).finish_non_exhaustive()
-    }
 }
 
 /// An answer of Redis that none of the scripts gives.

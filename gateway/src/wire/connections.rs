@@ -51,6 +51,12 @@ pub(crate) struct Handle {
     pinged_ms: AtomicU64,
 }
 
+/// From 0 to below 1.
+fn chance() -> f64 {
+    let random = RandomState::new().hash_one(());
+    (random >> 11) as f64 / (1_u64 << 53) as f64
+}
+
 impl Handle {
     fn subject(&self) -> Option<TokenSubject> {
         self.subject.lock().clone()
@@ -72,18 +78,34 @@ impl Connections {
         self.max - self.places.available_permits()
     }
 
-    /// From now on clients are sent away, over a time that grows with their number.
-    pub(crate) fn begin_leaving(&self) {
+    /// From now on clients are sent away, over `spread`; where that is not long enough for their
+    /// number, they are told to come back over a time that grows with it.
+    pub(crate) fn begin_leaving(&self, spread: Duration) {
         let clients = u64::try_from(self.len()).unwrap_or(u64::MAX);
-        let window_ms = clients.saturating_mul(RECONNECT_MS_EACH);
+        let spread_ms = u64::try_from(spread.as_millis()).unwrap_or(u64::MAX);
+        let window_ms = clients.saturating_mul(RECONNECT_MS_EACH).saturating_sub(spread_ms);
         let window_ms = window_ms.clamp(RECONNECT_WINDOW_MS, RECONNECT_WINDOW_MS_MAX);
         self.window_ms.store(window_ms, Ordering::Relaxed);
     }
 
     /// After how long one client of a leaving node may come back; drawn for each.
     pub(crate) fn reconnect_after_ms(&self) -> u64 {
-        let random = RandomState::new().hash_one(self.now_ms());
-        random % (self.window_ms.load(Ordering::Relaxed) + 1)
+        (chance() * (self.window_ms.load(Ordering::Relaxed) + 1) as f64) as u64
+    }
+
+    /// Sends at most `most` clients elsewhere, one after another over `spread`, each at a moment of
+    /// its share of it that chance draws.
+    pub(crate) async fn send_away(&self, most: usize, spread: Duration) {
+        // In the order of a hash map: not that in which they came.
+        let handles: Vec<_> = self.open.iter().take(most).map(|each| Arc::clone(&each)).collect();
+        let (began, each) = (Instant::now(), spread.as_secs_f64() / handles.len().max(1) as f64);
+        for (place, handle) in handles.iter().enumerate() {
+            let at = began + Duration::from_secs_f64((place as f64 + chance()) * each);
+            if at > Instant::now() {
+                tokio::time::sleep_until(at).await;
+            }
+            handle.queue.send_away();
+        }
     }
 
     /// A place for one more, from before it is upgraded until it has ended; `None` when all are
@@ -200,12 +222,29 @@ impl Connections {
 mod tests {
     use super::*;
 
+    #[tokio::test(start_paused = true)]
+    async fn clients_are_sent_away_evenly_and_no_more_of_them_than_asked() {
+        let connections = Arc::new(Connections::new(300));
+        let open: Vec<_> = (0..300).map(|_| connections.open()).collect();
+        let gone = || open.iter().filter(|handle| handle.queue.is_sent_away()).count();
+        let sending = Arc::clone(&connections);
+        let task =
+            tokio::spawn(async move { sending.send_away(200, Duration::from_secs(10)).await });
+        for second in 0..10 {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let (expected, found) = ((second + 1) * 20, gone());
+            assert!(found.abs_diff(expected) <= 1, "{found} of {expected} by then");
+        }
+        task.await.unwrap();
+        assert_eq!(gone(), 200);
+    }
+
     #[test]
     fn the_clients_of_a_leaving_node_come_back_over_a_time_that_grows_with_their_number() {
         for (clients, window_ms) in [(0, 500), (3, 500), (2000, 2000), (40_000, 30_000)] {
             let connections = Connections::new(clients);
             let _open: Vec<_> = (0..clients).map(|_| connections.open()).collect();
-            connections.begin_leaving();
+            connections.begin_leaving(Duration::ZERO);
             let drawn: Vec<u64> = (0..1000).map(|_| connections.reconnect_after_ms()).collect();
             assert!(drawn.iter().all(|after_ms| *after_ms <= window_ms), "{clients}");
             let quarter = |number: u64| {

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use shared::contract::limits::{SEND_QUEUE_BYTES_LOW, SEND_QUEUE_BYTES_MAX};
 use shared::contract::refusal::CloseReason;
+use shared::process::changes;
 use tokio::sync::Notify;
 
 use crate::wire::frame::Frame;
@@ -35,6 +36,27 @@ struct QueueState {
     /// Of the frames, and of those being written.
     bytes: usize,
     closing: Option<CloseReason>,
+    /// The client is to be sent elsewhere.
+    leaving: bool,
+}
+
+/// How a connection is to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// For this reason, at once.
+    Closed(CloseReason),
+    /// Its client is sent elsewhere, once what it asked is answered.
+    SentAway,
+}
+
+impl Ending {
+    /// As whoever leaves is told.
+    pub(crate) fn reason(self) -> CloseReason {
+        match self {
+            Ending::Closed(reason) => reason,
+            Ending::SentAway => CloseReason::Restart,
+        }
+    }
 }
 
 impl QueueState {
@@ -97,9 +119,20 @@ impl SendQueue {
         }
     }
 
+    /// Has the client sent elsewhere.
+    pub(crate) fn send_away(&self) {
+        self.state.lock().leaving = true;
+        self.closed.notify_one();
+    }
+
     /// Why the connection is ending, once it is.
     pub(crate) fn closing(&self) -> Option<CloseReason> {
         self.state.lock().closing
+    }
+
+    #[cfg(test)]
+    pub(crate) fn is_sent_away(&self) -> bool {
+        self.state.lock().leaving
     }
 
     /// Bytes that wait.
@@ -145,22 +178,12 @@ impl SendQueue {
     /// says whether it goes on. Whoever was refused by [`SendQueue::offer`] waits here, and not
     /// for less: a large frame may be refused by a queue that is low.
     pub(crate) async fn room_for(&self, bytes: usize) -> bool {
-        loop {
-            let emptied = self.emptied.notified();
-            tokio::pin!(emptied);
-            // Registered before looking, so that no wake-up falls between.
-            emptied.as_mut().enable();
-            {
-                let state = self.state.lock();
-                if state.closing.is_some() {
-                    return false;
-                }
-                if state.bytes <= SEND_QUEUE_BYTES_LOW && state.takes(bytes) {
-                    return true;
-                }
-            }
-            emptied.await;
-        }
+        changes::until(&self.emptied, || {
+            let state = self.state.lock();
+            let low = state.bytes <= SEND_QUEUE_BYTES_LOW && state.takes(bytes);
+            (state.closing.is_some() || low).then_some(state.closing.is_none())
+        })
+        .await
     }
 
     /// Waits until another reply may be queued, or the connection ends.
@@ -171,10 +194,16 @@ impl SendQueue {
     }
 
     /// Waits until the connection is to end; for one waiter.
-    pub(crate) async fn closed(&self) -> CloseReason {
+    pub(crate) async fn ending(&self) -> Ending {
         loop {
-            if let Some(reason) = self.closing() {
-                return reason;
+            {
+                let state = self.state.lock();
+                if let Some(reason) = state.closing {
+                    return Ending::Closed(reason);
+                }
+                if state.leaving {
+                    return Ending::SentAway;
+                }
             }
             self.closed.notified().await;
         }
@@ -209,7 +238,8 @@ mod tests {
         queue.push(Frame::text(b"late"));
         assert_eq!(queue.take().await.unwrap().len(), 1);
         assert!(queue.take().await.is_none());
-        assert_eq!(queue.closed().await, CloseReason::Restart);
+        queue.send_away();
+        assert_eq!(queue.ending().await, Ending::Closed(CloseReason::Restart));
         assert!(!queue.low().await);
     }
 }

@@ -46,15 +46,7 @@ impl EntryKind {
     /// Whether it takes a place in its room's order.
     #[must_use]
     pub fn is_placed(self) -> bool {
-        match self {
-            EntryKind::Message
-            | EntryKind::Edit
-            | EntryKind::Delete
-            | EntryKind::Void
-            | EntryKind::Removal
-            | EntryKind::Refusal => true,
-            EntryKind::Receipt | EntryKind::Usage => false,
-        }
+        !matches!(self, EntryKind::Receipt | EntryKind::Usage)
     }
 
     fn number(self) -> u8 {

@@ -207,6 +207,17 @@ fn crc16(bytes: &[u8]) -> u16 {
     })
 }
 
+/// A message whose id the database was asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct MessageKey {
+    /// In which room.
+    pub room: RoomId,
+    /// From whom.
+    pub user: UserId,
+    /// Under which id.
+    pub id: MessageId,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

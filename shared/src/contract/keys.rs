@@ -160,6 +160,9 @@ pub fn presence(room: &RoomId) -> String {
 /// The leases of the nodes: a sorted set, incarnation by the end of its lease.
 pub const LEASES: &str = "roomcast:leases";
 
+/// How many connections each run of a gateway has: a hash.
+pub const LOADS: &str = "roomcast:loads";
+
 /// The rooms in which a run of a node has announced anybody: a set.
 #[must_use]
 pub fn rooms_of(incarnation: Uuid) -> String {

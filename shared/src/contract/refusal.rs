@@ -48,6 +48,28 @@ pub enum RefusalCode {
 }
 
 impl RefusalCode {
+    /// Each of them, once.
+    pub const ALL: [RefusalCode; 18] = [
+        RefusalCode::BadRequest,
+        RefusalCode::UnknownEvent,
+        RefusalCode::InvalidField,
+        RefusalCode::BadId,
+        RefusalCode::TooLarge,
+        RefusalCode::Unauthenticated,
+        RefusalCode::Forbidden,
+        RefusalCode::NotJoined,
+        RefusalCode::NotFound,
+        RefusalCode::Conflict,
+        RefusalCode::RateLimited,
+        RefusalCode::Blocked,
+        RefusalCode::TooManyRooms,
+        RefusalCode::InsufficientCredits,
+        RefusalCode::Backpressure,
+        RefusalCode::Unavailable,
+        RefusalCode::Rejected,
+        RefusalCode::Internal,
+    ];
+
     /// As the wire spells it.
     #[must_use]
     pub fn as_str(self) -> &'static str {

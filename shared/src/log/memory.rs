@@ -16,32 +16,20 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use uuid::Uuid;
 
-use self::shard::MemoryShard;
+use self::shard::{KnownEntry, MemoryShard, Placed};
 use super::deliveries::{self, Deliveries, DeliveryReceiver};
 use super::{
-    Append, AppendStop, ArmedEpoch, Claim, Delivery, Hydration, Log, LogEntry, LogError, LogId,
-    Past, Pending, RejectedEntry, RoomPage, Watermark,
+    Append, AppendBatchResult, AppendStop, Appended, Claim, Delivery, Epoch, Hydration, Log,
+    LogEntry, LogError, LogId, Past, Pending, Placement, RejectedEntry, RoomPage, Watermark,
 };
-use crate::contract::envelope::Envelope;
-use crate::contract::id::{MessageId, RoomId, Shard, UserId};
+use crate::contract::id::{MessageKey, RoomId, Shard, UserId};
 use crate::contract::limits::{HYDRATION_AGE_MS_MAX, MEMORY_LOG_BYTES_MAX};
 use crate::contract::position::Position;
 use crate::contract::signal::{NodeSignal, ReadMark, Signal};
 use crate::process::clock::Clock;
 
-pub use self::shard::{KnownEntry, Outcome, Placed};
-
 /// How long [`Log::wait`] waits at most, so that its caller can look after other things.
 const WAIT: Duration = Duration::from_secs(1);
-
-/// What became of one append.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Appended {
-    /// It stands.
-    Placed(Placed),
-    /// Its id stands with other content.
-    Conflict,
-}
 
 /// The log of one process.
 #[derive(Debug)]
@@ -62,8 +50,6 @@ struct ShardCell {
     /// What of the log is trimmed; a new value wakes those whose appends wait for the commit.
     trimmed: watch::Sender<LogId>,
 }
-
-impl ShardCell {}
 
 impl MemoryLog {
     /// An empty log whose shards hold at most `entries_max` entries each, and where its
@@ -91,13 +77,12 @@ impl MemoryLog {
         &self.shards[usize::from(shard.number())]
     }
 
-    /// Appends in order until the first stop; what is before it is done.
-    pub fn append(
+    fn append_now(
         &self,
         shard: Shard,
         epoch: u64,
         entries: &[Append],
-    ) -> (Vec<Appended>, Option<AppendStop>) {
+    ) -> (Vec<Option<Placed>>, Option<AppendStop>) {
         let now_ms = self.clock.now_ms();
         let mut state = self.shard(shard).state.lock();
         state.sweep(now_ms);
@@ -125,32 +110,33 @@ impl MemoryLog {
     }
 
     /// Waits until the log is trimmed up to `upto`, which is when its entries have their outcome.
-    pub async fn trimmed(&self, shard: Shard, upto: LogId) {
+    async fn trimmed(&self, shard: Shard, upto: LogId) {
         let mut trimmed = self.shard(shard).trimmed.subscribe();
         // The sender lives as long as the log, so the wait ends only with the condition.
         let _ = trimmed.wait_for(|at| *at >= upto).await;
     }
 
-    /// What is remembered of an entry, under its own name space.
-    #[must_use]
-    pub fn remembered(&self, envelope: &Envelope) -> Option<KnownEntry> {
-        self.shard(envelope.room.shard()).state.lock().remembered(envelope)
+    /// What became of an entry; what was forgotten since is in the database.
+    fn outcome(&self, entry: &Append, placed: Placed) -> Appended {
+        let envelope = &entry.envelope;
+        let known = self.shard(envelope.room.shard()).state.lock().remembered(envelope);
+        let stored = Appended::Placed(Placement::stored(placed.position));
+        match known.map_or(stored, KnownEntry::appended) {
+            Appended::Placed(place) => {
+                Appended::Placed(Placement { duplicate: placed.duplicate, ..place })
+            }
+            rejected => rejected,
+        }
     }
 
-    /// Where an entry stands and what became of it, as long as its id is remembered.
-    #[must_use]
-    pub fn known(&self, room: &RoomId, user: &UserId, key: &MessageId) -> Option<KnownEntry> {
-        self.shard(room.shard()).state.lock().known(room, user, key)
-    }
-
-    /// Hears of a room's entries from now on.
-    pub fn subscribe(&self, room: &RoomId) {
-        self.subscribed.lock().insert(room.clone());
-    }
-
-    /// Hears of them no more.
-    pub fn unsubscribe(&self, room: &RoomId) {
-        self.subscribed.lock().remove(room);
+    /// Whether a room's entries and signals are delivered from now on.
+    pub fn set_subscribed(&self, room: &RoomId, subscribed: bool) {
+        let mut rooms = self.subscribed.lock();
+        if subscribed {
+            rooms.insert(room.clone())
+        } else {
+            rooms.remove(room)
+        };
     }
 
     /// Forgets ids and rooms whose time has come; called now and then.
@@ -162,7 +148,7 @@ impl MemoryLog {
     }
 
     /// Delivers a signal to this node, where its room is subscribed.
-    pub fn signal(&self, signal: &Signal) {
+    pub fn deliver(&self, signal: &Signal) {
         let heard = match signal {
             Signal::Room { room, .. } => self.subscribed.lock().contains(room),
             Signal::Nodes(_) => true,
@@ -183,10 +169,10 @@ impl Log for MemoryLog {
         &self,
         shard: Shard,
         token: Uuid,
-        epoch: ArmedEpoch,
+        epoch: Epoch,
         // Nothing that lies here was ever lost: what the database has will be trimmed.
         _cursor: LogId,
-    ) -> Result<Option<ArmedEpoch>, LogError> {
+    ) -> Result<Option<Epoch>, LogError> {
         Ok(self.shard(shard).state.lock().arm(token, epoch))
     }
 
@@ -249,14 +235,29 @@ impl Log for MemoryLog {
         Ok(())
     }
 
-    async fn put(
+    async fn append(
         &self,
-        _shard: Shard,
-        _epoch: u64,
-        _entries: &[Append],
-        _past: Past,
-    ) -> Result<(Vec<super::Appended>, Option<AppendStop>), LogError> {
-        Ok((Vec::new(), None))
+        shard: Shard,
+        epoch: u64,
+        entries: &[Append],
+        past: Past,
+    ) -> Result<AppendBatchResult, LogError> {
+        if past != Past::Nothing {
+            return Ok(AppendBatchResult { done: Vec::new(), stop: None });
+        }
+        let (done, stop) = self.append_now(shard, epoch, entries);
+        if let Some(last) = done.iter().flatten().map(|placed| placed.log_id).max() {
+            self.trimmed(shard, last).await;
+        }
+        let outcome = |(entry, placed): (&Append, Option<Placed>)| {
+            placed.map_or(Appended::Conflict, |placed| self.outcome(entry, placed))
+        };
+        Ok(AppendBatchResult { done: entries.iter().zip(done).map(outcome).collect(), stop })
+    }
+
+    async fn known(&self, identity: &MessageKey) -> Result<Option<Appended>, LogError> {
+        let known = self.shard(identity.room.shard()).state.lock().known(identity);
+        Ok(known.map(KnownEntry::appended))
     }
 
     async fn knows(&self, rooms: &[RoomId]) -> Result<Vec<bool>, LogError> {
@@ -322,7 +323,7 @@ impl Log for MemoryLog {
             state.expect_epoch(epoch)?;
             state.forget_ring(room);
         }
-        self.signal(&Signal::Nodes(NodeSignal::Erased { room: room.clone() }));
+        self.deliver(&Signal::Nodes(NodeSignal::Erased { room: room.clone() }));
         Ok(())
     }
 

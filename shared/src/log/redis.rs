@@ -3,7 +3,6 @@
 //! Every script is declared with all its keys, which carry their shard's hash tag, and is sent by
 //! its digest. The scripts beside this file say what each does; what they share is `epoch.lua`.
 
-mod known;
 mod naming;
 mod ring;
 mod operation;
@@ -18,15 +17,13 @@ use async_trait::async_trait;
 use redis::{RedisError, Script, ScriptInvocation, Value};
 use uuid::Uuid;
 
-pub use self::known::KnownId;
-
 use self::answer::{Answer, MalformedAnswer};
 use self::connection::{Foreign, Nameless, RedisConnection, RedisFailure, is_out_of_memory};
 use super::{
-    Append, AppendStop, Appended, ArmedEpoch, Claim, Hydration, Log, LogEntry, LogError, LogId,
-    LogLoad, Past, Pending, RejectedEntry, RoomPage, Watermark,
+    Append, AppendBatchResult, AppendStop, Appended, Claim, Epoch, Hydration, Log, LogEntry,
+    LogError, LogId, LogLoad, Past, Pending, Placement, RejectedEntry, RoomPage, Watermark,
 };
-use crate::contract::id::{RoomId, Shard, UserId};
+use crate::contract::id::{MessageKey, RoomId, Shard, UserId};
 use crate::contract::keys;
 use crate::contract::limits::{
     HYDRATION_AGE_MS_MAX, ID_MEMORY_MS, LOG_BYTES_MAX, LOG_READ_BYTES_MAX, RECEIPT_MEMORY_MS,
@@ -46,19 +43,14 @@ const POLL_MAX: Duration = Duration::from_millis(200);
 const WAIT: Duration = Duration::from_secs(1);
 
 /// The log in Redis.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct RedisLog {
     connection: RedisConnection,
     scripts: Arc<Scripts>,
     entries_max: usize,
 }
 
-impl std::fmt::Debug for RedisLog {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RedisLog").field("entries_max", &self.entries_max).finish_non_exhaustive()
-    }
-}
-
+#[derive(Debug)]
 struct Scripts {
     claim: Script,
     arm: Script,
@@ -146,60 +138,14 @@ impl RedisLog {
         let value: Value = self.connection.script(invocation).await?;
         Ok(Answer::from(value))
     }
+}
 
-    /// Appends in order until the first stop; what is before it is done.
-    ///
-    /// # Errors
-    /// When Redis does not answer; the entries may or may not stand then.
-    pub async fn append(
-        &self,
-        shard: Shard,
-        epoch: u64,
-        entries: &[Append],
-        past: Past,
-    ) -> Result<(Vec<Appended>, Option<AppendStop>), LogError> {
-        let channels = self.connection.channels()?;
-        let placed = entries.iter().filter(|entry| entry.envelope.kind.is_placed());
-        let mut rooms: Vec<&RoomId> = placed.map(|entry| &entry.envelope.room).collect();
-        rooms.sort_unstable();
-        rooms.dedup();
-        let mut call = self.scripts.append.prepare_invoke();
-        call.key(keys::epoch(shard)).key(keys::log(shard)).key(keys::unsynced(shard));
-        call.key(keys::load(shard)).key(keys::synced(shard)).arg(epoch);
-        match past {
-            Past::Nothing => {
-                call.arg(self.entries_max).arg(LOG_BYTES_MAX).arg(REDIS_MEMORY_PERCENT)
-            }
-            Past::Caps | Past::Refusals => call.arg("").arg("").arg(""),
-        };
-        call.arg("PUBLISH").arg(RECEIPT_MEMORY_MS);
-        call.arg(rooms.len());
-        for room in &rooms {
-            call.key(keys::head(room)).key(keys::ring(room)).arg(channels.room(room));
-        }
-        for entry in entries {
-            operation::put(&mut call, entry, &rooms, channels, past)?;
-        }
-        let answered: Result<Value, RedisError> = self.connection.script(&call).await;
-        let answer = match answered {
-            Ok(value) => Answer::from(value),
-            // Refused before the first write: nothing was done.
-            Err(error) if is_out_of_memory(&error) => {
-                return Ok((Vec::new(), Some(AppendStop::Full)));
-            }
-            Err(error) => return Err(error.into()),
-        };
-        let stop = match answer.status()? {
-            "" => None,
-            "stale" => return Ok((Vec::new(), Some(AppendStop::Stale))),
-            "unhydrated" => Some(AppendStop::Unhydrated),
-            "full" => Some(AppendStop::Full),
-            _ => return Err(MalformedAnswer.into()),
-        };
-        let done: Result<Vec<Appended>, MalformedAnswer> =
-            answer.rest().map(|fields| operation::appended(&fields?)).collect();
-        Ok((done?, stop))
-    }
+/// What the trim script puts before the refusal of an id.
+const REFUSED: &[u8] = b"refused ";
+
+fn number(part: Option<&[u8]>) -> Result<u64, MalformedAnswer> {
+    let text = part.and_then(|part| std::str::from_utf8(part).ok());
+    text.and_then(|text| text.parse().ok()).ok_or(MalformedAnswer)
 }
 
 /// The first entry that stays where everything up to `upto` goes.
@@ -224,7 +170,7 @@ impl Log for RedisLog {
         call.key(keys::epoch(shard)).arg(at_least).arg(token.to_string()).arg(name);
         let answer = self.call(&call).await?;
         match answer.status()? {
-            "armed" => Ok(Claim::Armed(ArmedEpoch {
+            "armed" => Ok(Claim::Armed(Epoch {
                 number: answer.number(1)?,
                 minted_at: Timestamp(answer.text(2)?.parse().map_err(|_| MalformedAnswer)?),
                 quiet: answer.text(3)? == "1",
@@ -246,16 +192,16 @@ impl Log for RedisLog {
         &self,
         shard: Shard,
         token: Uuid,
-        epoch: ArmedEpoch,
+        epoch: Epoch,
         cursor: LogId,
-    ) -> Result<Option<ArmedEpoch>, LogError> {
+    ) -> Result<Option<Epoch>, LogError> {
         let mut call = self.scripts.arm.prepare_invoke();
         call.key(keys::epoch(shard)).key(keys::log(shard));
         call.key(keys::unsynced(shard)).key(keys::synced(shard));
         call.arg(epoch.number).arg(token.to_string()).arg(epoch.minted_at.0);
         call.arg(u8::from(epoch.quiet)).arg(cursor.epoch).arg(cursor.n);
         let armed: i64 = self.connection.script(&call).await?;
-        Ok((armed > 0).then_some(ArmedEpoch { quiet: armed == 2, ..epoch }))
+        Ok((armed > 0).then_some(Epoch { quiet: armed == 2, ..epoch }))
     }
 
     async fn wait(&self, after: &[(Shard, LogId)]) -> Result<Vec<Shard>, LogError> {
@@ -366,14 +312,74 @@ impl Log for RedisLog {
         fresh(self.call(&call).await?, *epoch).map(drop)
     }
 
-    async fn put(
+    async fn append(
         &self,
         shard: Shard,
         epoch: u64,
         entries: &[Append],
         past: Past,
-    ) -> Result<(Vec<Appended>, Option<AppendStop>), LogError> {
-        self.append(shard, epoch, entries, past).await
+    ) -> Result<AppendBatchResult, LogError> {
+        let channels = self.connection.channels()?;
+        let placed = entries.iter().filter(|entry| entry.envelope.kind.is_placed());
+        let mut rooms: Vec<&RoomId> = placed.map(|entry| &entry.envelope.room).collect();
+        rooms.sort_unstable();
+        rooms.dedup();
+        let mut call = self.scripts.append.prepare_invoke();
+        call.key(keys::epoch(shard)).key(keys::log(shard)).key(keys::unsynced(shard));
+        call.key(keys::load(shard)).key(keys::synced(shard)).arg(epoch);
+        match past {
+            Past::Nothing => {
+                call.arg(self.entries_max).arg(LOG_BYTES_MAX).arg(REDIS_MEMORY_PERCENT)
+            }
+            Past::Caps | Past::Refusals => call.arg("").arg("").arg(""),
+        };
+        call.arg("PUBLISH").arg(RECEIPT_MEMORY_MS);
+        call.arg(rooms.len());
+        for room in &rooms {
+            call.key(keys::head(room)).key(keys::ring(room)).arg(channels.room(room));
+        }
+        for entry in entries {
+            operation::put(&mut call, entry, &rooms, channels, past)?;
+        }
+        let nothing = |stop| AppendBatchResult { done: Vec::new(), stop: Some(stop) };
+        let answered: Result<Value, RedisError> = self.connection.script(&call).await;
+        let answer = match answered {
+            Ok(value) => Answer::from(value),
+            // Refused before the first write: nothing was done.
+            Err(error) if is_out_of_memory(&error) => {
+                return Ok(nothing(AppendStop::Full));
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let stop = match answer.status()? {
+            "" => None,
+            "stale" => return Ok(nothing(AppendStop::Stale)),
+            "unhydrated" => Some(AppendStop::Unhydrated),
+            "full" => Some(AppendStop::Full),
+            _ => return Err(MalformedAnswer.into()),
+        };
+        let done: Result<Vec<Appended>, MalformedAnswer> =
+            answer.rest().map(|fields| operation::appended(&fields?)).collect();
+        Ok(AppendBatchResult { done: done?, stop })
+    }
+
+    async fn known(&self, identity: &MessageKey) -> Result<Option<Appended>, LogError> {
+        let MessageKey { room, user, id } = identity;
+        let mut call = self.scripts.known.prepare_invoke();
+        call.key(keys::epoch(room.shard())).key(keys::id(room, user, id)).key(keys::head(room));
+        let answer = self.call(&call).await?;
+        if answer.status()? == "unknown" {
+            return Ok(None);
+        }
+        let known = answer.bytes(1)?;
+        if let Some(refusal) = known.strip_prefix(REFUSED) {
+            return Ok(Some(Appended::Rejected(refused(refusal)?)));
+        }
+        // The digest behind the position is not text.
+        let mut parts = known.split(|byte| *byte == b' ');
+        let position = Position::new(number(parts.next())?, number(parts.next())?);
+        let persisted = position <= Position::new(answer.number(2)?, answer.number(3)?);
+        Ok(Some(Appended::Placed(Placement { position, duplicate: true, persisted })))
     }
 
     async fn forget(&self, shard: Shard, epoch: u64, upto: LogId) -> Result<(), LogError> {

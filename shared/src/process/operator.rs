@@ -95,7 +95,8 @@ impl Operator {
         let settings = "ROOMCAST_OPERATOR_PORT (--operator-port) and ROOMCAST_OPERATOR_BIND \
                         (--operator-bind)";
         let refused = |source| BindError { address, settings, source };
-        register_process_figures(&self.registry);
+        #[cfg(target_os = "linux")]
+        telemetry::process_figures::register(&self.registry);
         telemetry::register(&self.registry);
         self.readiness.register(&self.registry);
         let listener = TcpListener::bind(address).await.map_err(refused)?;
@@ -286,21 +287,6 @@ fn response(
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
-
-/// Memory, file descriptors and CPU time, which the prometheus crate reads from `/proc`.
-#[cfg(target_os = "linux")]
-fn register_process_figures(registry: &Registry) {
-    use prometheus::process_collector::ProcessCollector;
-
-    match registry.register(Box::new(ProcessCollector::for_self())) {
-        // There already is as good as there: two ports may share a registry.
-        Ok(()) | Err(prometheus::Error::AlreadyReg) => {}
-        Err(error) => tracing::warn!(%error, "no process figures in the metrics"),
-    }
-}
-
-#[cfg(not(target_os = "linux"))]
-fn register_process_figures(_registry: &Registry) {}
 
 #[cfg(test)]
 mod tests;

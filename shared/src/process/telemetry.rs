@@ -4,6 +4,8 @@
 //! writes to standard error, panics included, so that no task can be held up or ended by it.
 
 pub mod metrics;
+#[cfg(target_os = "linux")]
+pub(crate) mod process_figures;
 mod log_writer;
 
 use std::io::{self, IsTerminal, Write};

@@ -8,13 +8,13 @@
 //! A shard's row is the lock of everything in its rooms: batches, epochs, and the places of rows
 //! that another program wrote. Workers' leases are in it too, but nothing relies on them.
 
-mod heads;
 mod redrive;
 mod commit;
 mod write;
 mod side_tables;
 mod plan;
 mod query;
+mod heads;
 mod additions;
 mod dead_letters;
 mod closing;
@@ -38,21 +38,17 @@ mod failure;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use uuid::Uuid;
 
-use self::pool::Pool;
+use self::failure::Trouble;
+use self::pool::{Pool, statement};
 pub use self::redrive::DrivenAgain;
+use self::stored::scalar;
 pub use self::url::UrlError;
-use super::{
-    Batch, Committed, Cursor, DeadLetter, Epoch, Lease, MessageKey, Row, Span, Store, StoreError,
-};
-use crate::contract::id::{MessageId, RoomId, Shard, UserId};
-use crate::contract::message::Message;
-use crate::contract::position::Position;
+use super::{DeadLetter, Store, StoreError};
 use crate::contract::timestamp::Timestamp;
-use crate::log::{LogId, RejectedEntry};
 use crate::process::error_chain::error_chain;
 use crate::process::settings::{Problem, Secret};
+use crate::store::ForeignTables;
 
 /// What is wrong with `DATABASE_URL`, if it is none of Postgres's, before anything starts.
 #[must_use]
@@ -92,22 +88,9 @@ pub enum MigrateError {
     /// It does not answer, or refuses for now: to be tried again, for as long as it takes.
     #[error("the database cannot be migrated now")]
     Unavailable(#[from] StoreError),
-    /// A later version of this software has migrated it.
-    #[error("the database has schema {found}, this program knows schemas up to {known}")]
-    Newer {
-        /// The schema's number in the database.
-        found: u32,
-        /// The newest one this program knows.
-        known: u32,
-    },
-    /// Rooms lie in other shards than this program would look in.
-    #[error("the database has {found} shards, this program has {known}")]
-    Shards {
-        /// What the database says.
-        found: String,
-        /// What this program has.
-        known: u16,
-    },
+    /// It is not of this program's making.
+    #[error(transparent)]
+    Foreign(#[from] ForeignTables),
     /// Not every text can be stored in it.
     #[error("the database's encoding is {found}, it must be UTF8")]
     Encoding {
@@ -251,115 +234,16 @@ impl PostgresStore {
 
 #[async_trait]
 impl Store for PostgresStore {
+    async fn ping(&self) -> Result<(), StoreError> {
+        // A database that can be read but not written is no help.
+        const PING: &str = "
+            SELECT pg_is_in_recovery() OR current_setting('default_transaction_read_only')::bool
+            FROM shards WHERE shard = 0";
+        let answers = self.pool.read(&[statement!(PING)]).await?;
+        if scalar(&answers[0])? { Err(Trouble::ReadOnly.into()) } else { Ok(()) }
+    }
+
     async fn close(&self) {
         PostgresStore::close(self);
-    }
-
-    async fn mint(&self, shard: Shard, token: Uuid, at_least: u64) -> Result<Epoch, StoreError> {
-        shards::mint(&self.pool, shard, token, at_least).await
-    }
-
-    async fn epoch(&self, shard: Shard, number: u64) -> Result<Option<Epoch>, StoreError> {
-        shards::epoch(&self.pool, shard, number).await
-    }
-
-    async fn foreign_epoch(&self, shard: Shard, number: u64) -> Result<bool, StoreError> {
-        deployment::foreign_epoch(&self.pool, shard, number).await
-    }
-
-    async fn cursor(&self, shard: Shard) -> Result<Cursor, StoreError> {
-        shards::cursor(&self.pool, shard).await
-    }
-
-    async fn lease(&self, lease: &Lease) -> Result<Vec<Shard>, StoreError> {
-        shards::lease(&self.pool, lease).await
-    }
-
-    async fn release(&self, owner: &str) -> Result<(), StoreError> {
-        shards::release(&self.pool, owner).await
-    }
-
-    async fn commit(&self, batch: &Batch) -> Result<Committed, StoreError> {
-        commit::commit(&self.pool, batch).await
-    }
-
-    async fn probe(&self, rows: &[Row]) -> Result<(), StoreError> {
-        commit::probe(&self.pool, rows).await
-    }
-
-    async fn heads(&self, rooms: &[RoomId]) -> Result<Vec<Position>, StoreError> {
-        heads::heads(&self.pool, rooms).await
-    }
-
-    async fn find(&self, identities: &[MessageKey]) -> Result<Vec<Option<Position>>, StoreError> {
-        query::find(&self.pool, identities).await
-    }
-
-    async fn find_changes(
-        &self,
-        identities: &[MessageKey],
-    ) -> Result<Vec<Option<Position>>, StoreError> {
-        applied_changes::find(&self.pool, identities).await
-    }
-
-    async fn message(
-        &self,
-        room: &RoomId,
-        user: &UserId,
-        id: &MessageId,
-    ) -> Result<Option<Message>, StoreError> {
-        query::named(&self.pool, room, user, id).await
-    }
-
-    async fn stood(
-        &self,
-        room: &RoomId,
-        position: Position,
-        key: Option<&MessageId>,
-    ) -> Result<bool, StoreError> {
-        query::stood(&self.pool, room, position, key).await
-    }
-
-    async fn messages(
-        &self,
-        room: &RoomId,
-        span: Span,
-        limit: u32,
-    ) -> Result<Vec<Message>, StoreError> {
-        query::messages(&self.pool, room, span, limit).await
-    }
-
-    async fn count_changes(
-        &self,
-        room: &RoomId,
-        after: Position,
-        at_most: u64,
-    ) -> Result<u64, StoreError> {
-        query::count_changes(&self.pool, room, after, at_most).await
-    }
-
-    async fn dead_letters(&self) -> Result<Vec<DeadLetter>, StoreError> {
-        dead_letters::list(&self.pool).await
-    }
-
-    async fn dead_places(
-        &self,
-        shard: Shard,
-        after: LogId,
-        upto: LogId,
-    ) -> Result<Vec<(LogId, String)>, StoreError> {
-        dead_letters::places(&self.pool, shard, after..=upto).await
-    }
-
-    async fn refused(
-        &self,
-        rooms: &[RoomId],
-        since: Timestamp,
-    ) -> Result<Vec<RejectedEntry>, StoreError> {
-        dead_letters::refused(&self.pool, rooms, since).await
-    }
-
-    async fn ping(&self) -> Result<(), StoreError> {
-        shards::ping(&self.pool).await
     }
 }

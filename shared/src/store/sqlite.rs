@@ -12,12 +12,12 @@ mod reader;
 mod writer;
 mod request;
 mod commit;
+mod receipts;
+mod query;
 mod change;
 mod ledger;
 mod members;
-mod receipts;
 mod erasure;
-mod query;
 mod additions;
 mod place;
 mod stored;
@@ -37,15 +37,10 @@ use uuid::Uuid;
 
 use self::connection::{Access, ReopeningConnection};
 use self::request::{Closed, Queue};
-use super::{
-    Batch, Committed, Cursor, DeadLetter, Epoch, Lease, MessageKey, Row, Span, Store, StoreError,
-};
-use crate::contract::id::{MessageId, RoomId, Shard, UserId};
-use crate::contract::message::Message;
-use crate::contract::position::Position;
-use crate::contract::timestamp::Timestamp;
-use crate::log::{LogId, RejectedEntry};
+use super::{Batch, Committed, Cursor, Epoch, Lease, Row, Store, StoreError};
+use crate::contract::id::Shard;
 use crate::process::clock::Clock;
+use crate::store::{Batches, ForeignTables, Shards};
 
 /// The database's file in its folder.
 const FILE: &str = "roomcast.db";
@@ -70,22 +65,9 @@ pub enum OpenError {
         /// Which folder.
         folder: PathBuf,
     },
-    /// A later version of this software wrote it.
-    #[error("the database has schema {found}, this program knows schemas up to {known}")]
-    Newer {
-        /// The schema's number in the file.
-        found: u32,
-        /// The newest one this program knows.
-        known: u32,
-    },
-    /// Rooms lie in other shards than this program would look in.
-    #[error("the database has {found} shards, this program has {known}")]
-    Shards {
-        /// What the file says.
-        found: String,
-        /// What this program has.
-        known: u16,
-    },
+    /// It is not of this program's making.
+    #[error(transparent)]
+    Foreign(#[from] ForeignTables),
     /// The file is none, or cannot be read or written.
     #[error("cannot open the database {file}")]
     Database {
@@ -231,10 +213,10 @@ fn lock(folder: &Path) -> Result<File, OpenError> {
 }
 
 #[async_trait]
-impl Store for SqliteStore {
+impl Shards for SqliteStore {
     async fn mint(&self, shard: Shard, token: Uuid, at_least: u64) -> Result<Epoch, StoreError> {
         let now_ms = self.clock.now_ms();
-        let claim = shards::Claim { shard, token, at_least };
+        let claim = (shard, token, at_least);
         self.write(move |connection| shards::mint(connection, claim, now_ms)).await
     }
 
@@ -259,7 +241,10 @@ impl Store for SqliteStore {
     async fn release(&self, _owner: &str) -> Result<(), StoreError> {
         Ok(())
     }
+}
 
+#[async_trait]
+impl Batches for SqliteStore {
     async fn commit(&self, batch: &Batch) -> Result<Committed, StoreError> {
         let (batch, clock) = (batch.clone(), self.clock.clone());
         self.write(move |connection| commit::commit(connection, &batch, clock.now_ms())).await
@@ -269,93 +254,10 @@ impl Store for SqliteStore {
         let (rows, now_ms) = (rows.to_vec(), self.clock.now_ms());
         self.write(move |connection| commit::probe(connection, &rows, now_ms)).await
     }
+}
 
-    async fn heads(&self, rooms: &[RoomId]) -> Result<Vec<Position>, StoreError> {
-        let rooms = rooms.to_vec();
-        self.read(move |connection| query::heads(connection, &rooms)).await
-    }
-
-    async fn find(&self, identities: &[MessageKey]) -> Result<Vec<Option<Position>>, StoreError> {
-        let identities = identities.to_vec();
-        self.read(move |connection| query::find(connection, &identities)).await
-    }
-
-    async fn find_changes(
-        &self,
-        identities: &[MessageKey],
-    ) -> Result<Vec<Option<Position>>, StoreError> {
-        let identities = identities.to_vec();
-        self.read(move |connection| {
-            let found = identities
-                .iter()
-                .map(|MessageKey { room, user, id }| change::find(connection, room, user, id));
-            found.collect()
-        })
-        .await
-    }
-
-    async fn message(
-        &self,
-        room: &RoomId,
-        user: &UserId,
-        id: &MessageId,
-    ) -> Result<Option<Message>, StoreError> {
-        let (room, user, id) = (room.clone(), user.clone(), id.clone());
-        self.read(move |connection| query::named(connection, &room, &user, &id)).await
-    }
-
-    async fn stood(
-        &self,
-        room: &RoomId,
-        position: Position,
-        key: Option<&MessageId>,
-    ) -> Result<bool, StoreError> {
-        let (room, key) = (room.clone(), key.cloned());
-        self.read(move |connection| query::stood(connection, &room, position, key.as_ref())).await
-    }
-
-    async fn messages(
-        &self,
-        room: &RoomId,
-        span: Span,
-        limit: u32,
-    ) -> Result<Vec<Message>, StoreError> {
-        let room = room.clone();
-        self.read(move |connection| query::page(connection, &room, span, limit)).await
-    }
-
-    async fn count_changes(
-        &self,
-        room: &RoomId,
-        after: Position,
-        at_most: u64,
-    ) -> Result<u64, StoreError> {
-        let room = room.clone();
-        self.read(move |connection| query::count_changes(connection, &room, after, at_most)).await
-    }
-
-    async fn dead_letters(&self) -> Result<Vec<DeadLetter>, StoreError> {
-        self.read(query::dead_letters).await
-    }
-
-    async fn dead_places(
-        &self,
-        shard: Shard,
-        after: LogId,
-        upto: LogId,
-    ) -> Result<Vec<(LogId, String)>, StoreError> {
-        self.read(move |connection| query::dead_places(connection, shard, after..=upto)).await
-    }
-
-    async fn refused(
-        &self,
-        rooms: &[RoomId],
-        since: Timestamp,
-    ) -> Result<Vec<RejectedEntry>, StoreError> {
-        let rooms = rooms.to_vec();
-        self.read(move |connection| query::refused(connection, &rooms, since)).await
-    }
-
+#[async_trait]
+impl Store for SqliteStore {
     async fn close(&self) {
         SqliteStore::close(self).await;
     }

@@ -14,7 +14,7 @@ use shared::log::redis::connection::RedisConnection;
 use shared::log::{Claim, Log};
 use shared::process::clock::Clock;
 use shared::process::settings::Secret;
-use shared::store::Store;
+use shared::store::Shards;
 use shared::store::postgres::{PostgresStore, Settings};
 use uuid::Uuid;
 

@@ -202,8 +202,9 @@ async fn settle(subject: &Subject, names: &Names, ops: &[Op]) {
             subject.hydrate(epoch, &one.envelope.room, Position::ZERO).await;
         }
         epochs.push((shard, epoch));
-        let broker = Arc::clone(&subject.broker);
-        appending.spawn(async move { broker.append(shard, epoch, &batch).await.unwrap() });
+        let log = Arc::clone(&subject.log);
+        appending
+            .spawn(async move { log.append(shard, epoch, &batch, Past::Nothing).await.unwrap() });
     }
     while let Some(appended) = appending.join_next().await {
         assert_eq!(appended.unwrap().stop, None);
@@ -235,9 +236,9 @@ async fn known(subject: &Subject, appends: &[Append]) {
                 && letter.id.as_ref() == Some(id)
         });
         assert!(stands.is_some() || dead, "{identity:?} is nowhere");
-        let told = async || match subject.broker.known(&identity).await.unwrap() {
-            Some(AppendResult::Rejected(_)) if dead => Ok(()),
-            Some(AppendResult::Placed(place)) if place.persisted && stands.is_some() => Ok(()),
+        let told = async || match subject.log.known(&identity).await.unwrap() {
+            Some(Appended::Rejected(_)) if dead => Ok(()),
+            Some(Appended::Placed(place)) if place.persisted && stands.is_some() => Ok(()),
             other => Err(format!("{other:?}")),
         };
         eventually(PATIENCE, "its sender can know", told).await;

@@ -66,9 +66,11 @@ pub(super) async fn a_log_is_full_by_its_bytes_too(subject: Subject) {
     let mut calls = Vec::new();
     // One at a time: a call of all of them would be too much for whoever waits for it.
     while log.len(shard).await.unwrap() == calls.len() as u64 {
-        let (broker, next) = (Arc::clone(&subject.broker), largest(&lobby, calls.len()));
+        let (appending, next) = (Arc::clone(&subject.log), largest(&lobby, calls.len()));
         let wanted = calls.len() as u64 + 1;
-        let call = tokio::spawn(async move { broker.append(shard, epoch, &[next]).await.unwrap() });
+        let call = tokio::spawn(async move {
+            appending.append(shard, epoch, &[next], Past::Nothing).await.unwrap()
+        });
         let taken = || async { call.is_finished() || log.len(shard).await.unwrap() == wanted };
         eventually(PATIENCE, "it is taken or refused", taken).await;
         calls.push(call);
@@ -93,9 +95,11 @@ pub(super) async fn a_reading_ends_at_its_bytes_and_the_next_goes_on(subject: Su
     let shard = lobby.shard();
     let epoch = establish(shard, 0, &*subject.log, &*subject.store).await.unwrap().number;
     subject.hydrate(epoch, &lobby, Position::ZERO).await;
-    let (log, broker) = (Arc::clone(&subject.log), Arc::clone(&subject.broker));
+    let (log, appending) = (Arc::clone(&subject.log), Arc::clone(&subject.log));
     let batch: Vec<Append> = (0..COUNT).map(|n| large(&lobby, n)).collect();
-    let appended = tokio::spawn(async move { broker.append(shard, epoch, &batch).await.unwrap() });
+    let appended = tokio::spawn(async move {
+        appending.append(shard, epoch, &batch, Past::Nothing).await.unwrap()
+    });
     let there = || async { log.len(shard).await.unwrap() == COUNT as u64 };
     eventually(PATIENCE, "the log has them", there).await;
     let most = LOG_READ_BYTES_MAX + 2 * LARGE;

@@ -9,7 +9,7 @@ pub(super) async fn claims_give_one_token_and_only_that_arms(subject: Subject) {
     let first = log.claim(shard, 0, tokens[0]).await.unwrap();
     assert_eq!(first, Claim::Token(tokens[0]));
     assert_eq!(log.claim(shard, 0, tokens[1]).await.unwrap(), first, "the earlier claim stands");
-    let epoch = |number| ArmedEpoch { number, minted_at: Timestamp(7), quiet: true };
+    let epoch = |number| Epoch { number, minted_at: Timestamp(7), quiet: true };
     assert_eq!(log.arm(shard, tokens[1], epoch(5), LogId::ZERO).await.unwrap(), None);
     let armed = log.arm(shard, tokens[0], epoch(5), LogId::ZERO).await.unwrap();
     assert_eq!(armed, Some(epoch(5)));
@@ -50,7 +50,7 @@ async fn next_epoch(subject: &Subject, room: &RoomId, cursor: LogId) -> u64 {
     let claim = log.claim(shard, newest + 1, Uuid::now_v7()).await.unwrap();
     let Claim::Token(token) = claim else { panic!("{claim:?}") };
     let number = subject.store.mint(shard, token, 0).await.unwrap().number;
-    let epoch = ArmedEpoch { number, minted_at: Timestamp(0), quiet: false };
+    let epoch = Epoch { number, minted_at: Timestamp(0), quiet: false };
     assert!(log.arm(shard, token, epoch, cursor).await.unwrap().is_some());
     number
 }
@@ -74,7 +74,7 @@ async fn a_new_epoch_believes_no_head_before_it_was_compared_with_the_databases(
     assert_eq!(stopped.stop, Some(AppendStop::Unhydrated), "not even a duplicate is known");
     let known = async |id: &str| {
         let (user, id) = (UserId::parse("ann").unwrap(), MessageId::parse(id).unwrap());
-        subject.broker.known(&MessageKey { room: lobby.clone(), user, id }).await.unwrap()
+        subject.log.known(&MessageKey { room: lobby.clone(), user, id }).await.unwrap()
     };
     assert_eq!(known("m5").await, None);
     let at = |epoch, seq| Position::new(epoch, seq);

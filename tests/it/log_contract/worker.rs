@@ -58,9 +58,9 @@ pub(super) async fn dead_letters_of_an_untrimmed_batch_are_refused_by_the_next_o
     let epoch = establish(shard, 0, &*subject.log, &*subject.store).await.unwrap().number;
     subject.hydrate(epoch, &lobby, Position::ZERO).await;
     let appending = tokio::spawn({
-        let broker = Arc::clone(&subject.broker);
+        let log = Arc::clone(&subject.log);
         let batch = ["m1", "m2", "m3"].map(|id| entry(&lobby, "ann", id, "x"));
-        async move { broker.append(shard, epoch, &batch).await }
+        async move { log.append(shard, epoch, &batch, Past::Nothing).await }
     });
     let log = Arc::clone(&subject.log);
     let all = async || {
@@ -102,10 +102,10 @@ pub(super) async fn dead_letters_of_an_untrimmed_batch_are_refused_by_the_next_o
     let (subject, _) = subject.at_work(shard).await;
     let known = async |id: &str| {
         let (user, id) = (UserId::parse("ann").unwrap(), MessageId::parse(id).unwrap());
-        subject.broker.known(&MessageKey { room: lobby.clone(), user, id }).await.unwrap()
+        subject.log.known(&MessageKey { room: lobby.clone(), user, id }).await.unwrap()
     };
     let refused = async || match known("m2").await {
-        Some(AppendResult::Rejected(refusal)) => Ok(refusal.code),
+        Some(Appended::Rejected(refusal)) => Ok(refusal.code),
         other => Err(format!("{other:?}")),
     };
     let code = eventually(PATIENCE, "the dead letter is refused", refused).await;
@@ -113,7 +113,7 @@ pub(super) async fn dead_letters_of_an_untrimmed_batch_are_refused_by_the_next_o
     for id in ["m1", "m3"] {
         assert!(matches!(
             known(id).await,
-            Some(AppendResult::Placed(Placement { persisted: true, .. }))
+            Some(Appended::Placed(Placement { persisted: true, .. }))
         ));
     }
     assert_eq!(subject.store.dead_letters().await.unwrap().len(), 1);
@@ -158,10 +158,7 @@ pub(super) async fn a_movement_that_the_database_refused_is_told_and_not_a_dupli
     eventually(PATIENCE, "the first is in the ledger", &synced).await;
     let both = [first, second];
     let offered_again = async || match &subject.append(epoch, &both).await.done[..] {
-        [
-            AppendResult::Placed(Placement { duplicate: true, .. }),
-            AppendResult::Rejected(refusal),
-        ] => {
+        [Appended::Placed(Placement { duplicate: true, .. }), Appended::Rejected(refusal)] => {
             assert_eq!(refusal.code, RefusalCode::Rejected);
             Ok(())
         }

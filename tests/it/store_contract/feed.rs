@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use shared::contract::id::{MessageId, RoomId, Shard, UserId};
+use shared::contract::id::{MessageId, MessageKey, RoomId, Shard, UserId};
 use shared::contract::message::{Message, MessageType, Metadata};
 use shared::contract::position::Position;
 use shared::contract::timestamp::Timestamp;
 use shared::log::LogId;
 use shared::store::{
-    Batch, Change, Committed, DeadLetter, MessageChange, MessageKey, Row, Span, Store, StoreError,
+    Batch, Change, Committed, DeadLetter, MessageChange, Row, Span, Store, StoreError,
 };
 use uuid::Uuid;
 

@@ -104,6 +104,13 @@ const RETIRED: &[(&str, &str)] = &[
     ("Standing", "ExistingRow or ConditionState"),
     ("Wanted", "a query or a filter"),
     ("RowsOf", "Span"),
+    // One append for both logs.
+    ("AppendResult", "Appended"),
+    ("MemoryBroker", "MemoryLog"),
+    ("KnownId", "Appended"),
+    ("BrokerError", "LogError"),
+    ("ArmedEpoch", "Epoch"),
+    ("TrackResult", "BatchResult"),
 ];
 
 pub(crate) fn check(source: &Source) -> Vec<String> {

@@ -7,12 +7,11 @@ use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
 
 use shared::contract::envelope::Envelope;
-use shared::contract::id::{RoomId, Shard, UserId};
+use shared::contract::id::{MessageKey, RoomId, Shard, UserId};
 use shared::contract::limits::{APPEND_BATCH_MAX, REFUSAL_MEMORY_MS};
 use shared::contract::timestamp::Timestamp;
-use shared::log::Hydration;
+use shared::log::{Appended, Hydration};
 use shared::process::error_chain::error_chain;
-use shared::store::MessageKey;
 use shared::trouble;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -21,7 +20,6 @@ use super::dedup::{self, heads};
 use super::held_edits::HeldEdits;
 use super::job::Job;
 use super::{Deps, PAUSE, TryError};
-use crate::broker::AppendResult;
 
 /// How long the database may take to answer at first.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -48,7 +46,7 @@ pub(super) struct LookupResult {
     /// Of the messages that were asked for, those that stand.
     pub(super) there: HashSet<MessageKey>,
     /// Where each job stands that was late; as many as were asked about.
-    pub(super) stored: Vec<Option<AppendResult>>,
+    pub(super) stored: Vec<Option<Appended>>,
 }
 
 /// A look-up that has ended.
@@ -308,7 +306,7 @@ async fn ask(
 
 async fn find(question: &Question, parts: &Deps) -> Result<LookupResult, TryError> {
     let Question { shard, epoch, rooms, late, wanted } = question;
-    let (broker, store) = (&*parts.broker, &*parts.store);
+    let store = &*parts.store;
     if !rooms.is_empty() {
         let asked_at_ms = parts.log.now_ms().await?;
         let since = Timestamp(asked_at_ms - REFUSAL_MEMORY_MS);
@@ -321,6 +319,6 @@ async fn find(question: &Question, parts: &Deps) -> Result<LookupResult, TryErro
     let mut answers = dedup::stored(store, &asked).await?.into_iter();
     let stored = late.iter().map(|late| late.as_ref().and_then(|_| answers.next().flatten()));
     let stored = stored.collect();
-    let there = dedup::there(broker, store, wanted.clone()).await?;
+    let there = dedup::there(&*parts.log, store, wanted.clone()).await?;
     Ok(LookupResult { there, stored })
 }

@@ -4,17 +4,14 @@ use std::collections::HashSet;
 
 use shared::contract::credit::CreditEntry;
 use shared::contract::envelope::{EntryKind, Envelope};
-use shared::contract::id::{MessageId, RoomId, UserId};
+use shared::contract::id::{MessageId, MessageKey, RoomId, UserId};
 use shared::contract::position::Position;
-use shared::contract::protocol::Durability;
 use shared::contract::timestamp::Timestamp;
-use shared::log::RejectedEntry;
-use shared::store::{MessageKey, Store, StoreError};
-
+use shared::log::{Appended, Log, Placement, RejectedEntry};
+use shared::store::{Store, StoreError};
 use uuid::Uuid;
 
 use super::TryError;
-use crate::broker::{AppendResult, Broker, Placement};
 
 /// Whether an entry of this kind may be in the database under its id.
 pub(super) fn is_looked_up(kind: EntryKind) -> bool {
@@ -31,8 +28,8 @@ pub(super) fn is_looked_up(kind: EntryKind) -> bool {
 pub(super) async fn stored(
     store: &dyn Store,
     asked: &[&Envelope],
-) -> Result<Vec<Option<AppendResult>>, StoreError> {
-    let mut found: Vec<Option<AppendResult>> = vec![None; asked.len()];
+) -> Result<Vec<Option<Appended>>, StoreError> {
+    let mut found: Vec<Option<Appended>> = vec![None; asked.len()];
     let messages = places(asked, |kind| kind == EntryKind::Message);
     if !messages.is_empty() {
         let answers = store.find(&identities(asked, &messages)).await?;
@@ -52,7 +49,7 @@ pub(super) async fn stored(
             let is_same = |standing| Some(standing) == amount(asked[*place]);
             found[*place] = match standing {
                 Some(standing) if is_same(standing) => Some(stands(Position::ZERO)),
-                Some(_) if is_of_a_key(&asked[*place].id) => Some(AppendResult::Conflict),
+                Some(_) if is_of_a_key(&asked[*place].id) => Some(Appended::Conflict),
                 Some(_) | None => None,
             };
         }
@@ -60,14 +57,13 @@ pub(super) async fn stored(
     Ok(found)
 }
 
-fn stands(position: Position) -> AppendResult {
-    let durability = Durability::Store;
-    AppendResult::Placed(Placement { position, duplicate: true, persisted: true, durability })
+fn stands(position: Position) -> Appended {
+    Appended::Placed(Placement::stored(position))
 }
 
 /// Which of these messages stand, in the log's memory or in the database.
 pub(super) async fn there(
-    broker: &dyn Broker,
+    log: &dyn Log,
     store: &dyn Store,
     mut asked: Vec<MessageKey>,
 ) -> Result<HashSet<MessageKey>, TryError> {
@@ -77,7 +73,7 @@ pub(super) async fn there(
         if there.contains(&message) || unknown.contains(&message) {
             continue;
         }
-        match broker.known(&message).await? {
+        match log.known(&message).await? {
             Some(_) => drop(there.insert(message)),
             None => unknown.push(message),
         }

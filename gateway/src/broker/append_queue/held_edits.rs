@@ -7,8 +7,8 @@
 use std::time::Duration;
 
 use shared::contract::envelope::{EntryKind, Envelope};
+use shared::contract::id::MessageKey;
 use shared::contract::limits::{APPEND_TIMEOUT_MS, HELD_EDIT_MS_MAX, HELD_EDITS_MAX};
-use shared::store::MessageKey;
 use tokio::time::Instant;
 use tracing::error;
 

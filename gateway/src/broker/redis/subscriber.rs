@@ -23,15 +23,14 @@ use shared::contract::signal::Addressed;
 use shared::dependency::Hearing;
 use shared::log::deliveries::{self, Deliveries, DeliveryReceiver};
 use shared::log::redis::connection::RedisConnection;
-use shared::log::{Delivery, RingEntry};
+use shared::log::{Delivery, LogError, RingEntry};
 use shared::process::backoff::Backoff;
+use shared::process::changes;
 use shared::process::tasks::Tasks;
 use shared::trouble;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior};
 use tracing::{info, warn};
-
-use crate::broker::BrokerError;
 
 /// Channels named in one SUBSCRIBE.
 const CHANNELS_PER_CALL: usize = 256;
@@ -88,18 +87,18 @@ impl Subscriber {
     }
 
     /// Listens to a channel from now on; confirmed by Redis when it returns.
-    pub(super) async fn subscribe(&self, channel: String) -> Result<(), BrokerError> {
+    pub(super) async fn subscribe(&self, channel: String) -> Result<(), LogError> {
         let (confirmed, answer) = oneshot::channel();
-        let ended = |()| BrokerError(Box::new(Ended));
+        let ended = |()| LogError::Unavailable(Box::new(Ended));
         let request = SubscriberRequest::Subscribe { channel, confirmed };
         self.requests.send(request).await.map_err(|_| ended(()))?;
         answer.await.map_err(|_| ended(()))
     }
 
     /// Listens to it no more.
-    pub(super) async fn unsubscribe(&self, channel: String) -> Result<(), BrokerError> {
+    pub(super) async fn unsubscribe(&self, channel: String) -> Result<(), LogError> {
         let sent = self.requests.send(SubscriberRequest::Unsubscribe { channel }).await;
-        sent.map_err(|_| BrokerError(Box::new(Ended)))
+        sent.map_err(|_| LogError::Unavailable(Box::new(Ended)))
     }
 }
 
@@ -173,33 +172,19 @@ struct Line {
 impl Line {
     /// Waits until all channels are confirmed; `false` when the connection broke or took too long.
     async fn confirms(&self, channels: &[String]) -> bool {
-        let all = async {
-            loop {
-                let changed = self.changed.notified();
-                tokio::pin!(changed);
-                changed.as_mut().enable();
-                if self.broken.load(Ordering::Acquire) {
-                    return false;
-                }
-                if channels.iter().all(|channel| self.confirmed.lock().contains(channel)) {
-                    return true;
-                }
-                changed.await;
+        let all = changes::until(&self.changed, || {
+            let confirmed = |channel| self.confirmed.lock().contains(channel);
+            match self.broken.load(Ordering::Acquire) {
+                true => Some(false),
+                false => channels.iter().all(confirmed).then_some(true),
             }
-        };
+        });
         tokio::time::timeout(CONFIRM_TIMEOUT, all).await.unwrap_or(false)
     }
 
     async fn breaks(&self) {
-        loop {
-            let changed = self.changed.notified();
-            tokio::pin!(changed);
-            changed.as_mut().enable();
-            if self.broken.load(Ordering::Acquire) {
-                return;
-            }
-            changed.await;
-        }
+        let broken = || self.broken.load(Ordering::Acquire).then_some(());
+        changes::until(&self.changed, broken).await;
     }
 
     /// What the connection pushes; runs on its reading task and must not wait. Says whether a probe

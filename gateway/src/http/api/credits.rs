@@ -11,7 +11,7 @@ use shared::contract::refusal::Refusal;
 
 use super::super::HttpResponse;
 use super::json;
-use super::messages::within_batch;
+use super::messages::{BatchReply, BatchResult, within_batch};
 use super::problem::Problem;
 use super::request::{ApiRequest, object};
 use crate::node::Node;
@@ -29,22 +29,6 @@ struct Either {
 struct TrackBatch {
     /// Read one by one: what is wrong with one is not the others' fault.
     items: Vec<Box<RawValue>>,
-}
-
-#[derive(Serialize)]
-struct TrackResults {
-    results: Vec<TrackResult>,
-}
-
-#[derive(Serialize)]
-#[serde(untagged)]
-enum TrackResult {
-    RatePermit(TrackReply),
-    Refused {
-        #[serde(skip_serializing_if = "Option::is_none")]
-        id: Option<MessageId>,
-        error: Refusal,
-    },
 }
 
 /// `POST /credits/track`
@@ -89,7 +73,7 @@ async fn track_batch(node: &Node, asked: &ApiRequest<'_>) -> Result<HttpResponse
     for one in waiting {
         results.push(one.settled(node).await);
     }
-    Ok(json(StatusCode::OK, &TrackResults { results }))
+    Ok(json(StatusCode::OK, &BatchReply { results }))
 }
 
 /// A movement of a batch that is in line, or is not.
@@ -117,14 +101,14 @@ impl PendingTrack {
         })
     }
 
-    async fn settled(self, node: &Node) -> TrackResult {
+    async fn settled(self, node: &Node) -> BatchResult<TrackReply> {
         let counted = match self.tracked {
             Ok(tracked) => credit::settled(node, tracked).await,
             Err(refusal) => Err(refusal),
         };
         match (self.id, counted) {
-            (Some(id), Ok(duplicate)) => TrackResult::RatePermit(TrackReply { id, duplicate }),
-            (id, Err(error)) => TrackResult::Refused { id, error },
+            (Some(id), Ok(duplicate)) => BatchResult::Stands(TrackReply { id, duplicate }),
+            (id, Err(error)) => BatchResult::Refused { id, error },
             (None, Ok(_)) => unreachable!("what is in line has an id"),
         }
     }

@@ -11,17 +11,16 @@ use shared::contract::limits::API_BATCH_MAX;
 use shared::contract::message::{MessageType, Metadata};
 use shared::contract::protocol::{Cost, SendReply};
 use shared::contract::refusal::{Refusal, RefusalCode};
+use shared::log::Placement;
 
 use super::super::HttpResponse;
 use super::json;
 use super::problem::Problem;
 use super::request::{ApiRequest, object};
-use crate::broker::Placement;
 use crate::node::Node;
-use crate::operation::credit;
 use crate::operation::post::{self, MessageDraft};
 use crate::operation::submit::{self, Author, Submitted};
-use crate::operation::validate;
+use crate::operation::{credit, validate};
 
 /// A message as whoever of the backend says it.
 #[derive(Debug, Deserialize)]
@@ -56,16 +55,16 @@ struct Published {
     credit_id: Option<MessageId>,
 }
 
+/// What became of each part of a batch, in its order.
 #[derive(Serialize)]
-struct BatchReply {
-    results: Vec<BatchResult>,
+pub(super) struct BatchReply<T> {
+    pub(super) results: Vec<BatchResult<T>>,
 }
 
-/// What became of one message of a batch.
 #[derive(Serialize)]
 #[serde(untagged)]
-enum BatchResult {
-    Stands(Published),
+pub(super) enum BatchResult<T> {
+    Stands(T),
     Refused {
         #[serde(skip_serializing_if = "Option::is_none")]
         id: Option<MessageId>,
@@ -134,7 +133,8 @@ impl Naming {
     }
 
     fn stands(self, place: Placement) -> Published {
-        let Placement { position, duplicate, persisted, durability } = place;
+        let (Placement { position, duplicate, persisted }, durability) =
+            (place, place.durability());
         let Naming { id, credit_id } = self;
         let reply = SendReply { id, position: Some(position), duplicate, persisted, durability };
         Published { reply, credit_id }
@@ -163,7 +163,7 @@ impl PendingPublish {
         PendingPublish { naming, posted: Err(refusal) }
     }
 
-    async fn settled(self, node: &Node) -> BatchResult {
+    async fn settled(self, node: &Node) -> BatchResult<Published> {
         let outcome = match self.posted {
             Ok(submitted) => submitted.settled(node).await,
             Err(refusal) => Err(refusal),

@@ -117,28 +117,21 @@ impl History {
         asked: impl Fn(Position) -> bool,
     ) -> Result<Messages, HistoryError> {
         let _turn = self.turn().await?;
-        settled(|| self.try_page(room, span, (limit, end), &asked)).await
-    }
-
-    async fn try_page(
-        &self,
-        room: &RoomId,
-        span: Span,
-        (limit, end): (u32, PageEnd),
-        asked: impl Fn(Position) -> bool,
-    ) -> Result<Messages, HistoryError> {
-        // A change of what stands above a place stands above it too.
-        let from = if let Span::After(after) = span { after } else { Position::ZERO };
-        let waiting = self.waiting(room, from).await?;
-        let epoch = waiting.epoch;
-        let rows = self.rows(room, span, limit + 1).await?;
-        if !may_follow(epoch, &rows.messages) {
-            return Err(HistoryError::Passed);
-        }
-        let mut draft = PageDraft::new(&rows, limit, end);
-        self.each(room, &waiting, |entry| draft.take(entry, asked(entry.at))).await?;
-        let PageDraft { messages, more, .. } = draft;
-        Ok(Messages { messages, more, epoch })
+        settled(async || {
+            // A change of what stands above a place stands above it too.
+            let from = if let Span::After(after) = span { after } else { Position::ZERO };
+            let waiting = self.waiting(room, from).await?;
+            let epoch = waiting.epoch;
+            let rows = self.rows(room, span, limit + 1).await?;
+            if !may_follow(epoch, &rows.messages) {
+                return Err(HistoryError::Passed);
+            }
+            let mut draft = PageDraft::new(&rows, limit, end);
+            self.each(room, &waiting, |entry| draft.take(entry, asked(entry.at))).await?;
+            let PageDraft { messages, more, .. } = draft;
+            Ok(Messages { messages, more, epoch })
+        })
+        .await
     }
 
     /// A message in its present state: of several of one id this one's own, else the first.
@@ -148,56 +141,51 @@ impl History {
         user: &UserId,
         id: &MessageId,
     ) -> Result<Option<Message>, HistoryError> {
-        settled(|| self.try_message(room, user, id)).await
-    }
-
-    async fn try_message(
-        &self,
-        room: &RoomId,
-        user: &UserId,
-        id: &MessageId,
-    ) -> Result<Option<Message>, HistoryError> {
-        let waiting = self.waiting(room, Position::ZERO).await?;
-        // This one's own before the first of another's.
-        let (mut own, mut other, mut changes) = (Vec::new(), Vec::new(), false);
-        let mut find = |entry: &RoomEntry| {
-            let found = entry.read_message().as_ref().and_then(MessageView::from_message);
-            match entry.is_message(id, user) {
-                Some(true) => own.extend(found.filter(|_| own.is_empty())),
-                Some(false) => other.extend(found.filter(|_| other.is_empty())),
-                None => changes |= entry.is_about(id),
+        settled(async || {
+            let waiting = self.waiting(room, Position::ZERO).await?;
+            // This one's own before the first of another's.
+            let (mut own, mut other, mut changes) = (Vec::new(), Vec::new(), false);
+            let mut find = |entry: &RoomEntry| {
+                let found = entry.read_message().as_ref().and_then(MessageView::from_message);
+                match entry.is_message(id, user) {
+                    Some(true) => own.extend(found.filter(|_| own.is_empty())),
+                    Some(false) => other.extend(found.filter(|_| other.is_empty())),
+                    None => changes |= entry.is_about(id),
+                }
+                MessageView::change(&mut own, entry);
+                MessageView::change(&mut other, entry);
+            };
+            self.each(room, &waiting, |entry| {
+                if entry.is_about(id) {
+                    find(entry)
+                }
+            })
+            .await?;
+            if let Some(own) = own.first() {
+                return Ok(own.read());
             }
-            MessageView::change(&mut own, entry);
-            MessageView::change(&mut other, entry);
-        };
-        self.each(room, &waiting, |entry| {
-            if entry.is_about(id) {
-                find(entry)
+            let other = other.first().and_then(MessageView::read);
+            let stored = match self.store.message(room, user, id).await {
+                Ok(Some(stored)) => stored,
+                Ok(None) => return Ok(other),
+                // Another's message that was found need not wait for the database.
+                Err(error) if other.is_some() => {
+                    debug!(room.id = %room, error = error_chain(&error),
+                        "message is not looked up further");
+                    return Ok(other);
+                }
+                Err(error) => return Err(error.into()),
+            };
+            let mut standing: Vec<MessageView> =
+                MessageView::from_message(&stored).into_iter().collect();
+            if changes {
+                self.each(room, &waiting, |entry| MessageView::change(&mut standing, entry))
+                    .await?;
             }
+            let message = standing.first().and_then(MessageView::read);
+            Ok(message.or(Some(stored)))
         })
-        .await?;
-        if let Some(own) = own.first() {
-            return Ok(own.read());
-        }
-        let other = other.first().and_then(MessageView::read);
-        let stored = match self.store.message(room, user, id).await {
-            Ok(Some(stored)) => stored,
-            Ok(None) => return Ok(other),
-            // Another's message that was found need not wait for the database.
-            Err(error) if other.is_some() => {
-                debug!(room.id = %room, error = error_chain(&error),
-                    "message is not looked up further");
-                return Ok(other);
-            }
-            Err(error) => return Err(error.into()),
-        };
-        let mut standing: Vec<MessageView> =
-            MessageView::from_message(&stored).into_iter().collect();
-        if changes {
-            self.each(room, &waiting, |entry| MessageView::change(&mut standing, entry)).await?;
-        }
-        let message = standing.first().and_then(MessageView::read);
-        Ok(message.or(Some(stored)))
+        .await
     }
 
     /// Shows each entry that waits, in order.

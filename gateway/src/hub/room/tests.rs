@@ -18,7 +18,6 @@ use shared::store::sqlite::SqliteStore;
 use super::*;
 use crate::broker::SignalPublisher;
 use crate::broker::epochs::Epochs;
-use crate::broker::memory::MemoryBroker;
 use crate::hub::cache::RoomCache;
 use crate::hub::entry::RoomEntry;
 use crate::hub::history::{History, Snapshot};
@@ -40,10 +39,11 @@ fn room(folder: &std::path::Path) -> Arc<Room> {
     let (log, _) = MemoryLog::new(clock.clone(), 1000);
     let log = Arc::new(log);
     let store = Arc::new(SqliteStore::open(folder, clock.clone()).unwrap());
-    let broker = Arc::new(MemoryBroker::new(Arc::clone(&log)));
+    let broker = Arc::clone(&log);
     let metrics = Arc::new(Metrics::register(&prometheus::Registry::new()));
     let presence = Arc::new(MemoryPresence::default());
-    let presence = LocalPresence::new(presence, broker.clone(), clock, Arc::clone(&metrics));
+    let presence =
+        LocalPresence::new(presence, broker.clone(), clock.clone(), Arc::clone(&metrics));
     let epochs = Arc::new(Epochs::new(log.clone(), store.clone()));
     let history = History::new(log, store, epochs);
     let parts = Deps {
@@ -53,6 +53,7 @@ fn room(folder: &std::path::Path) -> Arc<Room> {
         syncing: ByteBudget::new(SYNCING_BYTES_MAX),
         streams: Arc::new(MemoryStreamStore::default()),
         metrics,
+        clock,
         presence: Arc::new(presence),
         empty: Notify::new(),
         unsure: Notify::new(),

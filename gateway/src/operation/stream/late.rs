@@ -1,9 +1,8 @@
 //! The late end of an answer that was closed already: an edit of what was cut off.
 
-use shared::contract::id::{MessageId, RoomId, UserId};
+use shared::contract::id::{MessageId, MessageKey, RoomId, UserId};
 use shared::contract::message::Message;
 use shared::contract::refusal::{Refusal, RefusalCode};
-use shared::store::MessageKey;
 use uuid::Uuid;
 
 use super::Ending;

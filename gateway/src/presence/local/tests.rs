@@ -5,7 +5,6 @@ use shared::log::deliveries::DeliveryReceiver;
 use shared::log::memory::MemoryLog;
 
 use super::*;
-use crate::broker::memory::MemoryBroker;
 use crate::presence::memory::MemoryPresence;
 
 struct Scene {
@@ -22,7 +21,7 @@ impl Scene {
         let clock = Clock::system();
         let (log, deliveries) = MemoryLog::new(clock.clone(), 1000);
         let room = RoomId::parse("r").unwrap();
-        let broker = MemoryBroker::new(Arc::new(log));
+        let broker = log;
         broker.subscribe(&room).await.unwrap();
         let presence = Arc::new(MemoryPresence::default());
         let kept: Arc<dyn Presence> = Arc::clone(&presence) as _;

@@ -6,7 +6,6 @@ use shared::log::memory::MemoryLog;
 use shared::process::clock::Clock;
 
 use super::*;
-use crate::broker::memory::MemoryBroker;
 use crate::stream::memory::MemoryStreamStore;
 
 const SILENCE: Duration = Duration::from_secs(30);
@@ -22,7 +21,7 @@ struct Scene {
 impl Scene {
     async fn new() -> Scene {
         let (log, deliveries) = MemoryLog::new(Clock::system(), 100);
-        let broker = Arc::new(MemoryBroker::new(Arc::new(log)));
+        let broker = Arc::new(log);
         let key =
             StreamKey { room: RoomId::parse("r").unwrap(), id: MessageId::parse("a1").unwrap() };
         broker.subscribe(&key.room).await.unwrap();

@@ -5,10 +5,9 @@ use std::collections::{HashMap, VecDeque};
 use bytes::Bytes;
 use uuid::Uuid;
 
-use super::Appended;
 use crate::contract::credit::CreditEntry;
 use crate::contract::envelope::{EntryKind, Envelope};
-use crate::contract::id::{MessageId, RoomId, UserId};
+use crate::contract::id::{MessageId, MessageKey, RoomId, UserId};
 use crate::contract::limits::{
     ID_MEMORY_MS, LOG_READ_BYTES_MAX, RING_BYTES_MAX, RING_ENTRIES, ROOM_MEMORY_MS,
 };
@@ -16,13 +15,13 @@ use crate::contract::position::Position;
 use crate::contract::refusal::Refusal;
 use crate::contract::signal::{ReadMark, RoomSignal, Signal};
 use crate::log::{
-    Append, AppendStop, ArmedEpoch, Claim, Delivery, LogEntry, LogError, LogId, LogLoad, RingEntry,
-    RoomPage, Watermark,
+    Append, AppendStop, Appended, Claim, Delivery, Epoch, LogEntry, LogError, LogId, LogLoad,
+    Placement, RingEntry, RoomPage, Watermark,
 };
 
 /// The place of an append.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Placed {
+pub(super) struct Placed {
     /// In the room's order; of what has no place there, in the log.
     pub position: Position,
     /// In the shard's log.
@@ -33,7 +32,7 @@ pub struct Placed {
 
 /// What became of an entry after its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub(super) enum Outcome {
     /// On its way.
     Pending,
     /// In the database.
@@ -47,13 +46,27 @@ type Key = (bool, RoomId, UserId, MessageId);
 
 /// An id that is remembered.
 #[derive(Clone, Debug)]
-pub struct KnownEntry {
+pub(super) struct KnownEntry {
     /// Its entry's place in the room's order.
     pub position: Position,
     /// What became of it.
     pub outcome: Outcome,
     log_id: LogId,
     digest: Uuid,
+}
+
+impl KnownEntry {
+    /// As an append of the same is answered.
+    pub(super) fn appended(self) -> Appended {
+        let position = self.position;
+        match self.outcome {
+            Outcome::Rejected(refusal) => Appended::Rejected(refusal),
+            Outcome::Persisted => Appended::Placed(Placement::stored(position)),
+            Outcome::Pending => {
+                Appended::Placed(Placement { position, duplicate: true, persisted: false })
+            }
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -84,7 +97,7 @@ impl MemoryRoom {
 /// One shard.
 #[derive(Debug, Default)]
 pub(super) struct MemoryShard {
-    epoch: Option<ArmedEpoch>,
+    epoch: Option<Epoch>,
     token: Option<Uuid>,
     last_n: u64,
     log: VecDeque<LogEntry>,
@@ -120,10 +133,10 @@ impl MemoryShard {
         }
     }
 
-    pub(super) fn arm(&mut self, token: Uuid, epoch: ArmedEpoch) -> Option<ArmedEpoch> {
+    pub(super) fn arm(&mut self, token: Uuid, epoch: Epoch) -> Option<Epoch> {
         self.token.take_if(|held| *held == token)?;
         let quiet = epoch.quiet && self.log.is_empty();
-        self.epoch = Some(ArmedEpoch { quiet, ..epoch });
+        self.epoch = Some(Epoch { quiet, ..epoch });
         self.epoch
     }
 
@@ -139,27 +152,28 @@ impl MemoryShard {
         self.log_bytes
     }
 
-    /// Appends, unless the log is `full` and it is new.
+    /// Appends, unless the log is `full` and it is new; none where its id stands with other
+    /// content.
     pub(super) fn append(
         &mut self,
         epoch: u64,
         append: &Append,
         full: bool,
-    ) -> Result<Appended, AppendStop> {
+    ) -> Result<Option<Placed>, AppendStop> {
         let envelope = &append.envelope;
         let key = key_of(envelope);
         if let Some(known) = self.ids.get(&key) {
             if known.digest != append.digest {
-                return Ok(Appended::Conflict);
+                return Ok(None);
             }
             let KnownEntry { position, log_id, .. } = *known;
-            return Ok(Appended::Placed(Placed { position, log_id, duplicate: true }));
+            return Ok(Some(Placed { position, log_id, duplicate: true }));
         }
         if full {
             return Err(AppendStop::Full);
         }
         if !envelope.kind.is_placed() {
-            return Ok(Appended::Placed(self.append_unplaced(epoch, append)));
+            return Ok(Some(self.append_unplaced(epoch, append)));
         }
         let room = self.rooms.get_mut(&envelope.room).ok_or(AppendStop::Unhydrated)?;
         room.head = Position::new(epoch, room.head.seq + 1);
@@ -171,7 +185,7 @@ impl MemoryShard {
         let known =
             KnownEntry { position, log_id, digest: append.digest, outcome: Outcome::Pending };
         self.ids.insert(key, known);
-        Ok(Appended::Placed(Placed { position, log_id, duplicate: false }))
+        Ok(Some(Placed { position, log_id, duplicate: false }))
     }
 
     /// A receipt, or a movement of credits on its own.
@@ -225,13 +239,8 @@ impl MemoryShard {
         }
     }
 
-    pub(super) fn known(
-        &self,
-        room: &RoomId,
-        user: &UserId,
-        key: &MessageId,
-    ) -> Option<KnownEntry> {
-        self.ids.get(&(false, room.clone(), user.clone(), key.clone())).cloned()
+    pub(super) fn known(&self, MessageKey { room, user, id }: &MessageKey) -> Option<KnownEntry> {
+        self.ids.get(&(false, room.clone(), user.clone(), id.clone())).cloned()
     }
 
     /// What is remembered of an entry.

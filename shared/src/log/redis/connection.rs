@@ -65,7 +65,7 @@ fn check_url(url: &Secret) -> Result<(), RedisUrlError> {
 }
 
 /// The connection for commands.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct RedisConnection {
     client: Client,
     config: ConnectionManagerConfig,
@@ -104,12 +104,6 @@ pub struct Foreign {
 #[derive(Debug, thiserror::Error)]
 #[error("the name of this deployment is not known yet")]
 pub struct Nameless;
-
-impl std::fmt::Debug for RedisConnection {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RedisConnection").field("health", &self.health).finish_non_exhaustive()
-    }
-}
 
 impl RedisConnection {
     /// A connection to `url`, with `password` where the URL has none. Nothing is connected yet:

@@ -10,7 +10,7 @@ use crate::contract::keys::{self, Channels};
 use crate::contract::position::Position;
 use crate::contract::signal::{Addressed, ReadMark, RoomSignal, Signal};
 use crate::contract::timestamp::Timestamp;
-use crate::log::{Append, Appended, LogError, Past};
+use crate::log::{Append, Appended, LogError, Past, Placement};
 
 /// An entry whose body is not of its kind.
 #[derive(Debug, thiserror::Error)]
@@ -42,12 +42,8 @@ pub(super) fn put(
             call.arg("u").arg(digest).arg(encode(envelope));
             call.arg(envelope.user.as_str()).arg(amount(envelope)?);
         }
-        EntryKind::Message
-        | EntryKind::Edit
-        | EntryKind::Delete
-        | EntryKind::Void
-        | EntryKind::Removal
-        | EntryKind::Refusal => {
+        placed => {
+            debug_assert!(placed.is_placed(), "what has no place comes before");
             call.key(match envelope.kind {
                 EntryKind::Refusal => {
                     let body: Retraction =
@@ -115,11 +111,8 @@ pub(super) fn appended(fields: &Answer) -> Result<Appended, MalformedAnswer> {
     }
     let position = Position::new(fields.number(0)?, fields.number(1)?);
     let persisted = Position::new(fields.number(4)?, fields.number(5)?);
-    Ok(Appended::Placed {
-        position,
-        duplicate: fields.text(2)? == "1",
-        persisted: position <= persisted,
-    })
+    let (duplicate, persisted) = (fields.text(2)? == "1", position <= persisted);
+    Ok(Appended::Placed(Placement { position, duplicate, persisted }))
 }
 
 fn encode(envelope: &Envelope) -> Vec<u8> {

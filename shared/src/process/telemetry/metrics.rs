@@ -8,7 +8,7 @@ use std::marker::PhantomData;
 
 use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
 
-use crate::contract::refusal::CloseReason;
+use crate::contract::refusal::{CloseReason, RefusalCode};
 
 /// A closed set of label values.
 pub trait Label: Copy + PartialEq + 'static {
@@ -63,6 +63,18 @@ impl<E: Label> CounterBy<E> {
         let index = E::ALL.iter().position(|each| *each == variant);
         debug_assert!(index.is_some(), "Label::ALL lacks {}", variant.label());
         index.and_then(|index| self.counters.get(index))
+    }
+}
+
+/// Buckets of a latency, from half a millisecond to what nobody waits for any more.
+pub const SECONDS: &[f64] =
+    &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+
+impl Label for RefusalCode {
+    const ALL: &'static [RefusalCode] = &RefusalCode::ALL;
+
+    fn label(&self) -> &'static str {
+        self.as_str()
     }
 }
 
@@ -196,7 +208,7 @@ mod tests {
         }
     }
 
-    const SECONDS: &[f64] = &[0.1, 1.0];
+    const TENTHS: &[f64] = &[0.1, 1.0];
 
     metrics! {
         /// One metric of each kind.
@@ -207,7 +219,7 @@ mod tests {
             /// Bytes that wait to be written.
             waiting_bytes: gauge,
             /// Seconds that an append took.
-            append_seconds: histogram(SECONDS),
+            append_seconds: histogram(TENTHS),
             /// Connections closed, by reason.
             connections_closed_total: counter_by(reason: Reason),
         }

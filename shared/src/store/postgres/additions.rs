@@ -3,11 +3,10 @@
 
 use async_trait::async_trait;
 use tokio_postgres::Row;
-use tokio_postgres::types::Type;
 
 use super::PostgresStore;
 use super::dead_letters::letter;
-use super::pool::{Parameter, Pool, Statement};
+use super::pool::{Pool, Statement, statement};
 use super::shards::shard_number;
 use super::stored::{message, optional, readable};
 use super::value::{Place, position};
@@ -82,12 +81,8 @@ pub(super) const STOOD: &str = "
              AND ($4::text IS NULL OR message_id = $4 OR change_id = $4)
              OR (refusal_epoch, refusal_seq) = ($2, $3)) LIMIT 1";
 
-async fn letters(
-    pool: &Pool,
-    sql: &'static str,
-    parameters: Vec<Parameter<'_>>,
-) -> Result<Vec<DeadLetter>, StoreError> {
-    pool.read(&[Statement { sql, parameters }]).await?[0].iter().map(letter).collect()
+async fn letters(pool: &Pool, ask: Statement<'_>) -> Result<Vec<DeadLetter>, StoreError> {
+    pool.read(&[ask]).await?[0].iter().map(letter).collect()
 }
 
 fn refusal(room: &RoomId, row: &Row) -> Result<Option<PlacedRefusal>, StoreError> {
@@ -119,24 +114,19 @@ impl Additions for PostgresStore {
         limit: u32,
     ) -> Result<Vec<PlacedRefusal>, StoreError> {
         let (name, after, limit) = (room.as_str(), Place::near(after), i64::from(limit));
-        let parameters: Vec<Parameter<'_>> = vec![
-            (&name, Type::TEXT),
-            (&after.epoch, Type::INT8),
-            (&after.seq, Type::INT8),
-            (&limit, Type::INT8),
-        ];
-        let answers = self.pool.read(&[Statement { sql: REFUSALS, parameters }]).await?;
+        let answers =
+            self.pool.read(&[statement!(REFUSALS, name, after.epoch, after.seq, limit)]).await?;
         answers[0].iter().filter_map(|row| refusal(room, row).transpose()).collect()
     }
 
     async fn untold(&self, shard: Shard, limit: u32) -> Result<Vec<DeadLetter>, StoreError> {
         let (shard, limit) = (shard_number(shard), i64::from(limit));
-        letters(&self.pool, UNTOLD, vec![(&shard, Type::INT2), (&limit, Type::INT8)]).await
+        letters(&self.pool, statement!(UNTOLD, shard, limit)).await
     }
 
     async fn driven(&self, limit: u32) -> Result<Vec<DeadLetter>, StoreError> {
         let limit = i64::from(limit);
-        letters(&self.pool, DRIVEN, vec![(&limit, Type::INT8)]).await
+        letters(&self.pool, statement!(DRIVEN, limit)).await
     }
 
     async fn unplaced_rooms(
@@ -146,10 +136,7 @@ impl Additions for PostgresStore {
     ) -> Result<(Vec<Unplaced>, Option<String>), StoreError> {
         let (most, after) = (i64::from(limit), after.unwrap_or_default());
         let few = i32::try_from(limit).unwrap_or(i32::MAX);
-        let questions = [
-            Statement { sql: RECENT, parameters: vec![(&most, Type::INT8)] },
-            Statement { sql: BY_NAME, parameters: vec![(&after, Type::TEXT), (&few, Type::INT4)] },
-        ];
+        let questions = [statement!(RECENT, most), statement!(BY_NAME, after, few)];
         let answers = self.pool.read(&questions).await?;
         let mut rooms = unplaced(&answers[0])?;
         for room in unplaced(&answers[1])? {
@@ -164,9 +151,7 @@ impl Additions for PostgresStore {
     async fn unplaced(&self, room: &RoomId, limit: u32) -> Result<Vec<Message>, StoreError> {
         let (name, limit) = (room.as_str(), i64::from(limit));
         let bytes = i32::try_from(CONTENT_BYTES_MAX).unwrap_or(i32::MAX);
-        let parameters: Vec<Parameter<'_>> =
-            vec![(&name, Type::TEXT), (&bytes, Type::INT4), (&limit, Type::INT8)];
-        let answers = self.pool.read(&[Statement { sql: UNPLACED, parameters }]).await?;
+        let answers = self.pool.read(&[statement!(UNPLACED, name, bytes, limit)]).await?;
         let messages = answers[0].iter().map(|row| message(room, row));
         let unplaced = messages.map(|message| Ok(Message { position: None, ..message? }));
         unplaced.collect()

@@ -1,14 +1,12 @@
 //! Finds a batch's edits and deletes that were applied before, by the ids their senders chose.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use tokio_postgres::Row;
-use tokio_postgres::types::Type;
 
-use super::pool::{Pool, Statement};
-use super::value::position;
-use crate::contract::position::Position;
-use crate::store::{MessageChange, MessageKey, StoreError};
+use super::pool::{Statement, statement};
+use crate::contract::id::MessageKey;
+use crate::store::{MessageChange, StoreError};
 
 const MADE: &str = "
     SELECT team_chat_id, user_id, change_id, epoch, seq
@@ -30,14 +28,15 @@ impl<'a> AppliedChangesQuery<'a> {
         self.ids.push(change.change_id.as_str());
     }
 
+    pub(super) fn key(&mut self, MessageKey { room, user, id }: &'a MessageKey) {
+        self.rooms.push(room.as_str());
+        self.users.push(user.as_str());
+        self.ids.push(id.as_str());
+    }
+
     /// The question, if there is any; its answer is for [`AppliedChanges::read`].
     pub(super) fn statement(&self) -> Option<Statement<'_>> {
-        let parameters = vec![
-            (&self.rooms as _, Type::TEXT_ARRAY),
-            (&self.users as _, Type::TEXT_ARRAY),
-            (&self.ids as _, Type::TEXT_ARRAY),
-        ];
-        (!self.ids.is_empty()).then_some(Statement { sql: MADE, parameters })
+        (!self.ids.is_empty()).then_some(statement!(MADE, self.rooms, self.users, self.ids))
     }
 }
 
@@ -57,28 +56,4 @@ impl AppliedChanges {
         let key = (room.to_string(), user.to_string(), change_id.to_string());
         self.0.contains(&key)
     }
-}
-
-/// See [`Store::find_changes`](crate::store::Store::find_changes).
-pub(super) async fn find(
-    pool: &Pool,
-    identities: &[MessageKey],
-) -> Result<Vec<Option<Position>>, StoreError> {
-    let mut wanted = AppliedChangesQuery::default();
-    for MessageKey { room, user, id } in identities {
-        wanted.rooms.push(room.as_str());
-        wanted.users.push(user.as_str());
-        wanted.ids.push(id.as_str());
-    }
-    let Some(statement) = wanted.statement() else { return Ok(Vec::new()) };
-    let answers = pool.read(&[statement]).await?;
-    let mut places: HashMap<(&str, &str, &str), Position> = HashMap::new();
-    for row in &answers[0] {
-        let key = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
-        places.insert(key, position(row.try_get(3)?, row.try_get(4)?));
-    }
-    let place = |asked: &MessageKey| {
-        places.get(&(asked.room.as_str(), asked.user.as_str(), asked.id.as_str())).copied()
-    };
-    Ok(identities.iter().map(place).collect())
 }

@@ -5,10 +5,8 @@
 
 use std::time::Duration;
 
-use tokio_postgres::types::Type;
-
 use super::deployment::{RECORD, record};
-use super::pool::{End, Patience, Pool, Statement, pipeline};
+use super::pool::{End, Patience, Pool, pipeline, statement};
 use super::stored::scalar;
 use super::{Beat, Heard};
 use crate::contract::limits::{BEAT_MEMORY_MS, BEAT_PATIENCE_MS};
@@ -51,12 +49,12 @@ pub(super) async fn beat(pool: &Pool, beat: &Beat<'_>) -> Result<Heard, StoreErr
     pool.write_patiently(PATIENCE, async |transaction| {
         let process = &beat.process;
         let statements = [
-            Statement { sql: WRITE, parameters: vec![(process, Type::TEXT), (&ago, Type::INT8)] },
-            Statement { sql: FORGET, parameters: vec![(&BEAT_MEMORY_MS, Type::INT8)] },
-            Statement { sql: OTHERS, parameters: vec![(process, Type::TEXT)] },
-            Statement { sql: RECORD, parameters: Vec::new() },
-            Statement { sql: FORBIDDEN, parameters: Vec::new() },
-            Statement { sql: NOW, parameters: Vec::new() },
+            statement!(WRITE, process, ago),
+            statement!(FORGET, BEAT_MEMORY_MS),
+            statement!(OTHERS, process),
+            statement!(RECORD),
+            statement!(FORBIDDEN),
+            statement!(NOW),
         ];
         let answers = pipeline(transaction.client(), &statements).await?;
         let others: Option<i64> = scalar(&answers[2])?;

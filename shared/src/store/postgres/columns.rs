@@ -67,35 +67,20 @@ impl ToSql for Cell<'_> {
     to_sql_checked!();
 }
 
-impl<'a> From<&'a str> for Cell<'a> {
-    fn from(text: &'a str) -> Cell<'a> {
-        Cell::Text(Cow::Borrowed(text))
-    }
+macro_rules! cells {
+    ($($rust:ty: $cell:expr),+ $(,)?) => {$(
+        impl<'a> From<$rust> for Cell<'a> {
+            fn from(value: $rust) -> Cell<'a> {
+                $cell(value.into())
+            }
+        }
+    )+};
 }
 
-impl<'a> From<Cow<'a, str>> for Cell<'a> {
-    fn from(text: Cow<'a, str>) -> Cell<'a> {
-        Cell::Text(text)
-    }
-}
-
-impl From<String> for Cell<'_> {
-    fn from(text: String) -> Self {
-        Cell::Text(Cow::Owned(text))
-    }
-}
-
-impl From<i64> for Cell<'_> {
-    fn from(number: i64) -> Self {
-        Cell::Number(number)
-    }
-}
-
-impl From<Moment> for Cell<'_> {
-    fn from(moment: Moment) -> Self {
-        Cell::Moment(moment)
-    }
-}
+cells!(
+    &'a str: Cell::Text, Cow<'a, str>: Cell::Text, String: Cell::Text, i64: Cell::Number,
+    Moment: Cell::Moment,
+);
 
 impl<'a, T: Into<Cell<'a>>> From<Option<T>> for Cell<'a> {
     fn from(value: Option<T>) -> Cell<'a> {

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use async_trait::async_trait;
 use deadpool_postgres::Transaction;
 use tokio_postgres::types::Type;
 
+use super::PostgresStore;
 use super::applied_changes::{AppliedChanges, AppliedChangesQuery};
 use super::closing::{CLOSE, Firsts, FirstsQuery, PLACE, closed, told};
 use super::columns::Columns;
@@ -12,15 +14,14 @@ use super::dead_letters::Letters;
 use super::existing::{ExistingQuery, ExistingRows};
 use super::failure::Trouble;
 use super::plan::WritePlan;
-use super::pool::{End, Parameter, Pool, Statement, pipeline};
+use super::pool::{End, Statement, pipeline, statement};
 use super::shards::{LOCK, NEWEST_EPOCH, lease_ms, shard_number};
 use super::stored::scalar;
 use super::value::{Moment, Place, count, log_id, number};
 use super::write::write;
 use crate::contract::id::RoomId;
 use crate::contract::position::Position;
-use crate::contract::timestamp::Timestamp;
-use crate::store::{Batch, Committed, Cursor, Row, StoreError};
+use crate::store::{Batch, Batches, Committed, Cursor, Row, StoreError};
 
 /// Tries of a transaction that another program came in between of; after that the caller waits.
 const TRIES_MAX: usize = 4;
@@ -41,26 +42,27 @@ const MOVE_CURSOR: &str = "
             THEN clock_timestamp() + $6 * interval '1 millisecond' ELSE lease_until END
     WHERE shard = $1";
 
-/// See [`Store::commit`](crate::store::Store::commit).
-pub(super) async fn commit(pool: &Pool, batch: &Batch) -> Result<Committed, StoreError> {
-    for _ in 0..TRIES_MAX {
-        let done = pool.write(async |transaction| try_commit(transaction, batch).await);
-        if let Some(done) = done.await? {
-            return Ok(done);
+#[async_trait]
+impl Batches for PostgresStore {
+    async fn commit(&self, batch: &Batch) -> Result<Committed, StoreError> {
+        for _ in 0..TRIES_MAX {
+            let done = self.pool.write(async |transaction| try_commit(transaction, batch).await);
+            if let Some(done) = done.await? {
+                return Ok(done);
+            }
         }
+        Err(Trouble::Contended.into())
     }
-    Err(Trouble::Contended.into())
-}
 
-/// See [`Store::probe`](crate::store::Store::probe).
-pub(super) async fn probe(pool: &Pool, rows: &[Row]) -> Result<(), StoreError> {
-    for _ in 0..TRIES_MAX {
-        let sound = pool.write(async |transaction| try_rows(transaction, rows).await);
-        if sound.await? {
-            return Ok(());
+    async fn probe(&self, rows: &[Row]) -> Result<(), StoreError> {
+        for _ in 0..TRIES_MAX {
+            let sound = self.pool.write(async |transaction| try_rows(transaction, rows).await);
+            if sound.await? {
+                return Ok(());
+            }
         }
+        Err(Trouble::Contended.into())
     }
-    Err(Trouble::Contended.into())
 }
 
 /// `None` when another writer came in between.
@@ -71,10 +73,10 @@ async fn try_commit(
     let shard = shard_number(batch.shard);
     let wanted = BatchQueries::of(&batch.rows);
     let mut read = vec![
-        Statement { sql: LOCK, parameters: vec![(&shard, Type::INT2)] },
+        statement!(LOCK, shard),
         // Not in one statement with the lock: it would see what was minted before it waited, and
         // minting changes no row that waiting for would make it look at again.
-        Statement { sql: NEWEST_EPOCH, parameters: vec![(&shard, Type::INT2)] },
+        statement!(NEWEST_EPOCH, shard),
     ];
     read.extend(wanted.statements());
     let answers = pipeline(transaction.client(), &read).await?;
@@ -90,7 +92,11 @@ async fn try_commit(
     let plan = WritePlan::new(BatchQueries::read(&answers[2..])?, &batch.rows)?;
     let letters = Letters::of(batch)?;
     let heads = heads(&batch.heads);
-    let cursor = NewCursor::of(batch)?;
+    let shard = shard_number(batch.shard);
+    let (epoch, n) = (number(batch.upto.epoch)?, number(batch.upto.n)?);
+    let newest_at = batch.rows.iter().map(Row::accepted_at).max().map(Moment::of).transpose()?;
+    let owner = batch.lease.as_ref().map(|lease| lease.owner.as_str());
+    let lease_ms = batch.lease.as_ref().map_or(0, lease_ms);
     let (closed, told) = (closed(batch), told(batch));
     let mut others = Vec::with_capacity(5);
     // Before new letters: what is refused again closes the old one.
@@ -98,7 +104,7 @@ async fn try_commit(
     others.extend((!batch.dead.is_empty()).then(|| letters.statement()));
     others.extend((!told.is_empty()).then(|| told.statement(PLACE)));
     others.extend((!heads.is_empty()).then(|| heads.statement(RAISE_HEADS)));
-    others.push(Statement { sql: MOVE_CURSOR, parameters: cursor.parameters() });
+    others.push(statement!(MOVE_CURSOR, shard, epoch, n, newest_at, owner, lease_ms));
     let done = write(transaction.client(), plan, others).await?;
     let end = if done.is_some() { End::Commit } else { End::RollBack };
     Ok((done, end))
@@ -110,7 +116,7 @@ async fn try_rows(transaction: &Transaction<'_>, rows: &[Row]) -> Result<(bool, 
     let answers = pipeline(transaction.client(), &wanted.statements()).await?;
     let plan = WritePlan::new(BatchQueries::read(&answers)?, rows)?;
     // What a commit would only find at its end is to be found here.
-    let check = Statement { sql: "SET CONSTRAINTS ALL IMMEDIATE", parameters: Vec::new() };
+    let check = statement!("SET CONSTRAINTS ALL IMMEDIATE");
     let done = write(transaction.client(), plan, vec![check]).await?;
     Ok((done.is_some(), End::RollBack))
 }
@@ -169,48 +175,4 @@ fn heads(heads: &[(RoomId, Position)]) -> Columns<'_> {
         columns.push([room.into(), place.epoch.into(), place.seq.into()]);
     }
     columns
-}
-
-/// The parameters of [`MOVE_CURSOR`].
-struct NewCursor<'a> {
-    shard: i16,
-    epoch: i64,
-    n: i64,
-    newest_at: Option<Moment>,
-    owner: Option<&'a str>,
-    lease_ms: i64,
-}
-
-impl<'a> NewCursor<'a> {
-    fn of(batch: &'a Batch) -> Result<NewCursor<'a>, StoreError> {
-        let newest_at = batch.rows.iter().map(accepted_at).max();
-        Ok(NewCursor {
-            shard: shard_number(batch.shard),
-            epoch: number(batch.upto.epoch)?,
-            n: number(batch.upto.n)?,
-            newest_at: newest_at.map(Moment::of).transpose()?,
-            owner: batch.lease.as_ref().map(|lease| lease.owner.as_str()),
-            lease_ms: batch.lease.as_ref().map_or(0, lease_ms),
-        })
-    }
-
-    fn parameters(&self) -> Vec<Parameter<'_>> {
-        vec![
-            (&self.shard, Type::INT2),
-            (&self.epoch, Type::INT8),
-            (&self.n, Type::INT8),
-            (&self.newest_at, Type::TIMESTAMPTZ),
-            (&self.owner, Type::TEXT),
-            (&self.lease_ms, Type::INT8),
-        ]
-    }
-}
-
-fn accepted_at(row: &Row) -> Timestamp {
-    match row {
-        Row::Message(message) => message.created_at,
-        Row::Change(change) => change.at,
-        Row::Receipt { mark, .. } => mark.read_at,
-        Row::Credit(credit) => credit.at,
-    }
 }

@@ -3,11 +3,12 @@
 use std::borrow::Cow;
 use std::ops::RangeInclusive;
 
+use async_trait::async_trait;
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
 use super::columns::{Cell, Columns};
-use super::pool::{Parameter, Pool, Statement};
+use super::pool::{Pool, Statement, statement};
 use super::shards::shard_number;
 use super::stored::optional;
 use super::value::{Moment, Place, count, log_id, number, position};
@@ -18,7 +19,7 @@ use crate::contract::limits::REFUSALS_REMEMBERED_MAX;
 use crate::contract::position::Position;
 use crate::contract::timestamp::Timestamp;
 use crate::log::{LogId, RejectedEntry};
-use crate::store::{Batch, DeadLetter, StoreError, refusal_of};
+use crate::store::{Batch, DeadLetter, DeadLetters, StoreError, refusal_of};
 
 const BURY: &str = "
     INSERT INTO dead_letters (shard, log_epoch, log_n, epoch, seq, room_id, user_id, message_id,
@@ -98,9 +99,9 @@ impl<'a> Letters<'a> {
     }
 
     pub(super) fn statement(&self) -> Statement<'_> {
-        let mut parameters: Vec<Parameter<'_>> = vec![(&self.shard, Type::INT2)];
-        parameters.extend(self.columns.parameters());
-        Statement { sql: BURY, parameters }
+        let mut statement = statement!(BURY, self.shard);
+        statement.parameters.extend(self.columns.parameters());
+        statement
     }
 }
 
@@ -109,56 +110,51 @@ fn without_nul(text: &str) -> Cow<'_, str> {
     if text.contains('\0') { text.replace('\0', "\u{fffd}").into() } else { text.into() }
 }
 
-/// See [`Store::dead_letters`](crate::store::Store::dead_letters).
-pub(super) async fn list(pool: &Pool) -> Result<Vec<DeadLetter>, StoreError> {
-    let answers = pool.read(&[Statement { sql: LIST, parameters: Vec::new() }]).await?;
-    answers[0].iter().map(letter).collect()
-}
-
-/// See [`Store::dead_places`](crate::store::Store::dead_places).
-pub(super) async fn places(
-    pool: &Pool,
-    shard: Shard,
-    range: RangeInclusive<LogId>,
-) -> Result<Vec<(LogId, String)>, StoreError> {
-    let cut = |id: &LogId| Place::near(Position::from(*id));
-    let (shard, after, upto) = (shard_number(shard), cut(range.start()), cut(range.end()));
-    let parameters: Vec<Parameter<'_>> = vec![
-        (&shard, Type::INT2),
-        (&after.epoch, Type::INT8),
-        (&after.seq, Type::INT8),
-        (&upto.epoch, Type::INT8),
-        (&upto.seq, Type::INT8),
-    ];
-    let answers = pool.read(&[Statement { sql: PLACES, parameters }]).await?;
-    let places = answers[0]
-        .iter()
-        .map(|row| Ok((log_id(row.try_get(0)?, row.try_get(1)?), row.try_get(2)?)));
-    places.collect()
-}
-
-/// See [`Store::refused`](crate::store::Store::refused).
-pub(super) async fn refused(
-    pool: &Pool,
-    rooms: &[RoomId],
-    since: Timestamp,
-) -> Result<Vec<RejectedEntry>, StoreError> {
-    let rooms: Vec<&str> = rooms.iter().map(RoomId::as_str).collect();
-    let since = Moment::of(since)?;
-    let limit = i64::try_from(REFUSALS_REMEMBERED_MAX).unwrap_or(i64::MAX);
-    let parameters: Vec<Parameter<'_>> =
-        vec![(&rooms, Type::TEXT_ARRAY), (&since, Type::TIMESTAMPTZ), (&limit, Type::INT8)];
-    let answers = pool.read(&[Statement { sql: REFUSED, parameters }]).await?;
-    let mut refused = Vec::with_capacity(answers[0].len());
-    for row in &answers[0] {
-        let (room, user) = (optional(row, 0, RoomId::parse)?, optional(row, 1, UserId::parse)?);
-        let id = optional(row, 2, MessageId::parse)?;
-        let (Some(room), Some(user), Some(id)) = (room, user, id) else { continue };
-        let change_id = optional(row, 6, MessageId::parse)?;
-        let position = position(row.try_get(3)?, row.try_get(4)?);
-        refused.push(refusal_of((room, user, id, change_id), position, row.try_get(5)?));
+#[async_trait]
+impl DeadLetters for PostgresStore {
+    async fn dead_letters(&self) -> Result<Vec<DeadLetter>, StoreError> {
+        let answers = self.pool.read(&[statement!(LIST)]).await?;
+        answers[0].iter().map(letter).collect()
     }
-    Ok(refused)
+
+    async fn dead_places(
+        &self,
+        shard: Shard,
+        after: LogId,
+        upto: LogId,
+    ) -> Result<Vec<(LogId, String)>, StoreError> {
+        let cut = |id| Place::near(Position::from(id));
+        let (shard, after, upto) = (shard_number(shard), cut(after), cut(upto));
+        let answers = self
+            .pool
+            .read(&[statement!(PLACES, shard, after.epoch, after.seq, upto.epoch, upto.seq)])
+            .await?;
+        let places = answers[0]
+            .iter()
+            .map(|row| Ok((log_id(row.try_get(0)?, row.try_get(1)?), row.try_get(2)?)));
+        places.collect()
+    }
+
+    async fn refused(
+        &self,
+        rooms: &[RoomId],
+        since: Timestamp,
+    ) -> Result<Vec<RejectedEntry>, StoreError> {
+        let rooms: Vec<&str> = rooms.iter().map(RoomId::as_str).collect();
+        let since = Moment::of(since)?;
+        let limit = i64::try_from(REFUSALS_REMEMBERED_MAX).unwrap_or(i64::MAX);
+        let answers = self.pool.read(&[statement!(REFUSED, rooms, since, limit)]).await?;
+        let mut refused = Vec::with_capacity(answers[0].len());
+        for row in &answers[0] {
+            let (room, user) = (optional(row, 0, RoomId::parse)?, optional(row, 1, UserId::parse)?);
+            let id = optional(row, 2, MessageId::parse)?;
+            let (Some(room), Some(user), Some(id)) = (room, user, id) else { continue };
+            let change_id = optional(row, 6, MessageId::parse)?;
+            let position = position(row.try_get(3)?, row.try_get(4)?);
+            refused.push(refusal_of((room, user, id, change_id), position, row.try_get(5)?));
+        }
+        Ok(refused)
+    }
 }
 
 impl PostgresStore {
@@ -191,9 +187,7 @@ async fn numbered(
     let cut = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
     let (first, last) = (cut(*numbers.start()), cut(*numbers.end()));
     let limit = i64::from(limit);
-    let parameters: Vec<Parameter<'_>> =
-        vec![(&first, Type::INT8), (&last, Type::INT8), (&limit, Type::INT8)];
-    let answers = pool.read(&[Statement { sql: NUMBERED, parameters }]).await?;
+    let answers = pool.read(&[statement!(NUMBERED, first, last, limit)]).await?;
     answers[0].iter().map(numbered_letter).collect()
 }
 

@@ -2,10 +2,9 @@
 
 use async_trait::async_trait;
 use deadpool_postgres::Transaction;
-use tokio_postgres::types::Type;
 
 use super::PostgresStore;
-use super::pool::{End, Parameter, Statement, pipeline};
+use super::pool::{End, pipeline, statement};
 use super::stored::scalar;
 use super::value::{Moment, count};
 use crate::contract::envelope::{EntryKind, Envelope};
@@ -83,11 +82,10 @@ impl Erasure for PostgresStore {
 
     async fn expire(&self, before: Timestamp, limit: u32) -> Result<u64, StoreError> {
         let (moment, limit, before_ms) = (Moment::of(before)?, i64::from(limit), before.0);
-        let bounds: Vec<Parameter<'_>> = vec![(&moment, Type::TIMESTAMPTZ), (&limit, Type::INT8)];
         let statements = [
-            Statement { sql: EXPIRE, parameters: bounds.clone() },
-            Statement { sql: FORGET_CHANGES, parameters: bounds },
-            Statement { sql: REMEMBER, parameters: vec![(&before_ms, Type::INT8)] },
+            statement!(EXPIRE, moment, limit),
+            statement!(FORGET_CHANGES, moment, limit),
+            statement!(REMEMBER, before_ms),
         ];
         self.pool
             .write(async |transaction| {
@@ -109,10 +107,7 @@ async fn erase_some(
         Erased::Room(room) => (OF_ROOM, LETTERS_OF_ROOM, room.as_str()),
     };
     let limit = i64::from(limit);
-    let read = [
-        Statement { sql: rows_of, parameters: vec![(&name, Type::TEXT), (&limit, Type::INT8)] },
-        Statement { sql: letters_of, parameters: vec![(&name, Type::TEXT)] },
-    ];
+    let read = [statement!(rows_of, name, limit), statement!(letters_of, name)];
     let answers = pipeline(client, &read).await?;
     let ids = answers[0].iter().map(|row| row.try_get(0));
     let ids: Vec<&str> = ids.collect::<Result<_, _>>()?;
@@ -123,18 +118,14 @@ async fn erase_some(
             letters.push(row.try_get(0)?);
         }
     }
-    let write = [
-        Statement { sql: ERASE, parameters: vec![(&ids, Type::TEXT_ARRAY)] },
-        Statement { sql: DROP_LETTERS, parameters: vec![(&letters, Type::INT8_ARRAY)] },
-    ];
+    let write = [statement!(ERASE, ids), statement!(DROP_LETTERS, letters)];
     pipeline(client, &write).await?;
     let more = i64::try_from(ids.len()).is_ok_and(|erased| erased >= limit);
     let rooms = match whose {
         _ if more => Vec::new(),
         Erased::Room(room) => vec![room.clone()],
         Erased::User(_) => {
-            let parameters = vec![(&name as _, Type::TEXT)];
-            let answers = pipeline(client, &[Statement { sql: ROOMS_OF_USER, parameters }]).await?;
+            let answers = pipeline(client, &[statement!(ROOMS_OF_USER, name)]).await?;
             let rooms = answers[0].iter().map(|row| Ok(RoomId::parse(row.try_get(0)?).ok()));
             rooms.collect::<Result<Vec<_>, StoreError>>()?.into_iter().flatten().collect()
         }

@@ -3,13 +3,12 @@
 use std::collections::HashMap;
 
 use tokio_postgres::Row;
-use tokio_postgres::types::Type;
 
-use super::pool::Statement;
+use super::pool::{Statement, statement};
 use super::value::position;
-use crate::contract::id::{MessageId, RoomId, UserId};
+use crate::contract::id::{MessageId, MessageKey, RoomId, UserId};
 use crate::contract::position::Position;
-use crate::store::{MessageChange, MessageKey, StoreError};
+use crate::store::{MessageChange, StoreError};
 
 /// Rows by their own ids, `$1`; and by room and the id that their sender chose, `$2` and `$3`. The
 /// first of a room to have chosen an id comes first.
@@ -43,14 +42,7 @@ impl<'a> ExistingQuery<'a> {
 
     /// The question; its answer is for [`ExistingRows::read`].
     pub(super) fn statement(&self) -> Statement<'_> {
-        Statement {
-            sql: KNOWN,
-            parameters: vec![
-                (&self.ids, Type::TEXT_ARRAY),
-                (&self.rooms, Type::TEXT_ARRAY),
-                (&self.ids, Type::TEXT_ARRAY),
-            ],
-        }
+        statement!(KNOWN, self.ids, self.rooms, self.ids)
     }
 }
 

@@ -6,10 +6,9 @@
 //! for nobody could read them.
 
 use deadpool_postgres::Transaction;
-use tokio_postgres::types::Type;
 
 use super::failure::Trouble;
-use super::pool::{End, Pool, Statement, pipeline};
+use super::pool::{End, Pool, pipeline, statement};
 use super::shards::{LOCK, shard_number};
 use super::stored::{readable, scalar};
 use super::value::position;
@@ -82,7 +81,7 @@ async fn ask(pool: &Pool, rooms: &[RoomId]) -> Result<Vec<(Position, bool)>, Sto
         return Ok(Vec::new());
     }
     let names: Vec<&str> = rooms.iter().map(RoomId::as_str).collect();
-    let statement = Statement { sql: HEADS, parameters: vec![(&names, Type::TEXT_ARRAY)] };
+    let statement = statement!(HEADS, names);
     let answers = pool.read(&[statement]).await?;
     let heads = answers[0]
         .iter()
@@ -105,10 +104,7 @@ async fn place(pool: &Pool, room: &RoomId) -> Result<(), StoreError> {
 
 async fn place_some(transaction: &Transaction<'_>, room: &RoomId) -> Result<i64, StoreError> {
     let (shard, name) = (shard_number(room.shard()), room.as_str());
-    let statements = [
-        Statement { sql: LOCK, parameters: vec![(&shard, Type::INT2)] },
-        Statement { sql: PLACE, parameters: vec![(&name, Type::TEXT), (&CHUNK_ROWS, Type::INT8)] },
-    ];
+    let statements = [statement!(LOCK, shard), statement!(PLACE, name, CHUNK_ROWS)];
     let answers = pipeline(transaction.client(), &statements).await?;
     answers[0].first().ok_or(Trouble::Unmigrated)?;
     scalar(&answers[1])

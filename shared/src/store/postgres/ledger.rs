@@ -3,11 +3,10 @@
 use std::collections::{HashMap, HashSet};
 
 use async_trait::async_trait;
-use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Row};
 
 use super::PostgresStore;
-use super::pool::{End, Parameter, Statement, pipeline};
+use super::pool::{End, pipeline, statement};
 use super::schema::PATIENCE;
 use super::stored::{parsed, scalar};
 use super::value::{Moment, count};
@@ -78,8 +77,7 @@ const LETTERS: &str = "
 impl Ledger for PostgresStore {
     async fn balance(&self, user: &UserId) -> Result<i64, StoreError> {
         let user = user.as_str();
-        let parameters: Vec<Parameter<'_>> = vec![(&user, Type::TEXT)];
-        let answers = self.pool.read(&[Statement { sql: BALANCE, parameters }]).await?;
+        let answers = self.pool.read(&[statement!(BALANCE, user)]).await?;
         scalar(&answers[0])
     }
 
@@ -91,8 +89,7 @@ impl Ledger for PostgresStore {
         let rows: Vec<[String; 2]> =
             ids.iter().map(|id| [id.as_str().to_owned(), cost_id(id)]).collect();
         let (asked, user): (Vec<&String>, _) = (rows.iter().flatten().collect(), user.as_str());
-        let parameters: Vec<Parameter<'_>> = vec![(&asked, Type::TEXT_ARRAY), (&user, Type::TEXT)];
-        let answers = self.pool.read(&[Statement { sql: FIND, parameters }]).await?;
+        let answers = self.pool.read(&[statement!(FIND, asked, user)]).await?;
         let found = answers[0].iter().map(|row| row.try_get(0)).collect::<Result<_, _>>();
         let found: HashSet<&str> = found?;
         Ok(rows.iter().map(|of| of.iter().any(|id| found.contains(id.as_str()))).collect())
@@ -104,9 +101,7 @@ impl Ledger for PostgresStore {
     ) -> Result<Vec<Option<i64>>, StoreError> {
         let ids: Vec<&str> = movements.iter().map(|(id, _)| id.as_str()).collect();
         let users: Vec<&str> = movements.iter().map(|(_, user)| user.as_str()).collect();
-        let parameters: Vec<Parameter<'_>> =
-            vec![(&ids, Type::TEXT_ARRAY), (&users, Type::TEXT_ARRAY)];
-        let answers = self.pool.read(&[Statement { sql: FIND_AMOUNTS, parameters }]).await?;
+        let answers = self.pool.read(&[statement!(FIND_AMOUNTS, ids, users)]).await?;
         let mut found = vec![None; movements.len()];
         for row in &answers[0] {
             let number: i64 = row.try_get(0)?;
@@ -129,13 +124,12 @@ impl Ledger for PostgresStore {
 
 async fn compare(client: &Client) -> Result<Reconciliation, StoreError> {
     let most = i64::try_from(DIFFERENCES_MAX).expect("it is small");
-    let limit: Parameter<'_> = (&most, Type::INT8);
     let statements = [
-        Statement { sql: COUNTS, parameters: Vec::new() },
-        Statement { sql: UNBALANCED, parameters: vec![limit.clone()] },
-        Statement { sql: CONFLICTS, parameters: vec![limit] },
-        Statement { sql: LETTERS, parameters: Vec::new() },
-        Statement { sql: EXPIRED_BEFORE, parameters: Vec::new() },
+        statement!(COUNTS),
+        statement!(UNBALANCED, most),
+        statement!(CONFLICTS, most),
+        statement!(LETTERS),
+        statement!(EXPIRED_BEFORE),
     ];
     let answers = pipeline(client, &statements).await?;
     let counted = |column| -> Result<u64, StoreError> {
@@ -173,7 +167,7 @@ async fn compare_messages(client: &Client, found: &mut Reconciliation) -> Result
         after = last.try_get(0)?;
         let messages = rows.iter().map(priced).collect::<Result<Vec<Priced>, _>>()?;
         let ids: Vec<String> = messages.iter().map(Priced::row_id).collect();
-        let statement = Statement { sql: AMOUNTS, parameters: vec![(&ids, Type::TEXT_ARRAY)] };
+        let statement = statement!(AMOUNTS, ids);
         let answers = pipeline(client, &[statement]).await?;
         let amounts = answers[0].iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?)));
         let amounts: HashMap<&str, i64> = amounts.collect::<Result<_, StoreError>>()?;
@@ -211,8 +205,7 @@ async fn compare_rows(
 
 async fn page(client: &Client, sql: &str, after: &str) -> Result<Vec<Row>, StoreError> {
     let limit = i64::from(PAGE_ROWS);
-    let parameters: Vec<Parameter<'_>> = vec![(&after, Type::TEXT), (&limit, Type::INT8)];
-    Ok(pipeline(client, &[Statement { sql, parameters }]).await?.remove(0))
+    Ok(pipeline(client, &[statement!(sql, after, limit)]).await?.remove(0))
 }
 
 fn priced(row: &Row) -> Result<Priced, StoreError> {

@@ -2,10 +2,9 @@
 
 use async_trait::async_trait;
 use tokio_postgres::Row;
-use tokio_postgres::types::Type;
 
 use super::PostgresStore;
-use super::pool::{End, Parameter, Statement, pipeline};
+use super::pool::{End, Statement, pipeline, statement};
 use super::stored::parsed;
 use super::value::Moment;
 use crate::contract::id::{RoomId, UserId};
@@ -48,8 +47,7 @@ const REVOCATIONS: &str = "
 impl Members for PostgresStore {
     async fn member(&self, room: &RoomId, user: &UserId) -> Result<Option<MemberRole>, StoreError> {
         let (room, user) = (room.as_str(), user.as_str());
-        let parameters: Vec<Parameter<'_>> = vec![(&room, Type::TEXT), (&user, Type::TEXT)];
-        let answers = self.pool.read(&[Statement { sql: ROLE, parameters }]).await?;
+        let answers = self.pool.read(&[statement!(ROLE, room, user)]).await?;
         let role = answers[0].first().map(|row| row.try_get(0)).transpose()?;
         Ok(role.map(MemberRole::from_stored))
     }
@@ -63,16 +61,13 @@ impl Members for PostgresStore {
         // No id is empty.
         let (room, after) = (room.as_str(), after.map_or("", UserId::as_str));
         let limit = i64::from(limit);
-        let parameters: Vec<Parameter<'_>> =
-            vec![(&room, Type::TEXT), (&after, Type::TEXT), (&limit, Type::INT8)];
-        let answers = self.pool.read(&[Statement { sql: MEMBERS, parameters }]).await?;
+        let answers = self.pool.read(&[statement!(MEMBERS, room, after, limit)]).await?;
         answers[0].iter().map(member).collect()
     }
 
     async fn removed(&self, room: &RoomId) -> Result<Vec<UserId>, StoreError> {
         let room = room.as_str();
-        let parameters: Vec<Parameter<'_>> = vec![(&room, Type::TEXT)];
-        let answers = self.pool.read(&[Statement { sql: REMOVED, parameters }]).await?;
+        let answers = self.pool.read(&[statement!(REMOVED, room)]).await?;
         answers[0].iter().map(|row| parsed(row.try_get(0)?, UserId::parse)).collect()
     }
 
@@ -83,9 +78,7 @@ impl Members for PostgresStore {
         role: MemberRole,
     ) -> Result<(), StoreError> {
         let (room, user, role) = (room.as_str(), user.as_str(), role.as_str());
-        let parameters: Vec<Parameter<'_>> =
-            vec![(&room, Type::TEXT), (&user, Type::TEXT), (&role, Type::TEXT)];
-        self.do_all(&[Statement { sql: SET, parameters }]).await
+        self.do_all(&[statement!(SET, room, user, role)]).await
     }
 
     async fn revoke(&self, revocation: &Revocation) -> Result<(), StoreError> {
@@ -94,20 +87,13 @@ impl Members for PostgresStore {
             RevokedSubject::Token(id) => ("token", id.as_str()),
         };
         let (at, until) = (Moment::of(revocation.at)?, Moment::of(revocation.until)?);
-        let parameters: Vec<Parameter<'_>> = vec![
-            (&kind, Type::TEXT),
-            (&subject, Type::TEXT),
-            (&at, Type::TIMESTAMPTZ),
-            (&until, Type::TIMESTAMPTZ),
-        ];
-        let forget = Statement { sql: FORGET, parameters: Vec::new() };
-        self.do_all(&[forget, Statement { sql: REVOKE, parameters }]).await
+        let revoke = statement!(REVOKE, kind, subject, at, until);
+        self.do_all(&[statement!(FORGET), revoke]).await
     }
 
     async fn revocations_since(&self, since: Timestamp) -> Result<Vec<Revocation>, StoreError> {
         let since = Moment::of(since)?;
-        let parameters: Vec<Parameter<'_>> = vec![(&since, Type::TIMESTAMPTZ)];
-        let statement = Statement { sql: REVOCATIONS, parameters };
+        let statement = statement!(REVOCATIONS, since);
         let answers = self.pool.read(&[statement]).await?;
         answers[0].iter().map(revocation).collect()
     }

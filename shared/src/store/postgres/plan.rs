@@ -11,15 +11,13 @@ use std::collections::BTreeMap;
 use super::applied_changes::AppliedChanges;
 use super::closing::Firsts;
 use super::existing::{ExistingRow, ExistingRows};
-use crate::contract::id::MessageId;
+use crate::contract::id::{MessageId, MessageKey};
 use crate::contract::message::{Message, MessageType, Metadata};
 use crate::contract::position::Position;
 use crate::contract::signal::ReadMark;
 use crate::contract::timestamp::Timestamp;
 use crate::store::naming::fresh_id;
-use crate::store::{
-    Change, Committed, CreditRow, MessageChange, MessageKey, Row, StoreError, receipts,
-};
+use crate::store::{Change, Committed, CreditRow, MessageChange, Row, StoreError, receipts};
 
 /// A row that does not stand yet, as it will in the end.
 #[derive(Debug)]

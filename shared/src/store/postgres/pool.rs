@@ -11,10 +11,12 @@ use deadpool_postgres::{Manager, ManagerConfig, Object, RecyclingMethod, Runtime
 use futures_util::future::{join, join_all, join3};
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, IsolationLevel, NoTls, Row};
+use uuid::Uuid;
 
 use super::Settings;
 use super::failure::Trouble;
 use super::url::Address;
+use super::value::Moment;
 use crate::store::StoreError;
 
 /// A statement's parameter.
@@ -24,6 +26,48 @@ pub(super) type Parameter<'a> = (&'a (dyn ToSql + Sync), Type);
 pub(super) struct Statement<'a> {
     pub(super) sql: &'a str,
     pub(super) parameters: Vec<Parameter<'a>>,
+}
+
+/// A statement and its parameters, each of the database's type for its own.
+macro_rules! statement {
+    ($sql:expr $(, $parameter:expr)* $(,)?) => {
+        $crate::store::postgres::pool::Statement {
+            sql: $sql,
+            parameters: vec![$($crate::store::postgres::pool::parameter(&$parameter)),*],
+        }
+    };
+}
+pub(super) use statement;
+
+/// A value and its type in the database.
+pub(super) fn parameter<T: Typed>(value: &T) -> Parameter<'_> {
+    (value, T::TYPE)
+}
+
+/// What has one type in the database.
+pub(super) trait Typed: ToSql + Sync {
+    const TYPE: Type;
+}
+
+macro_rules! typed {
+    ($($rust:ty: $database:ident),+ $(,)?) => {
+        $(impl Typed for $rust { const TYPE: Type = Type::$database; })+
+    };
+}
+
+typed!(
+    &str: TEXT, String: TEXT, Uuid: UUID, i16: INT2, i32: INT4, i64: INT8, &[u8]: BYTEA,
+    Moment: TIMESTAMPTZ, Vec<&str>: TEXT_ARRAY, Vec<String>: TEXT_ARRAY, Vec<&String>: TEXT_ARRAY,
+    Vec<i16>: INT2_ARRAY,
+    Vec<i64>: INT8_ARRAY,
+);
+
+impl<T: Typed> Typed for Option<T> {
+    const TYPE: Type = T::TYPE;
+}
+
+impl<T: Typed> Typed for &T {
+    const TYPE: Type = T::TYPE;
 }
 
 /// The way to the database.

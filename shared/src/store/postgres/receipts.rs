@@ -2,10 +2,9 @@
 
 use async_trait::async_trait;
 use tokio_postgres::Row;
-use tokio_postgres::types::Type;
 
 use super::PostgresStore;
-use super::pool::{Parameter, Statement};
+use super::pool::statement;
 use super::stored::{optional, parsed, scalar};
 use super::value::{Moment, Place, count, position};
 use crate::contract::id::{MessageId, RoomId, UserId};
@@ -32,15 +31,13 @@ const UNREAD: &str = "
 impl Receipts for PostgresStore {
     async fn receipts(&self, room: &RoomId, limit: u32) -> Result<Vec<ReadMark>, StoreError> {
         let (room, limit) = (room.as_str(), i64::from(limit));
-        let parameters: Vec<Parameter<'_>> = vec![(&room, Type::TEXT), (&limit, Type::INT8)];
-        let answers = self.pool.read(&[Statement { sql: FURTHEST, parameters }]).await?;
+        let answers = self.pool.read(&[statement!(FURTHEST, room, limit)]).await?;
         answers[0].iter().map(mark).collect()
     }
 
     async fn receipt(&self, room: &RoomId, user: &UserId) -> Result<Option<ReadMark>, StoreError> {
         let (room, user) = (room.as_str(), user.as_str());
-        let parameters: Vec<Parameter<'_>> = vec![(&room, Type::TEXT), (&user, Type::TEXT)];
-        let answers = self.pool.read(&[Statement { sql: ONE, parameters }]).await?;
+        let answers = self.pool.read(&[statement!(ONE, room, user)]).await?;
         answers[0].first().map(mark).transpose()
     }
 
@@ -54,16 +51,19 @@ impl Receipts for PostgresStore {
         let (room, user) = (room.as_str(), user.as_str());
         let (after, upto) = (Place::near(after), Place::near(upto));
         let at_most = i64::try_from(at_most).unwrap_or(i64::MAX);
-        let parameters: Vec<Parameter<'_>> = vec![
-            (&room, Type::TEXT),
-            (&user, Type::TEXT),
-            (&after.epoch, Type::INT8),
-            (&after.seq, Type::INT8),
-            (&upto.epoch, Type::INT8),
-            (&upto.seq, Type::INT8),
-            (&at_most, Type::INT8),
-        ];
-        let answers = self.pool.read(&[Statement { sql: UNREAD, parameters }]).await?;
+        let answers = self
+            .pool
+            .read(&[statement!(
+                UNREAD,
+                room,
+                user,
+                after.epoch,
+                after.seq,
+                upto.epoch,
+                upto.seq,
+                at_most
+            )])
+            .await?;
         Ok(count(scalar(&answers[0])?))
     }
 }

@@ -1,12 +1,11 @@
 //! Redrives a dead letter, in one transaction.
 
 use deadpool_postgres::Transaction;
-use tokio_postgres::types::Type;
 
 use super::commit::BatchQueries;
 use super::failure::Trouble;
 use super::plan::WritePlan;
-use super::pool::{End, Pool, Statement, pipeline};
+use super::pool::{End, Pool, pipeline, statement};
 use super::shards::{LOCK, shard_number};
 use super::write::write;
 use super::{NumberedLetter, PostgresStore, Redriven};
@@ -58,7 +57,7 @@ impl PostgresStore {
     pub async fn want_driven(&self, number: u64) -> Result<bool, StoreError> {
         let Ok(number) = i64::try_from(number) else { return Ok(false) };
         let wanted = self.pool.write(async |transaction| {
-            let want = Statement { sql: WANT, parameters: vec![(&number, Type::INT8)] };
+            let want = statement!(WANT, number);
             Ok((pipeline(transaction.client(), &[want]).await?[0].len(), End::Commit))
         });
         Ok(wanted.await? > 0)
@@ -77,15 +76,7 @@ impl PostgresStore {
         let room = room.as_ref().map(RoomId::as_str);
         let user = user.as_ref().map(UserId::as_str);
         let id = id.as_ref().map(MessageId::as_str);
-        let outcome = Statement {
-            sql: OUTCOME,
-            parameters: vec![
-                (&number, Type::INT8),
-                (&room, Type::TEXT),
-                (&user, Type::TEXT),
-                (&id, Type::TEXT),
-            ],
-        };
+        let outcome = statement!(OUTCOME, number, room, user, id);
         let answers = self.pool.read(&[outcome]).await?;
         match answers[0].first() {
             None => Ok(Some(DrivenAgain::Stored)),
@@ -147,9 +138,9 @@ async fn try_once(
     let (shard, rows) = (shard_number(room.shard()), std::slice::from_ref(row));
     let wanted = BatchQueries::of(rows);
     let mut read = vec![
-        Statement { sql: LOCK_LETTER, parameters: vec![(&number, Type::INT8)] },
+        statement!(LOCK_LETTER, number),
         // Whatever is done in a shard waits for its row.
-        Statement { sql: LOCK, parameters: vec![(&shard, Type::INT2)] },
+        statement!(LOCK, shard),
     ];
     read.extend(wanted.statements());
     let answers = pipeline(client, &read).await?;
@@ -160,7 +151,7 @@ async fn try_once(
     if plan.done.orphaned > 0 {
         return Ok((Some(Redriven::Orphaned), End::RollBack));
     }
-    let remove = Statement { sql: REMOVE, parameters: vec![(&number, Type::INT8)] };
+    let remove = statement!(REMOVE, number);
     let Some(done) = write(client, plan, vec![remove]).await? else {
         return Ok((None, End::RollBack));
     };

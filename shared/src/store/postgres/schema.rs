@@ -3,13 +3,12 @@
 use std::time::Duration;
 
 use deadpool_postgres::Transaction;
-use tokio_postgres::types::Type;
 
 use super::MigrateError;
-use super::pool::{End, Patience, Pool, Statement, pipeline};
+use super::pool::{End, Patience, Pool, pipeline, statement};
 use super::stored::scalar;
 use crate::contract::limits::SHARDS;
-use crate::store::StoreError;
+use crate::store::{ForeignTables, StoreError};
 
 /// Every step from a database without our tables to the present schema; `roomcast_meta` counts
 /// those done.
@@ -66,19 +65,16 @@ pub(super) async fn migrate(pool: &Pool) -> Result<(), MigrateError> {
         debug_assert!(found.schema > before, "a step that was taken is counted");
     }
     if found.schema > known {
-        return Err(MigrateError::Newer { found: found.schema, known });
+        return Err(ForeignTables::Newer { found: found.schema, known }.into());
     }
-    match found.shards {
-        Some(shards) if shards == SHARDS.to_string() => Ok(()),
-        shards => Err(MigrateError::Shards { found: shards.unwrap_or_default(), known: SHARDS }),
-    }
+    Ok(ForeignTables::check_shards(found.shards)?)
 }
 
 async fn look(pool: &Pool) -> Result<Found, MigrateError> {
     const THERE: &str = "
         SELECT current_setting('server_encoding'), to_regclass('roomcast_meta') IS NOT NULL";
     const SAYS: &str = "SELECT key, value FROM roomcast_meta";
-    let answers = pool.read(&[Statement { sql: THERE, parameters: Vec::new() }]).await?;
+    let answers = pool.read(&[statement!(THERE)]).await?;
     let encoding: String = scalar(&answers[0])?;
     if encoding != "UTF8" {
         return Err(MigrateError::Encoding { found: encoding });
@@ -88,7 +84,7 @@ async fn look(pool: &Pool) -> Result<Found, MigrateError> {
     if !there {
         return Ok(found);
     }
-    let answers = pool.read(&[Statement { sql: SAYS, parameters: Vec::new() }]).await?;
+    let answers = pool.read(&[statement!(SAYS)]).await?;
     for row in &answers[0] {
         let key: &str = row.try_get(0).map_err(StoreError::from)?;
         let value: &str = row.try_get(1).map_err(StoreError::from)?;
@@ -106,11 +102,10 @@ async fn take_step(transaction: &Transaction<'_>, done: u32, step: &str) -> Resu
     const LOCK_OUT: &str = "SELECT pg_advisory_xact_lock($1)";
     const DONE: &str = "SELECT value FROM roomcast_meta WHERE key = 'schema'";
     transaction.batch_execute(CALM).await?;
-    let lock = Statement { sql: LOCK_OUT, parameters: vec![(&LOCK, Type::INT8)] };
+    let lock = statement!(LOCK_OUT, LOCK);
     pipeline(transaction.client(), &[lock]).await?;
     transaction.batch_execute(META).await?;
-    let answers =
-        pipeline(transaction.client(), &[Statement { sql: DONE, parameters: Vec::new() }]).await?;
+    let answers = pipeline(transaction.client(), &[statement!(DONE)]).await?;
     let found: Option<&str> = answers[0].first().map(|row| row.try_get(0)).transpose()?;
     if found.unwrap_or("0") != done.to_string() {
         return Ok(());
@@ -119,18 +114,14 @@ async fn take_step(transaction: &Transaction<'_>, done: u32, step: &str) -> Resu
     if done == 0 {
         set(transaction, "shards", &SHARDS.to_string()).await?;
         let last = i32::from(SHARDS) - 1;
-        let all = Statement {
-            sql: "INSERT INTO shards (shard) SELECT generate_series(0, $1)",
-            parameters: vec![(&last, Type::INT4)],
-        };
-        pipeline(transaction.client(), &[all]).await?;
+        let all = "INSERT INTO shards (shard) SELECT generate_series(0, $1)";
+        pipeline(transaction.client(), &[statement!(all, last)]).await?;
     }
     set(transaction, "schema", &(done + 1).to_string()).await
 }
 
 async fn set(transaction: &Transaction<'_>, key: &str, value: &str) -> Result<(), StoreError> {
-    let statement =
-        Statement { sql: SET_META, parameters: vec![(&key, Type::TEXT), (&value, Type::TEXT)] };
+    let statement = statement!(SET_META, key, value);
     pipeline(transaction.client(), &[statement]).await?;
     Ok(())
 }

@@ -4,18 +4,20 @@
 
 use std::collections::BTreeSet;
 
+use async_trait::async_trait;
 use deadpool_postgres::Transaction;
 use tokio_postgres::Row;
-use tokio_postgres::types::Type;
 use uuid::Uuid;
 
+use super::PostgresStore;
 use super::failure::Trouble;
-use super::pool::{End, Pool, Statement, pipeline};
+use super::pool::{End, pipeline, statement};
 use super::stored::scalar;
 use super::value::{Moment, count, log_id, number};
 use crate::contract::id::Shard;
-use crate::contract::limits::{ID_MEMORY_MS, SHARDS};
-use crate::store::{Cursor, Epoch, Lease, StoreError};
+use crate::contract::limits::{FOREIGN_EPOCH_MEMORY_MS, FOREIGN_EPOCHS_MAX, ID_MEMORY_MS, SHARDS};
+use crate::log::Epoch;
+use crate::store::{Cursor, Lease, Shards, StoreError};
 
 /// Longest lease; a longer one would overflow the database's calendar only by mistake.
 const LEASE_MS_MAX: u64 = 24 * 60 * 60 * 1000;
@@ -53,67 +55,12 @@ pub(super) fn lease_ms(lease: &Lease) -> i64 {
     i64::try_from(lease.ms.min(LEASE_MS_MAX)).expect("a day has fewer milliseconds")
 }
 
-/// See [`Store::mint`](crate::store::Store::mint).
-pub(super) async fn mint(
-    pool: &Pool,
-    shard: Shard,
-    token: Uuid,
-    at_least: u64,
-) -> Result<Epoch, StoreError> {
-    let (shard, at_least) = (shard_number(shard), number(at_least)?);
-    pool.write(async |transaction| {
-        let statements = [
-            Statement { sql: LOCK, parameters: vec![(&shard, Type::INT2)] },
-            Statement {
-                sql: MINT,
-                parameters: vec![
-                    (&shard, Type::INT2),
-                    (&token, Type::UUID),
-                    (&at_least, Type::INT8),
-                    (&ID_MEMORY_MS, Type::INT8),
-                ],
-            },
-            Statement {
-                sql: EPOCH_OF,
-                parameters: vec![(&shard, Type::INT2), (&token, Type::UUID)],
-            },
-        ];
-        let answers = pipeline(transaction.client(), &statements).await?;
-        let row = answers[2].first().ok_or(Trouble::Unmigrated)?;
-        Ok((minted(row)?, End::Commit))
-    })
-    .await
-}
-
-/// See [`Store::epoch`](crate::store::Store::epoch).
-pub(super) async fn epoch(
-    pool: &Pool,
-    shard: Shard,
-    epoch: u64,
-) -> Result<Option<Epoch>, StoreError> {
-    let shard = shard_number(shard);
-    // What the database cannot hold was never minted.
-    let Ok(epoch) = i64::try_from(epoch) else { return Ok(None) };
-    let parameters: Vec<_> = vec![(&shard as _, Type::INT2), (&epoch as _, Type::INT8)];
-    let answers = pool.read(&[Statement { sql: EPOCH, parameters }]).await?;
-    answers[0].first().map(minted).transpose()
-}
-
 fn minted(row: &Row) -> Result<Epoch, StoreError> {
     Ok(Epoch {
         number: count(row.try_get(0)?),
         minted_at: row.try_get::<_, Moment>(1)?.timestamp(),
         quiet: row.try_get(2)?,
     })
-}
-
-/// See [`Store::cursor`](crate::store::Store::cursor).
-pub(super) async fn cursor(pool: &Pool, shard: Shard) -> Result<Cursor, StoreError> {
-    let shard = shard_number(shard);
-    let statement = Statement { sql: CURSOR, parameters: vec![(&shard, Type::INT2)] };
-    let answers = pool.read(&[statement]).await?;
-    let row = answers[0].first().ok_or(Trouble::Unmigrated)?;
-    Ok(Cursor { upto: log_id(row.try_get(0)?, row.try_get(1)?), epoch: count(row.try_get(2)?) })
 }
 
 const SIGN_ON: &str = "
@@ -157,14 +104,90 @@ const TAKE: &str = "
         FOR UPDATE SKIP LOCKED)
     RETURNING shard";
 
-/// See [`Store::lease`](crate::store::Store::lease).
-pub(super) async fn lease(pool: &Pool, lease: &Lease) -> Result<Vec<Shard>, StoreError> {
-    let own = pool.write(async |transaction| {
-        let own = take_share(transaction, lease).await?;
-        Ok((own, End::Commit))
-    });
-    let own = own.await?;
-    Ok(Shard::all().filter(|shard| own.contains(&shard_number(*shard))).collect())
+#[async_trait]
+impl Shards for PostgresStore {
+    async fn mint(&self, shard: Shard, token: Uuid, at_least: u64) -> Result<Epoch, StoreError> {
+        let (shard, at_least) = (shard_number(shard), number(at_least)?);
+        self.pool
+            .write(async |transaction| {
+                let statements = [
+                    statement!(LOCK, shard),
+                    statement!(MINT, shard, token, at_least, ID_MEMORY_MS),
+                    statement!(EPOCH_OF, shard, token),
+                ];
+                let answers = pipeline(transaction.client(), &statements).await?;
+                let row = answers[2].first().ok_or(Trouble::Unmigrated)?;
+                Ok((minted(row)?, End::Commit))
+            })
+            .await
+    }
+
+    async fn epoch(&self, shard: Shard, number: u64) -> Result<Option<Epoch>, StoreError> {
+        let shard = shard_number(shard);
+        // What the database cannot hold was never minted.
+        let Ok(epoch) = i64::try_from(number) else { return Ok(None) };
+        let answers = self.pool.read(&[statement!(EPOCH, shard, epoch)]).await?;
+        answers[0].first().map(minted).transpose()
+    }
+
+    async fn foreign_epoch(&self, shard: Shard, number: u64) -> Result<bool, StoreError> {
+        const SEE: &str = "
+            INSERT INTO foreign_epochs (shard, epoch, seen_at) VALUES ($1, $2, clock_timestamp())
+            ON CONFLICT (shard, epoch) DO NOTHING";
+        const COUNT: &str = "
+            SELECT count(*) FROM foreign_epochs
+            WHERE shard = $1 AND seen_at > clock_timestamp() - $2 * interval '1 millisecond'";
+        const REFUSE: &str = "
+            UPDATE deployment SET refused = coalesce(refused,
+                'the log in Redis has gone on under epochs that this database never minted')";
+        let (shard, epoch) = (shard_number(shard), super::value::number(number)?);
+        self.pool
+            .write(async |transaction| {
+                let statements = [
+                    statement!(SEE, shard, epoch),
+                    statement!(COUNT, shard, FOREIGN_EPOCH_MEMORY_MS),
+                ];
+                let answers = pipeline(transaction.client(), &statements).await?;
+                let seen: i64 = scalar(&answers[1])?;
+                let is_refused = seen > FOREIGN_EPOCHS_MAX;
+                if is_refused {
+                    let refuse = statement!(REFUSE);
+                    pipeline(transaction.client(), &[refuse]).await?;
+                }
+                Ok((is_refused, End::Commit))
+            })
+            .await
+    }
+
+    async fn cursor(&self, shard: Shard) -> Result<Cursor, StoreError> {
+        let shard = shard_number(shard);
+        let statement = statement!(CURSOR, shard);
+        let answers = self.pool.read(&[statement]).await?;
+        let row = answers[0].first().ok_or(Trouble::Unmigrated)?;
+        Ok(Cursor { upto: log_id(row.try_get(0)?, row.try_get(1)?), epoch: count(row.try_get(2)?) })
+    }
+
+    async fn lease(&self, lease: &Lease) -> Result<Vec<Shard>, StoreError> {
+        let own = self.pool.write(async |transaction| {
+            let own = take_share(transaction, lease).await?;
+            Ok((own, End::Commit))
+        });
+        let own = own.await?;
+        Ok(Shard::all().filter(|shard| own.contains(&shard_number(*shard))).collect())
+    }
+
+    async fn release(&self, owner: &str) -> Result<(), StoreError> {
+        const SIGN_OFF: &str = "DELETE FROM sync_workers WHERE owner = $1";
+        const RELEASE: &str =
+            "UPDATE shards SET lease_owner = NULL, lease_until = NULL WHERE lease_owner = $1";
+        self.pool
+            .write(async |transaction| {
+                let statements = [SIGN_OFF, RELEASE].map(|sql| statement!(sql, owner));
+                pipeline(transaction.client(), &statements).await?;
+                Ok(((), End::Commit))
+            })
+            .await
+    }
 }
 
 /// Signs the worker on, and gives the shards that are its own then.
@@ -174,10 +197,10 @@ async fn take_share(
 ) -> Result<BTreeSet<i16>, StoreError> {
     let (owner, ms) = (&lease.owner, lease_ms(lease));
     let statements = [
-        Statement { sql: SIGN_ON, parameters: vec![(owner, Type::TEXT), (&ms, Type::INT8)] },
-        Statement { sql: FORGET_THE_DEAD, parameters: Vec::new() },
-        Statement { sql: LIVE, parameters: Vec::new() },
-        Statement { sql: HELD, parameters: vec![(owner, Type::TEXT)] },
+        statement!(SIGN_ON, owner, ms),
+        statement!(FORGET_THE_DEAD),
+        statement!(LIVE),
+        statement!(HELD, owner),
     ];
     let answers = pipeline(transaction.client(), &statements).await?;
     let live = u16::try_from(scalar::<i64>(&answers[2])?.max(1)).unwrap_or(SHARDS);
@@ -192,22 +215,9 @@ async fn take_share(
     let (kept_shards, surplus) = (shards(kept), shards(surplus));
     let missing = i64::try_from(share - kept.len()).expect("at most 64");
     let statements = [
-        Statement {
-            sql: RENEW,
-            parameters: vec![
-                (owner, Type::TEXT),
-                (&kept_shards, Type::INT2_ARRAY),
-                (&ms, Type::INT8),
-            ],
-        },
-        Statement {
-            sql: GIVE_UP,
-            parameters: vec![(owner, Type::TEXT), (&surplus, Type::INT2_ARRAY)],
-        },
-        Statement {
-            sql: TAKE,
-            parameters: vec![(owner, Type::TEXT), (&missing, Type::INT8), (&ms, Type::INT8)],
-        },
+        statement!(RENEW, owner, kept_shards, ms),
+        statement!(GIVE_UP, owner, surplus),
+        statement!(TAKE, owner, missing, ms),
     ];
     let answers = pipeline(transaction.client(), &statements).await?;
     let still = kept.iter().filter(|(_, lasts)| *lasts).map(|(shard, _)| Ok(*shard));
@@ -217,28 +227,4 @@ async fn take_share(
 
 fn shards(held: &[(i16, bool)]) -> Vec<i16> {
     held.iter().map(|(shard, _)| *shard).collect()
-}
-
-/// See [`Store::release`](crate::store::Store::release).
-pub(super) async fn release(pool: &Pool, owner: &str) -> Result<(), StoreError> {
-    const SIGN_OFF: &str = "DELETE FROM sync_workers WHERE owner = $1";
-    const RELEASE: &str =
-        "UPDATE shards SET lease_owner = NULL, lease_until = NULL WHERE lease_owner = $1";
-    pool.write(async |transaction| {
-        let statements = [SIGN_OFF, RELEASE]
-            .map(|sql| Statement { sql, parameters: vec![(&owner, Type::TEXT)] });
-        pipeline(transaction.client(), &statements).await?;
-        Ok(((), End::Commit))
-    })
-    .await
-}
-
-/// See [`Store::ping`](crate::store::Store::ping).
-pub(super) async fn ping(pool: &Pool) -> Result<(), StoreError> {
-    // A database that can be read but not written is no help.
-    const PING: &str = "
-        SELECT pg_is_in_recovery() OR current_setting('default_transaction_read_only')::bool
-        FROM shards WHERE shard = 0";
-    let answers = pool.read(&[Statement { sql: PING, parameters: Vec::new() }]).await?;
-    if scalar(&answers[0])? { Err(Trouble::ReadOnly.into()) } else { Ok(()) }
 }

@@ -6,17 +6,17 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use percent_encoding::percent_decode_str;
+use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::{self, PemObject};
-use rustls::{ClientConfig, RootCertStore};
 use tokio_postgres::Config;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::process::settings::Secret;
+use crate::process::tls;
 
 /// What the server sees in its list of connections, unless the URL says otherwise.
 const APPLICATION: &str = "roomcast";
@@ -142,27 +142,13 @@ fn tls(options: &[&str]) -> Result<Option<MakeRustlsConnect>, UrlError> {
         Some(_) => return Err(UrlError::SslMode),
     }
     let roots = match value("sslrootcert=").as_deref() {
-        None | Some("system") => trusted_by_the_system(),
+        None | Some("system") => tls::system_roots(),
         Some(file) => trusted_by(Path::new(file))?,
     };
     if roots.is_empty() {
         return Err(UrlError::NobodyTrusted);
     }
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(UrlError::Tls)?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(Some(MakeRustlsConnect::new(config)))
-}
-
-fn trusted_by_the_system() -> RootCertStore {
-    let mut roots = RootCertStore::empty();
-    // Some in a system's store are malformed; the rest will do.
-    let (_added, _ignored) =
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    roots
+    Ok(Some(MakeRustlsConnect::new(tls::client(roots).map_err(UrlError::Tls)?)))
 }
 
 fn trusted_by(file: &Path) -> Result<RootCertStore, UrlError> {

@@ -3,10 +3,10 @@
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::place::{ExistingRow, NewRow, Placed, own, place, standing};
-use crate::contract::id::{MessageId, RoomId, UserId};
+use crate::contract::id::{MessageId, MessageKey, RoomId, UserId};
 use crate::contract::message::{MessageType, Metadata};
 use crate::contract::position::Position;
-use crate::store::{Change, MessageChange, MessageKey, StoreError};
+use crate::store::{Change, MessageChange, StoreError};
 
 /// What came of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

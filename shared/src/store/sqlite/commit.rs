@@ -8,11 +8,10 @@ use super::change::{self, Changed};
 use super::ledger::Added;
 use super::place::{NewRow, Placed, place};
 use super::{ledger, receipts, shards};
-use crate::contract::id::RoomId;
+use crate::contract::id::{MessageKey, RoomId};
 use crate::contract::message::Message;
 use crate::contract::position::Position;
-use crate::contract::timestamp::Timestamp;
-use crate::store::{Batch, Committed, Cursor, DeadLetter, MessageKey, Row, StoreError};
+use crate::store::{Batch, Committed, Cursor, DeadLetter, Row, StoreError};
 
 /// See [`Store::commit`](crate::store::Store::commit).
 pub(super) fn commit(
@@ -31,7 +30,7 @@ pub(super) fn commit(
     for (room, head) in &batch.heads {
         raise_head(connection, room, *head)?;
     }
-    let newest_at = batch.rows.iter().map(accepted_at).max();
+    let newest_at = batch.rows.iter().map(Row::accepted_at).max();
     shards::move_cursor(connection, batch.shard, batch.upto, newest_at)?;
     Ok(done)
 }
@@ -45,15 +44,6 @@ pub(super) fn probe(connection: &Connection, rows: &[Row], now_ms: i64) -> Resul
         connection.execute_batch("ROLLBACK TO probe; RELEASE probe")?;
     }
     tried
-}
-
-fn accepted_at(row: &Row) -> Timestamp {
-    match row {
-        Row::Message(message) => message.created_at,
-        Row::Change(change) => change.at,
-        Row::Receipt { mark, .. } => mark.read_at,
-        Row::Credit(credit) => credit.at,
-    }
 }
 
 fn store_all(connection: &Connection, rows: &[Row], now_ms: i64) -> Result<Committed, StoreError> {

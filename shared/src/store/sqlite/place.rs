@@ -2,12 +2,12 @@
 
 use rusqlite::{Connection, params};
 
-use crate::contract::id::{MessageId, RoomId, UserId};
+use crate::contract::id::{MessageId, MessageKey, RoomId, UserId};
 use crate::contract::message::{MessageType, Metadata};
 use crate::contract::position::Position;
 use crate::contract::timestamp::Timestamp;
+use crate::store::StoreError;
 use crate::store::naming::{fresh_id, place_is_taken};
-use crate::store::{MessageKey, StoreError};
 
 /// A row that may have to be made.
 pub(super) struct NewRow<'a> {

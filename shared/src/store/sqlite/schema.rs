@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 use super::OpenError;
 use crate::contract::id::Shard;
 use crate::contract::limits::SHARDS;
-use crate::store::StoreError;
+use crate::store::{ForeignTables, StoreError};
 
 /// Every step from an empty file to the present schema; `PRAGMA user_version` counts those done.
 const MIGRATIONS: [&str; 3] = [
@@ -23,7 +23,7 @@ pub(super) fn migrate(connection: &mut Connection, file: &Path) -> Result<(), Op
         connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(database)?;
     let known = u32::try_from(MIGRATIONS.len()).expect("there are few migrations");
     if found > known {
-        return Err(OpenError::Newer { found, known });
+        return Err(ForeignTables::Newer { found, known }.into());
     }
     for (done, step) in (1..=known).zip(MIGRATIONS).skip_while(|(done, _)| *done <= found) {
         take_step(connection, step, done).map_err(database)?;
@@ -32,10 +32,7 @@ pub(super) fn migrate(connection: &mut Connection, file: &Path) -> Result<(), Op
         .query_row("SELECT value FROM meta WHERE key = 'shards'", [], |row| row.get(0))
         .optional()
         .map_err(database)?;
-    match shards {
-        Some(found) if found == SHARDS.to_string() => Ok(()),
-        found => Err(OpenError::Shards { found: found.unwrap_or_default(), known: SHARDS }),
-    }
+    Ok(ForeignTables::check_shards(shards)?)
 }
 
 /// See [`SqliteStore::beat`](super::SqliteStore::beat).

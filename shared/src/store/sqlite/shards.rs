@@ -6,24 +6,15 @@ use uuid::Uuid;
 use crate::contract::id::Shard;
 use crate::contract::limits::ID_MEMORY_MS;
 use crate::contract::timestamp::Timestamp;
-use crate::log::LogId;
-use crate::store::{Cursor, Epoch, StoreError};
-
-/// What an epoch is minted for.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Claim {
-    pub(super) shard: Shard,
-    pub(super) token: Uuid,
-    pub(super) at_least: u64,
-}
+use crate::log::{Epoch, LogId};
+use crate::store::{Cursor, StoreError};
 
 /// See [`Store::mint`](crate::store::Store::mint).
 pub(super) fn mint(
     connection: &Connection,
-    claim: Claim,
+    (shard, token, at_least): (Shard, Uuid, u64),
     now_ms: i64,
 ) -> Result<Epoch, StoreError> {
-    let Claim { shard, token, at_least } = claim;
     let token = token.hyphenated().to_string();
     let known: Option<u64> = connection
         .prepare_cached("SELECT epoch FROM epochs WHERE shard = ?1 AND token = ?2")?

@@ -2,11 +2,12 @@ use std::sync::{Arc, mpsc as std_mpsc};
 use std::time::Duration;
 
 use super::*;
-use crate::contract::id::UserId;
-use crate::contract::message::{MessageType, Metadata};
+use crate::contract::id::{MessageId, RoomId, UserId};
+use crate::contract::message::{Message, MessageType, Metadata};
+use crate::contract::position::Position;
 use crate::contract::timestamp::Timestamp;
 use crate::log::LogId;
-use crate::store::Span;
+use crate::store::{Messages, Span};
 
 struct Subject {
     store: Arc<SqliteStore>,
@@ -126,7 +127,8 @@ fn a_file_of_another_make_is_refused() {
     let refused = reopen().unwrap_err();
     assert_eq!(refused.to_string(), "the database has 128 shards, this program has 64");
     change("UPDATE meta SET value = '64'; PRAGMA user_version = 99;");
-    assert!(matches!(reopen(), Err(OpenError::Newer { found: 99, known: 3 })));
+    let newer = ForeignTables::Newer { found: 99, known: 3 };
+    assert!(matches!(reopen(), Err(OpenError::Foreign(found)) if found == newer));
     change("PRAGMA user_version = 3");
     drop(reopen().unwrap());
     std::fs::write(path.join(FILE), "no database").unwrap();

@@ -8,7 +8,7 @@ use fleet::Fleet;
 use shared::contract::id::Shard;
 use shared::contract::position::Position;
 use shared::store::postgres::PostgresStore;
-use shared::store::{Lease, Row, Store, StoreError};
+use shared::store::{Lease, Row, Shards, Store, StoreError};
 use tokio_postgres::Client;
 use uuid::Uuid;
 

@@ -8,7 +8,7 @@ use shared::contract::signal::ReadMark;
 use shared::contract::timestamp::Timestamp;
 use shared::log::LogId;
 use shared::store::postgres::{PostgresStore, Redriven};
-use shared::store::{Row, Span, Store, StoreError};
+use shared::store::{Batches, Messages, Row, Span, Store, StoreError};
 use tokio_postgres::Client;
 
 use super::super::feed::{
