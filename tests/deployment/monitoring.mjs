@@ -167,8 +167,8 @@ async function checkRules(prometheus) {
     if (health !== "ok") complain(`the rule ${name}: ${lastError}`);
   }
   for (const name of recordedNames()) {
-    const found = await prometheus.query(name);
-    if (found.length === 0) complain(`the rule ${name} records nothing`);
+    const found = async () => (await prometheus.query(name)).length > 0;
+    await eventually(name, found).catch(() => complain(`the rule ${name} records nothing`));
   }
 }
 
