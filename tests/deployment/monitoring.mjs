@@ -21,6 +21,8 @@ import { eventually, expect, freePort, main, program, source } from "./scope.mjs
 
 const RULES = path.join(import.meta.dirname, "../../deploy/prometheus/rules.yml");
 
+/** Alerts that a machine which is busy with something else may bring about. */
+const SLOW = /Slow$/;
 /** How often in a row, a second apart, nothing may alert. */
 const QUIET_LOOKS = 6;
 /** Rates over so many seconds, while the fleet is scraped each second. */
@@ -165,8 +167,8 @@ async function checkRules(prometheus) {
     if (health !== "ok") complain(`the rule ${name}: ${lastError}`);
   }
   for (const name of recordedNames()) {
-    const found = await prometheus.query(name);
-    if (found.length === 0) complain(`the rule ${name} records nothing`);
+    const found = async () => (await prometheus.query(name)).length > 0;
+    await eventually(name, found).catch(() => complain(`the rule ${name} records nothing`));
   }
 }
 
@@ -174,7 +176,7 @@ async function checkRules(prometheus) {
 async function checkQuiet(prometheus, when) {
   let last = [];
   for (let quiet = 0, looks = 0; quiet < QUIET_LOOKS; looks += 1) {
-    const alerts = await prometheus.alerts();
+    const alerts = (await prometheus.alerts()).filter(({ alertname }) => !SLOW.test(alertname));
     last = alerts.map(({ alertname, instance }) => `${alertname} ${instance ?? ""}`);
     quiet = last.length === 0 ? quiet + 1 : 0;
     if (looks === 30) return complain(`${when}: ${last.join(", ")}`);

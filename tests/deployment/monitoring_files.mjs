@@ -51,11 +51,11 @@ function files(place) {
   });
 }
 
-/** Names of metrics in a text, recorded ones with their colons. */
+/** Names of metrics in a text, recorded ones with their colons; an image's tag is none. */
 export function metricNames(text) {
   const words = text.match(/[a-zA-Z_:][\w:]*/g) ?? [];
   return words.filter((word) => /^(\w+:)?roomcast_\w*[a-z0-9](:\w+)?$/.test(word)
-    || /^roomcast:\w+(:\w+)?$/.test(word));
+    || /^roomcast:[a-z]+_\w+(:\w+)?$/.test(word));
 }
 
 /** Every metric that is named anywhere, with the files that do. */
