@@ -128,13 +128,13 @@ async fn run_session(
     let mut session = Session::new(identity, Arc::clone(handle));
     // Whoever comes in while the node leaves may have been missed by it.
     if node.leaving.is_cancelled() {
-        handle.queue.send_away();
+        handle.queue.send_elsewhere();
     }
     loop {
         tokio::select! {
             ending = handle.queue.ending() => match ending {
                 Ending::Closed(reason) => return reason,
-                Ending::SentAway => return leave(&session, node).await,
+                Ending::SentElsewhere => return leave(&session, node).await,
             },
             () = expiry(node, &session) => return CloseReason::Unauthenticated,
             incoming = next(reader, node, handle) => {

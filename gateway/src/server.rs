@@ -258,7 +258,7 @@ impl Server {
         // A client that reads slowly or not at all holds up its own connection, and nothing else.
         let deadline = began + patience;
         let gone = tokio::time::timeout(spread + patience.saturating_sub(spread) / 2, async {
-            node.connections.send_away(usize::MAX, spread).await;
+            node.connections.send_elsewhere(usize::MAX, spread).await;
             while node.connections.len() > 0 || !node.exchanges.is_empty() {
                 tokio::time::sleep(LEAVE_POLL).await;
             }

@@ -20,8 +20,8 @@ const LOOKS: u32 = 3;
 /// Smallest fleet in which anybody is sent elsewhere.
 const NODES_MIN: usize = 3;
 
-/// By how many the mean is passed at least: among a handful, nobody has to move.
-const SURPLUS_MIN: u64 = 20;
+/// By how many the mean is passed at least: among some dozens, nobody has to move.
+const SURPLUS_MIN: u64 = 100;
 
 /// Which part of a node's people are sent away within a second, at most.
 const PART_PER_SECOND: u64 = 100;
@@ -51,16 +51,16 @@ pub(super) async fn run(node: Arc<Node>) {
         looks = if surplus == 0 { 0 } else { looks + 1 };
         if looks >= LOOKS {
             info!(own, surplus, "this node has far more connections than the others; some move");
-            send_away(&node, own, surplus).await;
+            send_elsewhere(&node, own, surplus).await;
         }
     }
 }
 
 /// Sends at most `surplus` away until the next look, at most a hundredth of `own` each second.
-async fn send_away(node: &Node, own: u64, surplus: u64) {
+async fn send_elsewhere(node: &Node, own: u64, surplus: u64) {
     let within_a_look = (own * LOOK.as_secs() / PART_PER_SECOND).max(1);
     let most = usize::try_from(surplus.min(within_a_look)).unwrap_or(usize::MAX);
-    node.connections.send_away(most, LOOK).await;
+    node.connections.send_elsewhere(most, LOOK).await;
 }
 
 /// How many of a node's connections are too many: down to half-way between the mean and what is
@@ -84,7 +84,7 @@ mod tests {
         assert_eq!(surplus(900, &[900, 900, 900, 300], 120), 0, "exactly 120 percent of 750");
         assert_eq!(surplus(0, &[1000, 1000, 1000, 0], 120), 0);
         assert_eq!(surplus(1000, &[1000, 0], 120), 0, "two nodes are no fleet");
-        assert_eq!(surplus(25, &[25, 0, 0, 0], 120), 0, "nor are 25 people many");
-        assert_eq!(surplus(60, &[60, 0, 0], 120), 38);
+        assert_eq!(surplus(120, &[120, 0, 0, 30], 120), 0, "nor are 120 people many");
+        assert_eq!(surplus(160, &[160, 0, 0], 120), 102);
     }
 }

@@ -95,7 +95,7 @@ impl Connections {
 
     /// Sends at most `most` clients elsewhere, one after another over `spread`, each at a moment of
     /// its share of it that chance draws.
-    pub(crate) async fn send_away(&self, most: usize, spread: Duration) {
+    pub(crate) async fn send_elsewhere(&self, most: usize, spread: Duration) {
         // In the order of a hash map: not that in which they came.
         let handles: Vec<_> = self.open.iter().take(most).map(|each| Arc::clone(&each)).collect();
         let (began, each) = (Instant::now(), spread.as_secs_f64() / handles.len().max(1) as f64);
@@ -104,7 +104,7 @@ impl Connections {
             if at > Instant::now() {
                 tokio::time::sleep_until(at).await;
             }
-            handle.queue.send_away();
+            handle.queue.send_elsewhere();
         }
     }
 
@@ -226,10 +226,10 @@ mod tests {
     async fn clients_are_sent_away_evenly_and_no_more_of_them_than_asked() {
         let connections = Arc::new(Connections::new(300));
         let open: Vec<_> = (0..300).map(|_| connections.open()).collect();
-        let gone = || open.iter().filter(|handle| handle.queue.is_sent_away()).count();
+        let gone = || open.iter().filter(|handle| handle.queue.is_sent_elsewhere()).count();
         let sending = Arc::clone(&connections);
         let task =
-            tokio::spawn(async move { sending.send_away(200, Duration::from_secs(10)).await });
+            tokio::spawn(async move { sending.send_elsewhere(200, Duration::from_secs(10)).await });
         for second in 0..10 {
             tokio::time::sleep(Duration::from_secs(1)).await;
             let (expected, found) = ((second + 1) * 20, gone());

@@ -46,7 +46,7 @@ pub(crate) enum Ending {
     /// For this reason, at once.
     Closed(CloseReason),
     /// Its client is sent elsewhere, once what it asked is answered.
-    SentAway,
+    SentElsewhere,
 }
 
 impl Ending {
@@ -54,7 +54,7 @@ impl Ending {
     pub(crate) fn reason(self) -> CloseReason {
         match self {
             Ending::Closed(reason) => reason,
-            Ending::SentAway => CloseReason::Restart,
+            Ending::SentElsewhere => CloseReason::Restart,
         }
     }
 }
@@ -120,7 +120,7 @@ impl SendQueue {
     }
 
     /// Has the client sent elsewhere.
-    pub(crate) fn send_away(&self) {
+    pub(crate) fn send_elsewhere(&self) {
         self.state.lock().leaving = true;
         self.closed.notify_one();
     }
@@ -131,7 +131,7 @@ impl SendQueue {
     }
 
     #[cfg(test)]
-    pub(crate) fn is_sent_away(&self) -> bool {
+    pub(crate) fn is_sent_elsewhere(&self) -> bool {
         self.state.lock().leaving
     }
 
@@ -202,7 +202,7 @@ impl SendQueue {
                     return Ending::Closed(reason);
                 }
                 if state.leaving {
-                    return Ending::SentAway;
+                    return Ending::SentElsewhere;
                 }
             }
             self.closed.notified().await;
@@ -238,7 +238,7 @@ mod tests {
         queue.push(Frame::text(b"late"));
         assert_eq!(queue.take().await.unwrap().len(), 1);
         assert!(queue.take().await.is_none());
-        queue.send_away();
+        queue.send_elsewhere();
         assert_eq!(queue.ending().await, Ending::Closed(CloseReason::Restart));
         assert!(!queue.low().await);
     }

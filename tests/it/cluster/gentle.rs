@@ -147,7 +147,7 @@ async fn a_node_that_leaves_serves_each_client_until_its_turn() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_far_above_the_others_sends_some_elsewhere_a_few_at_a_time() {
-    const CLIENTS: usize = 60;
+    const CLIENTS: usize = 160;
     let fleet = three(GatewayOptions::default()).await;
     let crowded = &fleet.gateways()[0];
     let url = crowded.ws_url();
