@@ -58,8 +58,10 @@ pub(crate) struct Node {
     pub(crate) origins: AllowedOrigins,
     /// How many sockets of clients there may be, of both kinds, by what the system lets it open.
     pub(crate) sockets_max: usize,
-    /// How many handshakes may begin.
+    /// How many handshakes may begin that say who is asking.
     pub(crate) connect_rate: ConnectRate,
+    /// How many others.
+    pub(crate) unproven_connect_rate: ConnectRate,
     /// Its sockets.
     pub(crate) connections: Connections,
     /// Bodies of requests that are being read or done.

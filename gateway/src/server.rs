@@ -355,6 +355,7 @@ fn node(
         clock,
         connections: Connections::new(settings.connections_max),
         connect_rate: ConnectRate::new(settings.connects_per_second),
+        unproven_connect_rate: ConnectRate::new(settings.connects_per_second),
         bodies: ByteBudget::new(BODIES_BYTES_MAX),
         sockets_max,
         exchanges: TaskTracker::new(),
@@ -411,7 +412,7 @@ fn spawn_upkeep(node: &Arc<Node>, tasks: &Tasks) {
         let node = Arc::clone(node);
         tasks.spawn(name, async move { work(&node).await });
     };
-    spawn("keys", |node| node.authenticator.attend().boxed());
+    spawn("keys", |node| node.authenticator.attend(&node.metrics.key_set_failures_total).boxed());
     spawn("heartbeat", |node| {
         let every = node.settings.heartbeat_interval_ms.duration();
         let timeout = node.settings.connection_timeout_ms.duration();
@@ -456,8 +457,6 @@ fn refresh(node: &Arc<Node>) -> Refresh {
         metrics.connections.set(told(node.connections.len()));
         metrics.connections_max.set(told(node.settings.connections_max));
         metrics.draining.set(node.leaving.is_cancelled().into());
-        let failures = node.authenticator.key_set_failures();
-        metrics.key_set_failures_total.inc_by(failures - metrics.key_set_failures_total.get());
     })
 }
 

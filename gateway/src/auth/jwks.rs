@@ -9,7 +9,6 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -21,6 +20,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use parking_lot::Mutex;
+use prometheus::IntCounter;
 use rustls::RootCertStore;
 use shared::contract::limits::{JWKS_BYTES_MAX, JWKS_INTERVAL_MS, JWKS_PAUSE_MS, JWKS_TIMEOUT_MS};
 use shared::process::error_chain::error_chain;
@@ -78,8 +78,6 @@ pub(crate) struct Jwks {
     wanted: Notify,
     /// How often it was read, well or not.
     rounds: watch::Sender<u64>,
-    /// How often in vain.
-    failures: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -113,13 +111,7 @@ impl Jwks {
         };
         let state = JwksState { keys: Arc::new(keys), reading, began: None };
         let (rounds, _) = watch::channel(0);
-        let failures = AtomicU64::new(0);
-        Ok(Jwks { place, state: Mutex::new(state), wanted: Notify::new(), rounds, failures })
-    }
-
-    /// How often the set could not be read.
-    pub(super) fn failures(&self) -> u64 {
-        self.failures.load(Ordering::Relaxed)
+        Ok(Jwks { place, state: Mutex::new(state), wanted: Notify::new(), rounds })
     }
 
     /// The keys as they were read last.
@@ -150,7 +142,7 @@ impl Jwks {
     }
 
     /// Reads the set now, every 5 minutes, and when somebody needs it.
-    pub(super) async fn run(&self) {
+    pub(super) async fn run(&self, failures: &IntCounter) {
         if matches!(self.place, JwksSource::File(_)) {
             self.until_wanted(Duration::from_millis(JWKS_INTERVAL_MS)).await;
         }
@@ -158,12 +150,12 @@ impl Jwks {
             self.state.lock().began = Some(Instant::now());
             let fetched = self.fetch().await;
             let pause = if fetched.is_ok() { JWKS_INTERVAL_MS } else { JWKS_PAUSE_MS };
-            self.take(fetched);
+            self.take(fetched, failures);
             self.until_wanted(Duration::from_millis(pause)).await;
         }
     }
 
-    fn take(&self, fetched: Result<KeySet, JwksError>) {
+    fn take(&self, fetched: Result<KeySet, JwksError>, failures: &IntCounter) {
         let mut state = self.state.lock();
         state.reading = false;
         match fetched {
@@ -174,7 +166,7 @@ impl Jwks {
                 state.keys = Arc::new(keys);
             }
             Err(error) => {
-                self.failures.fetch_add(1, Ordering::Relaxed);
+                failures.inc();
                 let error = error_chain(&error);
                 warn!(error, keys = state.keys.len(), "key set cannot be read; the old keys hold");
             }

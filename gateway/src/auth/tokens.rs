@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use jsonwebtoken::{Algorithm, Header, Validation, decode, decode_header};
+use prometheus::IntCounter;
 use serde::Deserialize;
 use shared::contract::id::UserId;
 use shared::contract::limits::TOKEN_BYTES_MAX;
@@ -136,15 +137,10 @@ impl Authenticator {
         Ok(Authenticator { keys, jwks, issuer, audience, dev })
     }
 
-    /// How often the key set could not be read.
-    pub(crate) fn key_set_failures(&self) -> u64 {
-        self.jwks.as_ref().map_or(0, |jwks| jwks.failures())
-    }
-
-    /// Keeps the key set fresh for as long as the process runs.
-    pub(crate) async fn attend(&self) {
+    /// Keeps the key set fresh for as long as the process runs, and counts how often that failed.
+    pub(crate) async fn attend(&self, failures: &IntCounter) {
         match &self.jwks {
-            Some(jwks) => jwks.run().await,
+            Some(jwks) => jwks.run(failures).await,
             None => std::future::pending().await,
         }
     }

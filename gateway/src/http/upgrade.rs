@@ -50,15 +50,17 @@ async fn accept(
 ) -> Result<HttpResponse, Box<HttpResponse>> {
     let handshake =
         handshake::check(&request, &node.origins).map_err(|refusal| Box::new(refusal.answer()))?;
-    // Before anything is looked up for it.
-    if !node.connect_rate.take() {
-        return Err(Box::new(deferred()));
-    }
     let place = place(&request, visitor.peer, node)?;
     let identity = identity(&request, node)?;
     let identity = identity.await?;
     if node.leaving.is_cancelled() {
         return Err(Box::new(busy("this node is leaving\n")));
+    }
+    // Of those who have proven who they are, and of those who have not yet: whoever has no proof
+    // takes no turn of somebody who has one.
+    let rate = if identity.is_some() { &node.connect_rate } else { &node.unproven_connect_rate };
+    if !rate.take() {
+        return Err(Box::new(deferred()));
     }
     let of_node = node.connections.place();
     let of_node =

@@ -222,6 +222,8 @@ async fn a_new_key_is_found_the_old_one_forgotten_and_the_issuer_not_asked_too_o
         asked = issuer.requests();
         assert!(is_let_in(&fleet, &new.token(Some("new"), &claims())).await);
     }
+    let failures = fleet.gateway().metrics().await.unwrap().sum("roomcast_key_set_failures_total");
+    assert!(failures >= 2.0, "{failures}");
     issuer.answer(200, key_set(&[new.jwk("new")]));
     let forgotten = || async {
         let _refused = is_let_in(&fleet, &stranger.token(Some("unknown"), &claims())).await;

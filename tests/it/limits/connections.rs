@@ -124,6 +124,31 @@ async fn a_storm_is_told_to_come_back_and_all_of_it_comes_in() {
 }
 
 #[tokio::test]
+async fn whoever_says_nothing_takes_no_turn_of_whoever_says_who_they_are() {
+    let options = GatewayOptions::default().with_env("ROOMCAST_CONNECTS_PER_SECOND", "3");
+    let fleet = gateway_with(options).await;
+    let port = fleet.gateway().port();
+    let status = async |path: &str| {
+        let mut socket = RawSocket::open(port).await.unwrap();
+        socket.send(upgrade_request(port, path).as_bytes()).await.unwrap();
+        let answer = socket.answer(SOON).await.unwrap();
+        (answer.status, socket)
+    };
+    let mut silent = Vec::new();
+    let deferred = loop {
+        let (status, socket) = status("/ws").await;
+        silent.push(socket);
+        if status != 101 {
+            break status;
+        }
+        assert!(silent.len() < 100, "a hundred came in within what should be some seconds");
+    };
+    assert_eq!(deferred, 503);
+    assert_eq!(status("/ws?user=ann").await.0, 101);
+    assert_no_panic(&fleet);
+}
+
+#[tokio::test]
 async fn a_node_wants_no_more_traffic_at_nine_tenths_of_its_connections() {
     let options = GatewayOptions::default().with_env("ROOMCAST_CONNECTIONS_MAX", "20");
     let fleet = gateway_with(options).await;
