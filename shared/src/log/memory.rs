@@ -2,7 +2,7 @@
 //!
 //! Its entries die with the process, so nothing is shown, in ring, head or publication, before it
 //! is in the database: [`Log::trim`] is what makes an entry visible. An append is therefore
-//! answered in two steps, a place at once and the [`Outcome`] after the commit, and a kill takes
+//! answered in two steps, a place at once and the outcome after the commit, and a kill takes
 //! back only what nobody was told.
 
 mod shard;

@@ -35,7 +35,7 @@ pub struct Reconciliation {
     pub differences: Vec<String>,
 }
 
-/// Reads the ledger; [`Store::commit`](super::Store::commit) is what writes it.
+/// Reads the ledger; [`Batches::commit`](super::Batches::commit) is what writes it.
 #[async_trait]
 pub trait Ledger: Send + Sync + 'static {
     /// What the user's rows add up to; 0 for whoever has none.

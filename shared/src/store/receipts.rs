@@ -9,7 +9,7 @@ use crate::contract::id::{RoomId, UserId};
 use crate::contract::position::Position;
 use crate::contract::signal::ReadMark;
 
-/// Reads receipts; [`Store::commit`](super::Store::commit) is what writes them, where greater.
+/// Reads receipts; [`Batches::commit`](super::Batches::commit) is what writes them, where greater.
 #[async_trait]
 pub trait Receipts: Send + Sync + 'static {
     /// At most `limit` receipts of a room, the furthest first.

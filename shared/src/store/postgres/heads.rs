@@ -57,7 +57,7 @@ const PLACE: &str = concat!(
      SELECT count(*) FROM placed"
 );
 
-/// See [`Store::heads`](crate::store::Store::heads).
+/// See [`Messages::heads`](crate::store::Messages::heads).
 pub(super) async fn heads(pool: &Pool, rooms: &[RoomId]) -> Result<Vec<Position>, StoreError> {
     let mut known = ask(pool, rooms).await?;
     let unplaced: Vec<RoomId> = rooms

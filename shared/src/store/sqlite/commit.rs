@@ -13,7 +13,7 @@ use crate::contract::message::Message;
 use crate::contract::position::Position;
 use crate::store::{Batch, Committed, Cursor, DeadLetter, Row, StoreError};
 
-/// See [`Store::commit`](crate::store::Store::commit).
+/// See [`Batches::commit`](crate::store::Batches::commit).
 pub(super) fn commit(
     connection: &Connection,
     batch: &Batch,
@@ -35,7 +35,7 @@ pub(super) fn commit(
     Ok(done)
 }
 
-/// See [`Store::probe`](crate::store::Store::probe).
+/// See [`Batches::probe`](crate::store::Batches::probe).
 pub(super) fn probe(connection: &Connection, rows: &[Row], now_ms: i64) -> Result<(), StoreError> {
     connection.execute_batch("SAVEPOINT probe")?;
     let tried = store_all(connection, rows, now_ms).map(drop);

@@ -9,7 +9,7 @@ use crate::contract::timestamp::Timestamp;
 use crate::log::{Epoch, LogId};
 use crate::store::{Cursor, StoreError};
 
-/// See [`Store::mint`](crate::store::Store::mint).
+/// See [`Shards::mint`](crate::store::Shards::mint).
 pub(super) fn mint(
     connection: &Connection,
     (shard, token, at_least): (Shard, Uuid, u64),
@@ -40,7 +40,7 @@ pub(super) fn mint(
     Ok(minted)
 }
 
-/// See [`Store::epoch`](crate::store::Store::epoch).
+/// See [`Shards::epoch`](crate::store::Shards::epoch).
 pub(super) fn epoch(
     connection: &Connection,
     shard: Shard,
@@ -55,7 +55,7 @@ pub(super) fn epoch(
     Ok(epoch)
 }
 
-/// See [`Store::cursor`](crate::store::Store::cursor).
+/// See [`Shards::cursor`](crate::store::Shards::cursor).
 pub(super) fn cursor(connection: &Connection, shard: Shard) -> Result<Cursor, StoreError> {
     let cursor = connection
         .prepare_cached(
