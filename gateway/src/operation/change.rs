@@ -176,7 +176,7 @@ impl ChangeEntry {
 }
 
 /// Refuses what stands as another change, of this message or of another one, where its id was made
-/// from a key; as [`posting::standing`].
+/// from a key; as [`post::standing`].
 async fn as_asked(node: &Node, made: &ChangeEntry, place: Placement) -> Outcome {
     let is_found = place.duplicate && place.persisted && place.position != Position::ZERO;
     if !is_found || !made.change_id.is_of_name() {

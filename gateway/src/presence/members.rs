@@ -236,7 +236,7 @@ impl LocalMembers {
     }
 
     /// Up to `max` of what is to be announced; it counts as announced unless it is said to have
-    /// [failed](People::failed).
+    /// [failed](LocalMembers::failed).
     pub(super) fn take(&mut self, max: usize) -> Vec<PresenceChange> {
         let taken: Vec<(RoomId, UserId)> = self.unannounced.iter().take(max).cloned().collect();
         let mut changes = Vec::with_capacity(taken.len());
