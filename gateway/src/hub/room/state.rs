@@ -1,5 +1,5 @@
 //! The state of a room. Pure: it starts no task and awaits nothing. What a change calls for is
-//! returned as [`Effects`](super::Effects), and counts as running until the caller has started it.
+//! returned as [`Effects`], and counts as running until the caller has started it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
