@@ -85,8 +85,9 @@ pub struct GatewaySettings {
     #[arg(long, env = "ROOMCAST_CONNECTIONS_MAX", default_value = "20000", range = 1..=1000000,
           help_heading = "Limits")]
     pub connections_max: usize,
-    /// Most handshakes within a second of clients that say who they are, and as many of others; more
-    /// are answered 503 with `Retry-After`, so that a whole fleet's people come one after another.
+    /// Most handshakes within a second of clients that say who they are, and as many of others;
+    /// more are answered 503 with `Retry-After`, so that a whole fleet's people come one after
+    /// another.
     #[arg(long, env = "ROOMCAST_CONNECTS_PER_SECOND", default_value = "10000", range = 1..=1000000)]
     pub connects_per_second: u32,
     /// How many percent of the fleet's mean a node's connections may be before it sends at most a
