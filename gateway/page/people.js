@@ -7,16 +7,17 @@ const FACES_MAX = 3; // beside the room's name; the panel shows all
 
 export class People {
   constructor() { this.rows = new Map(); } // user → its copy of the template
-  render(room, isLive) {
+  render(room) {
     const company = room?.company;
     const here = company?.here() ?? [];
     const gone = [...(company?.gone.values() ?? [])].reverse();
     const count = company?.count ?? 0;
-    const isStale = !isLive || room?.phase !== "joined"; // as of when one was cut off
+    const isStale = !room?.isLive; // as of when one was cut off
     for (const id of ["people", "people-open"]) $(id).toggleAttribute("data-stale", isStale);
     setText($("people-count"), count ? String(count) : "");
     $("people-open").hidden = !count;
-    const label = `${count} here: ${namesOf(here.map(({ userId }) => userId), 6) || "too many to list"}`;
+    const names = namesOf(here.map(({ userId }) => userId), 6) || "too many to list";
+    const label = `${count} here: ${names}`;
     $("people-open").ariaLabel = $("people-open").title = label;
     setText($("people-title"), count ? `Here now · ${count}` : "Here now");
     const unlisted = count - here.length;
@@ -53,7 +54,7 @@ export class People {
     };
     element.dataset.user = userId;
     element.dataset.status = status;
-    setText(part("person-name"), userId === room.chat.user ? `${userId} (you)` : userId);
+    setText(part("person-name"), userId === room.me ? `${userId} (you)` : userId);
     setText(part("person-state"), states[status] ?? status);
     return element;
   }
@@ -61,7 +62,7 @@ export class People {
 
 /** The line above the composer: it keeps its place whether somebody types or not. */
 export function renderTyping(room) {
-  const typers = room?.company.typers() ?? [];
+  const typers = room?.snapshot.typing ?? [];
   $("typing").toggleAttribute("data-typing", typers.length > 0);
   const verb = typers.length === 1 ? "is" : "are";
   const names = typers.length > 3 ? `${typers.length} people` : namesOf(typers);

@@ -37,3 +37,8 @@ export function namesOf(users, most = 3) {
   const all = rest ? [...shown, `${rest} more`] : shown;
   return all.length > 1 ? `${all.slice(0, -1).join(", ")} and ${all.at(-1)}` : (all[0] ?? "");
 }
+/** What the server allows as the id of a room or a user; null where it does not. */
+export function asId(text) {
+  const id = (text ?? "").trim().replace(/^#/, "").replace(/\s+/g, "-");
+  return /^[^\s{}\p{Cc}]+$/u.test(id) && new TextEncoder().encode(id).length <= 128 ? id : null;
+}

@@ -1,7 +1,8 @@
 // The active room's messages: a row per message, the reader's place kept whatever arrives.
 
 import { $, copyOf, namesOf, reconcile, setAvatar, setText } from "./elements.js";
-import { compare, show } from "./protocol.js";
+import { setFormatted, setPlain } from "./formatted.js";
+import { compare, keyOf, show } from "./positions.js";
 import { clockTime, dayOf, left } from "./time.js";
 
 const GROUP_MS = 5 * 60_000; // one author's messages closer than this stand together
@@ -12,8 +13,9 @@ const MARKS = {
   pending: ["", "Waiting to be accepted"], accepted: ["✓", "Accepted: it has its place"],
   persisted: ["✓✓", "Persisted: it is in the database"], refused: ["!", "Refused"],
 };
+const MARK_OF = { sending: "pending", sent: "accepted", persisted: "persisted", failed: "refused" };
 const WAITS = { // why something goes out later, by itself
-  "rate limited": "faster than this server takes",
+  rate_limited: "faster than this server takes",
   blocked: "this server takes nothing from you for a while",
   backpressure: "this server has too much to do",
   unavailable: "this server cannot take it now",
@@ -21,8 +23,8 @@ const WAITS = { // why something goes out later, by itself
 
 /** One message on the page. */
 class MessageRow {
-  constructor(list, room, message) {
-    const { element, part } = Object.assign(this, { list, room, message }, copyOf("message-row"));
+  constructor(list, open, message) {
+    const { element, part } = Object.assign(this, { list, open, message }, copyOf("message-row"));
     const isAssistant = message.type === "assistant";
     setAvatar(part("avatar"), message.userId);
     if (isAssistant) setText(part("avatar"), "✦");
@@ -30,7 +32,7 @@ class MessageRow {
     part("avatar").dataset.tone = isAssistant ? "assistant" : element.dataset.tone;
     element.dataset.id = message.id;
     element.dataset.type = message.type ?? "user";
-    element.toggleAttribute("data-own", room.isMine(message));
+    element.toggleAttribute("data-own", open.isMine(message));
     setText(part("name"), isAssistant ? "assistant" : message.userId);
     for (const name of ["retry", "discard"]) part(name).onclick = () => this.settle(name);
     part("edit").onclick = () => this.edit();
@@ -38,40 +40,46 @@ class MessageRow {
     part("delete").onblur = () => this.askToDelete(false);
     part("delete").onkeydown = ({ key }) => { if (key === "Escape") this.askToDelete(false); };
     part("bubble").onclick = ({ target }) => { // without a mouse nothing hovers
-      if (!target.closest(".actions")) list.choose(this);
+      if (!target.closest(".actions, a, button")) list.choose(this);
     };
   }
-  update(first, last, readers) {
-    const { room, message } = this;
-    const { content, deletedAt, editedAt, position, streaming, lost, metadata } = message;
-    const [mark, change] = [room.markOf(message), room.changes.of(message)];
-    const note = this.note(change);
-    const state = JSON.stringify([message, change, mark, first, last, note, readers]);
-    if (state === this.state) return;
-    this.state = state;
-    const deleted = Boolean(deletedAt) || (change?.event === "message:delete" && !change.refused);
-    const edited = !deleted && (editedAt || change?.content);
-    const aborted = !deleted && (streaming === "aborted" || metadata?.aborted === true);
-    const open = room.isMine(message) && room.isOpen(message) && !deleted;
-    const writing = Boolean(streaming) && !aborted;
-    const flags = { first, last, deleted, open, aborted, writing, lost };
+  /** A message is another object once anything in it has changed. */
+  update(message, first, last, readers) {
+    this.showReaders(readers);
+    const waits = (message.error ?? message.change?.error)?.retryAt;
+    if (message === this.shown && first === this.first && last === this.last && !waits) return;
+    Object.assign(this, { message, shown: message, first, last });
+    const { content, change, editedAt, position, state, metadata } = message;
+    const { open } = this;
+    const deleted = isDeleted(message);
+    const edited = !deleted && (editedAt || change?.type === "edit");
+    const aborted = !deleted && metadata?.aborted === true;
+    const mine = open.isMine(message) && open.isOpen(message) && !deleted;
+    const writing = state === "streaming";
+    const flags = { first, last, deleted, open: mine, aborted, writing };
     for (const name in flags) this.element.toggleAttribute(`data-${name}`, Boolean(flags[name]));
     this.part("bubble").ariaBusy = String(writing);
-    this.element.dataset.mark = this.part("mark").dataset.mark = mark;
-    const [sign, meaning] = MARKS[mark];
-    this.part("mark").ariaLabel = meaning;
-    this.part("mark").title = position ? `${meaning} (${show(position)})` : meaning;
+    this.showMark(change?.error ? "refused" : change ? "pending" : MARK_OF[state], position);
+    const text = this.part("text");
+    if (deleted) setPlain(text, "This message was deleted");
+    else setFormatted(text, content);
     const texts = {
-      mark: sign, text: deleted ? "This message was deleted" : (change?.content ?? content),
       edited: edited ? "edited · " : "",
       time: writing ? "writing…" : clockTime(message.createdAt),
-      aside: this.aside(), reason: note,
+      aside: this.aside(), reason: this.note(),
       broken: aborted ? "broken off: whoever wrote this was lost" : "",
     };
-    for (const [name, text] of Object.entries(texts)) setText(this.part(name), text);
+    for (const [name, words] of Object.entries(texts)) setText(this.part(name), words);
     if (edited) this.part("edited").title = `edited ${editedAt ? clockTime(editedAt) : "now"}`;
-    if (!open) this.close();
-    this.showReaders(readers);
+    if (!mine) this.close();
+  }
+  showMark(mark, position) {
+    const element = this.part("mark");
+    const [sign, meaning] = MARKS[mark] ?? ["", "Being written"];
+    this.element.dataset.mark = element.dataset.mark = mark ?? "";
+    setText(element, sign);
+    element.ariaLabel = meaning;
+    element.title = position ? `${meaning} (${show(position)})` : meaning;
   }
   /** Under whose name an assistant speaks, and whether it is one at all. */
   aside() {
@@ -80,24 +88,24 @@ class MessageRow {
     return `${metadata?.scripted ? "scripted demo, " : ""}called by ${userId}`;
   }
   /** Why something is not done, or not yet. */
-  note(change) {
-    const { refused, retryAt, retryWhy } = this.message;
-    const waits = retryAt ? this.message : change;
-    if (refused) return `not delivered: ${refused.reason ?? "refused"}`;
-    if (change?.refused) return `not changed: ${change.refused.reason ?? "refused"}`;
-    if (!waits?.retryAt) return "";
-    const why = WAITS[waits.retryWhy] ?? waits.retryWhy ?? retryWhy;
-    return `${why}: goes out by itself in ${left(waits.retryAt)}`;
+  note() {
+    const { state, error, change } = this.message;
+    const waiting = error ?? change?.error;
+    if (!waiting) return "";
+    if (state === "failed") return `not delivered: ${error?.message ?? "refused"}`;
+    if (!waiting.retryAt) return `not changed: ${waiting.message}`;
+    const why = WAITS[waiting.code] ?? waiting.message;
+    return `${why}: goes out by itself in ${left(waiting.retryAt)}`;
   }
   /** By hand: what was refused is tried again, or given up. */
   settle(name) {
-    const { room, message } = this;
-    (message.refused ? room : room.changes)[name](message);
+    this.open.room[name](this.message.id);
+    $("text").focus(); // the button goes, and would take the focus with it
   }
   showReaders(readers) {
     const element = this.part("readers");
     const names = readers.join(" ");
-    if (names === this.readers) return;
+    if (names === (this.readers ?? "")) return;
     this.readers = names;
     const faces = readers.length > READERS_MAX ? READERS_MAX - 1 : readers.length;
     const rest = readers.length - faces;
@@ -117,7 +125,7 @@ class MessageRow {
       this.editor = copyOf("message-editor");
       const { element, part } = this.editor;
       const text = part("editor-text");
-      text.value = this.part("text").textContent;
+      text.value = this.message.content;
       element.onsubmit = (event) => this.save(event, text.value.trim());
       part("cancel").onclick = () => this.close(true);
       text.onkeydown = (event) => {
@@ -135,8 +143,8 @@ class MessageRow {
   }
   save(event, content) {
     event.preventDefault();
-    const shown = this.part("text").textContent;
-    if (content && content !== shown) this.room.changes.edit(this.message, content);
+    const { id, userId, content: shown } = this.message;
+    if (content && content !== shown) this.open.room.edit(id, content, { userId });
     this.close(true);
   }
   close(byHand) {
@@ -150,7 +158,8 @@ class MessageRow {
   delete() {
     if (!this.part("delete").hasAttribute("data-sure")) return this.askToDelete(true);
     this.askToDelete(false);
-    this.room.changes.delete(this.message);
+    const { id, userId } = this.message;
+    this.open.room.delete(id, { userId });
     $("text").focus();
   }
   askToDelete(sure) {
@@ -158,6 +167,10 @@ class MessageRow {
     setText(this.part("delete"), sure ? "Really delete?" : "Delete");
   }
 }
+
+/** Deleted, or about to be: what is on offer is shown as if it had been taken. */
+const isDeleted = ({ deletedAt, change }) =>
+  Boolean(deletedAt) || (change?.type === "delete" && !change.error);
 
 export class MessageList {
   constructor() {
@@ -182,19 +195,16 @@ export class MessageList {
   }
   /** What is in view, in a tab that is looked at, has been read. */
   see() {
-    if (document.hidden || this.room?.phase !== "joined") return;
-    const { upTo } = this.room.reading;
+    if (document.hidden || !this.room?.isLive) return;
+    const { messages, snapshot: { readUpTo } } = this.room;
     const bottom = this.scroller.scrollTop + this.scroller.clientHeight;
     const isSeen = ({ element }) =>
       element.offsetTop + Math.min(element.offsetHeight, SEEN_PX) <= bottom;
-    const { messages } = this.room;
     for (let i = messages.length - 1; i >= 0; i--) {
-      const [message, row] = [messages[i], this.rows.get(messages[i])];
+      const [message, row] = [messages[i], this.rows.get(keyOf(messages[i]))];
       if (!message.position) continue;
-      if (compare(message.position, upTo) <= 0) return;
-      if (!row || !isSeen(row)) continue;
-      this.room.reading.see(message.position);
-      return this.room.chat.changed();
+      if (compare(message.position, readUpTo) <= 0) return;
+      if (row && isSeen(row)) return this.room.news.see(message);
     }
   }
   /** Shows what can be done with this row's message, and with no other's. */
@@ -205,45 +215,47 @@ export class MessageList {
   }
   /** The last own message that can be edited still. */
   editLast() {
-    const mine = this.room?.messages.findLast((each) => this.room.isMine(each) && this.room.isOpen(each));
-    this.rows?.get(mine)?.edit();
+    const { room: open } = this;
+    const mine = open?.messages.findLast((each) => open.isMine(each) && open.isOpen(each)
+      && !isDeleted(each));
+    if (mine) this.rows.get(keyOf(mine))?.edit();
   }
-  render(room) {
-    if (room !== this.room) {
-      Object.assign(this, { room, rows: new Map(), chosen: null }); // message → MessageRow
-      if (room) Object.assign(room, { scrolledUp: false, isOpened: false });
+  render(open) {
+    if (open !== this.room) {
+      Object.assign(this, { room: open, rows: new Map(), chosen: null }); // `keyOf` → MessageRow
+      if (open) Object.assign(open, { scrolledUp: false, isOpened: false });
     }
-    if (room && !room.isOpened) room.reading.drawLine();
+    if (open && !open.isOpened) open.news.draw();
     const { scroller } = this;
     const end = (row) => row.offsetTop + row.offsetHeight; // its top shifts when it joins a group
     const inView = (row) => end(row) > scroller.scrollTop;
-    const anchor = room?.scrolledUp ? [...$("messages").children].find(inView) : null;
+    const anchor = open?.scrolledUp ? [...$("messages").children].find(inView) : null;
     const before = anchor && end(anchor);
-    reconcile($("messages"), this.elements(room?.messages ?? []));
-    if (!room?.scrolledUp) this.toBottom();
+    reconcile($("messages"), this.elements(open?.messages ?? []));
+    if (!open?.scrolledUp) this.toBottom();
     else if (anchor?.isConnected) scroller.scrollTop += end(anchor) - before;
-    this.open(room);
+    this.showNews(open);
     this.scrolled(); // also fills a page that is too short
-    if (!room) return;
-    const unread = room.reading.unread();
-    if (unread) room.reading.drawLine();
+    if (!open) return;
+    const unread = open.unread();
+    if (unread) open.news.draw();
     setText($("to-bottom-text"), unread ? `${unread} new` : "Latest");
   }
   /** A room that is opened, or came back, with more news than fit is shown from where they begin. */
-  open(room) {
-    if (!room || room.isOpened || room.phase !== "joined") return;
-    room.isOpened = true;
+  showNews(open) {
+    if (!open || open.isOpened || !open.isLive) return;
+    open.isOpened = true;
     const { element } = this.line;
     if (element.isConnected && element.offsetTop < this.scroller.scrollTop) {
       this.scroller.scrollTop = element.offsetTop - SEEN_PX;
     }
   }
-  /** Day separators, the line above what is new, and rows; a row knows whether it opens or ends its
-   *  author's group. */
+  /** Day separators, the line above what is new, and rows; a row knows whether it opens or ends
+   *  its author's group. */
   elements(messages) {
     const days = messages.map(dayOf);
     const rows = new Map();
-    const { first, count } = this.room?.reading.below() ?? {};
+    const { first, count } = this.room?.news.below() ?? {};
     const readers = this.readers(messages);
     const kind = ({ userId, type = "user" }) => `${type} ${userId}`;
     const isNear = (a, b) => Math.abs(Date.parse(b.createdAt) - Date.parse(a.createdAt)) < GROUP_MS;
@@ -251,9 +263,9 @@ export class MessageList {
       a && b && b !== first && kind(a) === kind(b) && days[i - 1] === days[i] && isNear(a, b);
     setText(this.line.part("unread-text"), `${count} new message${count === 1 ? "" : "s"}`);
     const elements = messages.flatMap((message, i) => {
-      const row = this.rows.get(message) ?? new MessageRow(this, this.room, message);
-      rows.set(message, row);
-      row.update(!joins(i), !joins(i + 1), readers.get(message) ?? []);
+      const row = this.rows.get(keyOf(message)) ?? new MessageRow(this, this.room, message);
+      rows.set(keyOf(message), row);
+      row.update(message, !joins(i), !joins(i + 1), readers.get(message) ?? []);
       if (days[i] !== days[i - 1]) {
         row.day ??= copyOf("day-row").element;
         setText(row.day, days[i]);
@@ -270,19 +282,20 @@ export class MessageList {
     const byMessage = new Map();
     if (!this.room || !placed.length) return byMessage;
     const read = new Map();
-    for (const [user, { position }] of this.room.company.receipts) read.set(user, position);
+    const { receipts } = this.room.snapshot;
+    for (const [user, { position }] of Object.entries(receipts)) read.set(user, position);
     for (const message of placed) {
       const { userId, position } = message;
-      if (read.has(userId) && this.said(message) && compare(position, read.get(userId)) > 0) {
+      const said = (message.type ?? "user") === "user";
+      if (read.has(userId) && said && compare(position, read.get(userId)) > 0) {
         read.set(userId, position);
       }
     }
-    read.delete(this.room.chat.user);
+    read.delete(this.room.me);
     for (const [user, position] of read) {
       const last = placed.findLast((message) => compare(message.position, position) <= 0);
       if (last) byMessage.set(last, [...(byMessage.get(last) ?? []), user].sort());
     }
     return byMessage;
   }
-  said({ type = "user" }) { return type === "user"; }
 }

@@ -1,8 +1,6 @@
 // Moments and how a person reads them.
 
-export const now = () => new Date().toISOString();
 export const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
-export const sleepUntil = (at) => sleep(at - Date.now());
 
 /** How long it is until then: `12 s`, or `4:05 min`; never less than a second. */
 export function left(at) {
