@@ -13,7 +13,8 @@ function answerTo(question) {
   return [
     `This is a **scripted demo**: no model has thought about “${about}”.`,
     "A tab of this page plays the assistant and sends one word after the other,",
-    "as a model would. Everybody in the room sees the text grow; whoever comes in the middle gets all of it so far.",
+    "as a model would. Everybody in the room sees the text grow; whoever comes in the middle",
+    "gets all of it so far.",
     "Only the finished answer goes into the log and into the database, as one message with one place",
     "in the room's order.",
     "\n\nIf the connection breaks now, the answer goes on where it stopped.",

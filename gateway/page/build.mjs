@@ -20,13 +20,41 @@ const words = process.argv.slice(2);
 const isCheck = words[0] === "--check";
 const folder = words.at(-1);
 
+// What begins with an underscore is private to the client; its short name is the same everywhere.
+let mangleCache = {};
+const onDemand = new Set();
+
+/** What is imported on demand comes from the one script for that. */
+const fromLater = {
+  name: "later",
+  setup(build) {
+    build.onResolve({ filter: /^\.\// }, ({ kind, path: name, resolveDir }) => {
+      if (kind !== "dynamic-import") return null;
+      onDemand.add(path.join(resolveDir, name).replace(/\.js$/, ""));
+      return { path: "./later.js", external: true };
+    });
+  },
+};
+
 /** One script of all that it imports. */
-function bundle(entry) {
-  const { outputFiles: [{ text }] } = esbuild.buildSync({
-    entryPoints: [entry], absWorkingDir: page, bundle: true, format: "esm", minify: true, mangleProps: /^_/,
-    target: "es2022", charset: "utf8", legalComments: "none", write: false, tsconfigRaw: "{}",
+async function bundle(entry, plugins = []) {
+  const built = await esbuild.build({
+    entryPoints: [entry], absWorkingDir: page, bundle: true, format: "esm", minify: true,
+    mangleProps: /^_./, mangleCache, target: "es2022", charset: "utf8", legalComments: "none",
+    tsconfigRaw: "{}", plugins, metafile: true, write: false,
   });
-  return text;
+  mangleCache = built.mangleCache;
+  return { text: built.outputFiles[0].text, inputs: Object.keys(built.metafile.inputs) };
+}
+/** The page's script, and the one with what it imports on demand. */
+async function scripts() {
+  const first = await bundle(path.join(page, "page.js"), [fromLater]);
+  const later = await bundle(path.join(page, "later.js"));
+  const held = later.inputs.map((input) => path.join(page, input).replace(/\.[jt]s$/, ""));
+  for (const name of onDemand) {
+    if (!held.includes(name)) throw new Error(`later.js does not have ${path.relative(page, name)}`);
+  }
+  return { "page.js": first.text, "later.js": later.text };
 }
 function style(name) {
   const loader = { loader: "css", minify: true, charset: "utf8", target: "chrome120" };
@@ -38,15 +66,17 @@ function html(name) {
   return text.replaceAll(/<!--.*?-->/gs, "").replaceAll(/\s*\n\s*/g, "\n");
 }
 
-function files() {
+async function files() {
+  // First, so that its bytes depend on its own sources alone.
+  const { text: clientScript } = await bundle(client);
   const index = html("index.html");
   return {
     "index.html": index,
     // The same page where nobody may name themselves: it asks for a token.
     "index.token.html": index.replace("<body>", '<body data-sign-in="token">'),
     "style.css": style("style.css"),
-    "page.js": bundle(path.join(page, "page.js")),
-    "client.js": bundle(client),
+    ...await scripts(),
+    "client.js": clientScript,
   };
 }
 
@@ -91,7 +121,7 @@ function differing(name, text) {
   return forms.filter((form) => !isSame(form)).map(([form]) => form);
 }
 
-const built = Object.entries(files());
+const built = Object.entries(await files());
 if (isCheck) {
   const differ = built.flatMap(([name, text]) => differing(name, text));
   for (const name of differ) console.error(`${path.join(folder, name)} is not what is built`);

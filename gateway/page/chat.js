@@ -1,7 +1,6 @@
 // The rooms of one user in this browser, and the one client they share.
 
 import { Activity } from "./activity.js";
-import { answer } from "./assistant.js";
 import { OpenRoom } from "./open_room.js";
 import { load, save } from "./storage.js";
 
@@ -58,6 +57,7 @@ export class Chat {
   async play(open, question) {
     open.answerError = null;
     try {
+      const { answer } = await import("./assistant.js");
       await answer(open.room, question);
     } catch (error) {
       open.answerError = error;
