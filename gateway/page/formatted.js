@@ -40,12 +40,16 @@ function nodeOf(node, inLink = false) {
   if (kind === "heading") element.className = "heading";
   if (kind === "list" && node.start > 1) element.start = node.start;
   if (kind === "link") {
-    Object.assign(element, { href: url, target: "_blank", rel: "noopener noreferrer" });
-    if (textOf(children) !== url) element.title = url; // its words may say anything
+    Object.assign(element, { href: url, target: "_blank", rel: "noopener noreferrer", title: url });
+    if (isElsewhere(textOf(children), url)) return Object.assign(element, { textContent: url });
   }
   element.append(fragmentOf(children, inLink || kind === "link"));
   return element;
 }
+
+/** Whether the words of a link are an address, and of another place than it leads to. */
+const isElsewhere = (words, url) =>
+  URL.canParse(words) && new URL(words).host !== new URL(url).host;
 
 function fragmentOf(children, inLink) {
   const fragment = document.createDocumentFragment();

@@ -13,7 +13,7 @@ const FENCE = /^ {0,3}(`{3,}|~{3,})[ \t]*(.*)$/;
 const HEADING = /^(#{1,6})[ \t]+(\S.*)$/;
 const QUOTE = /^ {0,3}> ?/;
 const ITEM = /^( {0,3})([-*+]|\d{1,9}[.)])([ \t]+)(?=\S)/;
-const WEB_URL = /https?:\/\/[^\s<>"\\^`{|}]+/iy;
+const WEB_URL = /https?:\/\/[^\s<>"\\^`{|}[\]]+/iy;
 const LINK_END = /\]\(<?(https?:\/\/[^\s<>()]*(?:\([^\s<>()]*\)[^\s<>()]*)*)>?\)/iy;
 const ESCAPED = /[!-/:-@[-`{-~]/;
 const PLAIN = /[^\\`*_~[\]<hH\n]+/y; // nothing in it begins anything
@@ -289,7 +289,7 @@ function withoutEnd(address) {
   for (; end > 0; end--) {
     const last = address[end - 1];
     if (last === ")" && unopened > 0) unopened--;
-    else if (!/[.,:;!?'*_~\]]/.test(last)) break;
+    else if (!/[.,:;!?'*_~]/.test(last)) break;
   }
   return address.slice(0, end);
 }

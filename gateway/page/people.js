@@ -18,7 +18,8 @@ export class People {
     $("people-open").hidden = !count;
     const names = namesOf(here.map(({ userId }) => userId), 6) || "too many to list";
     const label = `${count} here: ${names}`;
-    $("people-open").ariaLabel = $("people-open").title = label;
+    setText($("people-label"), label);
+    $("people-open").title = label;
     setText($("people-title"), count ? `Here now · ${count}` : "Here now");
     const unlisted = count - here.length;
     setText($("people-rest"), unlisted > 0 ? `${here.length ? "and " : ""}${unlisted} people` : "");
