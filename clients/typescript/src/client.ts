@@ -1,8 +1,7 @@
 // One person's rooms and the one connection that they share.
 
-import { Connection, socketUrl } from './connection.js'
-import type { Answered, Link, LinkListener } from './connection.js'
-import { entryOf, sizeOf } from './outbox.js'
+import { Connection } from './connection.js'
+import type { Link, LinkListener } from './connection.js'
 import type { Entry, Offer, Store } from './outbox.js'
 import { ChatRoom } from './room.js'
 import type { Client, ClientOptions, ClientSnapshot, ConnectionState, Room } from './types.js'
@@ -12,45 +11,48 @@ import type { Commands, CreditBalance, Events } from './wire.js'
 const MESSAGES_MAX = 1000
 const BYTES_MAX = 4 * 1024 * 1024
 
-/** Who a JSON Web Token says it is of; undefined for any other token. */
-function subjectOf(token: string): string | undefined {
-  try {
-    const [, claims = ''] = token.split('.')
-    const bytes = atob(claims.replace(/-/g, '+').replace(/_/g, '/'))
-    const json = decodeURIComponent(escape(bytes))
-    return (JSON.parse(json) as { sub?: string }).sub
-  } catch {
-    return undefined
-  }
-}
+const bytesOf = ({ content, metadata }: Entry): number =>
+  new TextEncoder().encode((content ?? '') + JSON.stringify(metadata ?? '')).length
 
 export class ChatClient implements Client, LinkListener {
   _link: Link
+  _store: Store | null = null
   /** Counts connections: an offer is made once on each. */
   _connection = 0
-  _userId: string
+  _userId = ''
   private _rooms = new Map<string, ChatRoom>()
   private _listeners = new Set<() => void>()
   private _snapshot: ClientSnapshot | null = null
   private _notified = true
   private _credits: CreditBalance | null = null
-  private _store: Store | null = null
   private _offset = 0
   private _lastOrder = 0
+  private _prepared: Promise<void> | boolean = false
   private _isClosed = false
 
-  constructor(private _options: ClientOptions) {
-    this._userId = _options.user ?? ''
+  constructor(readonly _options: ClientOptions) {
+    this._become(_options.user ?? '')
     this._link = new Connection(_options, this)
   }
 
   get state(): ConnectionState {
-    return this._link.status.state
+    return this.snapshot().state
   }
 
   connect(): void {
     this._isClosed = false
-    this._link.open()
+    if (this._prepared === true) this._link.open()
+    if (this._prepared) return
+    const { outbox, shareTabs } = this._options
+    const isPlain = typeof document !== 'object' || outbox?.storage === 'memory' && !shareTabs
+    const prepared = isPlain ? Promise.resolve()
+      : import('./browser.js').then(({ prepare }) => prepare(this, this._link as Connection))
+    this._prepared = prepared.catch(() => {}).then(() => {
+      this._prepared = true
+      if (!this._isClosed) this._link.open()
+      this._changed()
+    })
+    this._changed()
   }
 
   close(): void {
@@ -61,7 +63,8 @@ export class ChatClient implements Client, LinkListener {
   reauthenticate(): void {
     this._isClosed = false
     for (const room of this._rooms.values()) if (room._status === 'kicked') room.join()
-    this._link.reauthenticate()
+    if (this._prepared === true) this._link.reauthenticate()
+    else this.connect()
   }
 
   room(id: string): Room {
@@ -86,13 +89,14 @@ export class ChatClient implements Client, LinkListener {
   snapshot(): ClientSnapshot {
     const { state, error, reconnectAt, welcome } = this._link.status
     return this._snapshot ??= {
-      state, error, reconnectAt, userId: this._userId || null, limits: welcome?.limits ?? null,
+      state: state === 'idle' && this._prepared ? 'connecting' : state, error, reconnectAt,
+      userId: this._userId || null, limits: welcome?.limits ?? null,
       serverTimeOffsetMs: this._offset, credits: this._credits,
-      pendingCount: this._pending().length,
+      pendingCount: this._offers().filter((offer) => !offer.error).length,
     }
   }
 
-  _room(id: string): ChatRoom {
+  private _room(id: string): ChatRoom {
     let room = this._rooms.get(id)
     if (!room) this._rooms.set(id, room = new ChatRoom(id, this))
     return room
@@ -100,7 +104,18 @@ export class ChatClient implements Client, LinkListener {
 
   /** A room wants to be joined. */
   _wake(): void {
-    if (!this._isClosed) this._link.open()
+    if (!this._isClosed) this.connect()
+  }
+
+  /** Who this is, as far as is known. What another person has on offer is no more this one's. */
+  _become(userId: string): void {
+    const before = this._userId
+    this._userId = userId
+    if (before === userId) return
+    for (const room of this._rooms.values()) {
+      if (before) room._reset()
+      else for (const offer of room._offers()) this._keep(offer)
+    }
   }
 
   // --- What the link tells ---
@@ -111,14 +126,18 @@ export class ChatClient implements Client, LinkListener {
       for (const room of this._rooms.values()) if (room._status === 'live') room._away('joining')
     } else if (welcome) {
       this._offset = serverTimeOffsetMs
-      this._userId = welcome.userId
+      this._become(welcome.userId)
     }
     this._changed()
   }
 
   live(): void {
-    this._connection++
-    for (const room of this._rooms.values()) room._rejoin()
+    const connection = ++this._connection
+    // What was left behind comes first.
+    void this._adopt().then(() => {
+      if (connection !== this._connection) return
+      for (const room of this._rooms.values()) room._rejoin()
+    })
   }
 
   event(name: string, data: unknown): void {
@@ -133,37 +152,39 @@ export class ChatClient implements Client, LinkListener {
 
   // --- The outbox ---
 
-  private _pending(): Offer[] {
-    return [...this._rooms.values()].flatMap((room) => room._offers().filter(({ error }) => !error))
+  private _offers(): Offer[] {
+    return [...this._rooms.values()].flatMap((room) => room._offers())
+  }
+
+  /** Takes in what tabs that are gone had on offer. */
+  async _adopt(): Promise<void> {
+    const { _userId } = this
+    const entries = await this._store?.adopt(_userId) ?? []
+    if (_userId === this._userId) for (const entry of entries) this._room(entry.roomId)._take(entry)
   }
 
   /** Throws where an offer would be too much. */
   _admit(offer: Entry): void {
     const { maxMessages = MESSAGES_MAX, maxBytes = BYTES_MAX } = this._options.outbox ?? {}
     const limit = this._link.status.welcome?.limits.contentBytes
-    const bytes = new TextEncoder().encode(offer.content).length
-    if (limit && bytes > limit) {
-      throw new RoomcastError('too_large', `a message has ${limit} bytes at most`, {
-        field: 'content', limit,
-      })
+    if (limit && new TextEncoder().encode(offer.content).length > limit) {
+      throw new RoomcastError('too_large', `more than ${limit} bytes`, { field: 'content', limit })
     }
-    const kept = [...this._rooms.values()].flatMap((room) => room._offers())
-    const size = kept.reduce((sum, each) => sum + sizeOf(each), sizeOf(offer))
-    if (kept.length >= maxMessages || size > maxBytes) {
+    const offers = [offer, ...this._offers()]
+    const isFull = offers.length > maxMessages
+    if (isFull || offers.reduce((sum, each) => sum + bytesOf(each), 0) > maxBytes) {
       throw new RoomcastError('outbox_full', 'too much waits to be sent; nothing more was taken', {
-        limit: size > maxBytes ? maxBytes : maxMessages,
+        limit: isFull ? maxMessages : maxBytes,
       })
     }
   }
 
   _keep(offer: Offer): void {
-    this._store?.put(this._userId, entryOf(offer))
-    this._changed()
+    this._store?.put(this._userId, offer)
   }
 
-  _forget(offer: Offer): void {
-    this._store?.remove(this._userId, entryOf(offer))
-    this._changed()
+  _remove(offer: Offer): void {
+    this._store?.remove(this._userId, offer)
   }
 
   /** Later offers have higher numbers, whatever the clock does. */
@@ -176,10 +197,6 @@ export class ChatClient implements Client, LinkListener {
   /** What time it is at the server. */
   _nowMs(): number {
     return Date.now() + this._offset
-  }
-
-  _now(): string {
-    return new Date(this._nowMs()).toISOString()
   }
 
   _serverTime(time: string): void {
@@ -196,8 +213,4 @@ export class ChatClient implements Client, LinkListener {
       for (const listener of [...this._listeners]) listener()
     })
   }
-}
-
-export function createClient(options: ClientOptions): Client {
-  return new ChatClient(options)
 }

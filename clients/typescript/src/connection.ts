@@ -17,7 +17,6 @@ const SILENCE_MS = 25_000
 /** A connection that lived this long starts the back-off anew. */
 const STEADY_MS = 10_000
 const BLOCKED_MS = 300_000
-const TIMER_MAX_MS = 2 ** 31 - 1
 
 /** What is called with a reply or with why there is none; at once, before any later event. */
 export type Answered = (error: RoomcastError | null, reply?: unknown) => void
@@ -65,7 +64,7 @@ export class Connection implements Link {
   status: LinkStatus = {
     state: 'idle', error: null, reconnectAt: null, welcome: null, serverTimeOffsetMs: 0,
   }
-  private _socket: WebSocketLike | null = null
+  _socket: WebSocketLike | null = null
   private _waiting = new Map<number, Waiting>()
   private _refs = 0
   /** Counts tries to connect, so that what an older one awaited comes to nothing. */
@@ -74,20 +73,20 @@ export class Connection implements Link {
   private _failures = 0
   private _address = 0
   private _unauthorized = 0
+  /** One that was asked for already; for one connect. */
+  _token: string | undefined
   private _afterMs: number | undefined
   private _blockedMs = BLOCKED_MS
   private _lifeMs = LIFE_MS
   private _liveAt = 0
   private _heardAt = 0
   private _tickAt = 0
-  private _expiresAt: string | undefined
+  _expiresAt: string | undefined
   private _timer: ReturnType<typeof setTimeout> | undefined
   private _ticks: ReturnType<typeof setInterval> | undefined
   private _life: ReturnType<typeof setTimeout> | undefined
-  private _refreshes: ReturnType<typeof setTimeout> | undefined
-  private _listening = false
 
-  constructor(private _options: ClientOptions, private _on: LinkListener) {}
+  constructor(private _options: ClientOptions, public _on: LinkListener) {}
 
   open(): void {
     if (/^(idle|closed|unauthorized)$/.test(this.status.state)) {
@@ -133,11 +132,12 @@ export class Connection implements Link {
     clearTimeout(this._timer)
     if (this.status.reconnectAt) this._set({})
     const urls = typeof url === 'string' ? [url] : url
-    let token: string | undefined
+    let token = this._token
     let address: URL
+    this._token = undefined
     try {
       address = socketUrl(urls[this._address % urls.length] as string)
-      if (getToken) token = await getToken()
+      if (getToken) token ??= await getToken()
       else if (getTicket) address.searchParams.set('ticket', await getTicket())
       else if (user) address.searchParams.set('user', user)
       if (getToken && !token) throw new Error('no token')
@@ -184,7 +184,10 @@ export class Connection implements Link {
     const serverTimeOffsetMs = Date.parse(welcome.serverTime) - this._liveAt
     this._ticks = setInterval(() => this._tick(), TICK_MS)
     this._set({ state: 'connected', error: null, welcome, serverTimeOffsetMs })
-    this._refreshLater()
+    const { getToken } = this._options
+    if (getToken && this._expiresAt) {
+      void import('./after.js').then(({ keepFresh }) => keepFresh(this, getToken), () => {})
+    }
     this._on.live()
   }
 
@@ -221,62 +224,26 @@ export class Connection implements Link {
   }
 
   /** Back online, or looked at again: find out now. */
-  private _nudge = (): void => {
-    if (typeof document === 'object' && document.hidden) return
+  private _look = ({ type }: { type: string }): void => {
+    if (type === 'offline' && this.status.reconnectAt) this._set({ ...this.status, state: type })
+    else if (typeof document !== 'object' || !document.hidden) this._nudge()
+  }
+
+  _nudge(): void {
     if (this.status.reconnectAt) void this._dial()
     else this._beat()
   }
 
-  private _offline = (): void => {
-    if (this.status.reconnectAt) this._set({ ...this.status, state: 'offline' })
-    else this._beat()
-  }
-
   private _listen(on: boolean): void {
-    if (on === this._listening || typeof addEventListener !== 'function') return
-    this._listening = on
+    if (typeof addEventListener !== 'function') return
     const listen = on ? addEventListener : removeEventListener
-    listen('online', this._nudge)
-    listen('pageshow', this._nudge)
-    listen('offline', this._offline)
-    if (typeof document !== 'object') return
-    if (on) document.addEventListener('visibilitychange', this._nudge)
-    else document.removeEventListener('visibilitychange', this._nudge)
+    for (const name of ['online', 'offline', 'pageshow', 'visibilitychange']) {
+      listen(name, this._look)
+    }
   }
 
-  private _expires(reply: unknown): void {
+  _expires(reply: unknown): void {
     this._expiresAt = (reply as { expiresAt?: string } | undefined)?.expiresAt
-  }
-
-  private _refreshLater(): void {
-    clearTimeout(this._refreshes)
-    if (!this._expiresAt) return
-    const leftMs = Date.parse(this._expiresAt) - Date.now() - this.status.serverTimeOffsetMs
-    const inMs = Math.max(leftMs * 0.8, leftMs - 30_000)
-    this._refreshes = setTimeout(() => void this._refresh(), Math.min(inMs, TIMER_MAX_MS))
-  }
-
-  private async _refresh(): Promise<void> {
-    const socket = this._socket
-    const again = (): void => {
-      if (socket !== this._socket) return
-      clearTimeout(this._refreshes)
-      this._refreshes = setTimeout(() => void this._refresh(), 2000)
-    }
-    try {
-      const token = await this._options.getToken?.()
-      if (socket !== this._socket) return
-      this.ask('auth', { token }, (error, reply) => {
-        if (error) again()
-        else {
-          this._expires(reply)
-          this._refreshLater()
-        }
-      })
-    } catch {
-      // The server closes with 4401 when the old one has expired; until then it is tried again.
-      again()
-    }
   }
 
   /** Gives the socket up without waiting for a close that a dead peer never sends. */
@@ -334,7 +301,6 @@ export class Connection implements Link {
     }
     clearTimeout(this._timer)
     clearTimeout(this._life)
-    clearTimeout(this._refreshes)
     clearInterval(this._ticks)
     this._life = undefined
   }

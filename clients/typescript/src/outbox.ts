@@ -30,24 +30,14 @@ export interface Offer extends Entry {
   /** A change whose answer is awaited: what comes later cannot take its place. */
   isAsked?: boolean
   settle?: (message: ChatMessage) => void
+  /** How it is shown. */
+  view?: ChatMessage | undefined
 }
 
 /** What outlives this tab. */
 export interface Store {
   /** What a person left behind in tabs that are gone; from now on it is this tab's. */
   adopt(userId: string): Promise<Entry[]>
-  put(userId: string, entry: Entry): void
-  remove(userId: string, entry: Entry): void
-  close(): void
+  put(userId: string, offer: Offer): void
+  remove(userId: string, offer: Offer): void
 }
-
-export const nameOf = (entry: Entry): string => entry.roomId + ' ' + (entry.changeId ?? entry.id)
-
-/** The plain data of an offer. An error is rebuilt from its own fields. */
-export function entryOf(offer: Offer): Entry {
-  const { settle, answeredOn, isAsked, ...entry } = offer
-  return entry
-}
-
-export const sizeOf = (entry: Entry): number =>
-  2 * ((entry.content?.length ?? 0) + JSON.stringify(entry.metadata ?? '').length) + 200

@@ -3,7 +3,8 @@
 
 import type { ChatRoom } from './room.js'
 import type { StreamEnd, StreamOptions } from './types.js'
-import { RoomcastError } from './values.js'
+// From the whole, so that there is one class of errors however the package is cut.
+import { RoomcastError } from './index.js'
 import type { SendReply, StreamReply } from './wire.js'
 
 /** Deltas gather for so long, and are of so many characters at most. */

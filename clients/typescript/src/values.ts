@@ -26,13 +26,13 @@ export const keyOf = (message: { readonly userId: string, readonly id: string })
 
 /** A time-ordered id (RFC 9562). */
 export function uuidv7(nowMs: number): string {
-  const random = crypto.getRandomValues(new Uint8Array(10))
-  let hex = Math.floor(nowMs).toString(16).padStart(12, '0')
-  random.forEach((byte, at) => {
-    const marked = at === 0 ? byte & 15 | 112 : at === 2 ? byte & 63 | 128 : byte
-    hex += marked.toString(16).padStart(2, '0')
-  })
-  return hex.replace(/(.{8})(.{4})(.{4})(.{4})/, '$1-$2-$3-$4-')
+  const time = Math.floor(nowMs).toString(16).padStart(12, '0')
+  let random = ''
+  for (const byte of crypto.getRandomValues(new Uint8Array(9))) {
+    random += (byte + 256).toString(16).slice(1)
+  }
+  const [a, b, c] = [random.slice(0, 3), random.slice(3, 6), random.slice(6)]
+  return `${time.slice(0, 8)}-${time.slice(8)}-7${a}-a${b}-${c}`
 }
 
 /** Why something was not done. `message` is for people and may change, `code` does not. */
