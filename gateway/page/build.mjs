@@ -24,12 +24,13 @@ const folder = words.at(-1);
 let mangleCache = {};
 const onDemand = new Set();
 
-/** What is imported on demand comes from the one script for that. */
+/** What is imported on demand comes from the one script for that; what has to be there before the
+ *  first connect is in the page's own. */
 const fromLater = {
   name: "later",
   setup(build) {
     build.onResolve({ filter: /^\.\// }, ({ kind, path: name, resolveDir }) => {
-      if (kind !== "dynamic-import") return null;
+      if (kind !== "dynamic-import" || name === "./browser.js") return null;
       onDemand.add(path.join(resolveDir, name).replace(/\.js$/, ""));
       return { path: "./later.js", external: true };
     });
@@ -44,13 +45,14 @@ async function bundle(entry, plugins = []) {
     tsconfigRaw: "{}", plugins, metafile: true, write: false,
   });
   mangleCache = built.mangleCache;
-  return { text: built.outputFiles[0].text, inputs: Object.keys(built.metafile.inputs) };
+  const { imports } = built.metafile.inputs[path.basename(entry)] ?? { imports: [] };
+  return { text: built.outputFiles[0].text, imports: imports.map((each) => each.path) };
 }
 /** The page's script, and the one with what it imports on demand. */
 async function scripts() {
   const first = await bundle(path.join(page, "page.js"), [fromLater]);
   const later = await bundle(path.join(page, "later.js"));
-  const held = later.inputs.map((input) => path.join(page, input).replace(/\.[jt]s$/, ""));
+  const held = later.imports.map((name) => path.join(page, name).replace(/\.[jt]s$/, ""));
   for (const name of onDemand) {
     if (!held.includes(name)) throw new Error(`later.js does not have ${path.relative(page, name)}`);
   }

@@ -1,6 +1,5 @@
 // The rooms of one user in this browser, and the one client they share.
 
-import { Activity } from "./activity.js";
 import { OpenRoom } from "./open_room.js";
 import { load, save } from "./storage.js";
 
@@ -14,7 +13,7 @@ export class Chat {
     this.rooms = new Map([...ids].map((id) => [id, this.open(id)]));
     this.active = this.rooms.get(firstRoom);
     this.saveRooms();
-    this.activity = new Activity(this);
+    this.activity = null; // what is told of the person, once the page has loaded the rest
     client.subscribe(() => this.connection());
     this.connection();
     client.connect();
@@ -72,7 +71,7 @@ export class Chat {
   add(id) {
     if (!this.rooms.has(id)) {
       this.rooms.set(id, this.open(id));
-      this.activity.tell(this.rooms.get(id));
+      this.activity?.tell(this.rooms.get(id));
       this.saveRooms();
     }
     this.activate(id);

@@ -2,4 +2,6 @@
 // build sends here what the client, or the page, imports on demand.
 
 export * from "./assistant.js";
+export * from "./rest.js";
+export * from "../../clients/typescript/src/after.js";
 export * from "../../clients/typescript/src/stream.js";

@@ -9,20 +9,20 @@
 //   chat, activity, assistant    the rooms of one user; what others are told of the person; the demo
 //   elements, messages, people   what is shown of a room
 //   notices                      what stands in the way, in a person's words
+//   rest                         of these, what is loaded behind the first messages
 //   page                         everything around it; reads Chat, changes nothing there by itself
 
 import { createClient } from "../../clients/typescript/src/index.js";
 import { Chat } from "./chat.js";
 import { $, asId, copyOf, reconcile, setAvatar, setText } from "./elements.js";
 import { MessageList } from "./messages.js";
-import { noticeOf } from "./notices.js";
-import { People, renderTyping } from "./people.js";
 import { show } from "./positions.js";
 import { forgetToken, givenToken, keepToken, signIn } from "./sign_in.js";
 import { left } from "./time.js";
 
 const ASK = "/ask ";
 const AGO_MS = 30_000; // how often "active 4 min ago" is looked at again
+const REST_MS = 5_000; // what is not needed for the first messages is loaded then at the latest
 const PHASES = {
   connected: "live", idle: "connecting", closed: "refused", unauthorized: "refused",
 };
@@ -39,11 +39,25 @@ class Page {
     Object.assign(this, { client, hasToken: Boolean(token) });
     this.roomRows = new Map(); // room → its copy of the template
     this.list = new MessageList();
-    this.people = new People();
+    this.rest = null; // what comes behind the first messages
     this.chat = new Chat(client, user, firstRoom, () => this.schedule());
     this.listen();
     this.render();
     $("text").focus();
+    setTimeout(() => this.loadRest(), REST_MS);
+  }
+  /** Who is here, what is told of the person, and words for what stands in the way. */
+  async loadRest() {
+    if (this.isLoading) return;
+    this.isLoading = true;
+    try {
+      const { Activity, People, noticeOf, renderTyping } = await import("./rest.js");
+      this.rest = { people: new People(), noticeOf, renderTyping };
+      this.chat.activity = new Activity(this.chat);
+    } catch { // the connection breaks just now
+      setTimeout(() => { this.isLoading = false; }, REST_MS);
+    }
+    this.schedule();
   }
   listen() {
     $("composer").onsubmit = (event) => this.send(event);
@@ -105,8 +119,9 @@ class Page {
     this.renderRooms([...rooms.values()], room);
     this.renderRoom(room, connection);
     this.renderCredits();
-    this.people.render(room);
-    renderTyping(room);
+    this.rest?.people.render(room);
+    this.rest?.renderTyping(room);
+    if (room?.isLive || ["closed", "unauthorized"].includes(connection.state)) this.loadRest();
     if (room === this.shown) return;
     this.shown = room;
     if (this.hasToken) return history.replaceState(null, "", addressOf(null, room?.id));
@@ -174,7 +189,8 @@ class Page {
   }
   /** One thing that stands in the way, and what a person can do about it. */
   renderNotice(room, connection) {
-    this.notice = this.unsent ?? noticeOf(this.chat, room, connection, () => this.render());
+    const render = () => this.render();
+    this.notice = this.unsent ?? this.rest?.noticeOf(this.chat, room, connection, render);
     const { text = "", action = "", tone = "bad" } = this.notice ?? {};
     const appears = Boolean(action) && $("notice-action").hidden;
     $("notice").hidden = !text;

@@ -1,0 +1,5 @@
+// Of the page, what is loaded behind the first messages.
+
+export { Activity } from "./activity.js";
+export { noticeOf } from "./notices.js";
+export { People, renderTyping } from "./people.js";
