@@ -241,6 +241,25 @@ test('an edit is shown at once, made once, and offered again', async () => {
   client.close()
 })
 
+test('an edit does not take the place of a deletion that waits', async () => {
+  let isBusy = true
+  const { room, client, server } = await inLobby({
+    'room:join': () => joined({ messages: [message(1, { userId: 'alice' })], head: at(1) }),
+    'message:delete': ({ changeId }) => {
+      if (!isBusy) return { changeId, position: at(2), duplicate: false }
+      isBusy = false
+      throw { code: 'backpressure', retryAfterMs: 50 }
+    },
+  })
+  room.delete('m1')
+  await until('refused', () => !isBusy)
+  room.edit('m1', 'late')
+  await until('deleted', () => client.snapshot().pendingCount === 0)
+  assert.equal(server.of('message:edit').length, 0)
+  assert.ok(room.snapshot().messages[0].deletedAt)
+  client.close()
+})
+
 test('an answer grows, is cut where parts overlap, and ends as the message', async () => {
   const { room, client, server, contents } = await inLobby()
   const part = (offset, delta) => server.tell('message:stream', {
