@@ -19,10 +19,13 @@ export class Changes {
 
   _alter(change: Pick<Offer, 'id' | 'content' | 'metadata' | 'userId'>): void {
     const room = this._room
-    // A later change of the same message makes an earlier one superfluous, unless it is under way.
-    for (const other of room._changes) {
-      if (other.id === change.id && !other.isAsked) room._drop(other)
-    }
+    const { _me } = room
+    const earlier = room._changes.filter(({ id, userId = _me }) => id === change.id
+      && userId === (change.userId ?? _me))
+    // What is being deleted is edited no more.
+    if (earlier.some(({ content, error }) => content === undefined && !error)) return
+    // A later change makes an earlier one superfluous, unless it is under way.
+    for (const other of earlier) if (!other.isAsked) room._drop(other)
     room._offer({ ...change, ...room._newOffer(), changeId: room._newId(), id: change.id })
   }
 

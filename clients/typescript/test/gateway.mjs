@@ -7,7 +7,8 @@ import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 
 const ROOT = resolve(import.meta.dirname, '../../..')
-const PROGRAM = process.env.ROOMCAST_GATEWAY ?? join(ROOT, 'target/debug/gateway')
+const TARGET = process.env.CARGO_TARGET_DIR ?? join(ROOT, 'target')
+const PROGRAM = process.env.GATEWAY ?? join(TARGET, 'debug/gateway')
 
 export const sleep = (ms) => new Promise((done) => setTimeout(done, ms))
 
