@@ -132,10 +132,13 @@ export class ChatRoom implements Room {
     this._joins++
     this._status = status
     this._error = error
-    this._with(({ people, answers }) => {
-      people._away(status !== 'joining')
-      answers._away()
-    })
+    // Before the first join there is nobody to forget, and nothing to load for it.
+    if (this._after || this._forAfter.length) {
+      this._with(({ people, answers }) => {
+        people._away(status !== 'joining')
+        answers._away()
+      })
+    }
     this._changed()
   }
 
