@@ -45,16 +45,21 @@ async function bundle(entry, plugins = []) {
     tsconfigRaw: "{}", plugins, metafile: true, write: false,
   });
   mangleCache = built.mangleCache;
-  const { imports } = built.metafile.inputs[path.basename(entry)] ?? { imports: [] };
-  return { text: built.outputFiles[0].text, imports: imports.map((each) => each.path) };
+  const [{ exports }] = Object.values(built.metafile.outputs);
+  return { text: built.outputFiles[0].text, exports };
 }
 /** The page's script, and the one with what it imports on demand. */
 async function scripts() {
   const first = await bundle(path.join(page, "page.js"), [fromLater]);
   const later = await bundle(path.join(page, "later.js"));
-  const held = later.imports.map((name) => path.join(page, name).replace(/\.[jt]s$/, ""));
+  // Two modules that export one name would export neither.
+  const wanted = [];
   for (const name of onDemand) {
-    if (!held.includes(name)) throw new Error(`later.js does not have ${path.relative(page, name)}`);
+    const [file] = [`${name}.ts`, `${name}.js`].filter(existsSync);
+    wanted.push(...(await bundle(file)).exports);
+  }
+  if (wanted.sort().join() !== later.exports.toSorted().join()) {
+    throw new Error(`later.js has ${later.exports}, and these are imported on demand: ${wanted}`);
   }
   return { "page.js": first.text, "later.js": later.text };
 }

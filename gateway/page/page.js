@@ -51,8 +51,8 @@ class Page {
     if (this.isLoading) return;
     this.isLoading = true;
     try {
-      const { Activity, People, noticeOf, renderTyping } = await import("./rest.js");
-      this.rest = { people: new People(), noticeOf, renderTyping };
+      const { Activity, PeopleList, noticeOf, renderTyping } = await import("./rest.js");
+      this.rest = { people: new PeopleList(), noticeOf, renderTyping };
       this.chat.activity = new Activity(this.chat);
     } catch { // the connection breaks just now
       setTimeout(() => { this.isLoading = false; }, REST_MS);

@@ -5,7 +5,7 @@ import { ago } from "./time.js";
 
 const FACES_MAX = 3; // beside the room's name; the panel shows all
 
-export class People {
+export class PeopleList {
   constructor() { this.rows = new Map(); } // user → its copy of the template
   render(room) {
     const company = room?.company;

@@ -2,4 +2,4 @@
 
 export { Activity } from "./activity.js";
 export { noticeOf } from "./notices.js";
-export { People, renderTyping } from "./people.js";
+export { PeopleList, renderTyping } from "./people.js";
