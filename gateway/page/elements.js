@@ -9,6 +9,12 @@ export function setText(element, text) {
   if (grew) firstChild.appendData(text.slice(textContent.length));
   else element.textContent = text;
 }
+/** Shows a text as it is, where `setFormatted` may have been before. */
+export function setPlain(element, text) {
+  if (element.formatted?.plain === text) return;
+  element.textContent = text;
+  element.formatted = { plain: text };
+}
 /** The first letter on one of ten colours, always the same one for the same user. */
 export function setAvatar(element, user) {
   let hash = 1;

@@ -22,13 +22,6 @@ export function setFormatted(element, text) {
   element.formatted = { text, blocks: blocks.map(({ source }) => ({ source })) };
 }
 
-/** Shows a text as it is, where `setFormatted` may have been before. */
-export function setPlain(element, text) {
-  if (element.formatted?.plain === text) return;
-  element.textContent = text;
-  element.formatted = { plain: text };
-}
-
 function nodeOf(node, inLink = false) {
   const { kind, text, children = [], url } = node;
   if (kind === "plain") return document.createTextNode(text);

@@ -1,7 +1,6 @@
 // The active room's messages: a row per message, the reader's place kept whatever arrives.
 
-import { $, copyOf, namesOf, reconcile, setAvatar, setText } from "./elements.js";
-import { setFormatted, setPlain } from "./formatted.js";
+import { $, copyOf, namesOf, reconcile, setAvatar, setPlain, setText } from "./elements.js";
 import { compare, keyOf, show } from "./positions.js";
 import { clockTime, dayOf, left } from "./time.js";
 
@@ -60,9 +59,8 @@ class MessageRow {
     for (const name in flags) this.element.toggleAttribute(`data-${name}`, Boolean(flags[name]));
     this.part("bubble").ariaBusy = String(writing);
     this.showMark(change?.error ? "refused" : change ? "pending" : MARK_OF[state], position);
-    const text = this.part("text");
-    if (deleted) setPlain(text, "This message was deleted");
-    else setFormatted(text, content);
+    if (deleted) setPlain(this.part("text"), "This message was deleted");
+    else this.list.setContent(this.part("text"), content);
     const texts = {
       edited: edited ? "edited · " : "",
       time: writing ? "writing…" : clockTime(message.createdAt),
@@ -182,6 +180,12 @@ export class MessageList {
       this.scroller.focus(); // the button goes, and would take the focus with it
     };
     this.line = copyOf("unread-row");
+    this.setContent = setPlain; // until what knows of Markdown is there
+  }
+  /** From now on messages are shown in this way. */
+  showContentWith(setContent) {
+    this.setContent = setContent;
+    for (const row of this.rows?.values() ?? []) row.shown = null;
   }
   toBottom() { this.scroller.scrollTop = this.scroller.scrollHeight; }
   followEnd() { if (!this.room?.scrolledUp) this.toBottom(); }

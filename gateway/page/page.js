@@ -46,12 +46,14 @@ class Page {
     $("text").focus();
     setTimeout(() => this.loadRest(), REST_MS);
   }
-  /** Who is here, what is told of the person, and words for what stands in the way. */
+  /** Markdown, who is here, what is told of the person, words for what stands in the way. */
   async loadRest() {
     if (this.isLoading) return;
     this.isLoading = true;
     try {
-      const { Activity, PeopleList, noticeOf, renderTyping } = await import("./rest.js");
+      const rest = await import("./rest.js");
+      const { Activity, PeopleList, noticeOf, renderTyping, setFormatted } = rest;
+      this.list.showContentWith(setFormatted);
       this.rest = { people: new PeopleList(), noticeOf, renderTyping };
       this.chat.activity = new Activity(this.chat);
     } catch { // the connection breaks just now
