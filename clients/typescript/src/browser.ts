@@ -43,7 +43,9 @@ export async function prepare(client: ChatClient, own: Connection): Promise<void
   const known = user ?? subjectOf(own._token)
   if (outbox?.storage !== 'memory') {
     // Without IndexedDB, as in some private windows, what is on offer is kept in memory.
-    try { client._store = await openStore(server, tab) } catch { /* As said. */ }
+    try {
+      client._store = await openStore(server, tab, () => void client._adopt())
+    } catch { /* As said. */ }
     const last = known ?? sessionStorage.getItem(LAST_USER)
     if (last) client._become(last)
     await client._adopt()

@@ -40,8 +40,18 @@ function open(): Promise<IDBDatabase> {
   })
 }
 
-export async function openStore(server: string, tab: string): Promise<Store> {
+/** `orphaned` is called when a tab that has entries is gone: they may be adopted. */
+export async function openStore(
+  server: string, tab: string, orphaned: () => void,
+): Promise<Store> {
   const database = await open()
+  const watched = new Set<string>()
+  // Its own lock is free once a tab is gone; a page that is loaded anew may still hold its old one.
+  const watchOver = (other: string): void => {
+    if (watched.has(other)) return
+    watched.add(other)
+    void navigator.locks.request(lockOf(other), orphaned)
+  }
   // A later version of this package in another tab is not kept waiting.
   database.onversionchange = () => database.close()
   const scopeOf = (userId: string): string => `${server} ${userId}`
@@ -76,7 +86,11 @@ export async function openStore(server: string, tab: string): Promise<Store> {
         const request = rows.index('scope').getAll(scopeOf(userId))
         request.onsuccess = () => {
           for (const row of request.result as Row[]) {
-            if (row.tab === tab || living.has(lockOf(row.tab))) continue
+            if (row.tab === tab) continue
+            if (living.has(lockOf(row.tab))) {
+              watchOver(row.tab)
+              continue
+            }
             rows.put({ ...row, tab })
             adopted.push(revived(row.entry))
           }

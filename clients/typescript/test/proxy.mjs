@@ -43,8 +43,9 @@ export async function startProxy(port) {
       }
       from.on('data', (bytes) => later(() => to.write(bytes)))
       from.on('end', () => later(() => to.end()))
-      from.on('error', () => pair.swallows || pair.end())
-      from.on('close', () => pair.swallows || pair.end())
+      // What was said before the end still arrives.
+      from.on('error', () => {})
+      from.on('close', () => later(() => pair.end()))
     }
     client.setNoDelay(true)
     upstream.setNoDelay(true)
