@@ -87,6 +87,10 @@ async function files() {
   };
 }
 
+/** What has to come before the first message is shown, compressed: 4 s at 50 kbit/s. */
+const FIRST = ["index.html", "style.css", "page.js"];
+const FIRST_BYTES_MAX = 25_000;
+
 const PACKERS = {
   br: {
     pack: (bytes) => brotliCompressSync(bytes, {
@@ -128,7 +132,17 @@ function differing(name, text) {
   return forms.filter((form) => !isSame(form)).map(([form]) => form);
 }
 
-const built = Object.entries(await files());
+function checkBudget(all) {
+  const sizes = FIRST.map((name) => PACKERS.gz.pack(Buffer.from(all[name])).length);
+  const sum = sizes.reduce((total, size) => total + size, 0);
+  if (sum > FIRST_BYTES_MAX) {
+    throw new Error(`${FIRST.join(", ")} are ${sum} bytes compressed, ${FIRST_BYTES_MAX} at most`);
+  }
+}
+
+const all = await files();
+checkBudget(all);
+const built = Object.entries(all);
 if (isCheck) {
   const differ = built.flatMap(([name, text]) => differing(name, text));
   for (const name of differ) console.error(`${path.join(folder, name)} is not what is built`);
