@@ -540,7 +540,14 @@ export class ChatRoom implements Room {
       // A lost connection leaves it due.
       if (!error) send.answeredOn = _connection
       if (error?.retryAt) {
-        setTimeout(next, error.retryAt - Date.now())
+        // Still on offer, and shown with why it waits.
+        send.view = { ...this._view(send), error }
+        this._changed()
+        setTimeout(() => {
+          if (!send.error) send.view = undefined
+          next()
+          this._changed()
+        }, error.retryAt - Date.now())
         return
       }
       // Discarded meanwhile, or settled by an event, where it is not among them.

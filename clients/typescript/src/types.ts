@@ -63,6 +63,7 @@ export interface ChatMessage {
   readonly position?: Position
   readonly changedPosition?: Position
   readonly state: MessageState
+  /** Why it failed, or, while it is `sending`, why it waits until `retryAt`. */
   readonly error?: RoomcastError
   /** An edit or a deletion of one's own that is not answered yet, or was refused. */
   readonly change?: PendingChange
