@@ -123,7 +123,8 @@ class Page {
     this.renderCredits();
     this.rest?.people.render(room);
     this.rest?.renderTyping(room);
-    if (room?.isLive || ["closed", "unauthorized"].includes(connection.state)) this.loadRest();
+    const isUnderWay = ["idle", "connecting", "connected"].includes(connection.state);
+    if (room?.isLive || !isUnderWay) this.loadRest();
     if (room === this.shown) return;
     this.shown = room;
     if (this.hasToken) return history.replaceState(null, "", addressOf(null, room?.id));
