@@ -89,7 +89,7 @@ class MessageRow {
   note() {
     const { state, error, change } = this.message;
     const waiting = error ?? change?.error;
-    if (!waiting) return "";
+    if (!waiting || waiting.retryAt < Date.now()) return ""; // it is under way again
     if (state === "failed") return `not delivered: ${error?.message ?? "refused"}`;
     if (!waiting.retryAt) return `not changed: ${waiting.message}`;
     const why = WAITS[waiting.code] ?? waiting.message;

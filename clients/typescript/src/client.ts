@@ -173,7 +173,7 @@ export class ChatClient implements Client, LinkListener {
     const offers = [offer, ...this._offers()]
     const isFull = offers.length > maxMessages
     if (isFull || offers.reduce((sum, each) => sum + bytesOf(each), 0) > maxBytes) {
-      throw new RoomcastError('outbox_full', 'too much waits to be sent; nothing more was taken', {
+      throw new RoomcastError('outbox_full', 'too much waits to be sent', {
         limit: isFull ? maxMessages : maxBytes,
       })
     }

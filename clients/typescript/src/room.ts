@@ -133,7 +133,7 @@ export class ChatRoom implements Room {
     this._status = status
     this._error = error
     // Before the first join there is nobody to forget, and nothing to load for it.
-    if (this._after || this._forAfter.length) {
+    if (this._after || this._forAfter[0]) {
       this._with(({ people, answers }) => {
         people._away(status !== 'joining')
         answers._away()
@@ -540,19 +540,15 @@ export class ChatRoom implements Room {
       // A lost connection leaves it due.
       if (!error) send.answeredOn = _connection
       if (error?.retryAt) {
-        // Still on offer, and shown with why it waits.
+        // Still on offer, and shown with why it waits, until there is another answer.
         send.view = { ...this._view(send), error }
-        this._changed()
-        setTimeout(() => {
-          if (!send.error) send.view = undefined
-          next()
-          this._changed()
-        }, error.retryAt - Date.now())
-        return
+        setTimeout(next, error.retryAt - Date.now())
+      } else {
+        // Discarded meanwhile, or settled by an event, where it is not among them.
+        if (this._sends.includes(send)) this._answered(send, error, reply as SendReply)
+        next()
       }
-      // Discarded meanwhile, or settled by an event, where it is not among them.
-      if (this._sends.includes(send)) this._answered(send, error, reply as SendReply)
-      next()
+      this._changed()
     })
   }
 
@@ -580,7 +576,6 @@ export class ChatRoom implements Room {
         if (message) this._replace({ ...message, state: 'persisted' })
         this._settle(send)
       }
-      this._changed()
     }
   }
 
