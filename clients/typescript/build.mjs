@@ -33,7 +33,9 @@ for (const [format, extension] of [['esm', 'js'], ['cjs', 'cjs']]) {
   for (const [name, source] of NAMES) {
     const built = await build({
       entryPoints: [`src/${source}.ts`], outfile: `dist/${name}.${extension}`,
-      bundle: true, minify: true, format, target: 'es2022', platform: 'neutral',
+      bundle: true, minify: true, format, target: 'es2022',
+      // Of CommonJS, Node wants to be told the names.
+      platform: format === 'cjs' ? 'node' : 'neutral',
       external: ['react'], plugins: [among(extension)], mangleProps: /^_./, mangleCache,
       sourcemap: true, logLevel: 'warning',
     })

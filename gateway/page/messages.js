@@ -89,8 +89,8 @@ class MessageRow {
   note() {
     const { state, error, change } = this.message;
     const waiting = error ?? change?.error;
-    if (!waiting || waiting.retryAt < Date.now()) return ""; // it is under way again
     if (state === "failed") return `not delivered: ${error?.message ?? "refused"}`;
+    if (!waiting || waiting.retryAt < Date.now()) return ""; // it is under way again
     if (!waiting.retryAt) return `not changed: ${waiting.message}`;
     const why = WAITS[waiting.code] ?? waiting.message;
     return `${why}: goes out by itself in ${left(waiting.retryAt)}`;

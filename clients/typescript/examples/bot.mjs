@@ -22,7 +22,7 @@ let isCaughtUp = false
 client.subscribe(() => {
   const { state, error } = client.snapshot()
   console.log(state, error?.message ?? '')
-  if (state === 'unauthorized' || state === 'closed') process.exitCode = 1
+  if (error && (state === 'unauthorized' || state === 'closed')) process.exitCode = 1
 })
 
 async function answer(question) {

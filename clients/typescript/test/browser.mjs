@@ -286,6 +286,11 @@ const scenarios = {
     await until('both have all again', async () =>
       await count(alice) === 13 && await count(bob) === 13, 40_000)
     assert.deepEqual(await lines(alice), await lines(bob))
+    let here
+    await until(() => `both are there, not only ${here}`, async () => {
+      here = await alice.evaluate(() => Object.keys(window.client.room('lobby').snapshot().presence))
+      return here.length === 2
+    })
     await bob.fill('[aria-label=Message]', '/ask the time')
     await bob.keyboard.press('Enter')
     await alice.waitForSelector('li.streaming')
