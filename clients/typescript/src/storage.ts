@@ -81,7 +81,8 @@ export async function openStore(
       const living = new Set(held.map(({ name }) => name))
       return new Promise<Entry[]>((resolve) => {
         const adopted: Entry[] = []
-        const change = database.transaction('outbox', 'readwrite')
+        let change: IDBTransaction
+        try { change = database.transaction('outbox', 'readwrite') } catch { return resolve([]) }
         const rows = change.objectStore('outbox')
         const request = rows.index('scope').getAll(scopeOf(userId))
         request.onsuccess = () => {
