@@ -119,7 +119,8 @@ function write(name, text) {
 /** Which of a file and its compressed forms are not as they would be built. */
 function differing(name, text) {
   const bytes = Buffer.from(text);
-  const packed = Object.entries(PACKERS).map(([ending, { unpack }]) => [`${name}.${ending}`, unpack]);
+  const packed = Object.entries(PACKERS)
+    .map(([ending, { unpack }]) => [`${name}.${ending}`, unpack]);
   const forms = [[name, (held) => held], ...packed];
   const isSame = ([form, unpack]) => {
     const file = path.join(folder, form);

@@ -245,7 +245,7 @@ export class MessageList {
     if (unread) open.news.draw();
     setText($("to-bottom-text"), unread ? `${unread} new` : "Latest");
   }
-  /** A room that is opened, or came back, with more news than fit is shown from where they begin. */
+  /** A room that is opened, or came back, with more news than fit begins where they begin. */
   showNews(open) {
     if (!open || open.isOpened || !open.isLive) return;
     open.isOpened = true;

@@ -39,7 +39,8 @@ function ended(error) {
     4403: "the application has disconnected you",
     4429: "you were too fast for too long; come back in some minutes",
   };
-  return `The server ended this connection: ${texts[closeCode] ?? message ?? "it did not say why"}.`;
+  const why = texts[closeCode] ?? message ?? "it did not say why";
+  return `The server ended this connection: ${why}.`;
 }
 
 function signInAgain() {

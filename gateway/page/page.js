@@ -3,10 +3,10 @@
 //
 //   positions, time, storage     values: places, moments; what a browser keeps
 //   markdown, formatted          what members write: read into a tree, shown as nodes
-//   company, news, open_room     what only a page knows of a room: who has left while one looked on,
-//                                the line above what is new
+//   company, news, open_room     what only a page knows of a room: who has left meanwhile, the line
+//                                above what is new
 //   sign_in                      who is asking, where the server wants a token
-//   chat, activity, assistant    the rooms of one user; what others are told of the person; the demo
+//   chat, activity, assistant    the rooms of one user; what is told of the person; the demo
 //   elements, messages, people   what is shown of a room
 //   notices                      what stands in the way, in a person's words
 //   rest                         of these, what is loaded behind the first messages

@@ -123,7 +123,8 @@ async function byKeys(browser, options) {
   await page.keyboard.press("Enter");
   await eventually("and left", async () => is(await title(), `# ${room}`));
   const rooms = () => page.locator("#rooms .name").allTextContents();
-  expect("it is no longer among the rooms", !(await rooms()).includes(`${room}-two`), await rooms());
+  const left = await rooms();
+  expect("it is no longer among the rooms", !left.includes(`${room}-two`), left);
   expect("no script error", tab.errors.length === 0, tab.errors);
   await context.close();
 }

@@ -97,7 +97,8 @@ const HOSTILE = [
   "<img src=x onerror='window.harmed = 1'>",
   "[a](javascript:window.harmed=1) [b](JAVASCRIPT&colon;alert(1)) [c](java\nscript:alert(1))",
   "[d](https://good.example\" onmouseover=\"window.harmed=1) <svg/onload=window.harmed=1>",
-  "[e](https://good.example/?<b>) **[f](https://good.example)** [g [h](http://h.example)](http://g.example)",
+  "[e](https://good.example/?<b>) **[f](https://good.example)**",
+  "[g [h](http://h.example)](http://g.example)",
   "```<script>window.harmed = 1</script>\n</code></pre><img src=x onerror=window.harmed=1>\n```",
   "[https://good.example](https://bad.example) https://user@good.example/#<script>",
 ];
