@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `GET /` | the page to chat in |
 //! | `GET /assets/…` | its style and script |
+//! | `GET /client.js` | the client, for anybody's page |
 //! | `GET /ws` | the native protocol, see `PROTOCOL.md` |
 //! | `/api/…` | the API of the application's backend, see `docs/API.md` |
 
@@ -161,7 +162,10 @@ async fn route(request: Request<Incoming>, visitor: &Visitor, node: &Arc<Node>) 
     match request.uri().path() {
         "/ws" => upgrade::answer(request, visitor, node).await,
         path if is_api(path) => api::answer(request, node).await,
-        path => assets::answer(request.method(), path, !node.settings.is_dev()),
+        path => {
+            let asks_for_token = !node.settings.is_dev();
+            assets::answer(request.method(), path, request.headers(), asks_for_token)
+        }
     }
 }
 

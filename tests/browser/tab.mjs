@@ -61,16 +61,16 @@ export class Tab {
   state() {
     return this.page.evaluate((room) => {
       if (!window.roomcast) return {};
-      const { phase, welcomes, rooms } = window.roomcast;
-      return { phase, welcomes, room: rooms[room]?.phase };
+      const { state, connects, rooms } = window.roomcast;
+      return { state, connects, room: rooms[room] };
     }, this.room);
   }
 
-  /** Live in the room, by a connection later than the `welcomes`th. */
-  async isLive(welcomes = 0) {
-    const state = await this.state();
-    const live = state.phase === "live" && state.room === "joined" && state.welcomes > welcomes;
-    return live || JSON.stringify(state);
+  /** Live in the room, by a connection later than the `connects`th. */
+  async isLive(connects = 0) {
+    const seen = await this.state();
+    const live = seen.state === "connected" && seen.room === "live" && seen.connects > connects;
+    return live || JSON.stringify(seen);
   }
 
   composer() { return this.page.getByRole("textbox", { name: "Message", exact: true }); }

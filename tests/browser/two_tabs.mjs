@@ -57,7 +57,7 @@ async function restart(command, tabs) {
   const code = await new Promise((resolve) => child.on("exit", resolve));
   expect(`the restart command ended with 0`, code === 0, code);
   for (const [i, tab] of tabs.entries()) {
-    await eventually(`${tab.user}'s open tab resumed by itself`, () => tab.isLive(before[i].welcomes));
+    await eventually(`${tab.user}'s open tab resumed by itself`, () => tab.isLive(before[i].connects));
   }
 }
 

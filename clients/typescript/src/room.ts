@@ -1,0 +1,625 @@
+// One room: messages in the room's order, the cursor, what is on offer, and who is there.
+//
+// An own message is kept until it is *persisted* and offered again, under the same id, on every new
+// connection; the server says of each offer whether it stands already. What the server told is kept
+// with the position of its last change, so that it can be told again and counts once.
+
+import type { Answers } from './answers.js'
+import type { Changes } from './changes.js'
+import type { ChatClient } from './client.js'
+import type { Answered } from './connection.js'
+import type { Entry, Offer } from './outbox.js'
+import type { People } from './people.js'
+import type { Answer } from './stream.js'
+import type {
+  ChatMessage, Room, RoomSnapshot, RoomStatus, SendOptions, Sent, StreamOptions, StreamWriter,
+} from './types.js'
+import { RoomcastError, compare, covers, keyOf, placeOf, uuidv7 } from './values.js'
+import type {
+  Cursor, Events, JoinReply, Metadata, Position, SendReply, WireMessage,
+} from './wire.js'
+
+const PAGE = 50
+/** Messages that are kept; of more the oldest are dropped, and read again when asked for. */
+const KEPT = 2000
+const LINGER_MS = 1000
+const LOAD_AGAIN_MS = 5000
+
+/** What is known of people before anything is. */
+const NOBODY = {
+  presence: {}, presenceCount: 0, typing: [], receipts: {}, unread: 0, readUpTo: null,
+}
+
+interface After {
+  readonly people: People
+  readonly changes: Changes
+  readonly answers: Answers
+}
+
+interface EditOptions {
+  readonly metadata?: Metadata
+  readonly userId?: string
+}
+
+export class ChatRoom implements Room {
+  /** How it stands in the server's eyes; `_wanted` says whether anybody wants to be in it. */
+  _status: RoomStatus = 'left'
+  /** In the order in which they are to be made. */
+  _sends: Offer[] = []
+  _changes: Offer[] = []
+  private _error: RoomcastError | null = null
+  private _listeners = new Set<() => void>()
+  private _pinned = false
+  private _snapshot: RoomSnapshot | null = null
+  private _notified = true
+
+  private _joins = 0
+  private _cursor: Cursor | undefined
+  private _persisted: Position | null = null
+  _standing: ChatMessage[] = []
+  _known = new Map<string, ChatMessage>()
+  _hasOlder = false
+  _kept = KEPT
+  /** Grows when messages are dropped: a page that was asked for before must not land. */
+  _generation = 0
+  private _older: Promise<boolean> | undefined
+  private _shown: readonly ChatMessage[] = []
+  private _pumping = false
+
+  private _after: After | undefined
+  private _forAfter: ((after: After) => void)[] = []
+
+  constructor(readonly id: string, private _client: ChatClient) {}
+
+  // --- Being in it ---
+
+  get _me(): string {
+    return this._client._userId
+  }
+
+  get _wanted(): boolean {
+    return this._pinned || this._listeners.size > 0 || this._offers().some(({ error }) => !error)
+  }
+
+  _offers(): Offer[] {
+    return [...this._sends, ...this._changes]
+  }
+
+  subscribe(listener: () => void): () => void {
+    // A function of its own, so that the same listener may subscribe twice.
+    const own = (): void => listener()
+    this._listeners.add(own)
+    this._enter()
+    return () => {
+      this._listeners.delete(own)
+      this._leaveUnwanted()
+    }
+  }
+
+  join(): void {
+    this._pinned = true
+    if (this._status === 'kicked' || this._status === 'refused') this._status = 'left'
+    this._enter()
+  }
+
+  leave(): void {
+    this._pinned = false
+    this._depart()
+  }
+
+  /** After a while: a component that is mounted twice, or moves, comes back at once. */
+  private _leaveUnwanted(): void {
+    if (this._wanted || this._status === 'left') return
+    setTimeout(() => this._wanted || this._depart(), LINGER_MS)
+  }
+
+  private _depart(): void {
+    if (this._status === 'left') return
+    this._ask('room:leave', {}, () => {})
+    this._away('left')
+  }
+
+  private _enter(): void {
+    if (this._status !== 'left') return
+    this._status = 'joining'
+    this._changed()
+    this._client._wake()
+    this._join()
+  }
+
+  /** The connection is gone, or the room is: nobody is heard any more. */
+  _away(status: RoomStatus, error: RoomcastError | null = null): void {
+    this._joins++
+    this._status = status
+    this._error = error
+    // Before the first join there is nobody to forget, and nothing to load for it.
+    if (this._after || this._forAfter[0]) {
+      this._with(({ people, answers }) => {
+        people._away(status !== 'joining')
+        answers._away()
+      })
+    }
+    this._changed()
+  }
+
+  /** A new connection, or somebody asked again for what had been refused. */
+  _rejoin(): void {
+    if (!this._wanted || this._status === 'kicked') return
+    this._away('joining')
+    this._join()
+  }
+
+  private _join(): void {
+    const join = ++this._joins
+    const since = this._cursor
+    this._ask('room:join', { limit: PAGE, since }, (error, reply) => {
+      if (join !== this._joins) return
+      if (!error) this._joined(reply as JoinReply)
+      else if (error.retryAt) {
+        this._error = error
+        setTimeout(() => join === this._joins && this._join(), error.retryAt - Date.now())
+      } else if (error.code !== 'disconnected') {
+        this._away('refused', error)
+        // A room that is not one's own takes nothing: whoever wrote is told so.
+        if (error.code === 'forbidden') for (const send of this._sends) this._refuse(send, error)
+      }
+      this._changed()
+    })
+  }
+
+  private _joined(reply: JoinReply): void {
+    const { messages, persisted, head } = reply
+    this._status = 'live'
+    this._error = null
+    if (reply.reset || !reply.recovered) this._forget(reply.hasMore)
+    // A page is not sorted by where its messages changed: all are compared with the cursor as it was.
+    const from = this._cursor
+    this._persist(persisted)
+    for (const message of messages) {
+      if (compare(placeOf(message), from) <= 0) continue
+      this._put(message, true)
+      this._advance(message)
+    }
+    this._cursor ??= head
+    this._with(({ people, answers }) => {
+      people._joined(reply)
+      answers._joined()
+    })
+    this._pump()
+  }
+
+  _ask(name: string, data: object, done: Answered): void {
+    this._client._link.ask(name, { roomId: this.id, ...data }, done)
+  }
+
+  /** At once, or as soon as the code for it is there, which comes beside the first messages. */
+  private _with(use: (after: After) => void): void {
+    if (this._after) return use(this._after)
+    if (this._forAfter.push(use) > 1) return
+    const load = (): void => {
+      import('./after.js').then(({ People, Changes, Answers }) => {
+        this._after = {
+          people: new People(this), changes: new Changes(this), answers: new Answers(this),
+        }
+        for (const waiting of this._forAfter) waiting(this._after)
+        this._changed()
+      }, () => setTimeout(load, LOAD_AGAIN_MS))
+    }
+    load()
+  }
+
+  // --- What the server tells ---
+
+  /** Before the join's reply nothing of the room counts: what happens meanwhile is in it. */
+  _event(name: keyof Events, data: never): void {
+    if (name === 'room:error') this._troubled(data)
+    else if (this._status === 'live') this._tell(name, data)
+    else return
+    this._changed()
+  }
+
+  private _tell(name: keyof Events, data: never): void {
+    switch (name) {
+      case 'message:new': return this._new(data)
+      case 'message:update': return this._change(data, false)
+      case 'message:delete': return this._change(data, true)
+      case 'message:stream':
+        return this._with(({ answers, people }) => {
+          answers._part(data)
+          people._types((data as Events['message:stream']).userId, 0)
+        })
+      case 'message:persisted':
+        return this._persist((data as Events['message:persisted']).upTo)
+      case 'message:rejected': return this._reject(data)
+      default: this._with(({ people }) => people._event(name, data))
+    }
+  }
+
+  private _troubled({ code, message }: Events['room:error']): void {
+    if (code === 'kicked') this._away('kicked', new RoomcastError(code, message))
+    else if (code === 'reset') {
+      this._cursor = undefined
+      this._rejoin()
+    }
+  }
+
+  /** Once each, in order: whatever lies at or before the cursor has been told already. */
+  private _advance(entry: Partial<WireMessage> & { changeId?: string | undefined }): boolean {
+    const place = placeOf(entry) as Position
+    if (compare(place, this._cursor) <= 0) return false
+    const messageId = entry.changeId ?? entry.id
+    this._cursor = { ...place, ...messageId && { messageId } }
+    return true
+  }
+
+  private _new(message: WireMessage): void {
+    if (!this._advance(message)) return
+    this._put(message)
+    this._with(({ people }) => people._types(message.userId, 0))
+    if (this._standing.length <= this._kept) return
+    for (const old of this._standing.splice(0, PAGE)) this._known.delete(keyOf(old))
+    this._hasOlder = true
+    this._generation++
+  }
+
+  private _change(
+    change: Events['message:update'] & Events['message:delete'], isDeleted: boolean,
+  ): void {
+    if (this._advance(change)) this._amend(change, isDeleted)
+  }
+
+  /** Of two changes the later one counts; what was deleted stays deleted. */
+  _amend(
+    change: Partial<Events['message:update']> & { deletedAt?: string | undefined }
+      & { userId: string, id: string, position: Position },
+    isDeleted: boolean,
+  ): void {
+    const old = this._known.get(keyOf(change))
+    if (!old || compare(change.position, placeOf(old)) <= 0) return
+    const { content, metadata, editedAt, deletedAt, position: changedPosition } = change
+    const now = this._now()
+    let next: ChatMessage = { ...old, changedPosition }
+    if (isDeleted) next = { ...next, content: '', deletedAt: deletedAt ?? now }
+    else if (!old.deletedAt) {
+      next = {
+        ...next, content: content ?? old.content, editedAt: editedAt ?? now,
+        ...metadata && { metadata },
+      }
+    }
+    this._replace(next)
+  }
+
+  private _replace(message: ChatMessage): void {
+    this._known.set(keyOf(message), message)
+    this._standing[this._indexOf(message.position) - 1] = message
+  }
+
+  /** How many stand at or before a position: nearly always all. */
+  private _indexOf(at: Position | undefined): number {
+    return this._standing.findLastIndex(({ position }) => compare(position, at) <= 0) + 1
+  }
+
+  /** Takes in a message from anywhere. One that stands already is replaced by a later state. */
+  _put(message: WireMessage, inPage = false): void {
+    const key = keyOf(message)
+    const old = this._known.get(key)
+    const { position } = message
+    if (old && compare(placeOf(message), placeOf(old)) < 0) return
+    this._after?.answers._end(key)
+    if (old) this._standing.splice(this._indexOf(old.position) - 1, 1)
+    this._known.delete(key)
+    const send = this._sendOf(key)
+    // It stands, whatever was said of it before: an operator may have had a refused one tried again.
+    if (send?.error) this._refuse(send, undefined)
+    // What is older than the oldest loaded one would leave a hole: its page brings it.
+    const first = this._standing[0]
+    const isAfar = this._hasOlder && first && compare(position, first.position) < 0 && !old
+    if (!isAfar) {
+      // A page shows what stands: older epochs in it are settled too, but for what is on offer.
+      const isPersisted = covers(this._persisted, position)
+        || inPage && !send && compare(position, this._persisted) <= 0
+      const next: ChatMessage = { ...message, state: isPersisted ? 'persisted' : 'sent' }
+      this._known.set(key, next)
+      this._standing.splice(this._indexOf(position), 0, next)
+    }
+    if (covers(this._persisted, position)) this._settle(send)
+  }
+
+  /** A watermark has moved: everything of its epoch up to it is in the database. */
+  private _persist(upTo: Position): void {
+    if (compare(upTo, this._persisted) <= 0) return
+    for (let at = this._indexOf(upTo); at-- > 0;) {
+      const message = this._standing[at] as ChatMessage
+      if (covers(this._persisted, message.position)) break
+      if (!covers(upTo, message.position)) break
+      if (message.state !== 'sent') continue
+      this._replace({ ...message, state: 'persisted' })
+      this._settle(this._sendOf(keyOf(message)))
+    }
+    this._persisted = upTo
+  }
+
+  private _reject({ id, userId, changeId, error }: Events['message:rejected']): void {
+    const key = keyOf({ id, userId })
+    const message = this._known.get(key)
+    const cause = new RoomcastError('rejected', error?.message)
+    // Of a change: the message stands as it stood, and a reset follows that reads it anew.
+    if (changeId) this._error = cause
+    else {
+      this._after?.answers._end(key)
+      if (message) this._standing.splice(this._indexOf(message.position) - 1, 1)
+      this._known.delete(key)
+      const send = this._sendOf(key)
+      if (send) this._refuse(send, cause)
+    }
+  }
+
+  /** Another person is here now. */
+  _reset(): void {
+    this._forget(false)
+    this._sends = []
+    this._changes = []
+    this._changed()
+  }
+
+  /** Forgets all but what is on offer: the page that follows says whether that stands. */
+  private _forget(hasOlder: boolean): void {
+    this._standing = []
+    this._known.clear()
+    this._after?.answers._parts.clear()
+    this._cursor = undefined
+    this._persisted = null
+    this._hasOlder = hasOlder
+    this._kept = KEPT
+    this._generation++
+  }
+
+  // --- What one says ---
+
+  send(content: string, options: SendOptions = {}): Sent {
+    const { id, type, metadata, credits } = options
+    const offer: Offer = {
+      ...this._newOffer(), ...id && { id }, content,
+      ...type && { type }, ...metadata && { metadata }, ...credits && { credits },
+    }
+    this._client._admit(offer)
+    const settled = new Promise<ChatMessage>((resolve) => { offer.settle = resolve })
+    this._with(({ people }) => people._stopTyping(true))
+    this._offer(offer)
+    return { id: offer.id, settled }
+  }
+
+  edit(id: string, content: string, options: EditOptions = {}): void {
+    this._client._admit({ ...this._newOffer(), content })
+    this._with(({ changes }) => changes._alter({ id, content, ...options }))
+  }
+
+  delete(id: string, options: { userId?: string } = {}): void {
+    this._with(({ changes }) => changes._delete(id, options.userId))
+  }
+
+  retry(id: string): void {
+    this._with(({ changes }) => changes._retry(id))
+  }
+
+  discard(id: string): void {
+    this._with(({ changes }) => changes._discard(id))
+  }
+
+  startTyping(): void {
+    this._with(({ people }) => people._startTyping())
+  }
+
+  stopTyping(): void {
+    this._with(({ people }) => people._stopTyping(false))
+  }
+
+  setPresence(status: 'active' | 'idle'): void {
+    this._with(({ people }) => people._setPresence(status))
+  }
+
+  markRead(messageId?: string): void {
+    this._with(({ people }) => people._markRead(messageId))
+  }
+
+  loadOlder(): Promise<boolean> {
+    return this._older ??= import('./after.js').then(({ loadOlder }) => loadOlder(this))
+      .finally(() => { this._older = undefined })
+  }
+
+  stream(options: StreamOptions = {}): StreamWriter {
+    const answer: Answer = { id: this._newId(), options, text: '', wake: () => {} }
+    // On demand: few who chat write answers bit by bit.
+    const written = import('./stream.js').then(({ write }) => write(this, answer))
+    // Whoever never calls `end` is not to be told of an unhandled rejection.
+    written.catch(() => {})
+    return {
+      id: answer.id,
+      append: (delta) => {
+        if (!answer.end) answer.text += delta
+        answer.wake()
+      },
+      end: (end = {}) => {
+        answer.end ??= end
+        answer.wake()
+        return written
+      },
+      abort: () => {
+        answer.isAborted = true
+        answer.wake()
+      },
+    }
+  }
+
+  // --- The outbox ---
+
+  _newId(): string {
+    return uuidv7(this._client._nowMs())
+  }
+
+  _now(): string {
+    return new Date(this._client._nowMs()).toISOString()
+  }
+
+  _newOffer(): Entry {
+    const { _client } = this
+    return {
+      roomId: this.id, id: this._newId(), createdAt: this._now(), at: _client._order(),
+    }
+  }
+
+  _offer(offer: Offer): void {
+    this._take(offer)
+    this._client._keep(offer)
+    this._enter()
+    this._pump()
+  }
+
+  /** Takes an offer in where it belongs; what was left behind by a tab lies before what is new. */
+  _take(offer: Offer): void {
+    const offers = offer.changeId ? this._changes : this._sends
+    offers.push(offer)
+    offers.sort((a, b) => a.at - b.at)
+    this._changed()
+  }
+
+  _drop(offer: Offer): void {
+    const isOther = (each: Offer): boolean => each !== offer
+    this._sends = this._sends.filter(isOther)
+    this._changes = this._changes.filter(isOther)
+    this._client._remove(offer)
+    this._changed()
+    this._leaveUnwanted()
+  }
+
+  _refuse(offer: Offer, error: RoomcastError | undefined): void {
+    offer.error = error
+    offer.view = undefined
+    this._client._keep(offer)
+    if (error) offer.settle?.(this._view(offer))
+    this._changed()
+  }
+
+  /** Whether an own message has its place in the room. */
+  _stands(id: string): ChatMessage | undefined {
+    return this._known.get(this._ownKey(id))
+  }
+
+  private _ownKey(id: string): string {
+    return keyOf({ userId: this._me, id })
+  }
+
+  private _sendOf(key: string): Offer | undefined {
+    return this._sends.find((send) => this._ownKey(send.id) === key)
+  }
+
+  /** The database has it. */
+  private _settle(send: Offer | undefined): void {
+    if (!send || send.error) return
+    this._drop(send)
+    send.settle?.({ ...this._stands(send.id) ?? this._view(send), state: 'persisted' })
+  }
+
+  /** Sends one after the other: one that waits must not be overtaken. */
+  private _pump(): void {
+    if (this._pumping || this._status !== 'live') return
+    const { _connection } = this._client
+    const send = this._sends.find((each) => !each.error && each.answeredOn !== _connection)
+    if (!send) {
+      // A change may be of a message that was on offer itself.
+      if (this._changes.length) this._with(({ changes }) => changes._pump())
+      return
+    }
+    this._pumping = true
+    const { id, content, type, metadata, credits } = send
+    this._ask('message:send', { id, content, type, metadata, credits }, (error, reply) => {
+      const next = (): void => {
+        this._pumping = false
+        this._pump()
+      }
+      // A lost connection leaves it due.
+      if (!error) send.answeredOn = _connection
+      if (error?.retryAt) {
+        // Still on offer, and shown with why it waits, until there is another answer.
+        send.view = { ...this._view(send), error }
+        setTimeout(next, error.retryAt - Date.now())
+      } else {
+        // Discarded meanwhile, or settled by an event, where it is not among them.
+        if (this._sends.includes(send)) this._answered(send, error, reply as SendReply)
+        next()
+      }
+      this._changed()
+    })
+  }
+
+  private _answered(send: Offer, error: RoomcastError | null, reply: SendReply): void {
+    const { id, content = '', type = 'user', metadata, createdAt, roomId } = send
+    if (error?.code === 'disconnected') return
+    if (error?.code === 'not_joined') this._rejoin()
+    else if (error?.serverTime) {
+      // The id was made by this computer's clock, before the server had told the time.
+      this._client._serverTime(error.serverTime)
+      this._drop(send)
+      this._offer({ ...send, id: this._newId(), view: undefined })
+    } else if (error) this._refuse(send, error)
+    else {
+      const { position, persisted } = reply
+      // The event says the same, now or soon.
+      if (position && !this._stands(id)) {
+        this._put({
+          roomId, id, userId: this._me, type, content, createdAt, position,
+          ...metadata && { metadata },
+        })
+      }
+      const message = this._stands(id)
+      if (persisted) {
+        if (message) this._replace({ ...message, state: 'persisted' })
+        this._settle(send)
+      }
+    }
+  }
+
+  // --- What is seen ---
+
+  /** An offer as the message that it will be. */
+  _view(offer: Offer): ChatMessage {
+    const { roomId, id, type = 'user', content = '', metadata, createdAt, error } = offer
+    return offer.view ??= {
+      roomId, id, type, content, createdAt, userId: this._me,
+      state: error ? 'failed' : 'sending', ...metadata && { metadata }, ...error && { error },
+    }
+  }
+
+  snapshot(): RoomSnapshot {
+    return this._snapshot ??= {
+      id: this.id, status: this._status, error: this._error, messages: this._messages(),
+      hasOlder: this._hasOlder, ...this._after?.people._seen() ?? NOBODY,
+    }
+  }
+
+  /** The same array as before where nothing in it is another. */
+  private _messages(): readonly ChatMessage[] {
+    const waiting = this._sends.filter(({ id }) => !this._stands(id))
+    let all = [
+      ...this._standing, ...this._after?.answers._parts.values() ?? [],
+      ...waiting.map((send) => this._view(send)),
+    ]
+    const changes = this._changes.length && this._after?.changes
+    if (changes) all = all.map((message) => changes._view(message))
+    const before = this._shown
+    const isSame = all.length === before.length && all.every((message, at) => message === before[at])
+    return isSame ? before : this._shown = all
+  }
+
+  /** Listeners are called once for all that happens within a task. */
+  _changed(): void {
+    this._snapshot = null
+    this._client._changed()
+    if (!this._notified) return
+    this._notified = false
+    queueMicrotask(() => {
+      this._notified = true
+      for (const listener of [...this._listeners]) listener()
+    })
+  }
+}
