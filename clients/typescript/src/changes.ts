@@ -1,5 +1,5 @@
-// Edits and deletions of messages, and second thoughts: on offer under one `changeId` until they are
-// answered, so that each is made once.
+// Edits and deletions of messages, and second thoughts: on offer under one `changeId` until they
+// are answered, so that each is made once.
 
 import type { Offer } from './outbox.js'
 import type { ChatRoom } from './room.js'

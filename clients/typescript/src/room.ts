@@ -169,7 +169,8 @@ export class ChatRoom implements Room {
     this._status = 'live'
     this._error = null
     if (reply.reset || !reply.recovered) this._forget(reply.hasMore)
-    // A page is not sorted by where its messages changed: all are compared with the cursor as it was.
+    // A page is not sorted by where its messages changed: all are compared with the cursor as it
+    // was.
     const from = this._cursor
     this._persist(persisted)
     for (const message of messages) {
@@ -306,7 +307,8 @@ export class ChatRoom implements Room {
     if (old) this._standing.splice(this._indexOf(old.position) - 1, 1)
     this._known.delete(key)
     const send = this._sendOf(key)
-    // It stands, whatever was said of it before: an operator may have had a refused one tried again.
+    // It stands, whatever was said of it before: an operator may have had a refused one tried
+    // again.
     if (send?.error) this._refuse(send, undefined)
     // What is older than the oldest loaded one would leave a hole: its page brings it.
     const first = this._standing[0]
@@ -602,7 +604,8 @@ export class ChatRoom implements Room {
     const changes = this._changes.length && this._after?.changes
     if (changes) all = all.map((message) => changes._view(message))
     const before = this._shown
-    const isSame = all.length === before.length && all.every((message, at) => message === before[at])
+    const isSame = all.length === before.length
+      && all.every((message, at) => message === before[at])
     return isSame ? before : this._shown = all
   }
 
