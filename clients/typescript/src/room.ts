@@ -519,11 +519,16 @@ export class ChatRoom implements Room {
     send.settle?.({ ...this._stands(send.id) ?? this._view(send), state: 'persisted' })
   }
 
+  /** The first that the server of this connection has not answered for. */
+  _due(): Offer | undefined {
+    const { _connection } = this._client
+    return this._sends.find((send) => !send.error && send.answeredOn !== _connection)
+  }
+
   /** Sends one after the other: one that waits must not be overtaken. */
   private _pump(): void {
     if (this._pumping || this._status !== 'live') return
-    const { _connection } = this._client
-    const send = this._sends.find((each) => !each.error && each.answeredOn !== _connection)
+    const send = this._due()
     if (!send) {
       // A change may be of a message that was on offer itself.
       if (this._changes.length) this._with(({ changes }) => changes._pump())
@@ -537,7 +542,7 @@ export class ChatRoom implements Room {
         this._pump()
       }
       // A lost connection leaves it due.
-      if (!error) send.answeredOn = _connection
+      if (!error) send.answeredOn = this._client._connection
       if (error?.retryAt) {
         setTimeout(next, error.retryAt - Date.now())
         return

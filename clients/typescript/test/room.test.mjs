@@ -295,6 +295,27 @@ test('an edit does not take the place of a deletion that waits', async () => {
   client.close()
 })
 
+test('an edit never overtakes the message that it is of', async () => {
+  let seq = 1
+  const { room, client, server } = await inLobby({
+    'room:join': () => joined({ messages: [message(1, { userId: 'alice' })], head: at(1) }),
+    'message:send': ({ id }) => {
+      seq++
+      setTimeout(() => server.tell('message:new', message(seq, { id, userId: 'alice' })), 5)
+      return sent(seq)({ id })
+    },
+    'message:edit': ({ changeId }) => ({ changeId, position: at(++seq), duplicate: false }),
+  })
+  room.edit('m1', 'first')
+  const { id } = room.send('new')
+  room.edit(id, 'new, edited')
+  await until('all is made', () => client.snapshot().pendingCount === 0)
+  const order = server.asked.filter(({ event }) => /^message/.test(event))
+  const of = (event) => order.findIndex((each) => each.event === event && each.data.id === id)
+  assert.ok(of('message:send') < of('message:edit'))
+  client.close()
+})
+
 test('an answer grows, is cut where parts overlap, and ends as the message', async () => {
   const { room, client, server, contents } = await inLobby()
   const part = (offset, delta) =>
