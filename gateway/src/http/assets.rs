@@ -135,7 +135,7 @@ impl Form {
         listed(request, ACCEPT_ENCODING).any(|coding| {
             let mut parts = coding.split(';').map(str::trim);
             let is_named = parts.next().is_some_and(|name| name.eq_ignore_ascii_case(encoding));
-            is_named && !parts.any(|weight| is_zero(weight))
+            is_named && !parts.any(is_zero)
         })
     }
 
@@ -154,7 +154,7 @@ fn is_zero(weight: &str) -> bool {
 }
 
 /// What a header lists with commas between, over all its lines.
-fn listed<'a>(headers: &'a HeaderMap, name: HeaderName) -> impl Iterator<Item = &'a str> {
+fn listed(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &str> {
     let lines = headers.get_all(name).iter().filter_map(|line| line.to_str().ok());
     lines.flat_map(|line| line.split(',').map(str::trim))
 }
