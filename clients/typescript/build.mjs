@@ -1,5 +1,5 @@
-// Builds `dist`: each entry as ESM and as CommonJS, with types. What is loaded on demand is an entry
-// of its own, so that the files have names that do not change and nothing is in two of them.
+// Builds `dist`: each entry as ESM and as CommonJS, with types. What is loaded on demand is an
+// entry of its own, so that the files have names that do not change and nothing is in two of them.
 
 import { execFileSync } from 'node:child_process'
 import { copyFileSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'

@@ -6,20 +6,29 @@ import { build } from 'esbuild'
 
 process.chdir(import.meta.dirname)
 const KB = 1024
-const LIMITS = { 'core': 6 * KB, 'core and hook': 8 * KB, 'all': 14 * KB }
+const LIMITS = { core: 6 * KB, 'core and hook': 8 * KB, all: 14 * KB }
 
 const ON_DEMAND = ['after', 'stream', 'browser']
 
-const CORE = "import { createClient } from './dist/index.js'; globalThis.made = createClient({ url: '/ws' })"
+const CORE =
+  "import { createClient } from './dist/index.js'; globalThis.made = createClient({ url: '/ws' })"
 const HOOK = `${CORE}
 import { RoomcastProvider, useTeamChatWebSocket } from './dist/react.js'
 globalThis.used = [RoomcastProvider, useTeamChatWebSocket]`
 const UNUSED = "import { createClient } from './dist/index.js'"
 
 async function bundled(contents) {
-  const { outputFiles: [{ contents: bytes }] } = await build({
-    stdin: { contents, resolveDir: '.' }, bundle: true, minify: true, format: 'esm', write: false,
-    target: 'es2022', platform: 'browser', external: ['react', ...ON_DEMAND.map((name) => `./${name}.js`)],
+  const {
+    outputFiles: [{ contents: bytes }],
+  } = await build({
+    stdin: { contents, resolveDir: '.' },
+    bundle: true,
+    minify: true,
+    format: 'esm',
+    write: false,
+    target: 'es2022',
+    platform: 'browser',
+    external: ['react', ...ON_DEMAND.map((name) => `./${name}.js`)],
   })
   return bytes
 }
@@ -28,7 +37,7 @@ const gzipped = (bytes) => gzipSync(bytes, { level: 9 }).length
 const core = gzipped(await bundled(CORE))
 const hook = gzipped(await bundled(HOOK))
 const onDemand = ON_DEMAND.map((name) => gzipped(readFileSync(`dist/${name}.js`)))
-const sizes = { 'core': core, 'core and hook': hook, 'all': hook + onDemand.reduce((a, b) => a + b) }
+const sizes = { core: core, 'core and hook': hook, all: hook + onDemand.reduce((a, b) => a + b) }
 let isOver = false
 for (const [name, size] of Object.entries(sizes)) {
   const over = size > LIMITS[name]

@@ -13,7 +13,9 @@ const { ROOMCAST_URL: url = 'ws://127.0.0.1:3001/ws', ROOMCAST_TOKEN: token } = 
 const [roomId = 'lobby'] = process.argv.slice(2)
 
 const client = createClient({
-  url, WebSocket, ...token ? { getToken: () => token } : { user: 'clock' },
+  url,
+  WebSocket,
+  ...(token ? { getToken: () => token } : { user: 'clock' }),
 })
 const room = client.room(roomId)
 const seen = new Set()

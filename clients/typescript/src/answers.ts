@@ -24,7 +24,8 @@ export class Answers {
       id, userId, type, roomId: _room.id, content: '', createdAt: _room._now(), state: 'streaming',
     }
     const { content } = message
-    // Beyond the end something was lost: what comes from the beginning, or the end, makes up for it.
+    // Beyond the end something was lost: what comes from the beginning, or the end, makes up for
+    // it.
     const next = offset <= content.length ? content.slice(0, offset) + delta : content
     this._parts.set(key, { ...message, content: next })
     this._lost.delete(key)

@@ -1,5 +1,5 @@
-// Edits and deletions of messages, and second thoughts: on offer under one `changeId` until they are
-// answered, so that each is made once.
+// Edits and deletions of messages, and second thoughts: on offer under one `changeId` until they
+// are answered, so that each is made once.
 
 import type { Offer } from './outbox.js'
 import type { ChatRoom } from './room.js'
@@ -64,7 +64,8 @@ export class Changes {
   _pump(): void {
     const room = this._room
     const offer = room._changes.find(({ error }) => !error)
-    if (this._pumping || room._status !== 'live' || !offer) return
+    // It may be of a message that is on offer itself, and has no place yet.
+    if (this._pumping || room._status !== 'live' || !offer || room._due()) return
     this._pumping = offer.isAsked = true
     const { id, userId = room._me, changeId, content, metadata } = offer
     const isEdit = content !== undefined

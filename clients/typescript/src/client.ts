@@ -44,7 +44,8 @@ export class ChatClient implements Client, LinkListener {
     if (this._prepared === true) this._link.open()
     if (this._prepared) return
     const { outbox, shareTabs } = this._options
-    const isPlain = typeof document !== 'object' || outbox?.storage === 'memory' && shareTabs === false
+    const isPlain = typeof document !== 'object'
+      || outbox?.storage === 'memory' && shareTabs === false
     const prepared = isPlain ? Promise.resolve()
       : import('./browser.js').then(({ prepare }) => prepare(this, this._link as Connection))
     this._prepared = prepared.catch(() => {}).then(() => {

@@ -1,6 +1,8 @@
 // One WebSocket: refs and replies, signs of life, tokens, when and whether to come back.
 
-import type { ClientOptions, ConnectionState, WebSocketConstructor, WebSocketLike } from './types.js'
+import type {
+  ClientOptions, ConnectionState, WebSocketConstructor, WebSocketLike,
+} from './types.js'
 import type { Refusal, Welcome } from './wire.js'
 import { RoomcastError, refused } from './values.js'
 

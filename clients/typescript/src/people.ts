@@ -1,5 +1,5 @@
-// What of a room has no place in its order: who is there, who types, who has read how far. The server
-// tells all of it anew with every join.
+// What of a room has no place in its order: who is there, who types, who has read how far. The
+// server tells all of it anew with every join.
 
 import type { ChatRoom } from './room.js'
 import type { ChatMessage, RoomSnapshot } from './types.js'

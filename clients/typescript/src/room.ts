@@ -172,7 +172,8 @@ export class ChatRoom implements Room {
     this._status = 'live'
     this._error = null
     if (reply.reset || !reply.recovered) this._forget(reply.hasMore)
-    // A page is not sorted by where its messages changed: all are compared with the cursor as it was.
+    // A page is not sorted by where its messages changed: all are compared with the cursor as it
+    // was.
     const from = this._cursor
     this._persist(persisted)
     for (const message of messages) {
@@ -309,7 +310,8 @@ export class ChatRoom implements Room {
     if (old) this._standing.splice(this._indexOf(old.position) - 1, 1)
     this._known.delete(key)
     const send = this._sendOf(key)
-    // It stands, whatever was said of it before: an operator may have had a refused one tried again.
+    // It stands, whatever was said of it before: an operator may have had a refused one tried
+    // again.
     if (send?.error) this._refuse(send, undefined)
     // What is older than the oldest loaded one would leave a hole: its page brings it.
     const first = this._standing[0]
@@ -520,11 +522,16 @@ export class ChatRoom implements Room {
     send.settle?.({ ...this._stands(send.id) ?? this._view(send), state: 'persisted' })
   }
 
+  /** The first that the server of this connection has not answered for. */
+  _due(): Offer | undefined {
+    const { _connection } = this._client
+    return this._sends.find((send) => !send.error && send.answeredOn !== _connection)
+  }
+
   /** Sends one after the other: one that waits must not be overtaken. */
   private _pump(): void {
     if (this._pumping || this._status !== 'live') return
-    const { _connection } = this._client
-    const send = this._sends.find((each) => !each.error && each.answeredOn !== _connection)
+    const send = this._due()
     if (!send) {
       // A change may be of a message that was on offer itself.
       if (this._changes.length) this._with(({ changes }) => changes._pump())
@@ -538,7 +545,7 @@ export class ChatRoom implements Room {
         this._pump()
       }
       // A lost connection leaves it due.
-      if (!error) send.answeredOn = _connection
+      if (!error) send.answeredOn = this._client._connection
       if (error?.retryAt) {
         // Still on offer, and shown with why it waits, until there is another answer.
         send.view = { ...this._view(send), error }
@@ -607,7 +614,8 @@ export class ChatRoom implements Room {
     const changes = this._changes.length && this._after?.changes
     if (changes) all = all.map((message) => changes._view(message))
     const before = this._shown
-    const isSame = all.length === before.length && all.every((message, at) => message === before[at])
+    const isSame = all.length === before.length
+      && all.every((message, at) => message === before[at])
     return isSame ? before : this._shown = all
   }
 

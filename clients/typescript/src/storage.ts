@@ -1,8 +1,8 @@
 // The outbox on disk: what is on offer outlives a reload and a crash of the tab.
 //
-// Each entry belongs to the tab that wrote it for as long as that lives, which is as long as it holds a
-// lock of its name. What a tab leaves behind is adopted by the next one, within one transaction, so
-// that two tabs never take the same.
+// Each entry belongs to the tab that wrote it for as long as that lives, which is as long as it
+// holds a lock of its name. What a tab leaves behind is adopted by the next one, within one
+// transaction, so that two tabs never take the same.
 
 import type { Entry, Offer, Store } from './outbox.js'
 import { RoomcastError } from './index.js'

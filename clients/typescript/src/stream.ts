@@ -1,5 +1,5 @@
-// Writing an answer bit by bit: what is written is kept until the end is answered, so that the answer
-// goes on where the server has it after a reconnect, on any node.
+// Writing an answer bit by bit: what is written is kept until the end is answered, so that the
+// answer goes on where the server has it after a reconnect, on any node.
 
 import type { ChatRoom } from './room.js'
 import type { StreamEnd, StreamOptions } from './types.js'

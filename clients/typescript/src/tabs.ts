@@ -1,6 +1,6 @@
-// One socket for all tabs of a person. The tab that holds the lock has it, and does for the others what
-// they ask; when it goes, the next in the lock's queue takes over. Each tab keeps rooms, cursors and an
-// outbox of its own: to them, another tab's socket is a connection like any other.
+// One socket for all tabs of a person. The tab that holds the lock has it, and does for the others
+// what they ask; when it goes, the next in the lock's queue takes over. Each tab keeps rooms,
+// cursors and an outbox of its own: to them, another tab's socket is a connection like any other.
 
 import type { ChatClient } from './client.js'
 import type { Answered, Connection, Link, LinkStatus } from './connection.js'
@@ -18,7 +18,10 @@ type Packet = { readonly from: string, readonly to?: string } & (
   | { readonly kind: 'status', readonly status: LinkStatus, readonly error: Plain }
   | { readonly kind: 'event', readonly name: string, readonly data: unknown }
   | { readonly kind: 'ask', readonly ref: number, readonly name: string, readonly data: unknown }
-  | { readonly kind: 'answer', readonly ref: number, readonly error: Plain, readonly reply: unknown }
+  | {
+    readonly kind: 'answer', readonly ref: number, readonly error: Plain,
+    readonly reply: unknown,
+  }
 )
 
 type Unsent = Packet extends infer P ? P extends Packet ? Omit<P, 'from'> : never : never
@@ -261,7 +264,7 @@ export class SharedLink implements Link {
     return tabs
   }
 
-  /** One connection stands for all tabs: it leaves a room with the last, and is idle with the last. */
+  /** One connection stands for all tabs: it leaves a room, and is idle, with the last of them. */
   private _do(tab: string, name: string, data: unknown, done: Answered): void {
     const { roomId = '', status } = (data ?? {}) as { roomId?: string, status?: string }
     const members = this._in(this._members, roomId)

@@ -1,5 +1,5 @@
-// The client in a real browser: reloads, tabs, tokens, a cut network. Wants chromium, says so where it
-// is missing and ends with 77.
+// The client in a real browser: reloads, tabs, tokens, a cut network. Wants chromium, says so where
+// it is missing and ends with 77.
 //
 //   node test/browser.mjs [SCENARIO]...      CUT_MS=60000 for how long the network is away
 
@@ -28,11 +28,17 @@ if (!existsSync(CHROMIUM)) {
 async function bundle() {
   rmSync(PAGE, { recursive: true, force: true })
   await build({
-    entryPoints: [join(HERE, 'test/page.tsx')], outdir: PAGE, bundle: true, splitting: true,
-    format: 'esm', jsx: 'automatic', logLevel: 'warning',
+    entryPoints: [join(HERE, 'test/page.tsx')],
+    outdir: PAGE,
+    bundle: true,
+    splitting: true,
+    format: 'esm',
+    jsx: 'automatic',
+    logLevel: 'warning',
     // What is shipped is what is tested.
     alias: { roomcast: join(HERE, 'dist/index.js'), 'roomcast/react': join(HERE, 'dist/react.js') },
-    tsconfigRaw: '{}', define: { 'process.env.NODE_ENV': '"production"' },
+    tsconfigRaw: '{}',
+    define: { 'process.env.NODE_ENV': '"production"' },
   })
 }
 
@@ -49,13 +55,16 @@ const tokens = { lifeMs: 3600_000, given: 0, isBad: false }
 async function serve() {
   const types = { js: 'text/javascript', css: 'text/css', html: 'text/html' }
   const style = readFileSync(join(HERE, 'examples/react/src/style.css'), 'utf8')
-  const html = `<!doctype html><html lang="en"><title>Roomcast</title><style>${style}</style>`
-    + '<div id="root"></div><script type="module" src="/page.js"></script>'
+  const html =
+    `<!doctype html><html lang="en"><title>Roomcast</title><style>${style}</style>` +
+    '<div id="root"></div><script type="module" src="/page.js"></script>'
   const server = createServer((request, response) => {
     const { pathname, searchParams } = new URL(request.url, 'http://page')
     if (pathname === '/token') {
       tokens.given++
-      return response.end(tokens.isBad ? 'no.token.atall' : tokenFor(searchParams.get('user'), tokens.lifeMs))
+      return response.end(
+        tokens.isBad ? 'no.token.atall' : tokenFor(searchParams.get('user'), tokens.lifeMs),
+      )
     }
     const file = join(PAGE, pathname)
     const isFile = pathname !== '/' && existsSync(file)
@@ -71,7 +80,8 @@ await bundle()
 mkdirSync(SHOTS, { recursive: true })
 const pages = await serve()
 const browser = await chromium.launch({
-  executablePath: CHROMIUM, args: ['--no-sandbox', '--disable-dev-shm-usage'],
+  executablePath: CHROMIUM,
+  args: ['--no-sandbox', '--disable-dev-shm-usage'],
 })
 
 /** A gateway with a proxy in front, and how to open pages of people on it. */
@@ -81,7 +91,9 @@ async function stage(settings = { ROOMCAST_DEV: 'true' }) {
   const contexts = []
   const errors = []
   return {
-    gateway, proxy, errors,
+    gateway,
+    proxy,
+    errors,
     context: async () => {
       const context = await browser.newContext({ viewport: { width: 900, height: 700 } })
       contexts.push(context)
@@ -103,20 +115,35 @@ async function stage(settings = { ROOMCAST_DEV: 'true' }) {
 }
 
 const state = (page) => page.evaluate(() => window.client.state)
-const lines = (page) => page.evaluate(() => window.client.room('lobby').snapshot().messages
-  .map(({ content, state }) => `${content}:${state}`))
-const send = (page, ...texts) => page.evaluate((all) => {
-  for (const text of all) window.client.room('lobby').send(text)
-}, texts)
-const connected = (page) => until('connected', async () => await state(page) === 'connected'
-  && await page.evaluate(() => window.client.room('lobby').snapshot().status === 'live'))
+const lines = (page) =>
+  page.evaluate(() =>
+    window.client
+      .room('lobby')
+      .snapshot()
+      .messages.map(({ content, state }) => `${content}:${state}`),
+  )
+const send = (page, ...texts) =>
+  page.evaluate((all) => {
+    for (const text of all) window.client.room('lobby').send(text)
+  }, texts)
+const connected = (page) =>
+  until(
+    'connected',
+    async () =>
+      (await state(page)) === 'connected' &&
+      (await page.evaluate(() => window.client.room('lobby').snapshot().status === 'live')),
+  )
 const persisted = (texts) => texts.map((text) => `${text}:persisted`)
 const shows = (page, texts, withinMs = 20_000) => {
   let last
-  return until(() => `it shows ${texts}, not ${last}`, async () => {
-    last = await lines(page)
-    return JSON.stringify(last) === JSON.stringify(persisted(texts))
-  }, withinMs)
+  return until(
+    () => `it shows ${texts}, not ${last}`,
+    async () => {
+      last = await lines(page)
+      return JSON.stringify(last) === JSON.stringify(persisted(texts))
+    },
+    withinMs,
+  )
 }
 const numbers = (count, word = 'n') => Array.from({ length: count }, (_, n) => `${word}${n}`)
 
@@ -132,13 +159,18 @@ const scenarios = {
     await page.screenshot({ path: join(SHOTS, 'offline.png') })
     await page.reload()
     await until('shown as sending', async () => (await lines(page)).length === 200)
-    assert.deepEqual(await lines(page), texts.map((text) => `${text}:sending`))
+    assert.deepEqual(
+      await lines(page),
+      texts.map((text) => `${text}:sending`),
+    )
     await send(page, 'last')
     on.proxy.mode = 'through'
     await shows(page, [...texts, 'last'])
     await page.reload()
-    await until('nothing is on offer any more', async () =>
-      await page.evaluate(() => window.client.snapshot().pendingCount) === 0)
+    await until(
+      'nothing is on offer any more',
+      async () => (await page.evaluate(() => window.client.snapshot().pendingCount)) === 0,
+    )
     await on.close()
   },
 
@@ -150,8 +182,11 @@ const scenarios = {
     on.proxy.mode = 'refuse'
     on.proxy.cut()
     await send(page, 'one', 'two')
-    await page.evaluate(() => window.client.room('lobby').edit(
-      window.client.room('lobby').snapshot().messages[1].id, 'two!'))
+    await page.evaluate(() =>
+      window.client
+        .room('lobby')
+        .edit(window.client.room('lobby').snapshot().messages[1].id, 'two!'),
+    )
     await sleep(100)
     await page.close()
     on.proxy.mode = 'through'
@@ -207,7 +242,9 @@ const scenarios = {
     // Never comes back to its events until the test lets it.
     const stuck = first.evaluate(() => {
       const end = Date.now() + 15_000
-      while (Date.now() < end) { /* It computes. */ }
+      while (Date.now() < end) {
+        /* It computes. */
+      }
     })
     await sleep(200)
     await send(second, 'is anybody there?')
@@ -230,7 +267,10 @@ const scenarios = {
     })
     await sleep(6000)
     assert.ok(tokens.given >= 3, `${tokens.given} tokens`)
-    assert.deepEqual(await page.evaluate(() => window.states.filter((each) => each !== 'connected')), [])
+    assert.deepEqual(
+      await page.evaluate(() => window.states.filter((each) => each !== 'connected')),
+      [],
+    )
     await send(page, 'still here')
     await shows(page, ['still here'])
     // It expires while nobody can be reached, as on a laptop that sleeps.
@@ -244,10 +284,13 @@ const scenarios = {
     on.proxy.cut()
     const said = () => page.evaluate(() => JSON.stringify(window.client.snapshot()))
     let last
-    await until(() => `unauthorized: ${last}`, async () => {
-      last = await said()
-      return await state(page) === 'unauthorized'
-    })
+    await until(
+      () => `unauthorized: ${last}`,
+      async () => {
+        last = await said()
+        return (await state(page)) === 'unauthorized'
+      },
+    )
     tokens.isBad = false
     await page.evaluate(() => window.client.reauthenticate())
     await connected(page)
@@ -274,8 +317,13 @@ const scenarios = {
     await sleep(CUT_MS)
     await send(alice, 'a5')
     on.proxy.mode = 'through'
-    const count = async (page) => (await lines(page)).filter((line) => line.endsWith(':persisted')).length
-    await until('both have all', async () => await count(alice) === 11 && await count(bob) === 11, 40_000)
+    const count = async (page) =>
+      (await lines(page)).filter((line) => line.endsWith(':persisted')).length
+    await until(
+      'both have all',
+      async () => (await count(alice)) === 11 && (await count(bob)) === 11,
+      40_000,
+    )
     assert.deepEqual(await lines(alice), await lines(bob))
     await on.gateway.kill()
     await send(alice, 'a6')
@@ -283,19 +331,27 @@ const scenarios = {
     await sleep(500)
     await alice.screenshot({ path: join(SHOTS, 'reconnecting.png') })
     await on.gateway.start()
-    await until('both have all again', async () =>
-      await count(alice) === 13 && await count(bob) === 13, 40_000)
+    await until(
+      'both have all again',
+      async () => (await count(alice)) === 13 && (await count(bob)) === 13,
+      40_000,
+    )
     assert.deepEqual(await lines(alice), await lines(bob))
     let here
-    await until(() => `both are there, not only ${here}`, async () => {
-      here = await alice.evaluate(() => Object.keys(window.client.room('lobby').snapshot().presence))
-      return here.length === 2
-    })
+    await until(
+      () => `both are there, not only ${here}`,
+      async () => {
+        here = await alice.evaluate(() =>
+          Object.keys(window.client.room('lobby').snapshot().presence),
+        )
+        return here.length === 2
+      },
+    )
     await bob.fill('[aria-label=Message]', '/ask the time')
     await bob.keyboard.press('Enter')
     await alice.waitForSelector('li.streaming')
     await alice.screenshot({ path: join(SHOTS, 'streaming.png') })
-    await until('the answer stands', async () => await count(alice) === 15, 20_000)
+    await until('the answer stands', async () => (await count(alice)) === 15, 20_000)
     assert.deepEqual(await lines(alice), await lines(bob))
     other.close()
     await on.close()

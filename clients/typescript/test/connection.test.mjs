@@ -8,7 +8,9 @@ import { sleep, until } from './gateway.mjs'
 test('idle, connecting, connected, reconnecting, closed', async () => {
   const { server, client } = fake()
   const states = []
-  client.subscribe(() => { if (client.state !== states.at(-1)) states.push(client.state) })
+  client.subscribe(() => {
+    if (client.state !== states.at(-1)) states.push(client.state)
+  })
   assert.equal(client.state, 'idle')
   client.connect()
   await until('connected', () => client.state === 'connected')
@@ -31,9 +33,10 @@ test('addresses are tried in turn', async () => {
   await until('connected', () => client.state === 'connected')
   server.close(1006)
   await until('back', () => server.sockets.length === 2)
-  assert.deepEqual(server.sockets.map(({ url }) => url), [
-    'wss://a.example/ws?user=alice', 'wss://b.example/path?user=alice',
-  ])
+  assert.deepEqual(
+    server.sockets.map(({ url }) => url),
+    ['wss://a.example/ws?user=alice', 'wss://b.example/path?user=alice'],
+  )
   client.close()
 })
 
@@ -75,7 +78,11 @@ test('codes that ask to come back', async () => {
 })
 
 test('who is blocked stays away for as long as was said', async () => {
-  const { server, client } = fake({ 'credits:get': () => { throw { code: 'blocked', retryAfterMs: 9000 } } })
+  const { server, client } = fake({
+    'credits:get': () => {
+      throw { code: 'blocked', retryAfterMs: 9000 }
+    },
+  })
   client.connect()
   await until('connected', () => client.state === 'connected')
   await assert.rejects(client.request('credits:get', undefined), { code: 'blocked' })
@@ -89,13 +96,21 @@ test('who is blocked stays away for as long as was said', async () => {
 test('three tokens that are refused in a row are enough', async () => {
   let asked = 0
   const { server, client } = fake(
-    { auth: (_, socket) => { setTimeout(() => socket.onclose?.({ code: 4401, reason: '' })) ; throw { code: 'unauthenticated' } } },
+    {
+      auth: (_, socket) => {
+        setTimeout(() => socket.onclose?.({ code: 4401, reason: '' }))
+        throw { code: 'unauthenticated' }
+      },
+    },
     { quiet: true, user: undefined, getToken: () => `token ${++asked}` },
   )
   client.connect()
   await until('unauthorized', () => client.state === 'unauthorized')
   assert.equal(asked, 3)
-  assert.deepEqual(server.of('auth').map(({ data }) => data.token), ['token 1', 'token 2', 'token 3'])
+  assert.deepEqual(
+    server.of('auth').map(({ data }) => data.token),
+    ['token 1', 'token 2', 'token 3'],
+  )
   assert.equal(client.snapshot().error.code, 'unauthenticated')
   client.reauthenticate()
   await until('asked again', () => asked > 3)
@@ -106,10 +121,12 @@ test('a token is replaced before it expires', async () => {
   let asked = 0
   const expiresAt = () => new Date(Date.now() + 500).toISOString()
   const { server, client } = fake(
-    { auth: (_, socket) => {
-      if (asked === 1) setTimeout(() => socket.welcome())
-      return { expiresAt: asked === 1 ? expiresAt() : undefined }
-    } },
+    {
+      auth: (_, socket) => {
+        if (asked === 1) setTimeout(() => socket.welcome())
+        return { expiresAt: asked === 1 ? expiresAt() : undefined }
+      },
+    },
     { quiet: true, user: undefined, getToken: async () => `token ${++asked}` },
   )
   client.connect()
@@ -138,9 +155,17 @@ test('a ticket goes into the address, and one that cannot be had is asked for ag
 test('a half-open socket is found out within 10 s by whoever asks something', async () => {
   let isDeaf = false
   const { server, client, room } = await inLobby({
-    heartbeat: () => isDeaf ? null : { heads: {} },
-    'message:send': ({ id }) => isDeaf ? null
-      : { id, position: { epoch: 1, seq: 1 }, persisted: true, duplicate: false, durability: 'store' },
+    heartbeat: () => (isDeaf ? null : { heads: {} }),
+    'message:send': ({ id }) =>
+      isDeaf
+        ? null
+        : {
+            id,
+            position: { epoch: 1, seq: 1 },
+            persisted: true,
+            duplicate: false,
+            durability: 'store',
+          },
   })
   isDeaf = true
   const began = Date.now()
@@ -157,7 +182,9 @@ test('a half-open socket is found out within 10 s by whoever asks something', as
 test('a machine that slept asks at once whether the connection lives', async (t) => {
   const { server, client } = await inLobby({ heartbeat: () => null })
   const { now } = Date
-  t.after(() => { Date.now = now })
+  t.after(() => {
+    Date.now = now
+  })
   // The clock jumps, as it does over a sleep; timers go on.
   Date.now = () => now() + 3_600_000
   await until('asked', () => server.of('heartbeat').length === 1, 3000)

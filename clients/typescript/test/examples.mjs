@@ -15,16 +15,29 @@ const OUT = join(HERE, 'target/adapters')
 const dom = new JSDOM('<div></div>', { url: 'http://localhost/' })
 const gateway = await startGateway()
 // The development mode lets anybody be whoever they say.
-const clientOf = (user) => createClient({
-  url: gateway.url, user, WebSocket, outbox: { storage: 'memory' }, shareTabs: false,
-})
+const clientOf = (user) =>
+  createClient({
+    url: gateway.url,
+    user,
+    WebSocket,
+    outbox: { storage: 'memory' },
+    shareTabs: false,
+  })
 const bob = clientOf('bob')
 bob.room('lobby').join()
 
 await build({
-  entryPoints: ['zustand', 'swr', 'tanstack'].map((name) => join(HERE, `examples/adapters/${name}.ts`)),
-  outdir: OUT, bundle: true, format: 'esm', platform: 'node', packages: 'external',
-  outExtension: { '.js': '.mjs' }, tsconfigRaw: '{}', logLevel: 'warning',
+  entryPoints: ['zustand', 'swr', 'tanstack'].map((name) =>
+    join(HERE, `examples/adapters/${name}.ts`),
+  ),
+  outdir: OUT,
+  bundle: true,
+  format: 'esm',
+  platform: 'node',
+  packages: 'external',
+  outExtension: { '.js': '.mjs' },
+  tsconfigRaw: '{}',
+  logLevel: 'warning',
 })
 
 async function zustand() {
@@ -55,7 +68,10 @@ async function rendered(useMessages, wrap = (element) => element) {
   root.render(wrap(createElement(Messages), createElement))
   const text = `said at ${Date.now()}`
   bob.room('lobby').send(text)
-  await until(() => `it is shown: ${container.textContent}`, () => container.textContent.endsWith(text))
+  await until(
+    () => `it is shown: ${container.textContent}`,
+    () => container.textContent.endsWith(text),
+  )
   root.unmount()
   alice.close()
 }
@@ -68,18 +84,24 @@ async function tanstack() {
   const { QueryClient, QueryClientProvider } = await import('@tanstack/react-query')
   const client = new QueryClient()
   const { useRoomMessages } = await import(`${OUT}/tanstack.mjs`)
-  await rendered(useRoomMessages, (element, create) => create(QueryClientProvider, { client }, element))
+  await rendered(useRoomMessages, (element, create) =>
+    create(QueryClientProvider, { client }, element),
+  )
 }
 
 async function bot() {
   const child = spawn(process.execPath, [join(HERE, 'examples/bot.mjs'), 'lobby'], {
-    env: { ...process.env, ROOMCAST_URL: gateway.url }, stdio: 'ignore',
+    env: { ...process.env, ROOMCAST_URL: gateway.url },
+    stdio: 'ignore',
   })
   const room = bob.room('lobby')
   await until('the bot is there', () => room.snapshot().presence.clock)
   const { id } = room.send('What time is it?')
-  const answer = await until('it answers', () => room.snapshot().messages.find(
-    ({ metadata, state }) => metadata?.about === id && state === 'persisted'))
+  const answer = await until('it answers', () =>
+    room
+      .snapshot()
+      .messages.find(({ metadata, state }) => metadata?.about === id && state === 'persisted'),
+  )
   assert.match(answer.content, /^It is .*, bob\.$/)
   assert.equal(answer.type, 'assistant')
   const ended = new Promise((done) => child.once('exit', done))

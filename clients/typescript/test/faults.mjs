@@ -2,9 +2,9 @@
 //
 //   RUNS=10 SEED=… node test/faults.mjs
 //
-// Each run has a gateway and a proxy of its own, three people who write, edit and delete, and a plan of
-// faults that its seed decides: connections cut, half-open or slow, newcomers refused, the gateway
-// killed and started again. When all is well again, everybody has to see the same.
+// Each run has a gateway and a proxy of its own, three people who write, edit and delete, and a
+// plan of faults that its seed decides: connections cut, half-open or slow, newcomers refused, the
+// gateway killed and started again. When all is well again, everybody has to see the same.
 
 import assert from 'node:assert/strict'
 import WebSocket from 'ws'
@@ -79,7 +79,7 @@ async function run(seed) {
   })()
   const writing = rooms.map(async (room, who) => {
     for (let n = 0; n < MESSAGES; n++) {
-      await sleep(random() * 2 * FAULTS_MS / MESSAGES)
+      await sleep((random() * 2 * FAULTS_MS) / MESSAGES)
       const content = `${PEOPLE[who]} ${n}`
       const sent = room.send(content)
       said[who].push(sent.id)
@@ -103,33 +103,59 @@ async function run(seed) {
   const late = createClient({ url: gateway.url, user: 'dave', WebSocket })
   try {
     const total = PEOPLE.length * MESSAGES
-    const state = () => JSON.stringify(clients.map((client, at) => [
-      client.snapshot(), rooms[at].snapshot().status, rooms[at].snapshot().messages.length,
-    ])) + happened.join(' ')
-    await until(() => `everything stands: ${state()}`, () => clients.every((client, at) => {
-      const { messages, status, hasOlder } = rooms[at].snapshot()
-      // Who was away for long, or first came late, has the latest page and reads the rest.
-      if (hasOlder) rooms[at].loadOlder().catch(() => { /* The next look tries again. */ })
-      return client.snapshot().pendingCount === 0 && status === 'live' && messages.length === total
-    }), 90_000)
+    const state = () =>
+      JSON.stringify(
+        clients.map((client, at) => [
+          client.snapshot(),
+          rooms[at].snapshot().status,
+          rooms[at].snapshot().messages.length,
+        ]),
+      ) + happened.join(' ')
+    await until(
+      () => `everything stands: ${state()}`,
+      () =>
+        clients.every((client, at) => {
+          const { messages, status, hasOlder } = rooms[at].snapshot()
+          // Who was away for long, or first came late, has the latest page and reads the rest.
+          if (hasOlder)
+            rooms[at].loadOlder().catch(() => {
+              /* The next look tries again. */
+            })
+          return (
+            client.snapshot().pendingCount === 0 && status === 'live' && messages.length === total
+          )
+        }),
+      90_000,
+    )
     const fresh = late.room('lobby')
     fresh.join()
     await until('somebody new is there', () => fresh.snapshot().status === 'live')
     while (fresh.snapshot().hasOlder) await fresh.loadOlder()
-    const plain = ({ id, userId, content, position, deletedAt }) =>
-      ({ id, userId, content, position, isDeleted: Boolean(deletedAt) })
+    const plain = ({ id, userId, content, position, deletedAt }) => ({
+      id,
+      userId,
+      content,
+      position,
+      isDeleted: Boolean(deletedAt),
+    })
     const truth = fresh.snapshot().messages.map(plain)
     assert.equal(truth.length, total, 'every message stands once')
     for (const [at, room] of rooms.entries()) {
-      await until(() => `${PEOPLE[at]} sees what stands`, () => {
-        try {
-          assert.deepEqual(room.snapshot().messages.map(plain), truth)
-          return true
-        } catch (error) {
-          room.differs = error
-          return false
-        }
-      }, 10_000).catch(() => { throw room.differs })
+      await until(
+        () => `${PEOPLE[at]} sees what stands`,
+        () => {
+          try {
+            assert.deepEqual(room.snapshot().messages.map(plain), truth)
+            return true
+          } catch (error) {
+            room.differs = error
+            return false
+          }
+        },
+        10_000,
+      ).catch(() => {
+        throw room.differs
+      })
       const own = truth.filter(({ userId }) => userId === PEOPLE[at]).map(({ id }) => id)
       assert.deepEqual(own, said[at], `${PEOPLE[at]}'s messages stand in the order of sending`)
     }
@@ -150,16 +176,20 @@ let next = 0
 let failed = 0
 const began = Date.now()
 console.log(`${RUNS} runs from seed ${SEED}`)
-await Promise.all(Array.from({ length: Math.min(AT_ONCE, RUNS) }, async () => {
-  while (next < RUNS) {
-    const seed = SEED + next++
-    try {
-      await run(seed)
-    } catch (error) {
-      failed++
-      console.log(`seed ${seed} failed (SEED=${seed} RUNS=1 node test/faults.mjs):`, error)
+await Promise.all(
+  Array.from({ length: Math.min(AT_ONCE, RUNS) }, async () => {
+    while (next < RUNS) {
+      const seed = SEED + next++
+      try {
+        await run(seed)
+      } catch (error) {
+        failed++
+        console.log(`seed ${seed} failed (SEED=${seed} RUNS=1 node test/faults.mjs):`, error)
+      }
     }
-  }
-}))
-console.log(`${RUNS - failed} of ${RUNS} runs passed in ${Math.round((Date.now() - began) / 1000)} s`)
+  }),
+)
+console.log(
+  `${RUNS - failed} of ${RUNS} runs passed in ${Math.round((Date.now() - began) / 1000)} s`,
+)
 process.exit(failed ? 1 : 0)

@@ -1,7 +1,8 @@
-// Three people on a cluster of two gateways that are killed one after the other, while the worker that
-// fills the database stands still for a moment: every message once, in order, and persisted.
+// Three people on a cluster of two gateways that are killed one after the other, while the worker
+// that fills the database stands still for a moment: every message once, in order, and persisted.
 //
-// Wants the programs `fleet`, `gateway` and `sync-worker`, Redis and Postgres; ends with 77 without.
+// Wants the programs `fleet`, `gateway` and `sync-worker`, Redis and Postgres; ends with 77
+// without.
 
 import assert from 'node:assert/strict'
 import { execFileSync, spawn } from 'node:child_process'
@@ -29,23 +30,45 @@ const folder = join(place, 'fleet')
 chmodSync(place, 0o755)
 let said = ''
 const up = spawn(program('fleet'), [
-  'up', '--gateways', '2', '--workers', '1', '--folder', folder,
-  '--gateway-program', program('gateway'), '--worker-program', program('sync-worker'),
+  'up',
+  '--gateways',
+  '2',
+  '--workers',
+  '1',
+  '--folder',
+  folder,
+  '--gateway-program',
+  program('gateway'),
+  '--worker-program',
+  program('sync-worker'),
 ])
-for (const output of [up.stdout, up.stderr]) output.on('data', (text) => { said += text })
+for (const output of [up.stdout, up.stderr])
+  output.on('data', (text) => {
+    said += text
+  })
 let hasEnded = false
-const ended = new Promise((done) => up.once('exit', done)).then(() => { hasEnded = true })
+const ended = new Promise((done) => up.once('exit', done)).then(() => {
+  hasEnded = true
+})
 const tell = (...words) => execFileSync(program('fleet'), [...words, '--folder', folder])
 
 let failed = 0
 try {
-  await until(() => `the fleet is up:\n${said}`, () => said.includes('ready;') || hasEnded, 60_000)
+  await until(
+    () => `the fleet is up:\n${said}`,
+    () => said.includes('ready;') || hasEnded,
+    60_000,
+  )
   if (hasEnded) throw new Error(said)
   const urls = [...said.matchAll(/gateway-\d.*?(http:\S+)/g)].map(([, url]) => url)
   assert.equal(urls.length, 2)
-  const clients = PEOPLE.map((user, at) => createClient({
-    url: at % 2 ? urls : [...urls].reverse(), user, WebSocket,
-  }))
+  const clients = PEOPLE.map((user, at) =>
+    createClient({
+      url: at % 2 ? urls : [...urls].reverse(),
+      user,
+      WebSocket,
+    }),
+  )
   const rooms = clients.map((client) => client.room('lobby'))
   rooms.forEach((room) => room.join())
   await until('all are there', () => rooms.every((room) => room.snapshot().presenceCount === 3))
@@ -58,8 +81,9 @@ try {
   })
   await sleep(500)
   tell('stop', 'worker', '1')
-  await until('something waits for the database', () => rooms.some((room) =>
-    room.snapshot().messages.some(({ state }) => state === 'sent')))
+  await until('something waits for the database', () =>
+    rooms.some((room) => room.snapshot().messages.some(({ state }) => state === 'sent')),
+  )
   tell('kill', 'gateway', '1')
   await sleep(1500)
   tell('cont', 'worker', '1')
@@ -69,17 +93,34 @@ try {
   await sleep(1000)
   tell('start', 'gateway', '2')
   await Promise.all(sending)
-  const seen = () => JSON.stringify(clients.map((client, at) => [
-    client.state, client.snapshot().pendingCount, rooms[at].snapshot().messages.length,
-  ]))
-  await until(() => `all stands: ${seen()}`, () => clients.every((client, at) =>
-    client.snapshot().pendingCount === 0
-    && rooms[at].snapshot().messages.length === PEOPLE.length * MESSAGES), 60_000)
-  const [first, ...others] = rooms.map((room) => room.snapshot().messages.map(({ content }) => content))
+  const seen = () =>
+    JSON.stringify(
+      clients.map((client, at) => [
+        client.state,
+        client.snapshot().pendingCount,
+        rooms[at].snapshot().messages.length,
+      ]),
+    )
+  await until(
+    () => `all stands: ${seen()}`,
+    () =>
+      clients.every(
+        (client, at) =>
+          client.snapshot().pendingCount === 0 &&
+          rooms[at].snapshot().messages.length === PEOPLE.length * MESSAGES,
+      ),
+    60_000,
+  )
+  const [first, ...others] = rooms.map((room) =>
+    room.snapshot().messages.map(({ content }) => content),
+  )
   for (const other of others) assert.deepEqual(other, first)
   for (const person of PEOPLE) {
     const own = first.filter((content) => content.startsWith(person))
-    assert.deepEqual(own, Array.from({ length: MESSAGES }, (_, n) => `${person} ${n}`))
+    assert.deepEqual(
+      own,
+      Array.from({ length: MESSAGES }, (_, n) => `${person} ${n}`),
+    )
   }
   for (const { state } of await Promise.all(settled)) assert.equal(state, 'persisted')
   for (const client of clients) client.close()

@@ -36,13 +36,18 @@ export function freePort() {
 
 /** Settings that keep no test waiting. */
 const SETTINGS = {
-  ROOMCAST_OPERATOR_PORT: '0', ROOMCAST_DRAIN_NOTICE_MS: '0', ROOMCAST_LOG: 'warn',
-  WEBSOCKET_RATE_LIMIT_MESSAGE_SEND: '1000000', WEBSOCKET_RATE_LIMIT_ROOM_JOIN: '1000000',
+  ROOMCAST_OPERATOR_PORT: '0',
+  ROOMCAST_DRAIN_NOTICE_MS: '0',
+  ROOMCAST_LOG: 'warn',
+  WEBSOCKET_RATE_LIMIT_MESSAGE_SEND: '1000000',
+  WEBSOCKET_RATE_LIMIT_ROOM_JOIN: '1000000',
   ROOMCAST_RATE_LIMIT_RESUME: '1000000',
 }
 
 const living = new Set()
-process.on('exit', () => { for (const child of living) child.kill('SIGKILL') })
+process.on('exit', () => {
+  for (const child of living) child.kill('SIGKILL')
+})
 
 /** A gateway in the development mode, or with `settings` of another one. */
 export async function startGateway(settings = { ROOMCAST_DEV: 'true' }) {
@@ -50,21 +55,34 @@ export async function startGateway(settings = { ROOMCAST_DEV: 'true' }) {
   const port = await freePort()
   let child
   const gateway = {
-    port, url: `ws://127.0.0.1:${port}/ws`, log: '',
+    port,
+    url: `ws://127.0.0.1:${port}/ws`,
+    log: '',
     async start() {
       child = spawn(PROGRAM, [], {
-        env: { ...process.env, ...SETTINGS, ...settings, PORT: `${port}`, ROOMCAST_DATA_DIR: folder },
+        env: {
+          ...process.env,
+          ...SETTINGS,
+          ...settings,
+          PORT: `${port}`,
+          ROOMCAST_DATA_DIR: folder,
+        },
         stdio: ['ignore', 'ignore', 'pipe'],
       })
       living.add(child)
-      child.stderr.on('data', (text) => { gateway.log += text })
-      await until(() => `the gateway listens\n${gateway.log}`, async () => {
-        try {
-          return (await fetch(`http://127.0.0.1:${port}/`)).ok
-        } catch {
-          return false
-        }
+      child.stderr.on('data', (text) => {
+        gateway.log += text
       })
+      await until(
+        () => `the gateway listens\n${gateway.log}`,
+        async () => {
+          try {
+            return (await fetch(`http://127.0.0.1:${port}/`)).ok
+          } catch {
+            return false
+          }
+        },
+      )
     },
     async end(signal) {
       const ended = new Promise((done) => child.once('exit', done))

@@ -14,10 +14,16 @@ const require = createRequire(import.meta.url)
 test('both module systems export the same', async () => {
   for (const [name, wanted] of [
     ['roomcast', ['RoomcastError', 'createClient']],
-    ['roomcast/react', [
-      'RoomcastProvider', 'useOptimizedTeamChatWebSocket', 'useRoomcast', 'useRoomcastStatus',
-      'useTeamChatWebSocket',
-    ]],
+    [
+      'roomcast/react',
+      [
+        'RoomcastProvider',
+        'useOptimizedTeamChatWebSocket',
+        'useRoomcast',
+        'useRoomcastStatus',
+        'useTeamChatWebSocket',
+      ],
+    ],
   ]) {
     assert.deepEqual(Object.keys(await import(name)).sort(), wanted)
     assert.deepEqual(Object.keys(require(name)).sort(), wanted)
@@ -35,12 +41,15 @@ test('nothing that is exported is of type any', () => {
 })
 
 test('the hook is for the client side of a framework, and the core is not', () => {
-  for (const name of ['react.js', 'react.cjs']) assert.match(read(name), /^("use strict";)?"use client"/)
+  for (const name of ['react.js', 'react.cjs'])
+    assert.match(read(name), /^("use strict";)?"use client"/)
   assert.doesNotMatch(read('index.js'), /use client|from"react"/)
 })
 
 test('there is no dependency, and React is optional', () => {
-  const { dependencies, peerDependenciesMeta } = JSON.parse(readFileSync(join(HERE, 'package.json')))
+  const { dependencies, peerDependenciesMeta } = JSON.parse(
+    readFileSync(join(HERE, 'package.json')),
+  )
   assert.equal(dependencies, undefined)
   assert.equal(peerDependenciesMeta.react.optional, true)
 })

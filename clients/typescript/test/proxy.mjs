@@ -1,5 +1,5 @@
-// A TCP proxy that does to connections what networks do: cuts them, swallows what they say without a
-// word, and delays it.
+// A TCP proxy that does to connections what networks do: cuts them, swallows what they say without
+// a word, and delays it.
 
 import { connect, createServer } from 'node:net'
 
@@ -7,7 +7,10 @@ export async function startProxy(port) {
   const pairs = new Set()
   const proxy = {
     /** `through`, or `refuse` newcomers. */
-    mode: 'through', delayMs: 0, target: port, url: '',
+    mode: 'through',
+    delayMs: 0,
+    target: port,
+    url: '',
     /** Ends connections, all or some. */
     cut(which = () => true) {
       for (const pair of [...pairs]) if (which(pair)) pair.end()
@@ -16,7 +19,9 @@ export async function startProxy(port) {
     swallow(which = () => true) {
       for (const pair of pairs) if (which(pair)) pair.swallows = true
     },
-    get count() { return pairs.size },
+    get count() {
+      return pairs.size
+    },
     close() {
       proxy.cut()
       server.close()
@@ -39,7 +44,11 @@ export async function startProxy(port) {
       let before = Promise.resolve()
       const later = (what) => {
         const due = new Promise((done) => setTimeout(done, proxy.delayMs))
-        before = before.then(() => due).then(() => { if (!pair.swallows) what() })
+        before = before
+          .then(() => due)
+          .then(() => {
+            if (!pair.swallows) what()
+          })
       }
       from.on('data', (bytes) => later(() => to.write(bytes)))
       from.on('end', () => later(() => to.end()))

@@ -14,9 +14,8 @@ globalThis.IS_REACT_ACT_ENVIRONMENT = true
 const { StrictMode, act, createElement: h } = await import('react')
 const { createRoot, hydrateRoot } = await import('react-dom/client')
 const { renderToString } = await import('react-dom/server')
-const {
-  RoomcastProvider, useOptimizedTeamChatWebSocket, useRoomcastStatus, useTeamChatWebSocket,
-} = await import('../dist/react.js')
+const { RoomcastProvider, useOptimizedTeamChatWebSocket, useRoomcastStatus, useTeamChatWebSocket } =
+  await import('../dist/react.js')
 const { fake, joined, message, at } = await import('./fake.mjs')
 const { sleep, until } = await import('./gateway.mjs')
 
@@ -45,9 +44,17 @@ test('it returns what the predecessor returned, and more', async () => {
   assert.equal(text(), 'on')
   assert.equal(useOptimizedTeamChatWebSocket, useTeamChatWebSocket)
   for (const name of [
-    'sendMessage', 'startTyping', 'stopTyping', 'updateReadReceipt', 'editMessage', 'deleteMessage',
-    'retry', 'discard', 'loadOlder',
-  ]) assert.equal(typeof seen[name], 'function', name)
+    'sendMessage',
+    'startTyping',
+    'stopTyping',
+    'updateReadReceipt',
+    'editMessage',
+    'deleteMessage',
+    'retry',
+    'discard',
+    'loadOlder',
+  ])
+    assert.equal(typeof seen[name], 'function', name)
   assert.equal(seen.state, 'connected')
   assert.deepEqual(seen.messages, [])
   assert.deepEqual([seen.typing, seen.receipts, seen.unread], [[], {}, 0])
@@ -67,7 +74,11 @@ test('what is sent is shown at once; functions stay the same', async () => {
   }
   const { text, root, client } = await mounted(h(Chat), {
     'message:send': ({ id }) => ({
-      id, position: at(1), duplicate: false, persisted: true, durability: 'store',
+      id,
+      position: at(1),
+      duplicate: false,
+      persisted: true,
+      durability: 'store',
     }),
   })
   let sent
@@ -143,7 +154,10 @@ test('not enabled, it is in no room; another room is another room', async () => 
   await settle()
   await render({ id: 'b', enabled: true })
   await settle()
-  assert.deepEqual(server.of('room:join').map(({ data }) => data.roomId), ['a', 'b'])
+  assert.deepEqual(
+    server.of('room:join').map(({ data }) => data.roomId),
+    ['a', 'b'],
+  )
   await act(() => root.unmount())
   client.close()
 })
@@ -162,7 +176,9 @@ test('a server renders it without a connection, and a browser takes that over', 
   container.innerHTML = html
   const errors = []
   let root
-  await act(() => { root = hydrateRoot(container, element, { onRecoverableError: (e) => errors.push(e) }) })
+  await act(() => {
+    root = hydrateRoot(container, element, { onRecoverableError: (e) => errors.push(e) })
+  })
   await act(() => until('connected', () => client.state === 'connected'))
   await settle()
   assert.deepEqual(errors, [])

@@ -6,9 +6,16 @@ import { RoomcastError } from '../dist/index.js'
 import { at, fake, inLobby, joined, message } from './fake.mjs'
 import { sleep, until } from './gateway.mjs'
 
-const sent = (seq, more = {}) => ({ id }) => ({
-  id, position: at(seq), duplicate: false, persisted: true, durability: 'store', ...more,
-})
+const sent =
+  (seq, more = {}) =>
+  ({ id }) => ({
+    id,
+    position: at(seq),
+    duplicate: false,
+    persisted: true,
+    durability: 'store',
+    ...more,
+  })
 
 test('a message is shown at once, and settled when it is persisted', async () => {
   let seq = 0
@@ -31,13 +38,15 @@ test('what has no answer is offered again, in order, under the same ids', async 
   let isDeaf = true
   let seq = 0
   const { room, client, server } = await inLobby({
-    'message:send': ({ id }) => isDeaf ? null : sent(++seq)({ id }),
+    'message:send': ({ id }) => (isDeaf ? null : sent(++seq)({ id })),
   })
   const ids = ['one', 'two', 'three'].map((text) => room.send(text).id)
   await until('the first was offered', () => server.of('message:send').length === 1)
   isDeaf = false
   server.close(1006)
-  await until('all stand', () => room.snapshot().messages.every(({ state }) => state === 'persisted'))
+  await until('all stand', () =>
+    room.snapshot().messages.every(({ state }) => state === 'persisted'),
+  )
   const offered = server.of('message:send').map(({ data }) => data.id)
   assert.deepEqual(offered, [ids[0], ...ids])
   client.close()
@@ -60,7 +69,10 @@ test('a watermark of another epoch says nothing', async () => {
 test('a final refusal fails a message; retry and discard are the ways out', async () => {
   let refusal = { code: 'insufficient_credits' }
   const { room, client, server } = await inLobby({
-    'message:send': ({ id }) => { if (refusal) throw refusal; return sent(1)({ id }) },
+    'message:send': ({ id }) => {
+      if (refusal) throw refusal
+      return sent(1)({ id })
+    },
   })
   const first = room.send('one')
   const failed = await first.settled
@@ -99,7 +111,10 @@ test('whoever is too fast waits, and nothing is overtaken', async () => {
   room.send('one')
   room.send('two')
   await until('both stand', () => room.snapshot().messages.every(({ position }) => position))
-  assert.deepEqual(server.of('message:send').map(({ data }) => data.content), ['one', 'one', 'two'])
+  assert.deepEqual(
+    server.of('message:send').map(({ data }) => data.content),
+    ['one', 'one', 'two'],
+  )
   client.close()
 })
 
@@ -132,16 +147,25 @@ test('a full outbox and a text that is too long are refused before anything is t
 
 test('a cursor resumes; edits move it; what was told is not told twice', async () => {
   const { room, client, server, contents } = await inLobby({
-    'room:join': ({ since }) => since
-      ? joined({ recovered: true, messages: [message(3)], head: at(3) })
-      : joined({ messages: [message(1)], head: at(1) }),
+    'room:join': ({ since }) =>
+      since
+        ? joined({ recovered: true, messages: [message(3)], head: at(3) })
+        : joined({ messages: [message(1)], head: at(1) }),
   })
   server.tell('message:update', {
-    roomId: 'lobby', id: 'm1', userId: 'bob', changeId: 'c1', content: 'edited', position: at(2),
+    roomId: 'lobby',
+    id: 'm1',
+    userId: 'bob',
+    changeId: 'c1',
+    content: 'edited',
+    position: at(2),
     editedAt: '2026-11-22T17:05:00.000Z',
   })
   server.close(1006)
-  await until('back', () => server.of('room:join').length === 2 && room.snapshot().status === 'live')
+  await until(
+    'back',
+    () => server.of('room:join').length === 2 && room.snapshot().status === 'live',
+  )
   assert.deepEqual(server.of('room:join')[1].data.since, { ...at(2), messageId: 'c1' })
   assert.deepEqual(contents(), ['edited', 'text 3'])
   server.tell('message:new', message(3))
@@ -181,7 +205,8 @@ test('what was deleted stays deleted, and a later change counts', async () => {
 
 test('a replay of something older than what is loaded makes no hole', async () => {
   const { room, client, server, contents } = await inLobby({
-    'room:join': () => joined({ messages: [message(50), message(51)], head: at(51), hasMore: true }),
+    'room:join': () =>
+      joined({ messages: [message(50), message(51)], head: at(51), hasMore: true }),
     'history:get': () => ({ messages: [message(48), message(49)], hasMore: true }),
   })
   server.tell('message:new', message(20, { changedPosition: at(52), editedAt: 'x' }))
@@ -192,7 +217,7 @@ test('a replay of something older than what is loaded makes no hole', async () =
   client.close()
 })
 
-test('a message that the database refused is taken away, one of one\'s own fails', async () => {
+test("a message that the database refused is taken away, one of one's own fails", async () => {
   const { room, client, server } = await inLobby({
     'message:send': sent(2, { persisted: false, durability: 'log' }),
     'room:join': () => joined({ messages: [message(1)], head: at(1) }),
@@ -202,7 +227,10 @@ test('a message that the database refused is taken away, one of one\'s own fails
   server.tell('message:rejected', { roomId: 'lobby', id: 'm1', userId: 'bob' })
   server.tell('message:rejected', { roomId: 'lobby', id, userId: 'alice' })
   server.tell('message:rejected', {
-    roomId: 'lobby', id, userId: 'alice', error: { code: 'rejected', message: 'no' },
+    roomId: 'lobby',
+    id,
+    userId: 'alice',
+    error: { code: 'rejected', message: 'no' },
   })
   const [mine] = room.snapshot().messages
   assert.equal(mine.state, 'failed')
@@ -214,10 +242,17 @@ test('a message that the database refused is taken away, one of one\'s own fails
 test('an edit is shown at once, made once, and offered again', async () => {
   let isDeaf = true
   const { room, client, server } = await inLobby({
-    'room:join': ({ since }) => joined(since ? { recovered: true, head: at(1) }
-      : { messages: [message(1, { userId: 'alice' })], head: at(1) }),
-    'message:edit': ({ changeId }) => isDeaf ? null : { changeId, position: at(2), duplicate: false },
-    'message:delete': () => { throw { code: 'forbidden' } },
+    'room:join': ({ since }) =>
+      joined(
+        since
+          ? { recovered: true, head: at(1) }
+          : { messages: [message(1, { userId: 'alice' })], head: at(1) },
+      ),
+    'message:edit': ({ changeId }) =>
+      isDeaf ? null : { changeId, position: at(2), duplicate: false },
+    'message:delete': () => {
+      throw { code: 'forbidden' }
+    },
   })
   room.edit('m1', 'better')
   await until('offered', () => server.of('message:edit').length === 1)
@@ -260,11 +295,39 @@ test('an edit does not take the place of a deletion that waits', async () => {
   client.close()
 })
 
+test('an edit never overtakes the message that it is of', async () => {
+  let seq = 1
+  const { room, client, server } = await inLobby({
+    'room:join': () => joined({ messages: [message(1, { userId: 'alice' })], head: at(1) }),
+    'message:send': ({ id }) => {
+      seq++
+      setTimeout(() => server.tell('message:new', message(seq, { id, userId: 'alice' })), 5)
+      return sent(seq)({ id })
+    },
+    'message:edit': ({ changeId }) => ({ changeId, position: at(++seq), duplicate: false }),
+  })
+  room.edit('m1', 'first')
+  const { id } = room.send('new')
+  room.edit(id, 'new, edited')
+  await until('all is made', () => client.snapshot().pendingCount === 0)
+  const order = server.asked.filter(({ event }) => /^message/.test(event))
+  const of = (event) => order.findIndex((each) => each.event === event && each.data.id === id)
+  assert.ok(of('message:send') < of('message:edit'))
+  client.close()
+})
+
 test('an answer grows, is cut where parts overlap, and ends as the message', async () => {
   const { room, client, server, contents } = await inLobby()
-  const part = (offset, delta) => server.tell('message:stream', {
-    roomId: 'lobby', id: 's1', userId: 'bot', type: 'assistant', offset, delta, state: 'streaming',
-  })
+  const part = (offset, delta) =>
+    server.tell('message:stream', {
+      roomId: 'lobby',
+      id: 's1',
+      userId: 'bot',
+      type: 'assistant',
+      offset,
+      delta,
+      state: 'streaming',
+    })
   part(0, 'It is ')
   await until('it is shown', () => contents()[0] === 'It is ')
   part(3, 'is noon')
@@ -282,12 +345,16 @@ test('an answer grows, is cut where parts overlap, and ends as the message', asy
 
 test('people, typing and receipts', async () => {
   const { room, client, server } = await inLobby({
-    'room:join': () => joined({
-      messages: [message(1), message(2), message(3)], head: at(3), unread: 2,
-      presence: { bob: { userId: 'bob', status: 'active', isActive: true } }, presenceCount: 1,
-      receipts: { alice: { userId: 'alice', position: at(1) } },
-      typing: { bob: { userId: 'bob', expiresInMs: 100 } },
-    }),
+    'room:join': () =>
+      joined({
+        messages: [message(1), message(2), message(3)],
+        head: at(3),
+        unread: 2,
+        presence: { bob: { userId: 'bob', status: 'active', isActive: true } },
+        presenceCount: 1,
+        receipts: { alice: { userId: 'alice', position: at(1) } },
+        typing: { bob: { userId: 'bob', expiresInMs: 100 } },
+      }),
     'receipt:update': ({ position }) => ({ position }),
     'typing:start': () => ({}),
   })
@@ -301,11 +368,19 @@ test('people, typing and receipts', async () => {
   assert.equal(room.snapshot().unread, 0)
   await until('told', () => server.of('receipt:update').length)
   await sleep(500)
-  assert.deepEqual(server.of('receipt:update').map(({ data }) => data.position), [at(3)])
+  assert.deepEqual(
+    server.of('receipt:update').map(({ data }) => data.position),
+    [at(3)],
+  )
   room.startTyping()
   room.startTyping()
   assert.equal(server.of('typing:start').length, 1)
-  server.tell('presence:update', { roomId: 'lobby', presenceCount: 0, userId: 'bob', status: 'offline' })
+  server.tell('presence:update', {
+    roomId: 'lobby',
+    presenceCount: 0,
+    userId: 'bob',
+    status: 'offline',
+  })
   assert.deepEqual(room.snapshot().presence, {})
   client.close()
 })
@@ -316,7 +391,11 @@ test('kicked out, and refused at the door', async () => {
   assert.equal(room.snapshot().status, 'kicked')
   assert.equal(room.snapshot().error.code, 'kicked')
   client.close()
-  const other = fake({ 'room:join': () => { throw { code: 'forbidden', field: 'roomId' } } })
+  const other = fake({
+    'room:join': () => {
+      throw { code: 'forbidden', field: 'roomId' }
+    },
+  })
   const closed = other.client.room('lobby')
   const { settled } = closed.send('hello')
   assert.equal((await settled).error.code, 'forbidden')

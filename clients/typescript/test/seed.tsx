@@ -1,5 +1,5 @@
-// The component of the predecessor's documentation, as it stands there but for the path of the import,
-// which tsconfig.json maps. It has to compile unchanged.
+// The component of the predecessor's documentation, as it stands there but for the path of the
+// import, which tsconfig.json maps. It has to compile unchanged.
 
 import { useOptimizedTeamChatWebSocket } from '@/hooks/useOptimizedTeamChatWebSocket';
 

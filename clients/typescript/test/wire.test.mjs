@@ -1,5 +1,5 @@
-// The types of the wire against the protocol's own page: each of its JSON blocks has to fit, without a
-// field too many, and every event and command that the page shows has to have a type.
+// The types of the wire against the protocol's own page: each of its JSON blocks has to fit,
+// without a field too many, and every event and command that the page shows has to have a type.
 
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
@@ -22,7 +22,8 @@ function typed() {
     const { event, ref, error } = frame
     const literal = JSON.stringify(frame)
     if (event === 'reply') {
-      const data = error ? "ReplyFrame & { error: Refusal }"
+      const data = error
+        ? 'ReplyFrame & { error: Refusal }'
         : `{ event: 'reply', ref: number, data: Commands['${commands.get(ref)}'][1] }`
       return `${literal} satisfies ${data}`
     }
@@ -43,9 +44,14 @@ test('every JSON block of PROTOCOL.md fits the types', () => {
   const source = ["import type { Commands, Events, Refusal, ReplyFrame } from '../src/wire.js'"]
   frames.forEach((frame, at) => source.push(`export const frame${at} = ${frame}`))
   writeFileSync(file, source.join('\n') + '\n')
-  writeFileSync(join(folder, 'tsconfig.json'), JSON.stringify({
-    extends: '../tsconfig.json', include: ['wire.ts'], compilerOptions: { types: [] },
-  }))
+  writeFileSync(
+    join(folder, 'tsconfig.json'),
+    JSON.stringify({
+      extends: '../tsconfig.json',
+      include: ['wire.ts'],
+      compilerOptions: { types: [] },
+    }),
+  )
   try {
     execFileSync(join(HERE, 'node_modules/.bin/tsc'), ['-p', folder], { encoding: 'utf8' })
   } catch ({ stdout }) {
@@ -56,7 +62,11 @@ test('every JSON block of PROTOCOL.md fits the types', () => {
 test('every command, event and refusal that the page names has a type', () => {
   const page = readFileSync(PAGE, 'utf8')
   const wire = readFileSync(join(HERE, 'src/wire.ts'), 'utf8')
-  const names = new Set(blocks().map(({ event }) => event).filter((event) => event !== 'reply'))
+  const names = new Set(
+    blocks()
+      .map(({ event }) => event)
+      .filter((event) => event !== 'reply'),
+  )
   for (const name of names) assert.ok(wire.includes(`'${name}'`), name)
   const table = page.split('## Refusals')[1].split('## How often')[0]
   const codes = [...table.matchAll(/^\| `(\w+)` \|/gm)].map(([, code]) => code)

@@ -5,7 +5,8 @@ import useSWRSubscription from 'swr/subscription'
 import type { SWRSubscriptionResponse } from 'swr/subscription'
 
 export function useRoomMessages(
-  client: Client, roomId: string,
+  client: Client,
+  roomId: string,
 ): SWRSubscriptionResponse<readonly ChatMessage[], Error> {
   return useSWRSubscription<readonly ChatMessage[], Error, [string, string]>(
     ['roomcast', roomId],

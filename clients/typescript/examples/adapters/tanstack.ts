@@ -7,7 +7,10 @@ import type { ChatMessage, Client } from 'roomcast'
 
 export const roomKey = (id: string) => ['roomcast', id, 'messages'] as const
 
-export function useRoomMessages(client: Client, id: string): UseQueryResult<readonly ChatMessage[]> {
+export function useRoomMessages(
+  client: Client,
+  id: string,
+): UseQueryResult<readonly ChatMessage[]> {
   const cache = useQueryClient()
   const room = client.room(id)
   useEffect(() => {

@@ -15,7 +15,9 @@ export function roomStore(client: Client, id: string): [StoreApi<RoomSlice>, () 
   const slice = () => ({ ...room.snapshot(), isConnected: client.state === 'connected' })
   const store = createStore<RoomSlice>(() => ({
     ...slice(),
-    send: (content) => { room.send(content) },
+    send: (content) => {
+      room.send(content)
+    },
   }))
   const update = () => store.setState(slice())
   const ends = [client.subscribe(update), room.subscribe(update)]
