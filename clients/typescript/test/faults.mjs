@@ -14,7 +14,7 @@ import { startProxy } from './proxy.mjs'
 
 const RUNS = Number(process.env.RUNS ?? 10)
 const SEED = Number(process.env.SEED ?? Math.floor(Math.random() * 1e9))
-const AT_ONCE = Number(process.env.AT_ONCE ?? 5)
+const AT_ONCE = Number(process.env.AT_ONCE ?? 10)
 const PEOPLE = ['alice', 'bob', 'carol']
 const MESSAGES = 25
 const FAULTS_MS = 5000
