@@ -167,6 +167,25 @@ mod in_redis {
     use super::*;
 
     #[tokio::test]
+    async fn what_a_run_says_of_its_load_goes_with_its_lease() {
+        let Subject { presence, servers } = redis().await;
+        let servers = servers.unwrap();
+        for (run, load) in [(HERE, 3), (THERE, 40)] {
+            assert!(presence.renew(run, Renewal::First).await.unwrap());
+            presence.loads(run, load).await.unwrap();
+        }
+        let mut loads = presence.loads(HERE, 5).await.unwrap();
+        loads.sort_unstable();
+        assert_eq!(loads, [5, 40]);
+        presence.withdraw(THERE).await.unwrap();
+        assert_eq!(presence.loads(HERE, 6).await.unwrap(), [6]);
+        // It had slept, and does not know yet that it was taken out.
+        assert_eq!(presence.loads(THERE, 41).await.unwrap(), [6]);
+        let left = servers.redis().command(&["HLEN", keys::LOADS]).await.unwrap();
+        assert_eq!(left.integer(), Some(1), "nobody else would take it out");
+    }
+
+    #[tokio::test]
     async fn what_has_lapsed_is_reaped_by_one_and_nothing_of_it_is_left() {
         let subject = redis().await;
         let presence = &subject.presence;

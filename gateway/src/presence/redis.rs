@@ -155,7 +155,14 @@ impl Presence for RedisPresence {
         let (told,): (HashMap<String, u64>,) = self.connection.pipeline(&pipe).await?;
         let living = self.leases().await?.living;
         let holds = |run: &str| run.parse().is_ok_and(|run: Uuid| living.contains(&run));
-        Ok(told.into_iter().filter(|(run, _)| holds(run)).map(|(_, load)| load).collect())
+        let (held, left): (Vec<_>, Vec<_>) = told.into_iter().partition(|(run, _)| holds(run));
+        // One that slept past its lease says so once more after it was cleaned up.
+        let mut pipe = redis::pipe();
+        for (run, _) in &left {
+            pipe.cmd("HDEL").arg(keys::LOADS).arg(run).ignore();
+        }
+        self.send(&pipe).await?;
+        Ok(held.into_iter().map(|(_, load)| load).collect())
     }
 
     async fn announce(

@@ -113,6 +113,7 @@ async fn a_storm_is_told_to_come_back_and_all_of_it_comes_in() {
             let after: u64 = answer.header("retry-after").unwrap().parse().unwrap();
             assert!((1..=5).contains(&after), "{after}");
             deferred += 1;
+            // As it was told: that everybody comes in this way is what is tried.
             tokio::time::sleep(Duration::from_secs(after)).await;
         }
     };
