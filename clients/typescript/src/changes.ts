@@ -13,7 +13,7 @@ const NEEDS_NEW_ID = /^(rejected|conflict|bad_id)$/
 export class Changes {
   private _pumping = false
   /** Views of messages by the offer that changes them, so that the same is the same object. */
-  private _views = new WeakMap<Offer, { of: ChatMessage, error: unknown, view: ChatMessage }>()
+  private _views = new WeakMap<Offer, { of: ChatMessage, why: unknown, view: ChatMessage }>()
 
   constructor(private _room: ChatRoom) {}
 
@@ -76,9 +76,12 @@ export class Changes {
         this._pump()
       }
       offer.isAsked = false
+      offer.waiting = error?.retryAt ? error : undefined
       if (error?.code === 'not_joined') room._rejoin()
-      else if (error?.retryAt) return void setTimeout(next, error.retryAt - Date.now())
-      else if (error && error.code !== 'disconnected') room._refuse(offer, error)
+      else if (error?.retryAt) {
+        room._changed()
+        return void setTimeout(next, error.retryAt - Date.now())
+      } else if (error && error.code !== 'disconnected') room._refuse(offer, error)
       else if (!error && room._changes.includes(offer)) {
         const { position } = reply as ChangeReply
         room._amend({
@@ -96,18 +99,20 @@ export class Changes {
     const change = _changes.findLast(({ id, userId = _me }) => id === message.id
       && userId === message.userId)
     if (!change) return message
-    const { content, error, metadata, createdAt } = change
+    const { content, error, waiting, metadata, createdAt } = change
     const known = this._views.get(change)
-    if (known?.of === message && known.error === error) return known.view
+    const why = error ?? waiting
+    if (known?.of === message && known.why === why) return known.view
     const isEdit = content !== undefined
     const pending: PendingChange = {
-      type: isEdit ? 'edit' : 'delete', ...isEdit && { content }, ...error && { error },
+      type: isEdit ? 'edit' : 'delete', ...isEdit && { content },
+      ...error ? { error } : waiting && { waiting },
     }
     const view: ChatMessage = error ? { ...message, change: pending } : {
       ...message, change: pending, content: content ?? '', ...metadata && { metadata },
       ...isEdit ? { editedAt: createdAt } : { deletedAt: createdAt },
     }
-    this._views.set(change, { of: message, error, view })
+    this._views.set(change, { of: message, why, view })
     return view
   }
 }

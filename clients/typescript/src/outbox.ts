@@ -29,6 +29,8 @@ export interface Offer extends Entry {
   answeredOn?: number
   /** A change whose answer is awaited: what comes later cannot take its place. */
   isAsked?: boolean
+  /** Why a change is not made yet; what a message waits for is in its `view`. */
+  waiting?: RoomcastError | undefined
   settle?: (message: ChatMessage) => void
   /** How it is shown. */
   view?: ChatMessage | undefined

@@ -20,7 +20,8 @@ export const lockOf = (tab: string): string => `roomcast tab ${tab}`
 const nameOf = ({ roomId, changeId, id }: Entry): string => `${roomId} ${changeId ?? id}`
 
 /** Plain data: a clone would keep nothing of an error but its message. */
-function plain({ settle, view, answeredOn, isAsked, error, ...entry }: Offer): Entry {
+function plain(offer: Offer): Entry {
+  const { settle, view, answeredOn, isAsked, waiting, error, ...entry } = offer
   return { ...entry, ...error && { error: { ...error, message: error.message } } }
 }
 

@@ -77,7 +77,10 @@ export interface ChatMessage {
 export interface PendingChange {
   readonly type: 'edit' | 'delete'
   readonly content?: string
+  /** Why it was refused: the message stands as it stood. */
   readonly error?: RoomcastError
+  /** Why it waits until `retryAt`; then it is offered again by itself. */
+  readonly waiting?: RoomcastError
 }
 
 export type RoomStatus = 'joining' | 'live' | 'left' | 'kicked' | 'refused'

@@ -287,7 +287,12 @@ test('an edit does not take the place of a deletion that waits', async () => {
     },
   })
   room.delete('m1')
-  await until('refused', () => !isBusy)
+  await until('it waits', () => room.snapshot().messages[0].change.waiting)
+  const { deletedAt, change } = room.snapshot().messages[0]
+  assert.ok(deletedAt, 'what waits is shown')
+  assert.deepEqual([change.type, change.waiting.code], ['delete', 'backpressure'])
+  assert.ok(change.waiting.retryAt > Date.now() - 1000)
+  assert.equal(change.error, undefined)
   room.edit('m1', 'late')
   await until('deleted', () => client.snapshot().pendingCount === 0)
   assert.equal(server.of('message:edit').length, 0)
