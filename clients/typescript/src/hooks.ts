@@ -70,20 +70,16 @@ export interface TeamChatValues {
   readonly reconnectAt: number | null
 }
 
+type SameInRoom = 'retry' | 'discard' | 'loadOlder' | 'startTyping' | 'stopTyping' | 'setPresence'
+
 /** What one does; the same functions as long as client and room are the same. */
-export interface TeamChatActions {
+export interface TeamChatActions extends Pick<Room, SameInRoom> {
   sendMessage(
     content: string, type?: MessageType, metadata?: Metadata, clientMessageId?: string,
   ): Sent
   editMessage(id: string, content: string): void
   deleteMessage(id: string): void
-  retry(id: string): void
-  discard(id: string): void
-  loadOlder(): Promise<boolean>
-  startTyping(): void
-  stopTyping(): void
   updateReadReceipt(lastReadMessageId?: string): void
-  setPresence(status: 'active' | 'idle'): void
   streamMessage(options?: StreamOptions): StreamWriter
 }
 
