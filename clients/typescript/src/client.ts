@@ -115,7 +115,7 @@ export class ChatClient implements Client, LinkListener {
     if (before === userId) return
     for (const room of this._rooms.values()) {
       if (before) room._reset()
-      else for (const offer of room._offers()) this._keep(offer)
+      else for (const offer of room._offers._all()) this._keep(offer)
     }
   }
 
@@ -154,14 +154,14 @@ export class ChatClient implements Client, LinkListener {
   // --- The outbox ---
 
   private _offers(): Offer[] {
-    return [...this._rooms.values()].flatMap((room) => room._offers())
+    return [...this._rooms.values()].flatMap((room) => room._offers._all())
   }
 
   /** Takes in what tabs that are gone had on offer. */
   async _adopt(): Promise<void> {
     const { _userId } = this
     const entries = await this._store?.adopt(_userId) ?? []
-    if (_userId === this._userId) for (const entry of entries) this._room(entry.roomId)._take(entry)
+    if (_userId === this._userId) for (const entry of entries) this._room(entry.roomId)._offers._take(entry)
   }
 
   /** Throws where an offer would be too much. */

@@ -1,23 +1,21 @@
-// One room: messages in the room's order, the cursor, what is on offer, and who is there.
+// One room: being in it, its messages in the room's order, and the cursor.
 //
-// An own message is kept until it is *persisted* and offered again, under the same id, on every new
-// connection; the server says of each offer whether it stands already. What the server told is kept
-// with the position of its last change, so that it can be told again and counts once.
+// What the server told is kept with the position of its last change, so that it can be told again
+// and counts once.
 
 import type { Answers } from './answers.js'
 import type { Changes } from './changes.js'
 import type { ChatClient } from './client.js'
 import type { Answered } from './connection.js'
-import type { Entry, Offer } from './outbox.js'
+import { Offers } from './offers.js'
+import type { Offer } from './outbox.js'
 import type { People } from './people.js'
 import type { Answer } from './stream.js'
 import type {
   ChatMessage, Room, RoomSnapshot, RoomStatus, SendOptions, Sent, StreamOptions, StreamWriter,
 } from './types.js'
 import { RoomcastError, compare, covers, keyOf, placeOf, uuidv7 } from './values.js'
-import type {
-  Cursor, Events, JoinReply, Metadata, Position, SendReply, WireMessage,
-} from './wire.js'
+import type { Cursor, Events, JoinReply, Metadata, Position, WireMessage } from './wire.js'
 
 const PAGE = 50
 /** Messages that are kept; of more the oldest are dropped, and read again when asked for. */
@@ -44,10 +42,8 @@ interface EditOptions {
 export class ChatRoom implements Room {
   /** How it stands in the server's eyes; `_wanted` says whether anybody wants to be in it. */
   _status: RoomStatus = 'left'
-  /** In the order in which they are to be made. */
-  _sends: Offer[] = []
-  _changes: Offer[] = []
-  private _error: RoomcastError | null = null
+  readonly _offers = new Offers(this)
+  _error: RoomcastError | null = null
   private _listeners = new Set<() => void>()
   private _pinned = false
   private _snapshot: RoomSnapshot | null = null
@@ -64,12 +60,11 @@ export class ChatRoom implements Room {
   _generation = 0
   private _older: Promise<boolean> | undefined
   private _shown: readonly ChatMessage[] = []
-  private _pumping = false
 
-  private _after: After | undefined
+  _after: After | undefined
   private _forAfter: ((after: After) => void)[] = []
 
-  constructor(readonly id: string, private _client: ChatClient) {}
+  constructor(readonly id: string, readonly _client: ChatClient) {}
 
   // --- Being in it ---
 
@@ -78,11 +73,7 @@ export class ChatRoom implements Room {
   }
 
   get _wanted(): boolean {
-    return this._pinned || this._listeners.size > 0 || this._offers().some(({ error }) => !error)
-  }
-
-  _offers(): Offer[] {
-    return [...this._sends, ...this._changes]
+    return this._pinned || this._listeners.size > 0 || this._offers._all().some(({ error }) => !error)
   }
 
   subscribe(listener: () => void): () => void {
@@ -108,7 +99,7 @@ export class ChatRoom implements Room {
   }
 
   /** After a while: a component that is mounted twice, or moves, comes back at once. */
-  private _leaveUnwanted(): void {
+  _leaveUnwanted(): void {
     if (this._wanted || this._status === 'left') return
     setTimeout(() => this._wanted || this._depart(), LINGER_MS)
   }
@@ -119,7 +110,7 @@ export class ChatRoom implements Room {
     this._away('left')
   }
 
-  private _enter(): void {
+  _enter(): void {
     if (this._status !== 'left') return
     this._status = 'joining'
     this._changed()
@@ -161,7 +152,7 @@ export class ChatRoom implements Room {
       } else if (error.code !== 'disconnected') {
         this._away('refused', error)
         // A room that is not one's own takes nothing: whoever wrote is told so.
-        if (error.code === 'forbidden') for (const send of this._sends) this._refuse(send, error)
+        if (error.code === 'forbidden') for (const send of this._offers._sends) this._offers._refuse(send, error)
       }
       this._changed()
     })
@@ -186,7 +177,7 @@ export class ChatRoom implements Room {
       people._joined(reply)
       answers._joined()
     })
-    this._pump()
+    this._offers._pump()
   }
 
   _ask(name: string, data: object, done: Answered): void {
@@ -194,7 +185,7 @@ export class ChatRoom implements Room {
   }
 
   /** At once, or as soon as the code for it is there, which comes beside the first messages. */
-  private _with(use: (after: After) => void): void {
+  _with(use: (after: After) => void): void {
     if (this._after) return use(this._after)
     if (this._forAfter.push(use) > 1) return
     const load = (): void => {
@@ -231,7 +222,7 @@ export class ChatRoom implements Room {
         })
       case 'message:persisted':
         return this._persist((data as Events['message:persisted']).upTo)
-      case 'message:rejected': return this._reject(data)
+      case 'message:rejected': return this._with(({ changes }) => changes._rejected(data))
       default: this._with(({ people }) => people._event(name, data))
     }
   }
@@ -266,37 +257,16 @@ export class ChatRoom implements Room {
   private _change(
     change: Events['message:update'] & Events['message:delete'], isDeleted: boolean,
   ): void {
-    if (this._advance(change)) this._amend(change, isDeleted)
+    if (this._advance(change)) this._with(({ changes }) => changes._amend(change, isDeleted))
   }
 
-  /** Of two changes the later one counts; what was deleted stays deleted. */
-  _amend(
-    change: Partial<Events['message:update']> & { deletedAt?: string | undefined }
-      & { userId: string, id: string, position: Position },
-    isDeleted: boolean,
-  ): void {
-    const old = this._known.get(keyOf(change))
-    if (!old || compare(change.position, placeOf(old)) <= 0) return
-    const { content, metadata, editedAt, deletedAt, position: changedPosition } = change
-    const now = this._now()
-    let next: ChatMessage = { ...old, changedPosition }
-    if (isDeleted) next = { ...next, content: '', deletedAt: deletedAt ?? now }
-    else if (!old.deletedAt) {
-      next = {
-        ...next, content: content ?? old.content, editedAt: editedAt ?? now,
-        ...metadata && { metadata },
-      }
-    }
-    this._replace(next)
-  }
-
-  private _replace(message: ChatMessage): void {
+  _replace(message: ChatMessage): void {
     this._known.set(keyOf(message), message)
     this._standing[this._indexOf(message.position) - 1] = message
   }
 
   /** How many stand at or before a position: nearly always all. */
-  private _indexOf(at: Position | undefined): number {
+  _indexOf(at: Position | undefined): number {
     return this._standing.findLastIndex(({ position }) => compare(position, at) <= 0) + 1
   }
 
@@ -309,10 +279,10 @@ export class ChatRoom implements Room {
     this._after?.answers._end(key)
     if (old) this._standing.splice(this._indexOf(old.position) - 1, 1)
     this._known.delete(key)
-    const send = this._sendOf(key)
+    const send = this._offers._of(key)
     // It stands, whatever was said of it before: an operator may have had a refused one tried
     // again.
-    if (send?.error) this._refuse(send, undefined)
+    if (send?.error) this._offers._refuse(send, undefined)
     // What is older than the oldest loaded one would leave a hole: its page brings it.
     const first = this._standing[0]
     const isAfar = this._hasOlder && first && compare(position, first.position) < 0 && !old
@@ -324,7 +294,7 @@ export class ChatRoom implements Room {
       this._known.set(key, next)
       this._standing.splice(this._indexOf(position), 0, next)
     }
-    if (covers(this._persisted, position)) this._settle(send)
+    if (covers(this._persisted, position)) this._offers._settle(send)
   }
 
   /** A watermark has moved: everything of its epoch up to it is in the database. */
@@ -336,31 +306,16 @@ export class ChatRoom implements Room {
       if (!covers(upTo, message.position)) break
       if (message.state !== 'sent') continue
       this._replace({ ...message, state: 'persisted' })
-      this._settle(this._sendOf(keyOf(message)))
+      this._offers._settle(this._offers._of(keyOf(message)))
     }
     this._persisted = upTo
-  }
-
-  private _reject({ id, userId, changeId, error }: Events['message:rejected']): void {
-    const key = keyOf({ id, userId })
-    const message = this._known.get(key)
-    const cause = new RoomcastError('rejected', error?.message)
-    // Of a change: the message stands as it stood, and a reset follows that reads it anew.
-    if (changeId) this._error = cause
-    else {
-      this._after?.answers._end(key)
-      if (message) this._standing.splice(this._indexOf(message.position) - 1, 1)
-      this._known.delete(key)
-      const send = this._sendOf(key)
-      if (send) this._refuse(send, cause)
-    }
   }
 
   /** Another person is here now. */
   _reset(): void {
     this._forget(false)
-    this._sends = []
-    this._changes = []
+    this._offers._sends = []
+    this._offers._changes = []
     this._changed()
   }
 
@@ -381,18 +336,18 @@ export class ChatRoom implements Room {
   send(content: string, options: SendOptions = {}): Sent {
     const { id, type, metadata, credits } = options
     const offer: Offer = {
-      ...this._newOffer(), ...id && { id }, content,
+      ...this._offers._new(), ...id && { id }, content,
       ...type && { type }, ...metadata && { metadata }, ...credits && { credits },
     }
     this._client._admit(offer)
     const settled = new Promise<ChatMessage>((resolve) => { offer.settle = resolve })
     this._with(({ people }) => people._stopTyping(true))
-    this._offer(offer)
+    this._offers._add(offer)
     return { id: offer.id, settled }
   }
 
   edit(id: string, content: string, options: EditOptions = {}): void {
-    this._client._admit({ ...this._newOffer(), content })
+    this._client._admit({ ...this._offers._new(), content })
     this._with(({ changes }) => changes._alter({ id, content, ...options }))
   }
 
@@ -463,139 +418,16 @@ export class ChatRoom implements Room {
     return new Date(this._client._nowMs()).toISOString()
   }
 
-  _newOffer(): Entry {
-    const { _client } = this
-    return {
-      roomId: this.id, id: this._newId(), createdAt: this._now(), at: _client._order(),
-    }
-  }
-
-  _offer(offer: Offer): void {
-    this._take(offer)
-    this._client._keep(offer)
-    this._enter()
-    this._pump()
-  }
-
-  /** Takes an offer in where it belongs; what was left behind by a tab lies before what is new. */
-  _take(offer: Offer): void {
-    const offers = offer.changeId ? this._changes : this._sends
-    offers.push(offer)
-    offers.sort((a, b) => a.at - b.at)
-    this._changed()
-  }
-
-  _drop(offer: Offer): void {
-    const isOther = (each: Offer): boolean => each !== offer
-    this._sends = this._sends.filter(isOther)
-    this._changes = this._changes.filter(isOther)
-    this._client._remove(offer)
-    this._changed()
-    this._leaveUnwanted()
-  }
-
-  _refuse(offer: Offer, error: RoomcastError | undefined): void {
-    offer.error = error
-    offer.view = undefined
-    this._client._keep(offer)
-    if (error) offer.settle?.(this._view(offer))
-    this._changed()
-  }
-
   /** Whether an own message has its place in the room. */
   _stands(id: string): ChatMessage | undefined {
     return this._known.get(this._ownKey(id))
   }
 
-  private _ownKey(id: string): string {
+  _ownKey(id: string): string {
     return keyOf({ userId: this._me, id })
   }
 
-  private _sendOf(key: string): Offer | undefined {
-    return this._sends.find((send) => this._ownKey(send.id) === key)
-  }
-
-  /** The database has it. */
-  private _settle(send: Offer | undefined): void {
-    if (!send || send.error) return
-    this._drop(send)
-    send.settle?.({ ...this._stands(send.id) ?? this._view(send), state: 'persisted' })
-  }
-
-  /** The first that the server of this connection has not answered for. */
-  _due(): Offer | undefined {
-    const { _connection } = this._client
-    return this._sends.find((send) => !send.error && send.answeredOn !== _connection)
-  }
-
-  /** Sends one after the other: one that waits must not be overtaken. */
-  private _pump(): void {
-    if (this._pumping || this._status !== 'live') return
-    const send = this._due()
-    if (!send) {
-      // A change may be of a message that was on offer itself.
-      if (this._changes.length) this._with(({ changes }) => changes._pump())
-      return
-    }
-    this._pumping = true
-    const { id, content, type, metadata, credits } = send
-    this._ask('message:send', { id, content, type, metadata, credits }, (error, reply) => {
-      const next = (): void => {
-        this._pumping = false
-        this._pump()
-      }
-      // A lost connection leaves it due.
-      if (!error) send.answeredOn = this._client._connection
-      if (error?.retryAt) {
-        // Still on offer, and shown with why it waits, until there is another answer.
-        send.view = { ...this._view(send), error }
-        setTimeout(next, error.retryAt - Date.now())
-      } else {
-        // Discarded meanwhile, or settled by an event, where it is not among them.
-        if (this._sends.includes(send)) this._answered(send, error, reply as SendReply)
-        next()
-      }
-      this._changed()
-    })
-  }
-
-  private _answered(send: Offer, error: RoomcastError | null, reply: SendReply): void {
-    const { id, content = '', type = 'user', metadata, createdAt, roomId } = send
-    if (error?.code === 'disconnected') return
-    if (error?.code === 'not_joined') this._rejoin()
-    else if (error?.serverTime) {
-      // The id was made by this computer's clock, before the server had told the time.
-      this._client._serverTime(error.serverTime)
-      this._drop(send)
-      this._offer({ ...send, id: this._newId(), view: undefined })
-    } else if (error) this._refuse(send, error)
-    else {
-      const { position, persisted } = reply
-      // The event says the same, now or soon.
-      if (position && !this._stands(id)) {
-        this._put({
-          roomId, id, userId: this._me, type, content, createdAt, position,
-          ...metadata && { metadata },
-        })
-      }
-      const message = this._stands(id)
-      if (persisted) {
-        if (message) this._replace({ ...message, state: 'persisted' })
-        this._settle(send)
-      }
-    }
-  }
-
   // --- What is seen ---
-
-  /** An offer as the message that it will be. */
-  _view(offer: Offer): ChatMessage {
-    const { roomId, id, type = 'user', content = '', metadata, createdAt, error } = offer
-    return offer.view ??= {
-      roomId, id, type, content, createdAt, userId: this._me,
-      state: error ? 'failed' : 'sending', ...metadata && { metadata }, ...error && { error },
-    }
-  }
 
   snapshot(): RoomSnapshot {
     return this._snapshot ??= {
@@ -606,12 +438,12 @@ export class ChatRoom implements Room {
 
   /** The same array as before where nothing in it is another. */
   private _messages(): readonly ChatMessage[] {
-    const waiting = this._sends.filter(({ id }) => !this._stands(id))
+    const waiting = this._offers._sends.filter(({ id }) => !this._stands(id))
     let all = [
       ...this._standing, ...this._after?.answers._parts.values() ?? [],
-      ...waiting.map((send) => this._view(send)),
+      ...waiting.map((send) => this._offers._view(send)),
     ]
-    const changes = this._changes.length && this._after?.changes
+    const changes = this._offers._changes.length && this._after?.changes
     if (changes) all = all.map((message) => changes._view(message))
     const before = this._shown
     const isSame = all.length === before.length
