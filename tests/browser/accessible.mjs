@@ -6,10 +6,9 @@
 // Against a running gateway in the development mode. Needs axe-core beside what two_tabs.mjs needs,
 // and ends with the same codes. Screenshots of each width and colour scheme go to <outDir>.
 
-import { mkdirSync } from "node:fs";
 import { createRequire } from "node:module";
 
-import { eventually, expect, is, launch, Missing, Tab } from "./tab.mjs";
+import { eventually, expect, is, main, Missing, Tab } from "./tab.mjs";
 
 const WIDTHS = [390, 768, 1139, 1600];
 const SERIOUS = ["serious", "critical"];
@@ -129,23 +128,7 @@ async function byKeys(browser, options) {
   await context.close();
 }
 
-const [address, outDir] = process.argv.slice(2);
-if (!outDir) {
-  console.error("usage: node accessible.mjs <baseUrl> <outDir>");
-  process.exit(64);
-}
-mkdirSync(outDir, { recursive: true });
-let browser;
-try {
-  axeSource();
-  browser = await launch();
-  const options = { baseUrl: new URL(address).origin, outDir };
+await main("accessible.mjs", async (browser, options) => {
   for (const scheme of ["light", "dark"]) await looks(browser, options, scheme);
   await byKeys(browser, options);
-  console.log("all held");
-} catch (error) {
-  console.error(`${error instanceof Missing ? "skipped" : "failed"}: ${error.message}`);
-  process.exitCode = error instanceof Missing ? 77 : 1;
-} finally {
-  await browser?.close();
-}
+});

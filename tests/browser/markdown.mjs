@@ -5,10 +5,8 @@
 // The reader of Markdown is tried by itself first; then the page of a running gateway in the
 // development mode. Needs what two_tabs.mjs needs, and ends with the same codes.
 
-import { mkdirSync } from "node:fs";
-
 import { parse } from "../../gateway/page/markdown.js";
-import { eventually, expect, is, launch, Missing, Tab } from "./tab.mjs";
+import { eventually, expect, is, main, Tab } from "./tab.mjs";
 
 const CONTENT_BYTES = 262_144; // the most that a message may have
 const LINEAR_MS = 800; // some milliseconds, and room for a slow machine; squared it is minutes
@@ -133,7 +131,7 @@ async function said(baseUrl, room, content) {
   expect(`the server takes ${content.length} characters`, answer.ok, answer.status);
 }
 
-async function shows(browser, baseUrl, outDir) {
+async function shows(browser, { baseUrl, outDir }) {
   const room = `markdown-${Date.now().toString(36)}`;
   const context = await browser.newContext({ viewport: { width: 1000, height: 800 } });
   const tab = await Tab.open(context, { baseUrl, outDir, room }, "ann");
@@ -167,21 +165,7 @@ async function shows(browser, baseUrl, outDir) {
   expect("no script error", tab.errors.length === 0, tab.errors);
 }
 
-const [address, outDir] = process.argv.slice(2);
-if (!outDir) {
-  console.error("usage: node markdown.mjs <baseUrl> <outDir>");
-  process.exit(64);
-}
-mkdirSync(outDir, { recursive: true });
-let browser;
-try {
+await main("markdown.mjs", async (browser, options) => {
   reads();
-  browser = await launch();
-  await shows(browser, new URL(address).origin, outDir);
-  console.log("all held");
-} catch (error) {
-  console.error(`${error instanceof Missing ? "skipped" : "failed"}: ${error.message}`);
-  process.exitCode = error instanceof Missing ? 77 : 1;
-} finally {
-  await browser?.close();
-}
+  await shows(browser, options);
+});

@@ -1,6 +1,6 @@
 // What a scenario needs: a browser, tabs with a person in each, and conditions with a deadline.
 
-import { existsSync } from "node:fs";
+import { existsSync, mkdirSync } from "node:fs";
 import { createRequire } from "node:module";
 import path from "node:path";
 
@@ -23,6 +23,30 @@ export function launch() {
     throw new Missing("playwright-core is neither in a local node_modules nor in NODE_PATH");
   }
   return chromium.launch({ executablePath: CHROMIUM, args: CHROMIUM_FLAGS });
+}
+
+/**
+ * Runs a script that is called with `<baseUrl> <outDir>`, with a browser and these; ends with 77 where
+ * something is missing, and with 1 where something does not hold.
+ */
+export async function main(name, run) {
+  const [address, outDir] = process.argv.slice(2);
+  if (!outDir) {
+    console.error(`usage: node ${name} <baseUrl> <outDir>`);
+    process.exit(64);
+  }
+  mkdirSync(outDir, { recursive: true });
+  let browser;
+  try {
+    browser = await launch();
+    await run(browser, { baseUrl: new URL(address).origin, outDir });
+    console.log("all held");
+  } catch (error) {
+    console.error(`${error instanceof Missing ? "skipped" : "failed"}: ${error.message}`);
+    process.exitCode = error instanceof Missing ? 77 : 1;
+  } finally {
+    await browser?.close();
+  }
 }
 
 /** Waits for a condition with a deadline; says what was seen last where it does not come. */
