@@ -4,148 +4,54 @@
 //   node test/browser.mjs [SCENARIO]...      CUT_MS=60000 for how long the network is away
 
 import assert from 'node:assert/strict'
-import { createHmac } from 'node:crypto'
-import { existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs'
-import { createServer } from 'node:http'
-import { join, resolve } from 'node:path'
-import { build } from 'esbuild'
-import { chromium } from 'playwright-core'
-import { freePort, sleep, startGateway, until } from './gateway.mjs'
+import { join } from 'node:path'
+import { sleep, startGateway, until } from './gateway.mjs'
+import {
+  CUT_MS,
+  SECRET,
+  SHOTS,
+  agree,
+  audience,
+  closePages,
+  connected,
+  lines,
+  numbers,
+  pages,
+  send,
+  shows,
+  state,
+  tokens,
+} from './pages.mjs'
 import { startProxy } from './proxy.mjs'
-
-const HERE = resolve(import.meta.dirname, '..')
-const PAGE = join(HERE, 'target/page')
-const SHOTS = process.env.SCREENSHOTS ?? join(HERE, 'target/screenshots')
-const CUT_MS = Number(process.env.CUT_MS ?? 3000)
-const CHROMIUM = process.env.CHROMIUM ?? '/usr/bin/chromium'
-const SECRET = 'a secret that is long enough for HS256, and no secret at all'
-
-if (!existsSync(CHROMIUM)) {
-  console.log(`there is no ${CHROMIUM}`)
-  process.exit(77)
-}
-
-async function bundle() {
-  rmSync(PAGE, { recursive: true, force: true })
-  await build({
-    entryPoints: [join(HERE, 'test/page.tsx')],
-    outdir: PAGE,
-    bundle: true,
-    splitting: true,
-    format: 'esm',
-    jsx: 'automatic',
-    logLevel: 'warning',
-    // What is shipped is what is tested.
-    alias: { roomcast: join(HERE, 'dist/index.js'), 'roomcast/react': join(HERE, 'dist/react.js') },
-    tsconfigRaw: '{}',
-    define: { 'process.env.NODE_ENV': '"production"' },
-  })
-}
-
-const base64 = (text) => Buffer.from(text).toString('base64url')
-
-function tokenFor(sub, lifeMs) {
-  const claims = { sub, exp: Math.ceil((Date.now() + lifeMs) / 1000), rooms: ['*'] }
-  const body = `${base64('{"alg":"HS256","typ":"JWT"}')}.${base64(JSON.stringify(claims))}`
-  return `${body}.${createHmac('sha256', SECRET).update(body).digest('base64url')}`
-}
-
-const tokens = { lifeMs: 3600_000, given: 0, isBad: false }
-
-async function serve() {
-  const types = { js: 'text/javascript', css: 'text/css', html: 'text/html' }
-  const style = readFileSync(join(HERE, 'examples/react/src/style.css'), 'utf8')
-  const html =
-    `<!doctype html><html lang="en"><title>Roomcast</title><style>${style}</style>` +
-    '<div id="root"></div><script type="module" src="/page.js"></script>'
-  const server = createServer((request, response) => {
-    const { pathname, searchParams } = new URL(request.url, 'http://page')
-    if (pathname === '/token') {
-      tokens.given++
-      return response.end(
-        tokens.isBad ? 'no.token.atall' : tokenFor(searchParams.get('user'), tokens.lifeMs),
-      )
-    }
-    const file = join(PAGE, pathname)
-    const isFile = pathname !== '/' && existsSync(file)
-    response.setHeader('Content-Type', types[isFile ? pathname.split('.').pop() : 'html'])
-    response.end(isFile ? readFileSync(file) : html)
-  })
-  const port = await freePort()
-  await new Promise((done) => server.listen(port, '127.0.0.1', done))
-  return { origin: `http://127.0.0.1:${port}`, close: () => server.close() }
-}
-
-await bundle()
-mkdirSync(SHOTS, { recursive: true })
-const pages = await serve()
-const browser = await chromium.launch({
-  executablePath: CHROMIUM,
-  args: ['--no-sandbox', '--disable-dev-shm-usage'],
-})
 
 /** A gateway with a proxy in front, and how to open pages of people on it. */
 async function stage(settings = { ROOMCAST_DEV: 'true' }) {
   const gateway = await startGateway({ ...settings, ROOMCAST_ALLOWED_ORIGINS: pages.origin })
   const proxy = await startProxy(gateway.port)
-  const contexts = []
-  const errors = []
+  const people = audience()
   return {
     gateway,
     proxy,
-    errors,
-    context: async () => {
-      const context = await browser.newContext({ viewport: { width: 900, height: 700 } })
-      contexts.push(context)
-      return context
-    },
-    open: async (context, user, query = '') => {
-      const page = await context.newPage()
-      page.on('pageerror', (error) => errors.push(error))
-      await page.goto(`${pages.origin}/?user=${user}&url=${proxy.url}${query}`)
-      return page
-    },
+    context: people.context,
+    open: (context, user, query = '', way = proxy) => people.open(context, user, [way], query),
     async close() {
-      for (const context of contexts) await context.close()
       proxy.close()
       await gateway.stop()
-      assert.deepEqual(errors, [])
+      await people.close()
     },
   }
 }
 
-const state = (page) => page.evaluate(() => window.client.state)
-const lines = (page) =>
-  page.evaluate(() =>
-    window.client
-      .room('lobby')
-      .snapshot()
-      .messages.map(({ content, state }) => `${content}:${state}`),
-  )
-const send = (page, ...texts) =>
-  page.evaluate((all) => {
-    for (const text of all) window.client.room('lobby').send(text)
-  }, texts)
-const connected = (page) =>
-  until(
-    'connected',
-    async () =>
-      (await state(page)) === 'connected' &&
-      (await page.evaluate(() => window.client.room('lobby').snapshot().status === 'live')),
-  )
-const persisted = (texts) => texts.map((text) => `${text}:persisted`)
-const shows = (page, texts, withinMs = 20_000) => {
-  let last
-  return until(
-    () => `it shows ${texts}, not ${last}`,
-    async () => {
-      last = await lines(page)
-      return JSON.stringify(last) === JSON.stringify(persisted(texts))
-    },
-    withinMs,
-  )
+/** Tabs of alice, one opened after the other, so that the first has the socket. */
+async function tabs(on, count) {
+  const context = await on.context()
+  const all = []
+  while (all.length < count) {
+    all.push(await on.open(context, 'alice'))
+    await connected(all.at(-1))
+  }
+  return all
 }
-const numbers = (count, word = 'n') => Array.from({ length: count }, (_, n) => `${word}${n}`)
 
 const scenarios = {
   async 'a reload with a full outbox'() {
@@ -197,13 +103,7 @@ const scenarios = {
 
   async 'tabs of one person share a socket, and another takes over'() {
     const on = await stage()
-    const context = await on.context()
-    const first = await on.open(context, 'alice')
-    await connected(first)
-    const second = await on.open(context, 'alice')
-    await connected(second)
-    const third = await on.open(context, 'alice')
-    await connected(third)
+    const [first, second, third] = await tabs(on, 3)
     const sockets = () => on.proxy.count
     assert.equal(sockets(), 1)
     const stranger = await on.open(await on.context(), 'bob', '&alone')
@@ -234,11 +134,7 @@ const scenarios = {
 
   async 'a tab that stands still loses the lead'() {
     const on = await stage()
-    const context = await on.context()
-    const first = await on.open(context, 'alice')
-    await connected(first)
-    const second = await on.open(context, 'alice')
-    await connected(second)
+    const [first, second] = await tabs(on, 2)
     // Never comes back to its events until the test lets it.
     const stuck = first.evaluate(() => {
       const end = Date.now() + 15_000
@@ -302,9 +198,7 @@ const scenarios = {
     const on = await stage()
     const other = await startProxy(on.gateway.port)
     const alice = await on.open(await on.context(), 'alice')
-    const context = await on.context()
-    const bob = await context.newPage()
-    await bob.goto(`${pages.origin}/?user=bob&url=${other.url}`)
+    const bob = await on.open(await on.context(), 'bob', '', other)
     await Promise.all([connected(alice), connected(bob)])
     await bob.fill('[aria-label=Message]', 'typing')
     await alice.waitForSelector('text=bob …')
@@ -317,26 +211,14 @@ const scenarios = {
     await sleep(CUT_MS)
     await send(alice, 'a5')
     on.proxy.mode = 'through'
-    const count = async (page) =>
-      (await lines(page)).filter((line) => line.endsWith(':persisted')).length
-    await until(
-      'both have all',
-      async () => (await count(alice)) === 11 && (await count(bob)) === 11,
-      40_000,
-    )
-    assert.deepEqual(await lines(alice), await lines(bob))
+    await agree([alice, bob], 11)
     await on.gateway.kill()
     await send(alice, 'a6')
     await send(bob, 'b5')
     await sleep(500)
     await alice.screenshot({ path: join(SHOTS, 'reconnecting.png') })
     await on.gateway.start()
-    await until(
-      'both have all again',
-      async () => (await count(alice)) === 13 && (await count(bob)) === 13,
-      40_000,
-    )
-    assert.deepEqual(await lines(alice), await lines(bob))
+    await agree([alice, bob], 13)
     let here
     await until(
       () => `both are there, not only ${here}`,
@@ -351,8 +233,7 @@ const scenarios = {
     await bob.keyboard.press('Enter')
     await alice.waitForSelector('li.streaming')
     await alice.screenshot({ path: join(SHOTS, 'streaming.png') })
-    await until('the answer stands', async () => (await count(alice)) === 15, 20_000)
-    assert.deepEqual(await lines(alice), await lines(bob))
+    await agree([alice, bob], 15)
     other.close()
     await on.close()
   },
@@ -371,6 +252,5 @@ for (const [name, scenario] of Object.entries(scenarios)) {
     console.log(`FAILED: ${name}:`, error)
   }
 }
-await browser.close()
-pages.close()
+await closePages()
 process.exit(failed ? 1 : 0)

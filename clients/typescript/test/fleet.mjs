@@ -5,62 +5,21 @@
 // without.
 
 import assert from 'node:assert/strict'
-import { execFileSync, spawn } from 'node:child_process'
-import { chmodSync, existsSync, mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { dirname, join } from 'node:path'
 import WebSocket from 'ws'
 import { createClient } from '../dist/index.js'
+import { needPrograms, startFleet } from './cluster.mjs'
 import { sleep, until } from './gateway.mjs'
 
-const PROGRAMS = dirname(process.env.GATEWAY ?? '')
-const program = (name) => join(PROGRAMS, name)
 const MESSAGES = 40
 const PEOPLE = ['alice', 'bob', 'carol']
 
-for (const name of ['fleet', 'gateway', 'sync-worker']) {
-  if (existsSync(program(name))) continue
-  console.log(`there is no ${program(name)}`)
-  process.exit(77)
-}
-
-const place = mkdtempSync(join(tmpdir(), 'roomcast-client-fleet-'))
-const folder = join(place, 'fleet')
-// Postgres runs as another user where this is root.
-chmodSync(place, 0o755)
-let said = ''
-const up = spawn(program('fleet'), [
-  'up',
-  '--gateways',
-  '2',
-  '--workers',
-  '1',
-  '--folder',
-  folder,
-  '--gateway-program',
-  program('gateway'),
-  '--worker-program',
-  program('sync-worker'),
-])
-for (const output of [up.stdout, up.stderr])
-  output.on('data', (text) => {
-    said += text
-  })
-let hasEnded = false
-const ended = new Promise((done) => up.once('exit', done)).then(() => {
-  hasEnded = true
-})
-const tell = (...words) => execFileSync(program('fleet'), [...words, '--folder', folder])
+needPrograms()
+const fleet = await startFleet('--gateways', '2', '--workers', '1')
+const { tell } = fleet
 
 let failed = 0
 try {
-  await until(
-    () => `the fleet is up:\n${said}`,
-    () => said.includes('ready;') || hasEnded,
-    60_000,
-  )
-  if (hasEnded) throw new Error(said)
-  const urls = [...said.matchAll(/gateway-\d.*?(http:\S+)/g)].map(([, url]) => url)
+  const urls = fleet.addresses('gateway')
   assert.equal(urls.length, 2)
   const clients = PEOPLE.map((user, at) =>
     createClient({
@@ -129,7 +88,5 @@ try {
   failed = 1
   console.log('FAILED:', error)
 }
-up.kill('SIGINT')
-await ended
-rmSync(place, { recursive: true, force: true })
+await fleet.stop()
 process.exit(failed)

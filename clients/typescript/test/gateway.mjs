@@ -8,7 +8,7 @@ import { join, resolve } from 'node:path'
 
 const ROOT = resolve(import.meta.dirname, '../../..')
 const TARGET = process.env.CARGO_TARGET_DIR ?? join(ROOT, 'target')
-const PROGRAM = process.env.GATEWAY ?? join(TARGET, 'debug/gateway')
+export const PROGRAM = process.env.GATEWAY ?? join(TARGET, 'debug/gateway')
 
 export const sleep = (ms) => new Promise((done) => setTimeout(done, ms))
 

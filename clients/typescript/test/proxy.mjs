@@ -19,8 +19,9 @@ export async function startProxy(port) {
     swallow(which = () => true) {
       for (const pair of pairs) if (which(pair)) pair.swallows = true
     },
+    /** How many connections there are through which something goes. */
     get count() {
-      return pairs.size
+      return [...pairs].filter(({ swallows }) => !swallows).length
     },
     close() {
       proxy.cut()
