@@ -103,14 +103,19 @@ async function run(seed) {
   const late = createClient({ url: gateway.url, user: 'dave', WebSocket })
   try {
     const total = PEOPLE.length * MESSAGES
+    const places = (messages) =>
+      messages.map(({ position }) => (position ? `${position.epoch}/${position.seq}` : '-')).join(' ')
     const state = () =>
-      JSON.stringify(
-        clients.map((client, at) => [
-          client.snapshot(),
-          rooms[at].snapshot().status,
-          rooms[at].snapshot().messages.length,
-        ]),
-      ) + happened.join(' ')
+      clients
+        .map((client, at) => {
+          const { status, hasOlder, messages } = rooms[at].snapshot()
+          return `\n${JSON.stringify(client.snapshot())} ${status}, ${messages.length} messages, ${
+            hasOlder ? 'and older' : 'the first'
+          }: ${places(messages)}${loading[at]}`
+        })
+        .join('') + `\n${happened.join(' ')}\n${gateway.log}`
+    // What came of reading older pages.
+    const loading = PEOPLE.map(() => '')
     await until(
       () => `everything stands: ${state()}`,
       () =>
@@ -118,9 +123,15 @@ async function run(seed) {
           const { messages, status, hasOlder } = rooms[at].snapshot()
           // Who was away for long, or first came late, has the latest page and reads the rest.
           if (hasOlder)
-            rooms[at].loadOlder().catch(() => {
-              /* The next look tries again. */
-            })
+            rooms[at].loadOlder().then(
+              (more) => {
+                loading[at] = `, last read: ${more}`
+              },
+              // The next look tries again.
+              (error) => {
+                loading[at] = `, last read: ${error.message}`
+              },
+            )
           return (
             client.snapshot().pendingCount === 0 && status === 'live' && messages.length === total
           )
