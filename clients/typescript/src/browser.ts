@@ -2,6 +2,7 @@
 
 import type { ChatClient } from './client.js'
 import type { Connection } from './connection.js'
+import { inherit } from './inherit.js'
 import { lockOf, openStore } from './storage.js'
 import { SharedLink } from './tabs.js'
 import { uuidv7 } from './values.js'
@@ -44,7 +45,7 @@ export async function prepare(client: ChatClient, own: Connection): Promise<void
   if (outbox?.storage !== 'memory') {
     // Without IndexedDB, as in some private windows, what is on offer is kept in memory.
     try {
-      client._store = await openStore(server, tab, () => void client._adopt())
+      client._store = await openStore(server, tab, () => void inherit(client))
     } catch { /* As said. */ }
     const last = known ?? sessionStorage.getItem(LAST_USER)
     if (last) client._become(last)

@@ -20,7 +20,7 @@ export class ChatClient implements Client, LinkListener {
   /** Counts connections: an offer is made once on each. */
   _connection = 0
   _userId = ''
-  private _rooms = new Map<string, ChatRoom>()
+  readonly _rooms = new Map<string, ChatRoom>()
   private _listeners = new Set<() => void>()
   private _snapshot: ClientSnapshot | null = null
   private _notified = true
@@ -161,7 +161,8 @@ export class ChatClient implements Client, LinkListener {
   async _adopt(): Promise<void> {
     const { _userId } = this
     const entries = await this._store?.adopt(_userId) ?? []
-    if (_userId === this._userId) for (const entry of entries) this._room(entry.roomId)._offers._take(entry)
+    if (_userId !== this._userId) return
+    for (const entry of entries) this._room(entry.roomId)._offers._take(entry)
   }
 
   /** Throws where an offer would be too much. */

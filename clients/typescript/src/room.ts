@@ -73,7 +73,8 @@ export class ChatRoom implements Room {
   }
 
   get _wanted(): boolean {
-    return this._pinned || this._listeners.size > 0 || this._offers._all().some(({ error }) => !error)
+    return this._pinned || this._listeners.size > 0
+      || this._offers._all().some(({ error }) => !error)
   }
 
   subscribe(listener: () => void): () => void {
@@ -152,7 +153,9 @@ export class ChatRoom implements Room {
       } else if (error.code !== 'disconnected') {
         this._away('refused', error)
         // A room that is not one's own takes nothing: whoever wrote is told so.
-        if (error.code === 'forbidden') for (const send of this._offers._sends) this._offers._refuse(send, error)
+        if (error.code === 'forbidden') {
+          for (const send of this._offers._sends) this._offers._refuse(send, error)
+        }
       }
       this._changed()
     })

@@ -17,6 +17,10 @@ interface Row {
 
 export const lockOf = (tab: string): string => `roomcast tab ${tab}`
 
+/** Resolves behind the lock: within it, the tab would be taken to live. */
+export const whenGone = (tab: string): Promise<void> =>
+  navigator.locks.request(lockOf(tab), () => {})
+
 const nameOf = ({ roomId, changeId, id }: Entry): string => `${roomId} ${changeId ?? id}`
 
 /** Plain data: a clone would keep nothing of an error but its message. */
@@ -51,7 +55,10 @@ export async function openStore(
   const watchOver = (other: string): void => {
     if (watched.has(other)) return
     watched.add(other)
-    void navigator.locks.request(lockOf(other), orphaned)
+    void whenGone(other).then(() => {
+      watched.delete(other)
+      orphaned()
+    })
   }
   // A later version of this package in another tab is not kept waiting.
   database.onversionchange = () => database.close()
@@ -64,6 +71,8 @@ export async function openStore(
       const change = database.transaction('outbox', 'readwrite')
       change.onabort = (event) => event.preventDefault()
       what(change.objectStore('outbox'))
+      // Without waiting for events, which a page that is being left gets no more.
+      change.commit()
     } catch { /* The database is closed, or the disk is full. */ }
   }
 

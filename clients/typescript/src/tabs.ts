@@ -5,7 +5,8 @@
 import type { ChatClient } from './client.js'
 import type { Answered, Connection, Link, LinkStatus } from './connection.js'
 import { RoomcastError } from './index.js'
-import { lockOf } from './storage.js'
+import { inherit } from './inherit.js'
+import { whenGone } from './storage.js'
 
 /** A tab that answers nothing for so long is asked for a sign of life, and then loses the lead. */
 const SILENCE_MS = 3000
@@ -244,10 +245,9 @@ export class SharedLink implements Link {
   private _watchOver(tab: string): void {
     if (this._watched.has(tab)) return
     this._watched.add(tab)
-    void navigator.locks.request(lockOf(tab), () => {
+    void whenGone(tab).then(() => {
       this._gone(tab)
-      // What it had on offer is this tab's now.
-      void this._client._adopt()
+      void inherit(this._client)
     })
   }
 

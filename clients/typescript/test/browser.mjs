@@ -8,6 +8,7 @@ import { join } from 'node:path'
 import { sleep, startGateway, until } from './gateway.mjs'
 import {
   CUT_MS,
+  PATIENCE_MS,
   SECRET,
   SHOTS,
   agree,
@@ -64,7 +65,15 @@ const scenarios = {
     await send(page, ...texts)
     await page.screenshot({ path: join(SHOTS, 'offline.png') })
     await page.reload()
-    await until('shown as sending', async () => (await lines(page)).length === 200)
+    let shown
+    await until(
+      () => `all 200 are shown as sending, not ${shown.length}: ${shown.slice(-3)}`,
+      async () => {
+        shown = await lines(page)
+        return shown.length === 200
+      },
+      PATIENCE_MS,
+    )
     assert.deepEqual(
       await lines(page),
       texts.map((text) => `${text}:sending`),
@@ -76,6 +85,7 @@ const scenarios = {
     await until(
       'nothing is on offer any more',
       async () => (await page.evaluate(() => window.client.snapshot().pendingCount)) === 0,
+      PATIENCE_MS,
     )
     await on.close()
   },
@@ -98,6 +108,44 @@ const scenarios = {
     on.proxy.mode = 'through'
     const next = await on.open(context, 'alice')
     await shows(next, ['one', 'two!'])
+    await on.close()
+  },
+
+  async 'a tab that is closed leaves its outbox to one that is open'() {
+    const on = await stage()
+    const context = await on.context()
+    const first = await on.open(context, 'alice')
+    await connected(first)
+    on.proxy.mode = 'refuse'
+    on.proxy.cut()
+    await send(first, 'one', 'two')
+    await first.screenshot({ path: join(SHOTS, 'left-behind.png') })
+    const second = await on.open(context, 'alice')
+    await until('the second would connect', async () => (await state(second)) !== 'idle')
+    await second.screenshot({ path: join(SHOTS, 'not-yet.png') })
+    assert.deepEqual(await lines(second), [], 'they are the first tab\'s as long as it lives')
+    await first.close()
+    // Without a connection, which would have it look for what was left behind anyhow.
+    await until('the second has them', async () => (await lines(second)).length === 2)
+    assert.deepEqual(await lines(second), ['one:sending', 'two:sending'])
+    on.proxy.mode = 'through'
+    await shows(second, ['one', 'two'])
+    await on.close()
+  },
+
+  async 'what waits in a tab that is closed is sent by the one that is connected'() {
+    // 20 of the development mode's go at once.
+    const on = await stage({
+      ROOMCAST_DEV: 'true',
+      WEBSOCKET_RATE_LIMIT_MESSAGE_SEND: '1',
+      ROOMCAST_RATE_WINDOW_MESSAGE_SEND_MS: '3000',
+    })
+    const [first, second] = await tabs(on, 2)
+    const texts = numbers(30)
+    await send(second, ...texts)
+    await until('most are there', async () => (await lines(first)).length === 20)
+    await second.close()
+    await shows(first, texts)
     await on.close()
   },
 

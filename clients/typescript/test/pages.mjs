@@ -13,6 +13,8 @@ import { freePort, until } from './gateway.mjs'
 const HERE = resolve(import.meta.dirname, '..')
 const PAGE = join(HERE, 'target/page')
 export const SHOTS = process.env.SCREENSHOTS ?? join(HERE, 'target/screenshots')
+/** Longer than the longest pause before a try, and for a machine that does much else. */
+export const PATIENCE_MS = 60_000
 /** For how long the network is away. */
 export const CUT_MS = Number(process.env.CUT_MS ?? 3000)
 const CHROMIUM = process.env.CHROMIUM ?? '/usr/bin/chromium'
@@ -132,7 +134,7 @@ export const connected = (page) =>
       (await state(page)) === 'connected' &&
       (await page.evaluate(() => window.client.room('lobby').snapshot().status === 'live')),
   )
-export const shows = (page, texts, withinMs = 20_000) => {
+export const shows = (page, texts, withinMs = PATIENCE_MS) => {
   const wanted = JSON.stringify(texts.map((text) => `${text}:persisted`))
   let last
   return until(
@@ -145,13 +147,14 @@ export const shows = (page, texts, withinMs = 20_000) => {
   )
 }
 /** All pages show as many messages, all persisted, and the same ones. */
-export async function agree(asked, count, withinMs = 60_000) {
+export async function agree(asked, count, withinMs = PATIENCE_MS) {
   let seen
   await until(
     () => `all have ${count}: ${JSON.stringify(seen)}`,
     async () => {
       seen = await Promise.all(asked.map(lines))
-      return seen.every((each) => each.filter((line) => line.endsWith(':persisted')).length === count)
+      const isPersisted = (line) => line.endsWith(':persisted')
+      return seen.every((each) => each.filter(isPersisted).length === count)
     },
     withinMs,
   )
