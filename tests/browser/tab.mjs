@@ -26,8 +26,8 @@ export function launch() {
 }
 
 /**
- * Runs a script that is called with `<baseUrl> <outDir>`, with a browser and these; ends with 77 where
- * something is missing, and with 1 where something does not hold.
+ * Runs a script that is called with `<baseUrl> <outDir>`, with a browser and these; ends with 77
+ * where something is missing, and with 1 where something does not hold.
  */
 export async function main(name, run) {
   const [address, outDir] = process.argv.slice(2);

@@ -1,6 +1,6 @@
 // Two people with a browser each, on two gateways of a cluster: the network of one is cut while
-// both write, then a gateway is killed in mid-conversation. Every message once, in one order, on the
-// screen of each, and in the database.
+// both write, then a gateway is killed in mid-conversation. Every message once, in one order, on
+// the screen of each, and in the database.
 //
 // Wants what browser.mjs and fleet.mjs want; ends with 77 without.
 //
@@ -52,7 +52,7 @@ const write = (page, texts, everyMs) =>
 /** What a person sees: who wrote what, message by message. */
 const screen = (page) =>
   page.$$eval('ol li', (rows) =>
-    rows.map((row) => [row.querySelector('b').textContent, row.childNodes[2].textContent].join(' ')),
+    rows.map((row) => `${row.querySelector('b').textContent} ${row.childNodes[2].textContent}`),
   )
 
 async function conversation(people) {
@@ -102,8 +102,8 @@ async function conversation(people) {
   assert.deepEqual(used(), [0, 1, 0, 1], 'both are on the second gateway')
   for (const word of ['a', 'b']) {
     const own = all.filter((text) => text.startsWith(word))
-    const said = [`${word}: hello`, ...numbers(8, `${word}: cut `), ...numbers(15, `${word}: kill `)]
-    assert.deepEqual(own, said, 'in the order of writing')
+    const [cut, kill] = [numbers(8, `${word}: cut `), numbers(15, `${word}: kill `)]
+    assert.deepEqual(own, [`${word}: hello`, ...cut, ...kill], 'in the order of writing')
   }
   const seen = await screen(alice)
   assert.deepEqual(

@@ -19,8 +19,8 @@ export function needPrograms() {
 }
 
 /**
- * Starts a fleet with these arguments of `fleet up`, and waits until all of it is ready. Ends with 77
- * where Redis or Postgres is missing.
+ * Starts a fleet with these arguments of `fleet up`, and waits until all of it is ready. Ends with
+ * 77 where Redis or Postgres is missing.
  */
 export async function startFleet(...options) {
   const place = mkdtempSync(join(tmpdir(), 'roomcast-client-fleet-'))

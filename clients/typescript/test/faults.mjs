@@ -104,7 +104,7 @@ async function run(seed) {
   try {
     const total = PEOPLE.length * MESSAGES
     const places = (messages) =>
-      messages.map(({ position }) => (position ? `${position.epoch}/${position.seq}` : '-')).join(' ')
+      messages.map(({ position: at }) => (at ? `${at.epoch}/${at.seq}` : '-')).join(' ')
     const state = () =>
       clients
         .map((client, at) => {
