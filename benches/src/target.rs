@@ -1,0 +1,154 @@
+//! What is under load: where it is, what its processes are, and what of it was started here.
+
+mod affinity;
+mod started;
+
+use crate::cli::{Options, Start};
+use crate::dialect::Dialect;
+use crate::error::LoadError;
+use crate::usage::{Usage, Watched};
+use started::Started;
+use std::net::SocketAddr;
+
+/// Signs tokens where something is started here.
+const OWN_SECRET: &str = "a secret of the load generator, and of nobody else";
+
+/// A server, or several of one kind.
+#[derive(Debug)]
+pub struct Target {
+    /// Where connections go, in turn.
+    pub addresses: Vec<SocketAddr>,
+    /// The path of the WebSocket.
+    pub path: String,
+    /// What it speaks.
+    pub dialect: Dialect,
+    /// What tokens are signed with, where there are any.
+    pub secret: Option<String>,
+    /// What it is called in the result.
+    pub name: String,
+    /// Its processes; the first is what most figures are about.
+    pub watched: Vec<Watched>,
+    started: Option<Started>,
+}
+
+impl Target {
+    /// What the options say, started where it has to be.
+    pub fn new(options: &Options) -> Result<Target, LoadError> {
+        raise_file_limit();
+        if options.pin {
+            affinity::pin_self(affinity::OTHERS)?;
+        }
+        match options.start {
+            Some(start) => Target::start(start, options),
+            None => Target::given(options),
+        }
+    }
+
+    fn given(options: &Options) -> Result<Target, LoadError> {
+        if options.url.is_empty() {
+            let text = "say what to put under load: --start cluster, or --url ws://127.0.0.1:…";
+            return Err(LoadError::Option(text.to_owned()));
+        }
+        let mut path = String::new();
+        let mut addresses = Vec::new();
+        for url in &options.url {
+            let (address, own_path) = address(url)?;
+            addresses.push(address);
+            path = own_path;
+        }
+        let watched = options.pids.iter().map(|text| watched(text)).collect::<Result<_, _>>()?;
+        Ok(Target {
+            addresses,
+            path,
+            dialect: options.dialect,
+            secret: options.secret.clone(),
+            name: options.url.join(", "),
+            watched,
+            started: None,
+        })
+    }
+
+    fn start(start: Start, options: &Options) -> Result<Target, LoadError> {
+        let secret = options.secret.clone().unwrap_or_else(|| OWN_SECRET.to_owned());
+        let started = match start {
+            Start::Embedded => Started::embedded(options, &secret)?,
+            Start::Cluster => Started::cluster(options, &secret)?,
+            Start::LimitDirect => Started::limit("limit-direct", options.pin)?,
+            Start::LimitCoalesce => Started::limit("limit-coalesce", options.pin)?,
+        };
+        let is_limit = matches!(start, Start::LimitDirect | Start::LimitCoalesce);
+        Ok(Target {
+            addresses: started.addresses(),
+            path: "/ws".to_owned(),
+            dialect: if is_limit { Dialect::Roomcast } else { options.dialect },
+            secret: (!is_limit).then_some(secret),
+            name: started.name(),
+            watched: started.watched(),
+            started: Some(started),
+        })
+    }
+
+    /// What each of its processes has used, in their order.
+    pub fn sample(&mut self) -> Vec<Usage> {
+        self.watched.iter_mut().map(Watched::sample).collect()
+    }
+
+    /// Ends what was started.
+    pub fn end(&mut self) {
+        if let Some(started) = self.started.take() {
+            started.end();
+        }
+    }
+}
+
+/// Lets this process have as many sockets as the system allows it.
+pub fn raise_file_limit() {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    let most = rustix::process::Rlimit { current: limit.maximum, maximum: limit.maximum };
+    // Where it stays too low, connecting says so.
+    let _ = rustix::process::setrlimit(rustix::process::Resource::Nofile, most);
+}
+
+/// `ws://127.0.0.1:3001/ws`, as address and path.
+fn address(url: &str) -> Result<(SocketAddr, String), LoadError> {
+    let wrong = |why: &str| LoadError::Option(format!("--url {url}: {why}"));
+    let rest = url.strip_prefix("ws://").ok_or_else(|| wrong("only ws:// is spoken"))?;
+    let (host, path) = rest.split_once('/').unwrap_or((rest, "ws"));
+    let host = host.replace("localhost", "127.0.0.1");
+    let address: SocketAddr =
+        host.parse().map_err(|_not_one| wrong("it has to be an address with a port"))?;
+    if !address.ip().is_loopback() {
+        return Err(wrong("only this machine is put under load, 127.0.0.1"));
+    }
+    Ok((address, format!("/{path}")))
+}
+
+/// `gateway=4711`.
+fn watched(text: &str) -> Result<Watched, LoadError> {
+    let wrong = |why: &str| LoadError::Option(format!("--pids {text}: {why}"));
+    let (name, pid) = text.split_once('=').ok_or_else(|| wrong("write name=pid"))?;
+    let pid: u32 = pid.parse().map_err(|_not_one| wrong("the pid is no number"))?;
+    if !std::path::Path::new(&format!("/proc/{pid}")).exists() {
+        return Err(wrong("no such process"));
+    }
+    Ok(Watched::new(name, vec![pid]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_addresses_of_this_machine_are_taken_and_errors_name_the_option() {
+        let (found, path) = address("ws://127.0.0.1:3001/ws?x=1").unwrap();
+        assert_eq!((found.port(), path.as_str()), (3001, "/ws?x=1"));
+        assert_eq!(address("ws://localhost:80").unwrap().1, "/ws");
+        for wrong in ["http://127.0.0.1:1/ws", "ws://127.0.0.1/ws", "ws://192.0.2.1:80/ws"] {
+            let text = address(wrong).unwrap_err().to_string();
+            assert!(text.starts_with(&format!("--url {wrong}: ")), "{text}");
+        }
+        assert!(watched("gateway").unwrap_err().to_string().contains("--pids gateway: "));
+        assert!(watched("gateway=0").is_err());
+        assert_eq!(watched(&format!("a={}", std::process::id())).unwrap().name, "a");
+    }
+}
