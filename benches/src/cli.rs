@@ -1,18 +1,15 @@
 //! The command line.
 
-mod options;
-
 use crate::error::LoadError;
 use crate::limits::{self, Mode};
+use crate::options::Options;
 use crate::report::Report;
 use crate::scenario::{self, Scenario};
+use crate::server::Server;
 use crate::stop;
-use crate::target::Target;
 use clap::{Parser, Subcommand};
 use std::io::Write;
 use std::process::ExitCode;
-
-pub use options::{Options, Start};
 
 /// Puts a realtime server under load and says what that cost.
 ///
@@ -48,6 +45,18 @@ enum Task {
     Idle(Options),
     /// 5,000 clients that connect, prove who they are, and join, 16 at a time
     Connect(Options),
+    /// 5,000 clients in 500 rooms lose their connections at once and come back with `since`
+    Storm(Options),
+    /// 500 messages a second over 100 rooms of 10: what each costs from socket to database
+    ///
+    /// Also how long a message takes from its answer until its sender hears that the database has
+    /// it, in that crowd and then in one room that talks alone, 5 messages a second.
+    Chain(Options),
+    /// 50,000 messages wait in the log while the worker stands still; how fast it writes them
+    Drain(Options),
+    /// 200 rooms of 5: messages (100 a second), typing, receipts, presence, answers that are
+    /// written bit by bit, people who lose their connections and come back
+    Chat(Options),
     /// Serve the limit with one send for each recipient of each message
     LimitDirect(Serve),
     /// Serve the limit with one send for each connection and turn of the loop
@@ -96,15 +105,19 @@ fn task(task: Task) -> Result<bool, LoadError> {
         Task::Lat(options) => (Scenario::Lat, options),
         Task::Idle(options) => (Scenario::Idle, options),
         Task::Connect(options) => (Scenario::Connect, options),
+        Task::Storm(options) => (Scenario::Storm, options),
+        Task::Chain(options) => (Scenario::Chain, options),
+        Task::Drain(options) => (Scenario::Drain, options),
+        Task::Chat(options) => (Scenario::Chat, options),
         Task::LimitDirect(serve) => return limits::serve(serve.port, Mode::Direct).map(|()| true),
         Task::LimitCoalesce(serve) => {
             return limits::serve(serve.port, Mode::Coalesce).map(|()| true);
         }
     };
     stop::listen().map_err(|source| LoadError::io("listening for signals", source))?;
-    let mut target = Target::new(&options)?;
-    let report = scenario::run(scenario, &options, &mut target);
-    target.end();
+    let mut server = Server::new(&options)?;
+    let report = scenario::run(scenario, &options, &mut server);
+    server.end();
     let report = report?;
     show(&report, &options)?;
     Ok(report.is_clean())

@@ -4,12 +4,12 @@ mod member;
 mod tally;
 
 use crate::clock;
-use crate::dialect::{Aside, Cursor, Dialect, Incoming, cursor};
+use crate::dialect::{Aside, Cursor, Dialect, Incoming, cursor, messages};
 use crate::error::LoadError;
 use crate::ledger::Ledger;
+use crate::server::Server;
 use crate::stop;
 use crate::swarm::{self, Happening, Listener, Swarm, Traffic};
-use crate::target::Target;
 use crate::token::Signer;
 use member::{Phase, Room, Sent};
 use std::net::SocketAddr;
@@ -19,6 +19,9 @@ pub use tally::Tally;
 
 /// How often the loop wakes at least, to see whether it was stopped.
 const WAKE_EVERY: u64 = clock::SECOND / 4;
+
+/// So many messages of a room are looked at for what was not answered yet.
+const LATELY: usize = 64;
 
 /// What a scenario does when something happens.
 pub trait Play {
@@ -68,17 +71,17 @@ pub struct Crowd {
 
 impl Crowd {
     /// Nobody yet, but it is known where to go.
-    pub fn new(target: &Target, content_bytes: usize) -> Result<Crowd, LoadError> {
+    pub fn new(server: &Server, content_bytes: usize) -> Result<Crowd, LoadError> {
         Ok(Crowd {
             swarm: Swarm::new()?,
             ledger: Ledger::default(),
             tally: Tally::default(),
             members: Vec::new(),
             rooms: Vec::new(),
-            dialect: target.dialect,
-            signer: target.secret.as_deref().map(Signer::new),
-            addresses: target.addresses.clone(),
-            path: target.path.clone(),
+            dialect: server.dialect,
+            signer: server.secret.as_deref().map(Signer::new),
+            addresses: server.addresses.clone(),
+            path: server.path.clone(),
             run: format!("{:x}", clock::run_ms() & 0xffff_ffff),
             content_bytes,
             here: 0,
@@ -89,7 +92,7 @@ impl Crowd {
     /// One more room, with nobody in it.
     pub fn add_room(&mut self) -> u32 {
         let room = self.ledger.add_room();
-        let name = format!("load-{}-{room}", self.run);
+        let name = format!("{}{room}", self.room_prefix());
         self.rooms.push(Room { name, members: Vec::new(), sent: Vec::new() });
         room
     }
@@ -135,7 +138,7 @@ impl Crowd {
 
     /// Whether the member is in its room.
     pub fn is_here(&self, id: usize) -> bool {
-        self.members[id].phase == Phase::Here
+        self.members[id].phase == Phase::Joined
     }
 
     /// What went through the connections.
@@ -143,14 +146,24 @@ impl Crowd {
         self.swarm.traffic
     }
 
+    /// How the names of all rooms of this run begin.
+    pub fn room_prefix(&self) -> String {
+        format!("load-{}-", self.run)
+    }
+
     /// Begins to connect; the join follows by itself.
     pub fn connect(&mut self, id: usize) -> Result<(), LoadError> {
+        self.connect_since(id, clock::now())
+    }
+
+    /// The same for a member who was without a connection since a moment.
+    pub fn connect_since(&mut self, id: usize, began: u64) -> Result<(), LoadError> {
         let to = self.addresses[id % self.addresses.len()];
         let token = self.token(id);
         let request = self.dialect.request(&self.path, &to.to_string(), token.as_deref());
         self.swarm.connect(id, to, request)?;
         let member = &mut self.members[id];
-        (member.phase, member.began) = (Phase::Connecting, clock::now());
+        (member.phase, member.began) = (Phase::Connecting, began);
         Ok(())
     }
 
@@ -167,7 +180,7 @@ impl Crowd {
     }
 
     fn gone(&mut self, id: usize) {
-        if std::mem::replace(&mut self.members[id].phase, Phase::Away) == Phase::Here {
+        if std::mem::replace(&mut self.members[id].phase, Phase::Away) == Phase::Joined {
             self.here -= 1;
         }
         self.ledger.leave(id);
@@ -231,6 +244,12 @@ impl Crowd {
         self.swarm.send(id, self.text.as_bytes());
     }
 
+    /// Whether all that a member sent lately was answered.
+    pub fn owes_nothing(&self, id: usize) -> bool {
+        let sent = &self.rooms[self.members[id].room as usize].sent;
+        sent.iter().rev().take(LATELY).all(|sent| sent.is_acked || sent.sender != id)
+    }
+
     /// Whether every message was answered.
     pub fn is_answered(&self) -> bool {
         self.rooms.iter().all(|room| room.sent.iter().all(|sent| sent.is_acked))
@@ -276,6 +295,7 @@ impl Crowd {
                     self.delivered(id, (room, message), play);
                     play.delivered(self, id, text);
                 }
+                Incoming::Joined { is_recovered } => self.joined(id, is_recovered, text, play),
                 other => self.understood(id, other, play),
             },
             Happening::Open => {}
@@ -312,14 +332,6 @@ impl Crowd {
                 let packet = Dialect::open(self.token(id).as_deref());
                 self.swarm.send(id, packet.as_bytes());
             }
-            Incoming::Joined { is_recovered } => {
-                let member = &mut self.members[id];
-                if std::mem::replace(&mut member.phase, Phase::Here) != Phase::Here {
-                    self.here += 1;
-                    self.tally.join.record(self.swarm.read_at.saturating_sub(member.began));
-                }
-                play.joined(self, id, is_recovered);
-            }
             Incoming::Acked { room, message, seq, is_persisted } => {
                 self.acked(id, (room, message));
                 play.acked(self, id, seq, is_persisted);
@@ -335,18 +347,36 @@ impl Crowd {
                 self.ledger.fault(format!("member {id} was refused something"));
             }
             Incoming::Probe => self.swarm.send(id, b"3"),
-            Incoming::Message { .. } | Incoming::Other => {}
+            Incoming::Joined { .. } | Incoming::Message { .. } | Incoming::Other => {}
         }
     }
 
     fn join(&mut self, id: usize) {
         let member = &mut self.members[id];
         member.phase = Phase::Joining;
-        self.ledger.come_back(id);
         self.text.clear();
         let room = &self.rooms[member.room as usize];
         self.dialect.join(&mut self.text, &room.name, member.cursor.as_ref());
         self.swarm.send(id, self.text.as_bytes());
+    }
+
+    /// In the room; what was missed stands in the reply, in order.
+    fn joined(&mut self, id: usize, is_recovered: bool, text: &[u8], play: &mut impl Play) {
+        let member = &mut self.members[id];
+        if std::mem::replace(&mut member.phase, Phase::Joined) == Phase::Joined {
+            return;
+        }
+        self.here += 1;
+        self.tally.join.record(self.swarm.read_at.saturating_sub(member.began));
+        let goes_on = is_recovered && member.cursor.is_some();
+        self.ledger.come_back(id, goes_on);
+        if goes_on {
+            for (room, message) in messages(text) {
+                self.tally.replayed += 1;
+                self.ledger.deliver(id, room, message);
+            }
+        }
+        play.joined(self, id, is_recovered);
     }
 
     fn acked(&mut self, id: usize, (room, message): (u32, u32)) {

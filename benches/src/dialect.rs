@@ -263,11 +263,15 @@ fn read_socket_io(text: &[u8]) -> Incoming {
 #[inline]
 fn message(text: &[u8]) -> Incoming {
     let Some(at) = scan::find_tag(text, TAG.as_bytes()) else { return Incoming::Other };
-    let digits = &text[at + TAG.len()..];
-    match (digits.get(..8).and_then(hex), digits.get(8..16).and_then(hex)) {
-        (Some(room), Some(message)) => Incoming::Message { room, message },
-        (_, _) => Incoming::Other,
+    match tag(&text[at + TAG.len()..]) {
+        Some((room, message)) => Incoming::Message { room, message },
+        None => Incoming::Other,
     }
+}
+
+#[inline]
+fn tag(digits: &[u8]) -> Option<(u32, u32)> {
+    Some((hex(digits.get(..8)?)?, hex(digits.get(8..16)?)?))
 }
 
 fn answer(reference: u64, text: &[u8]) -> Incoming {
@@ -282,6 +286,11 @@ fn answer(reference: u64, text: &[u8]) -> Incoming {
     let seq = number_after(text, b"\"seq\":").unwrap_or(0);
     let is_persisted = scan::has(text, b"\"persisted\":true");
     Incoming::Acked { room, message, seq, is_persisted }
+}
+
+/// The messages of a run in a text, in order: in the reply to a join.
+pub fn messages(text: &[u8]) -> impl Iterator<Item = (u32, u32)> {
+    scan::all(text, TAG.as_bytes()).filter_map(|at| tag(&text[at + TAG.len()..]))
 }
 
 /// Where a member stands that got this message last.

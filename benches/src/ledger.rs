@@ -62,12 +62,15 @@ impl Ledger {
         }
     }
 
-    /// The member is back, and hears from some place on: what it gets first says from where.
-    pub fn come_back(&mut self, member: usize) {
+    /// The member is back. Either it gets everything from where it stood when it left, or it hears
+    /// from some place on, and what it gets first says from where.
+    pub fn come_back(&mut self, member: usize, from_where_it_stood: bool) {
         let member = &mut self.members[member];
         if !std::mem::replace(&mut member.is_there, true) {
             self.rooms[member.room as usize].members += 1;
-            member.next = NOWHERE;
+            if !from_where_it_stood {
+                member.next = NOWHERE;
+            }
         }
     }
 

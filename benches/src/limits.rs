@@ -34,7 +34,7 @@ pub enum Mode {
     Coalesce,
 }
 
-struct Server {
+struct Limit {
     mode: Mode,
     poll: Poll,
     listener: TcpListener,
@@ -51,15 +51,15 @@ struct Server {
 /// Serves until the process is ended, or its standard input is.
 pub fn serve(port: u16, mode: Mode) -> Result<(), LoadError> {
     let failed = |source| LoadError::io(format!("serving on port {port}"), source);
-    let mut server = Server::new(port, mode).map_err(failed)?;
-    let address = server.listener.local_addr().map_err(failed)?;
+    let mut limit = Limit::new(port, mode).map_err(failed)?;
+    let address = limit.listener.local_addr().map_err(failed)?;
     let mut output = io::stdout();
     writeln!(output, "{address}").and_then(|()| output.flush()).map_err(failed)?;
-    server.run().map_err(failed)
+    limit.run().map_err(failed)
 }
 
-impl Server {
-    fn new(port: u16, mode: Mode) -> io::Result<Server> {
+impl Limit {
+    fn new(port: u16, mode: Mode) -> io::Result<Limit> {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let socket = socket2::Socket::new(
             socket2::Domain::IPV4,
@@ -73,8 +73,8 @@ impl Server {
         let mut listener = TcpListener::from_std(socket.into());
         let poll = Poll::new()?;
         poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
-        crate::target::raise_file_limit();
-        Ok(Server {
+        crate::server::raise_file_limit();
+        Ok(Limit {
             mode,
             poll,
             listener,

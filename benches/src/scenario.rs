@@ -1,16 +1,21 @@
 //! The scenarios, and what all of them do: gather a crowd, measure, and see that nothing was lost.
 
 mod closed_loop;
-mod lat;
 mod idle;
 mod connect;
+mod storm;
+mod chain;
+mod drain;
+mod chat;
+mod lat;
+mod persistence;
 mod gather;
 mod measure;
 
-use crate::cli::Options;
 use crate::error::LoadError;
+use crate::options::Options;
 use crate::report::Report;
-use crate::target::Target;
+use crate::server::Server;
 
 /// What is played.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,22 +30,34 @@ pub enum Scenario {
     Idle,
     /// Clients that come.
     Connect,
+    /// All of them at once, again.
+    Storm,
+    /// A steady rate, from socket to database.
+    Chain,
+    /// A backlog, and how fast it drains.
+    Drain,
+    /// Small rooms as they are.
+    Chat,
 }
 
-/// Plays a scenario against a target.
+/// Plays a scenario against a server.
 pub fn run(
     scenario: Scenario,
     options: &Options,
-    target: &mut Target,
+    server: &mut Server,
 ) -> Result<Report, LoadError> {
     let mut report = match scenario {
-        Scenario::Big => closed_loop::run(options, target, closed_loop::BIG)?,
-        Scenario::Rooms => closed_loop::run(options, target, closed_loop::ROOMS)?,
-        Scenario::Lat => lat::run(options, target)?,
-        Scenario::Idle => idle::run(options, target)?,
-        Scenario::Connect => connect::run(options, target)?,
+        Scenario::Big => closed_loop::run(options, server, closed_loop::BIG)?,
+        Scenario::Rooms => closed_loop::run(options, server, closed_loop::ROOMS)?,
+        Scenario::Lat => lat::run(options, server)?,
+        Scenario::Idle => idle::run(options, server)?,
+        Scenario::Connect => connect::run(options, server)?,
+        Scenario::Storm => storm::run(options, server)?,
+        Scenario::Chain => chain::run(options, server)?,
+        Scenario::Drain => drain::run(options, server)?,
+        Scenario::Chat => chat::run(options, server)?,
     };
     report.scenario = format!("{scenario:?}").to_lowercase();
-    report.server.clone_from(&target.name);
+    report.server.clone_from(&server.name);
     Ok(report)
 }

@@ -12,7 +12,7 @@ pub(super) enum Phase {
     /// Has asked to join.
     Joining,
     /// In its room.
-    Here,
+    Joined,
 }
 
 /// One client; it is in one room, and on one connection.

@@ -14,6 +14,8 @@ pub struct Tally {
     pub acked: u64,
     /// Messages that came, to whichever member.
     pub delivered: u64,
+    /// Messages that stood in the replies of joins.
+    pub replayed: u64,
     /// Refusals.
     pub refused: u64,
     /// Connections that were lost without being cut.
@@ -33,6 +35,7 @@ impl Tally {
             latencies.clear();
         }
         self.since = clock::now();
-        (self.sent, self.acked, self.delivered, self.refused, self.lost) = (0, 0, 0, 0, 0);
+        (self.sent, self.acked, self.delivered, self.replayed) = (0, 0, 0, 0);
+        (self.refused, self.lost) = (0, 0);
     }
 }

@@ -27,6 +27,11 @@ pub(crate) fn has(text: &[u8], needle: &[u8]) -> bool {
     memmem::find(text, needle).is_some()
 }
 
+/// Every place where it stands.
+pub(crate) fn all<'a>(text: &'a [u8], needle: &'a [u8]) -> impl Iterator<Item = usize> + 'a {
+    memmem::find_iter(text, needle)
+}
+
 /// The text between `opening`, which ends with a quote, and the next quote.
 #[inline]
 pub(crate) fn text_after<'a>(text: &'a [u8], opening: &[u8]) -> Option<&'a [u8]> {

@@ -29,14 +29,18 @@ fn a_command_is_json_and_its_content_has_the_length_that_was_asked_for() {
 fn a_message_is_known_by_its_tag_wherever_it_stands() {
     let content = "@000000ab00010002;xx";
     for before in ["", r#""roomId":"r","#, r#""roomId":"room","id":"7","userId":"ann","#] {
-        let event = format!(
-            r#"{{"event":"message:new","data":{{{before}"content":"{content}","position":{{"epoch":1,"seq":4}}}}}}"#
-        );
+        let event = format!(r#"{{"event":"message:new","data":{{{before}"content":"{content}","#)
+            + r#""position":{"epoch":1,"seq":4}}}"#;
         let expected = Incoming::Message { room: ROOM, message: MESSAGE };
         assert_eq!(Dialect::Roomcast.read(event.as_bytes()), expected);
         let packet = format!(r#"42["message:new",{{{before}"content":"{content}"}}]"#);
         assert_eq!(Dialect::SocketIo.read(packet.as_bytes()), expected);
     }
+    let reply = concat!(
+        r#"{"messages":[{"content":"@0000000100000002;x"},{"content":"hello"},"#,
+        r#"{"content":"@0000000100000003;"}]}"#
+    );
+    assert_eq!(messages(reply.as_bytes()).collect::<Vec<_>>(), [(1, 2), (1, 3)]);
     let other = br#"{"event":"message:new","data":{"content":"hello"}}"#;
     assert_eq!(Dialect::Roomcast.read(other), Incoming::Other);
 }
@@ -65,9 +69,12 @@ fn replies_are_told_apart_by_their_ref() {
 
 #[test]
 fn a_cursor_is_read_from_a_message_and_everything_else_is_known_by_name() {
-    let event = br#"{"event":"message:new","data":{"roomId":"r","id":"m7","content":"x","position":{"epoch":3,"seq":41}}}"#;
+    let event = concat!(
+        r#"{"event":"message:new","data":{"roomId":"r","id":"m7","content":"x","#,
+        r#""position":{"epoch":3,"seq":41}}}"#
+    );
     let expected = Cursor { epoch: 3, seq: 41, message_id: "m7".to_owned() };
-    assert_eq!(cursor(event), Some(expected));
+    assert_eq!(cursor(event.as_bytes()), Some(expected));
     let read = |text: &str| Dialect::Roomcast.read(text.as_bytes());
     let persisted = r#"{"event":"message:persisted","data":{"upTo":{"epoch":3,"seq":9}}}"#;
     assert_eq!(read(persisted), Incoming::Persisted { seq: 9 });

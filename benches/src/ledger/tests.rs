@@ -4,8 +4,12 @@ use super::*;
 fn three(messages: u32) -> Ledger {
     let mut ledger = Ledger::default();
     let room = ledger.add_room();
-    (0..3).for_each(|_| drop(ledger.add_member(room)));
-    (0..messages).for_each(|_| drop(ledger.send(room)));
+    for _ in 0..3 {
+        ledger.add_member(room);
+    }
+    for _ in 0..messages {
+        ledger.send(room);
+    }
     ledger
 }
 
@@ -103,18 +107,33 @@ fn what_was_never_sent_or_is_of_another_room_is_a_fault() {
 }
 
 #[test]
-fn who_comes_back_goes_on_from_what_it_gets_first_and_misses_nothing_after_it() {
+fn who_comes_back_without_a_cursor_goes_on_from_what_it_gets_first() {
     let mut ledger = three(4);
     deliver(&mut ledger, 0, &[0, 1, 2, 3]);
     deliver(&mut ledger, 1, &[0, 1, 2, 3]);
     deliver(&mut ledger, 2, &[0]);
     ledger.leave(2);
     assert!(ledger.is_complete());
-    ledger.come_back(2);
+    ledger.come_back(2, false);
     deliver(&mut ledger, 2, &[2, 3]);
     assert_eq!(ledger.close(), (vec![], 0));
 
     ledger.leave(2);
     ledger.deliver(2, 0, 3);
     assert_eq!(ledger.close().1, 1);
+}
+
+#[test]
+fn who_comes_back_with_a_cursor_may_miss_nothing() {
+    for (replayed, faults) in [(&[1, 2, 3], 0), (&[2, 3, 3], 2)] {
+        let mut ledger = three(4);
+        deliver(&mut ledger, 0, &[0, 1, 2, 3]);
+        deliver(&mut ledger, 1, &[0, 1, 2, 3]);
+        deliver(&mut ledger, 2, &[0]);
+        ledger.leave(2);
+        ledger.come_back(2, true);
+        assert!(!ledger.is_complete());
+        deliver(&mut ledger, 2, replayed);
+        assert_eq!(ledger.close().1, faults, "{replayed:?}");
+    }
 }

@@ -58,10 +58,10 @@ pub(super) fn joined(reference: u64) -> Vec<u8> {
 
 pub(super) fn acked(reference: u64, id: &[u8], seq: u64) -> Vec<u8> {
     let id = String::from_utf8_lossy(id);
-    format!(
-        r#"{{"event":"reply","ref":{reference},"data":{{"id":"{id}","position":{{"epoch":1,"seq":{seq}}},"duplicate":false,"persisted":false,"durability":"log"}}}}"#
-    )
-    .into_bytes()
+    let position = format!(r#"{{"epoch":1,"seq":{seq}}}"#);
+    let rest = r#""duplicate":false,"persisted":false,"durability":"log""#;
+    let data = format!(r#"{{"id":"{id}","position":{position},{rest}}}"#);
+    format!(r#"{{"event":"reply","ref":{reference},"data":{data}}}"#).into_bytes()
 }
 
 pub(super) fn message(room: usize, id: &[u8], content: &[u8], seq: u64) -> Vec<u8> {

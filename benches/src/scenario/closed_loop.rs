@@ -5,12 +5,12 @@
 
 use super::gather;
 use super::measure::{Measure, close};
-use crate::cli::Options;
 use crate::clock;
 use crate::crowd::{Crowd, Play};
 use crate::error::LoadError;
+use crate::options::Options;
 use crate::report::Report;
-use crate::target::Target;
+use crate::server::Server;
 
 /// What the options leave open.
 #[derive(Debug, Clone, Copy)]
@@ -40,7 +40,7 @@ impl Play for ClosedLoop {
 
 pub(super) fn run(
     options: &Options,
-    target: &mut Target,
+    server: &mut Server,
     shape: Shape,
 ) -> Result<Report, LoadError> {
     let rooms = options.rooms.unwrap_or(shape.rooms);
@@ -53,7 +53,7 @@ pub(super) fn run(
         );
         return Err(LoadError::Option(text));
     }
-    let mut crowd = Crowd::new(target, options.bytes as usize)?;
+    let mut crowd = Crowd::new(server, options.bytes as usize)?;
     gather::gather(&mut crowd, rooms, members)?;
 
     let mut play = ClosedLoop { is_ending: false };
@@ -64,9 +64,9 @@ pub(super) fn run(
         }
     }
     crowd.run(clock::now() + u64::from(options.warmup) * clock::SECOND, &mut play)?;
-    let mut measure = Measure::begin(target, &mut crowd);
-    measure.play(options, (target, &mut crowd), &mut play, options.seconds.into())?;
-    let mut report = measure.end(target, &crowd);
+    let mut measure = Measure::begin(server, &mut crowd);
+    measure.play(options, (server, &mut crowd), &mut play, options.seconds.into())?;
+    let mut report = measure.end(server, &crowd);
     play.is_ending = true;
     close(&mut crowd, &mut report, &mut play)?;
     Ok(report)

@@ -3,26 +3,30 @@
 use super::gather;
 use super::gather::Silence;
 use super::measure::{Measure, close, float, per};
-use crate::cli::Options;
 use crate::clock;
 use crate::crowd::Crowd;
 use crate::error::LoadError;
+use crate::options::Options;
 use crate::report::Report;
-use crate::target::Target;
+use crate::server::Server;
 
-pub(super) fn run(options: &Options, target: &mut Target) -> Result<Report, LoadError> {
+pub(super) fn run(options: &Options, server: &mut Server) -> Result<Report, LoadError> {
     let members = options.connections.unwrap_or(5_000);
     let rooms = options.rooms.unwrap_or(500).min(members);
-    let mut crowd = Crowd::new(target, options.bytes as usize)?;
-    (0..rooms).for_each(|_| drop(crowd.add_room()));
-    (0..members).for_each(|member| drop(crowd.add_member(member % rooms)));
-    let before = target.sample();
-    let measure = Measure::begin(target, &mut crowd);
+    let mut crowd = Crowd::new(server, options.bytes as usize)?;
+    for _ in 0..rooms {
+        crowd.add_room();
+    }
+    for member in 0..members {
+        crowd.add_member(member % rooms);
+    }
+    let before = server.sample();
+    let measure = Measure::begin(server, &mut crowd);
     gather::enter(&mut crowd, options.outstanding.unwrap_or(16) as usize)?;
-    let after = target.sample();
-    let mut report = measure.end(target, &crowd);
+    let after = server.sample();
+    let mut report = measure.end(server, &crowd);
     let joined = crowd.tally.join.percentiles();
-    for (place, watched) in target.watched.iter().enumerate() {
+    for (place, watched) in server.watched.iter().enumerate() {
         let used = (after[place].cpu_ns - before[place].cpu_ns) / 1000;
         let each = float(used) / f64::from(members) / 1000.0;
         report.add(format!("{} CPU per connection", watched.name), each, "ms");

@@ -58,12 +58,23 @@ impl Play for Gathering {
 
 /// Fills rooms of equal size, and waits until all are in and what came of that has been told.
 pub(super) fn gather(crowd: &mut Crowd, rooms: u32, members: u32) -> Result<(), LoadError> {
+    gather_with(crowd, rooms, members, |_| {})
+}
+
+/// The same, where something is to be said of members before they connect.
+pub(super) fn gather_with(
+    crowd: &mut Crowd,
+    rooms: u32,
+    members: u32,
+    before: impl FnOnce(&mut Crowd),
+) -> Result<(), LoadError> {
     for _ in 0..rooms {
         crowd.add_room();
     }
     for member in 0..members {
         crowd.add_member(member % rooms);
     }
+    before(crowd);
     enter(crowd, AT_A_TIME)?;
     settle(crowd)
 }

@@ -2,26 +2,26 @@
 
 use super::gather::{self, Silence};
 use super::measure::{Measure, close, float};
-use crate::cli::Options;
 use crate::crowd::Crowd;
 use crate::error::LoadError;
+use crate::options::Options;
 use crate::report::Report;
-use crate::target::Target;
+use crate::server::Server;
 
-pub(super) fn run(options: &Options, target: &mut Target) -> Result<Report, LoadError> {
+pub(super) fn run(options: &Options, server: &mut Server) -> Result<Report, LoadError> {
     let members = options.connections.unwrap_or(10_000);
     let rooms = options.rooms.unwrap_or(1_000).min(members);
-    let mut crowd = Crowd::new(target, options.bytes as usize)?;
-    let empty = target.sample();
+    let mut crowd = Crowd::new(server, options.bytes as usize)?;
+    let empty = server.sample();
     gather::gather(&mut crowd, rooms, members)?;
-    let before = target.sample();
-    let mut measure = Measure::begin(target, &mut crowd);
-    measure.play(options, (target, &mut crowd), &mut Silence, options.seconds.into())?;
-    let after = target.sample();
+    let before = server.sample();
+    let mut measure = Measure::begin(server, &mut crowd);
+    measure.play(options, (server, &mut crowd), &mut Silence, options.seconds.into())?;
+    let after = server.sample();
 
-    let mut report = measure.end(target, &crowd);
+    let mut report = measure.end(server, &crowd);
     let each = f64::from(members);
-    for (place, watched) in target.watched.iter().enumerate() {
+    for (place, watched) in server.watched.iter().enumerate() {
         let (empty, before, after) = (empty[place], before[place], after[place]);
         let name = &watched.name;
         let memory = |usage: u64| (float(usage) - float(empty.pss_kib)) / each;

@@ -5,12 +5,12 @@
 
 use super::gather;
 use super::measure::{Measure, close};
-use crate::cli::Options;
 use crate::clock;
 use crate::crowd::{Crowd, Play};
 use crate::error::LoadError;
+use crate::options::Options;
 use crate::report::Report;
-use crate::target::Target;
+use crate::server::Server;
 
 /// Sends at a rate: rooms in turn, and in each room its members in turn.
 #[derive(Debug)]
@@ -19,12 +19,18 @@ pub(super) struct OpenLoop {
     rate: u64,
     sent: u64,
     until: u64,
+    rooms: Option<u32>,
 }
 
 impl OpenLoop {
     /// So many messages a second, from now on.
     pub(super) fn new(rate: u32) -> OpenLoop {
-        OpenLoop { start: clock::now(), rate: rate.into(), sent: 0, until: u64::MAX }
+        OpenLoop { start: clock::now(), rate: rate.into(), sent: 0, until: u64::MAX, rooms: None }
+    }
+
+    /// The same, into the first room alone.
+    pub(super) fn of_one_room(rate: u32) -> OpenLoop {
+        OpenLoop { rooms: Some(1), ..OpenLoop::new(rate) }
     }
 
     /// Nothing is sent any more.
@@ -41,7 +47,7 @@ impl OpenLoop {
     /// Sends what is due.
     pub(super) fn send_due(&mut self, crowd: &mut Crowd, now: u64) {
         while self.next() <= now {
-            let rooms = u64::from(crowd.room_count());
+            let rooms = u64::from(self.rooms.unwrap_or(crowd.room_count()));
             let room = u32::try_from(self.sent % rooms).unwrap_or(0);
             let turn = usize::try_from(self.sent / rooms).unwrap_or(0);
             let members = crowd.members_of(room);
@@ -63,17 +69,17 @@ impl Play for OpenLoop {
     }
 }
 
-pub(super) fn run(options: &Options, target: &mut Target) -> Result<Report, LoadError> {
+pub(super) fn run(options: &Options, server: &mut Server) -> Result<Report, LoadError> {
     let rooms = options.rooms.unwrap_or(1);
     let members = options.connections.unwrap_or(1000);
-    let mut crowd = Crowd::new(target, options.bytes as usize)?;
+    let mut crowd = Crowd::new(server, options.bytes as usize)?;
     gather::gather(&mut crowd, rooms, members)?;
     let mut play = OpenLoop::new(options.rate.unwrap_or(20));
     crowd.run(clock::now() + u64::from(options.warmup) * clock::SECOND, &mut play)?;
-    let mut measure = Measure::begin(target, &mut crowd);
-    measure.play(options, (target, &mut crowd), &mut play, options.seconds.into())?;
+    let mut measure = Measure::begin(server, &mut crowd);
+    measure.play(options, (server, &mut crowd), &mut play, options.seconds.into())?;
     play.end();
-    let mut report = measure.end(target, &crowd);
+    let mut report = measure.end(server, &crowd);
     close(&mut crowd, &mut report, &mut play)?;
     Ok(report)
 }

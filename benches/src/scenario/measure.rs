@@ -1,12 +1,12 @@
 //! What a scenario's load cost: counts, CPU and memory between two moments.
 
-use crate::cli::Options;
 use crate::clock;
 use crate::crowd::{Crowd, Play};
 use crate::error::LoadError;
+use crate::options::Options;
 use crate::report::Report;
+use crate::server::Server;
 use crate::swarm::Traffic;
-use crate::target::Target;
 use crate::usage::{Usage, Watched};
 use std::io::{IsTerminal, Write};
 
@@ -25,13 +25,13 @@ pub(super) struct Measure {
 }
 
 impl Measure {
-    pub(super) fn begin(target: &mut Target, crowd: &mut Crowd) -> Measure {
+    pub(super) fn begin(server: &mut Server, crowd: &mut Crowd) -> Measure {
         let mut own = Watched::alone("generator", std::process::id());
         crowd.tally.reset();
         Measure {
             own_before: own.sample(),
             own,
-            before: target.sample(),
+            before: server.sample(),
             traffic_before: crowd.traffic(),
         }
     }
@@ -40,7 +40,7 @@ impl Measure {
     pub(super) fn play(
         &mut self,
         options: &Options,
-        (target, crowd): (&mut Target, &mut Crowd),
+        (server, crowd): (&mut Server, &mut Crowd),
         play: &mut impl Play,
         seconds: u64,
     ) -> Result<(), LoadError> {
@@ -48,7 +48,7 @@ impl Measure {
         let mut seen = (crowd.tally.delivered, crowd.tally.acked);
         for second in 1..=seconds {
             let is_over = crowd.run(start + second * clock::SECOND, play)?;
-            for watched in &mut target.watched {
+            for watched in &mut server.watched {
                 watched.cpu_ns();
             }
             let now = (crowd.tally.delivered, crowd.tally.acked);
@@ -65,9 +65,9 @@ impl Measure {
     }
 
     /// What was used since the beginning, by the server in the first place.
-    pub(super) fn end(mut self, target: &mut Target, crowd: &Crowd) -> Report {
+    pub(super) fn end(mut self, server: &mut Server, crowd: &Crowd) -> Report {
         let mut report = Report::default();
-        let after = target.sample();
+        let after = server.sample();
         let own = self.own.sample();
         let seconds = clock::seconds(own.at - self.own_before.at);
         let tally = &crowd.tally;
@@ -75,7 +75,7 @@ impl Measure {
         report.count("messages sent", tally.sent);
         report.count("deliveries", tally.delivered);
         report.add("deliveries per second", per(tally.delivered, seconds), "");
-        for (place, watched) in target.watched.iter().enumerate() {
+        for (place, watched) in server.watched.iter().enumerate() {
             let (before, after) = (self.before[place], after[place]);
             let cpu = clock::seconds(after.cpu_ns.saturating_sub(before.cpu_ns));
             let name = &watched.name;

@@ -1,8 +1,8 @@
 //! What was started for a run, and ends with it.
 
 use super::affinity::on_server_core;
-use crate::cli::Options;
 use crate::error::LoadError;
+use crate::options::Options;
 use crate::stop;
 use crate::usage::Watched;
 use fleet::{ClusterOptions, Fleet, GatewayOptions, Place};
@@ -146,6 +146,38 @@ impl Started {
                 watched
             }
         }
+    }
+
+    pub(super) fn transactions(&self) -> Option<u64> {
+        // Asked in another database, so that the question is not counted.
+        self.number(
+            "postgres",
+            "SELECT xact_commit FROM pg_stat_database WHERE datname = 'roomcast'",
+        )
+    }
+
+    pub(super) fn rows(&self, run: &str) -> Option<u64> {
+        let sql =
+            format!("SELECT count(*) FROM team_chat_messages WHERE team_chat_id LIKE '{run}%'");
+        self.number("roomcast", &sql)
+    }
+
+    /// The one number that a question to the cluster's Postgres is answered with.
+    fn number(&self, database: &str, sql: &str) -> Option<u64> {
+        let Started::Fleet { fleet, runtime, is_cluster: true, .. } = self else { return None };
+        let rows = runtime.block_on(fleet.postgres().query(database, sql)).ok()?;
+        rows.first()?.first()?.as_ref()?.parse().ok()
+    }
+
+    pub(super) fn stop_workers(&self, stop: bool) -> Result<(), LoadError> {
+        let Started::Fleet { fleet, runtime, .. } = self else { return Ok(()) };
+        for worker in fleet.workers() {
+            match stop {
+                true => runtime.block_on(worker.stop())?,
+                false => worker.cont()?,
+            }
+        }
+        Ok(())
     }
 
     /// Ends it in order; what does not end is killed.

@@ -1,11 +1,11 @@
 //! What is under load: where it is, what its processes are, and what of it was started here.
 
-mod affinity;
 mod started;
+mod affinity;
 
-use crate::cli::{Options, Start};
 use crate::dialect::Dialect;
 use crate::error::LoadError;
+use crate::options::{Options, Start};
 use crate::usage::{Usage, Watched};
 use started::Started;
 use std::net::SocketAddr;
@@ -15,7 +15,7 @@ const OWN_SECRET: &str = "a secret of the load generator, and of nobody else";
 
 /// A server, or several of one kind.
 #[derive(Debug)]
-pub struct Target {
+pub struct Server {
     /// Where connections go, in turn.
     pub addresses: Vec<SocketAddr>,
     /// The path of the WebSocket.
@@ -31,20 +31,20 @@ pub struct Target {
     started: Option<Started>,
 }
 
-impl Target {
+impl Server {
     /// What the options say, started where it has to be.
-    pub fn new(options: &Options) -> Result<Target, LoadError> {
+    pub fn new(options: &Options) -> Result<Server, LoadError> {
         raise_file_limit();
         if options.pin {
             affinity::pin_self(affinity::OTHERS)?;
         }
         match options.start {
-            Some(start) => Target::start(start, options),
-            None => Target::given(options),
+            Some(start) => Server::start(start, options),
+            None => Server::given(options),
         }
     }
 
-    fn given(options: &Options) -> Result<Target, LoadError> {
+    fn given(options: &Options) -> Result<Server, LoadError> {
         if options.url.is_empty() {
             let text = "say what to put under load: --start cluster, or --url ws://127.0.0.1:…";
             return Err(LoadError::Option(text.to_owned()));
@@ -57,7 +57,7 @@ impl Target {
             path = own_path;
         }
         let watched = options.pids.iter().map(|text| watched(text)).collect::<Result<_, _>>()?;
-        Ok(Target {
+        Ok(Server {
             addresses,
             path,
             dialect: options.dialect,
@@ -68,7 +68,7 @@ impl Target {
         })
     }
 
-    fn start(start: Start, options: &Options) -> Result<Target, LoadError> {
+    fn start(start: Start, options: &Options) -> Result<Server, LoadError> {
         let secret = options.secret.clone().unwrap_or_else(|| OWN_SECRET.to_owned());
         let started = match start {
             Start::Embedded => Started::embedded(options, &secret)?,
@@ -77,7 +77,7 @@ impl Target {
             Start::LimitCoalesce => Started::limit("limit-coalesce", options.pin)?,
         };
         let is_limit = matches!(start, Start::LimitDirect | Start::LimitCoalesce);
-        Ok(Target {
+        Ok(Server {
             addresses: started.addresses(),
             path: "/ws".to_owned(),
             dialect: if is_limit { Dialect::Roomcast } else { options.dialect },
@@ -91,6 +91,26 @@ impl Target {
     /// What each of its processes has used, in their order.
     pub fn sample(&mut self) -> Vec<Usage> {
         self.watched.iter_mut().map(Watched::sample).collect()
+    }
+
+    /// Transactions that the database of the run has committed; none where it was not started
+    /// here.
+    pub fn transactions(&self) -> Option<u64> {
+        self.started.as_ref()?.transactions()
+    }
+
+    /// Messages of this run in its database.
+    pub fn rows(&self, run: &str) -> Option<u64> {
+        self.started.as_ref()?.rows(run)
+    }
+
+    /// Has the workers stand still, or go on.
+    pub fn stop_workers(&self, stop: bool) -> Result<(), LoadError> {
+        let Some(started) = &self.started else {
+            let text = "drain needs --start cluster: it stops the worker for a while";
+            return Err(LoadError::Option(text.to_owned()));
+        };
+        started.stop_workers(stop)
     }
 
     /// Ends what was started.
