@@ -1,5 +1,6 @@
 //! The command line.
 
+use crate::compare::{self, Comparison};
 use crate::error::LoadError;
 use crate::limits::{self, Mode};
 use crate::options::Options;
@@ -57,6 +58,11 @@ enum Task {
     /// 200 rooms of 5: messages (100 a second), typing, receipts, presence, answers that are
     /// written bit by bit, people who lose their connections and come back
     Chat(Options),
+    /// The limits, Roomcast and the peers beside one another, as a table, figures and a chart
+    ///
+    /// Five rounds of all servers and scenarios take about 45 minutes. Peers have to be installed:
+    /// `npm ci` in benches/peers; `benches/compare` does both.
+    Compare(Comparison),
     /// Serve the limit with one send for each recipient of each message
     LimitDirect(Serve),
     /// Serve the limit with one send for each connection and turn of the loop
@@ -109,18 +115,26 @@ fn task(task: Task) -> Result<bool, LoadError> {
         Task::Chain(options) => (Scenario::Chain, options),
         Task::Drain(options) => (Scenario::Drain, options),
         Task::Chat(options) => (Scenario::Chat, options),
+        Task::Compare(comparison) => {
+            listen()?;
+            return compare::run(&comparison);
+        }
         Task::LimitDirect(serve) => return limits::serve(serve.port, Mode::Direct).map(|()| true),
         Task::LimitCoalesce(serve) => {
             return limits::serve(serve.port, Mode::Coalesce).map(|()| true);
         }
     };
-    stop::listen().map_err(|source| LoadError::io("listening for signals", source))?;
+    listen()?;
     let mut server = Server::new(&options)?;
     let report = scenario::run(scenario, &options, &mut server);
     server.end();
     let report = report?;
     show(&report, &options)?;
     Ok(report.is_clean())
+}
+
+fn listen() -> Result<(), LoadError> {
+    stop::listen().map_err(|source| LoadError::io("listening for signals", source))
 }
 
 fn show(report: &Report, options: &Options) -> Result<(), LoadError> {

@@ -64,7 +64,7 @@ pub struct Crowd {
     /// The beginning of all names of this run.
     run: String,
     content_bytes: usize,
-    here: usize,
+    joined_count: usize,
     /// The command that is being written.
     text: String,
 }
@@ -84,7 +84,7 @@ impl Crowd {
             path: server.path.clone(),
             run: format!("{:x}", clock::run_ms() & 0xffff_ffff),
             content_bytes,
-            here: 0,
+            joined_count: 0,
             text: String::new(),
         })
     }
@@ -127,8 +127,8 @@ impl Crowd {
     }
 
     /// How many are in their rooms.
-    pub fn here(&self) -> usize {
-        self.here
+    pub fn joined_count(&self) -> usize {
+        self.joined_count
     }
 
     /// A member.
@@ -181,7 +181,7 @@ impl Crowd {
 
     fn gone(&mut self, id: usize) {
         if std::mem::replace(&mut self.members[id].phase, Phase::Away) == Phase::Joined {
-            self.here -= 1;
+            self.joined_count -= 1;
         }
         self.ledger.leave(id);
     }
@@ -301,7 +301,7 @@ impl Crowd {
             Happening::Open => {}
             Happening::Gone(why) => {
                 self.tally.lost += 1;
-                self.ledger.fault(format!("member {id} was {why}"));
+                self.ledger.fault(format!("member {id}: {why}"));
                 self.gone(id);
             }
         }
@@ -366,7 +366,7 @@ impl Crowd {
         if std::mem::replace(&mut member.phase, Phase::Joined) == Phase::Joined {
             return;
         }
-        self.here += 1;
+        self.joined_count += 1;
         self.tally.join.record(self.swarm.read_at.saturating_sub(member.began));
         let goes_on = is_recovered && member.cursor.is_some();
         self.ledger.come_back(id, goes_on);

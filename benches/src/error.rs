@@ -19,15 +19,15 @@ pub enum LoadError {
     /// What was to be started did not start.
     #[error("the server did not start")]
     Start(#[from] fleet::FleetError),
-    /// The server did not do in time what a scenario waits for.
-    #[error("{what} after {seconds} s; {seen}")]
-    TooSlow {
-        /// What was waited for.
-        what: String,
-        /// For how long.
-        seconds: u64,
-        /// How far it came.
-        seen: String,
+    /// Not everybody who was to be in a room is in it.
+    #[error("only {joined} of {members} could join: {why}")]
+    Absent {
+        /// How many are.
+        joined: usize,
+        /// How many were to be.
+        members: usize,
+        /// What the first of them met with.
+        why: String,
     },
     /// Ctrl-C, or SIGTERM.
     #[error("stopped by a signal")]

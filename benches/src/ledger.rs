@@ -161,6 +161,11 @@ impl Ledger {
         }
     }
 
+    /// What went wrong first.
+    pub fn first_fault(&self) -> Option<String> {
+        self.faults.first().cloned()
+    }
+
     /// Whether every member has every message that was sent.
     pub fn is_complete(&self) -> bool {
         let whole = |room: &Room| room.order.len() == room.places.len();

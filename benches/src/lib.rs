@@ -6,6 +6,7 @@
 //! [`Ledger`](ledger::Ledger).
 
 pub mod cli;
+pub mod compare;
 pub mod limits;
 pub mod scenario;
 pub mod crowd;

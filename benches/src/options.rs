@@ -15,6 +15,12 @@ pub enum Start {
     LimitDirect,
     /// The limit: what gathered for a connection in one turn of the loop goes in one send.
     LimitCoalesce,
+    /// A peer: ws, and a Redis channel for each room.
+    Ws,
+    /// A peer: Socket.IO with its redis adapter.
+    SocketIo,
+    /// A peer: Socket.IO with its redis-streams adapter.
+    SocketIoStreams,
 }
 
 /// Options of a scenario. What has no default here has one in each scenario's own text.
@@ -33,7 +39,7 @@ pub struct Options {
     /// Secret that tokens are signed with, of at least 32 bytes; none with --url means no tokens
     #[arg(long, help_heading = "Server")]
     pub secret: Option<String>,
-    /// What the server speaks
+    /// What the server at --url speaks
     #[arg(long, value_enum, default_value = "roomcast", help_heading = "Server")]
     pub dialect: Dialect,
     /// Gateway to start; by default that of this workspace, built if need be
@@ -42,6 +48,9 @@ pub struct Options {
     /// Worker to start; by default that of this workspace, built if need be
     #[arg(long, value_name = "FILE", help_heading = "Server")]
     pub worker_program: Option<PathBuf>,
+    /// Folder with the peers, after `npm ci`; by default that of this workspace
+    #[arg(long, value_name = "FOLDER", help_heading = "Server")]
+    pub peers: Option<PathBuf>,
     /// Gateways of a cluster
     #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Server",
           value_parser = clap::value_parser!(u32).range(1..=32))]

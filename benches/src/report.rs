@@ -11,6 +11,8 @@ pub struct Report {
     pub scenario: String,
     /// What was under load.
     pub server: String,
+    /// Its processes, by the names in the figures; the one that they are about first.
+    pub processes: Vec<String>,
     figures: Vec<Figure>,
     /// What was lost, doubled or in two orders; the first of them.
     pub faults: Vec<String>,
@@ -96,6 +98,7 @@ impl Report {
         json!({
             "scenario": self.scenario,
             "server": self.server,
+            "processes": self.processes,
             "figures": figures.collect::<Map<_, _>>(),
             "remarks": self.remarks,
             "faults": self.faults,

@@ -59,5 +59,6 @@ pub fn run(
     };
     report.scenario = format!("{scenario:?}").to_lowercase();
     report.server.clone_from(&server.name);
+    report.processes = server.watched.iter().map(|watched| watched.name.clone()).collect();
     Ok(report)
 }

@@ -1,6 +1,7 @@
 //! What is under load: where it is, what its processes are, and what of it was started here.
 
 mod started;
+mod child_server;
 mod affinity;
 
 use crate::dialect::Dialect;
@@ -75,12 +76,18 @@ impl Server {
             Start::Cluster => Started::cluster(options, &secret)?,
             Start::LimitDirect => Started::limit("limit-direct", options.pin)?,
             Start::LimitCoalesce => Started::limit("limit-coalesce", options.pin)?,
+            Start::Ws => Started::peer(&child_server::WS, options, &secret)?,
+            Start::SocketIo => Started::peer(&child_server::SOCKET_IO, options, &secret)?,
+            Start::SocketIoStreams => {
+                Started::peer(&child_server::SOCKET_IO_STREAMS, options, &secret)?
+            }
         };
         let is_limit = matches!(start, Start::LimitDirect | Start::LimitCoalesce);
+        let is_socket_io = matches!(start, Start::SocketIo | Start::SocketIoStreams);
         Ok(Server {
             addresses: started.addresses(),
             path: "/ws".to_owned(),
-            dialect: if is_limit { Dialect::Roomcast } else { options.dialect },
+            dialect: if is_socket_io { Dialect::SocketIo } else { Dialect::Roomcast },
             secret: (!is_limit).then_some(secret),
             name: started.name(),
             watched: started.watched(),
@@ -106,8 +113,8 @@ impl Server {
 
     /// Has the workers stand still, or go on.
     pub fn stop_workers(&self, stop: bool) -> Result<(), LoadError> {
-        let Some(started) = &self.started else {
-            let text = "drain needs --start cluster: it stops the worker for a while";
+        let Some(started) = self.started.as_ref().filter(|started| started.has_workers()) else {
+            let text = "drain stops the worker for a while: it needs --start cluster";
             return Err(LoadError::Option(text.to_owned()));
         };
         started.stop_workers(stop)

@@ -135,7 +135,8 @@ impl Swarm {
         if connection.unsent.is_empty()
             && let Some(stream) = &mut connection.stream
         {
-            let sent = write_what_fits(stream, &scratch);
+            // A broken connection is found by the read that follows.
+            let sent = write_what_fits(stream, &scratch).unwrap_or(0);
             connection.unsent.extend_from_slice(&scratch[sent..]);
         } else {
             connection.unsent.extend_from_slice(&scratch);
@@ -144,22 +145,23 @@ impl Swarm {
     }
 
     /// The socket takes bytes: the request first, then what waited.
-    fn write(&mut self, id: usize) {
+    fn write(&mut self, id: usize) -> io::Result<()> {
         let Connection { stream: Some(stream), request, unsent, .. } = &mut self.connections[id]
         else {
-            return;
+            return Ok(());
         };
         if !request.is_empty() {
             let request = std::mem::take(request);
             unsent.splice(0..0, request.into_bytes());
         }
         if !unsent.is_empty() {
-            let sent = write_what_fits(stream, unsent);
+            let sent = write_what_fits(stream, unsent)?;
             unsent.drain(..sent);
             if unsent.is_empty() {
                 *unsent = Vec::new();
             }
         }
+        Ok(())
     }
 }
 
@@ -180,8 +182,11 @@ pub fn turn(listener: &mut impl Listener, until: u64) -> Result<(), LoadError> {
             continue;
         }
         let id = event.token().0;
-        if event.is_writable() {
-            listener.swarm().write(id);
+        if event.is_writable()
+            && let Err(error) = listener.swarm().write(id)
+        {
+            lose(listener, id, &format!("cut off: {error}"));
+            continue;
         }
         let is_ending = event.is_read_closed() || event.is_error();
         if event.is_readable() || is_ending {
@@ -212,7 +217,7 @@ fn read(listener: &mut impl Listener, id: usize, to_the_end: bool) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => {
-                lose(listener, id, &error.to_string());
+                lose(listener, id, &format!("cut off: {error}"));
                 break;
             }
         };
@@ -300,17 +305,19 @@ fn close_reason(payload: &[u8]) -> String {
     }
 }
 
-/// How many bytes the socket took. An error is left to the read that will find it too.
-fn write_what_fits(stream: &mut TcpStream, bytes: &[u8]) -> usize {
+/// How many bytes the socket took.
+fn write_what_fits(stream: &mut TcpStream, bytes: &[u8]) -> io::Result<usize> {
     let mut sent = 0;
     while sent < bytes.len() {
         match stream.write(&bytes[sent..]) {
-            Ok(count) if count > 0 => sent += count,
+            Ok(0) => break,
+            Ok(count) => sent += count,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Ok(_) | Err(_) => break,
+            Err(error) => return Err(error),
         }
     }
-    sent
+    Ok(sent)
 }
 
 /// A socket that is connecting: from a further address of this machine when one has too many.

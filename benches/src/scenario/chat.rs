@@ -220,12 +220,12 @@ pub(super) fn run(options: &Options, server: &mut Server) -> Result<Report, Load
 fn finish(crowd: &mut Crowd, play: &mut Chat) -> Result<(), LoadError> {
     let until = clock::now() + 15 * clock::SECOND;
     let is_done = |crowd: &Crowd, play: &Chat| {
-        play.streams.iter().all(Option::is_none) && crowd.here() == crowd.member_count()
+        play.streams.iter().all(Option::is_none) && crowd.joined_count() == crowd.member_count()
     };
     while !is_done(crowd, play) && clock::now() < until {
         crowd.run(clock::now() + clock::SECOND / 10, play)?;
     }
-    let missing = crowd.member_count() - crowd.here();
+    let missing = crowd.member_count() - crowd.joined_count();
     if missing > 0 {
         crowd.ledger.fault(format!("{missing} members did not come back"));
     }

@@ -51,7 +51,7 @@ impl Play for Gathering {
     }
 
     fn is_over(&self, crowd: &Crowd) -> bool {
-        let is_full = self.next == self.last && crowd.here() == crowd.member_count();
+        let is_full = self.next == self.last && crowd.joined_count() == crowd.member_count();
         is_full || self.failed.is_some() || crowd.tally.lost > 0 || self.is_stuck()
     }
 }
@@ -87,20 +87,12 @@ pub(super) fn enter(crowd: &mut Crowd, at_a_time: usize) -> Result<(), LoadError
     if let Some(error) = gathering.failed {
         return Err(error);
     }
-    if crowd.here() == crowd.member_count() {
+    if crowd.joined_count() == crowd.member_count() {
         return Ok(());
     }
-    let (faults, _) = crowd.ledger.close();
-    Err(LoadError::TooSlow {
-        what: "not everybody could join".to_owned(),
-        seconds: PATIENCE / clock::SECOND,
-        seen: format!(
-            "{} of {} are in their rooms{}",
-            crowd.here(),
-            crowd.member_count(),
-            faults.first().map(|fault| format!("; {fault}")).unwrap_or_default()
-        ),
-    })
+    let stuck = || format!("nobody has joined for {} s", PATIENCE / clock::SECOND);
+    let why = crowd.ledger.first_fault().unwrap_or_else(stuck);
+    Err(LoadError::Absent { joined: crowd.joined_count(), members: crowd.member_count(), why })
 }
 
 /// Waits until nothing has come for a second, or for a while at most.

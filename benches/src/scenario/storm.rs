@@ -36,7 +36,7 @@ impl Play for Returning {
     }
 
     fn is_over(&self, crowd: &Crowd) -> bool {
-        crowd.here() == crowd.member_count()
+        crowd.joined_count() == crowd.member_count()
     }
 }
 
@@ -60,7 +60,7 @@ pub(super) fn run(options: &Options, server: &mut Server) -> Result<Report, Load
     measure.play(options, (server, &mut crowd), &mut play, seconds)?;
     let took = clock::seconds(clock::now() - start);
     let after = server.sample();
-    let back = u64::try_from(crowd.here()).unwrap_or(u64::MAX);
+    let back = u64::try_from(crowd.joined_count()).unwrap_or(u64::MAX);
     let joined = crowd.tally.join.percentiles();
     let mut report = measure.end(server, &crowd);
     report.add("all are back after", took, "s");

@@ -1,14 +1,14 @@
 //! What was started for a run, and ends with it.
 
 use super::affinity::on_server_core;
+use super::child_server::{ChildServer, Peer};
 use crate::error::LoadError;
 use crate::options::Options;
 use crate::stop;
 use crate::usage::Watched;
 use fleet::{ClusterOptions, Fleet, GatewayOptions, Place};
-use std::io::BufRead;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 use tokio::runtime::Runtime;
 
@@ -45,15 +45,8 @@ pub(super) enum Started {
         name: String,
         is_cluster: bool,
     },
-    /// A limit: this program, started again.
-    Limit {
-        /// The process.
-        child: Child,
-        /// Its port.
-        port: u16,
-        /// Which limit.
-        name: &'static str,
-    },
+    /// A limit or a peer.
+    Child(ChildServer),
 }
 
 impl Started {
@@ -94,23 +87,28 @@ impl Started {
         Ok(Started::Fleet { fleet: Box::new(fleet), runtime, name, is_cluster: true })
     }
 
+    /// A limit: this program, started again.
     pub(super) fn limit(name: &'static str, pin: bool) -> Result<Started, LoadError> {
-        let failed = |source| LoadError::io(format!("starting {name}"), source);
-        let program = std::env::current_exe().map_err(failed)?;
+        let program = std::env::current_exe();
+        let program = program.map_err(|source| LoadError::io("finding this program", source))?;
+        let program = program.with_file_name("load");
         let mut command = Command::new(program);
-        command.args([name, "--port", "0"]).stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = on_server_core(pin, || command.spawn().map_err(failed))?;
-        let mut line = String::new();
-        if let Some(output) = child.stdout.take() {
-            std::io::BufReader::new(output).read_line(&mut line).map_err(failed)?;
-        }
-        let port = line.trim().rsplit(':').next().and_then(|port| port.parse().ok());
-        let Some(port) = port else {
-            let _ = child.kill();
-            let source = std::io::Error::other("it did not say its port");
-            return Err(failed(source));
-        };
-        Ok(Started::Limit { child, port, name })
+        command.args([name, "--port", "0"]);
+        let child = on_server_core(pin, || ChildServer::start(name, command))?;
+        Ok(Started::Child(child))
+    }
+
+    /// A server that others write, over a Redis like that of a cluster.
+    pub(super) fn peer(peer: &Peer, options: &Options, secret: &str) -> Result<Started, LoadError> {
+        let mut command = peer.command(options.peers.as_deref())?;
+        let runtime = runtime()?;
+        let cluster = ClusterOptions { place: place(options), ..ClusterOptions::only_servers() };
+        let fleet = until_stopped(&runtime, Fleet::cluster(cluster))?;
+        command.env("REDIS_URL", fleet.redis_url()).env("JWT_SECRET", secret);
+        let mut child = on_server_core(options.pin, || ChildServer::start(peer.name, command))?;
+        child.redis = fleet.redis().pid();
+        child.needs = Some((Box::new(fleet), runtime));
+        Ok(Started::Child(child))
     }
 
     pub(super) fn addresses(&self) -> Vec<SocketAddr> {
@@ -118,7 +116,7 @@ impl Started {
             Started::Fleet { fleet, .. } => {
                 fleet.gateways().iter().map(fleet::GatewayNode::port).collect()
             }
-            Started::Limit { port, .. } => vec![*port],
+            Started::Child(child) => vec![child.port],
         };
         ports.into_iter().map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port))).collect()
     }
@@ -126,13 +124,13 @@ impl Started {
     pub(super) fn name(&self) -> String {
         match self {
             Started::Fleet { name, .. } => name.clone(),
-            Started::Limit { name, .. } => (*name).to_owned(),
+            Started::Child(child) => child.name.to_owned(),
         }
     }
 
     pub(super) fn watched(&self) -> Vec<Watched> {
         match self {
-            Started::Limit { child, name, .. } => vec![Watched::new(name, vec![child.id()])],
+            Started::Child(child) => child.watched(),
             Started::Fleet { fleet, is_cluster, .. } => {
                 let gateways = fleet.gateways().iter().filter_map(fleet::Node::pid).collect();
                 let mut watched = vec![Watched::new("gateway", gateways)];
@@ -169,6 +167,10 @@ impl Started {
         rows.first()?.first()?.as_ref()?.parse().ok()
     }
 
+    pub(super) fn has_workers(&self) -> bool {
+        matches!(self, Started::Fleet { fleet, .. } if !fleet.workers().is_empty())
+    }
+
     pub(super) fn stop_workers(&self, stop: bool) -> Result<(), LoadError> {
         let Started::Fleet { fleet, runtime, .. } = self else { return Ok(()) };
         for worker in fleet.workers() {
@@ -183,10 +185,7 @@ impl Started {
     /// Ends it in order; what does not end is killed.
     pub(super) fn end(self) {
         match self {
-            Started::Limit { mut child, .. } => {
-                let _ = child.kill();
-                let _ = child.wait();
-            }
+            Started::Child(child) => drop(child),
             Started::Fleet { mut fleet, runtime, .. } => {
                 // Whoever cannot end in time is killed when the fleet is dropped.
                 let _ = runtime.block_on(fleet.shut_down(GRACE));

@@ -108,3 +108,13 @@ fn every_way_to_lose_a_connection_is_told_with_its_reason() {
         assert_eq!(heard.texts.last().map(String::as_str), Some(expected));
     }
 }
+
+#[test]
+fn a_port_where_nobody_listens_is_told_as_refused() {
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let mut swarm = Swarm::new().unwrap();
+    swarm.connect(0, address, "GET /ws HTTP/1.1\r\n\r\n".to_owned()).unwrap();
+    let mut heard = Heard { swarm, texts: Vec::new() };
+    turns(&mut heard, 1);
+    assert!(heard.texts[0].contains("refused"), "{:?}", heard.texts);
+}
