@@ -33,7 +33,7 @@ enum Task {
     /// One room of 1,000 with 8 messages outstanding
     ///
     /// Eight members have one message under way each, and send the next when the last was answered
-    /// and is at all members.
+    /// and is at all members. With --rate they are sent when they are due instead.
     Big(Options),
     /// 100 rooms of 10 with 1 message outstanding each
     Rooms(Options),
@@ -124,6 +124,7 @@ fn task(task: Task) -> Result<bool, LoadError> {
             return limits::serve(serve.port, Mode::Coalesce).map(|()| true);
         }
     };
+    scenario.check(&options)?;
     listen()?;
     let mut server = Server::new(&options)?;
     let report = scenario::run(scenario, &options, &mut server);
@@ -145,3 +146,6 @@ fn show(report: &Report, options: &Options) -> Result<(), LoadError> {
     std::fs::write(path, text)
         .map_err(|source| LoadError::io(format!("writing {}", path.display()), source))
 }
+
+#[cfg(test)]
+mod tests;

@@ -46,6 +46,8 @@ struct Limit {
     /// Connections with something to be sent at the end of the turn.
     waiting: Vec<usize>,
     spare: Vec<Vec<u8>>,
+    #[cfg(test)]
+    harm: Option<tests::Harm>,
 }
 
 /// Serves until the process is ended, or its standard input is.
@@ -84,6 +86,8 @@ impl Limit {
             members: Vec::new(),
             waiting: Vec::new(),
             spare: Vec::new(),
+            #[cfg(test)]
+            harm: None,
         })
     }
 
@@ -204,6 +208,10 @@ impl Limit {
                 let text = answer::message(room, message_id, content, seq);
                 let mut frame = Vec::with_capacity(text.len() + 4);
                 frame::write_plain(&mut frame, Opcode::Text, &text);
+                #[cfg(test)]
+                if self.do_harm(room, &frame) {
+                    return;
+                }
                 let members = std::mem::take(&mut self.members[room].0);
                 for member in &members {
                     self.say_frame(*member, &frame);
@@ -271,3 +279,6 @@ impl Limit {
         self.free.push(id);
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

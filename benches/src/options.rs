@@ -74,11 +74,11 @@ pub struct Options {
     #[arg(long, value_name = "N", help_heading = "Load",
           value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub rooms: Option<u32>,
-    /// What is under way at a time: messages of a room, or clients that connect
+    /// Closed loop: what is under way at a time, messages of a room or clients that connect
     #[arg(long, value_name = "N", help_heading = "Load",
           value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub outstanding: Option<u32>,
-    /// Messages a second, sent when they are due whatever was answered
+    /// Open loop: messages a second, sent when they are due whatever was answered
     #[arg(long, value_name = "N", help_heading = "Load",
           value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub rate: Option<u32>,

@@ -40,6 +40,52 @@ pub enum Scenario {
     Chat,
 }
 
+impl Scenario {
+    fn name(self) -> String {
+        format!("{self:?}").to_lowercase()
+    }
+
+    /// The options that it has a use for, of those that not all have.
+    fn takes(self) -> &'static [&'static str] {
+        match self {
+            Scenario::Big | Scenario::Rooms => {
+                &["--connections", "--rooms", "--outstanding", "--rate"]
+            }
+            Scenario::Lat | Scenario::Chain | Scenario::Chat => {
+                &["--connections", "--rooms", "--rate"]
+            }
+            Scenario::Idle | Scenario::Storm => &["--connections", "--rooms"],
+            Scenario::Connect => &["--connections", "--rooms", "--outstanding"],
+            Scenario::Drain => &["--connections", "--rooms", "--messages"],
+        }
+    }
+
+    /// Refuses what would be ignored, and what cannot be together.
+    pub fn check(self, options: &Options) -> Result<(), LoadError> {
+        let given = [
+            ("--connections", options.connections),
+            ("--rooms", options.rooms),
+            ("--outstanding", options.outstanding),
+            ("--rate", options.rate),
+            ("--messages", options.messages),
+        ];
+        let scenario = self.name();
+        for (option, value) in given {
+            if let Some(value) = value
+                && !self.takes().contains(&option)
+            {
+                let text = format!("{option} {value}: {scenario} has no use for it");
+                return Err(LoadError::Option(text));
+            }
+        }
+        if let (Some(rate), Some(_)) = (options.rate, options.outstanding) {
+            let text = format!("--rate {rate}: with --outstanding there is no rate");
+            return Err(LoadError::Option(text));
+        }
+        Ok(())
+    }
+}
+
 /// Plays a scenario against a server.
 pub fn run(
     scenario: Scenario,
@@ -47,9 +93,11 @@ pub fn run(
     server: &mut Server,
 ) -> Result<Report, LoadError> {
     let mut report = match scenario {
+        Scenario::Big if options.rate.is_some() => lat::run(options, server, lat::BIG)?,
+        Scenario::Rooms if options.rate.is_some() => lat::run(options, server, lat::ROOMS)?,
         Scenario::Big => closed_loop::run(options, server, closed_loop::BIG)?,
         Scenario::Rooms => closed_loop::run(options, server, closed_loop::ROOMS)?,
-        Scenario::Lat => lat::run(options, server)?,
+        Scenario::Lat => lat::run(options, server, lat::BIG)?,
         Scenario::Idle => idle::run(options, server)?,
         Scenario::Connect => connect::run(options, server)?,
         Scenario::Storm => storm::run(options, server)?,
@@ -57,7 +105,7 @@ pub fn run(
         Scenario::Drain => drain::run(options, server)?,
         Scenario::Chat => chat::run(options, server)?,
     };
-    report.scenario = format!("{scenario:?}").to_lowercase();
+    report.scenario = scenario.name();
     report.server.clone_from(&server.name);
     report.processes = server.watched.iter().map(|watched| watched.name.clone()).collect();
     Ok(report)

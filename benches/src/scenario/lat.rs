@@ -1,4 +1,4 @@
-//! `lat`: messages at a rate into one room, and how long each delivery takes.
+//! `lat`, and `big` and `rooms` with `--rate`: messages at a rate, and how long deliveries take.
 //!
 //! An open loop: a message is due at its time whatever became of those before it, and what is
 //! measured begins at that time, not when it was sent.
@@ -69,9 +69,14 @@ impl Play for OpenLoop {
     }
 }
 
-pub(super) fn run(options: &Options, server: &mut Server) -> Result<Report, LoadError> {
-    let rooms = options.rooms.unwrap_or(1);
-    let members = options.connections.unwrap_or(1000);
+/// One room; of how many rooms it is where the options do not say.
+pub(super) const BIG: u32 = 1;
+/// A hundred rooms.
+pub(super) const ROOMS: u32 = 100;
+
+pub(super) fn run(options: &Options, server: &mut Server, rooms: u32) -> Result<Report, LoadError> {
+    let rooms = options.rooms.unwrap_or(rooms);
+    let members = options.connections.unwrap_or(1000).max(rooms);
     let mut crowd = Crowd::new(server, options.bytes as usize)?;
     gather::gather(&mut crowd, rooms, members)?;
     let mut play = OpenLoop::new(options.rate.unwrap_or(20));
