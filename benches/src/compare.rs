@@ -10,6 +10,7 @@ mod machine;
 mod plan;
 
 use crate::error::LoadError;
+use crate::report::OTHERS_CPU;
 use crate::stop;
 use machine::Machine;
 use plan::{CELLS, Plan};
@@ -27,17 +28,20 @@ struct Values {
     servers: Vec<String>,
     /// By server, then by cell.
     found: Vec<Vec<Vec<f64>>>,
+    /// What other processes used in each run, in percent of a core.
+    others: Vec<f64>,
     remarks: Vec<String>,
 }
 
 impl Values {
     fn new(servers: &[String]) -> Values {
         let found = servers.iter().map(|_| vec![Vec::new(); CELLS.len()]).collect();
-        Values { servers: servers.to_vec(), found, remarks: Vec::new() }
+        Values { servers: servers.to_vec(), found, others: Vec::new(), remarks: Vec::new() }
     }
 
     /// Takes the figures of one run.
     fn take(&mut self, server: usize, scenario: &str, report: &Value) {
+        self.others.extend(report["figures"][OTHERS_CPU]["value"].as_f64());
         let process = report["processes"][0].as_str().unwrap_or_default();
         for (place, cell) in CELLS.iter().enumerate().filter(|(_, cell)| cell.scenario == scenario)
         {
@@ -50,15 +54,7 @@ impl Values {
 
     /// Median, least and most, where there is anything.
     fn spread(&self, server: usize, cell: usize) -> Option<(f64, f64, f64)> {
-        let mut values = self.found[server][cell].clone();
-        values.sort_by(f64::total_cmp);
-        let (least, most) = (*values.first()?, *values.last()?);
-        let middle = values.len() / 2;
-        let median = match values.len() % 2 {
-            0 => f64::midpoint(values[middle - 1], values[middle]),
-            _ => values[middle],
-        };
-        Some((median, least, most))
+        spread(&self.found[server][cell])
     }
 
     fn json(&self, machine: &Machine) -> Value {
@@ -68,8 +64,26 @@ impl Values {
             (name.clone(), cells.map(|(title, values)| (title.to_owned(), values)).collect())
         });
         let servers: serde_json::Map<String, Value> = servers.collect();
-        json!({"machine": machine.json(), "servers": servers, "remarks": self.remarks})
+        json!({
+            "machine": machine.json(),
+            "servers": servers,
+            "others": self.others,
+            "remarks": self.remarks,
+        })
     }
+}
+
+/// Median, least and most.
+fn spread(values: &[f64]) -> Option<(f64, f64, f64)> {
+    let mut values = values.to_vec();
+    values.sort_by(f64::total_cmp);
+    let (least, most) = (*values.first()?, *values.last()?);
+    let middle = values.len() / 2;
+    let median = match values.len() % 2 {
+        0 => f64::midpoint(values[middle - 1], values[middle]),
+        _ => values[middle],
+    };
+    Some((median, least, most))
 }
 
 /// Runs all of it. False if something was lost, doubled or in two orders.

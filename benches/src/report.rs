@@ -4,6 +4,9 @@ use crate::latency::Percentiles;
 use serde_json::{Map, Value, json};
 use std::fmt::Write;
 
+/// The figure that says what else ran.
+pub const OTHERS_CPU: &str = "other processes CPU";
+
 /// What a run found.
 #[derive(Debug, Default)]
 pub struct Report {

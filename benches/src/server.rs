@@ -8,6 +8,7 @@ use crate::dialect::Dialect;
 use crate::error::LoadError;
 use crate::options::{Options, Start};
 use crate::usage::{Usage, Watched};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use started::Started;
 use std::net::SocketAddr;
 
@@ -35,7 +36,12 @@ pub struct Server {
 impl Server {
     /// What the options say, started where it has to be.
     pub fn new(options: &Options) -> Result<Server, LoadError> {
-        raise_file_limit();
+        let most = raise_file_limit();
+        if let Some(connections) = options.connections.filter(|count| u64::from(*count) > most) {
+            let text =
+                format!("--connections {connections}: this system lets a process have {most}");
+            return Err(LoadError::Option(text));
+        }
         if options.pin {
             affinity::pin_self(affinity::OTHERS)?;
         }
@@ -128,12 +134,23 @@ impl Server {
     }
 }
 
-/// Lets this process have as many sockets as the system allows it.
-pub fn raise_file_limit() {
-    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
-    let most = rustix::process::Rlimit { current: limit.maximum, maximum: limit.maximum };
-    // Where it stays too low, connecting says so.
-    let _ = rustix::process::setrlimit(rustix::process::Resource::Nofile, most);
+/// Files beside sockets that a process has open.
+const OTHER_FILES: u64 = 100;
+/// What is asked for first, which only root gets.
+const MANY_FILES: u64 = 1_048_576;
+
+/// Lets this process, and what it starts, have as many sockets as the system allows. How many
+/// connections that is.
+pub fn raise_file_limit() -> u64 {
+    let allowed = getrlimit(Resource::Nofile).maximum;
+    for most in [Some(MANY_FILES), allowed] {
+        let limit = Rlimit { current: most, maximum: most };
+        if setrlimit(Resource::Nofile, limit).is_ok() {
+            break;
+        }
+    }
+    let current = getrlimit(Resource::Nofile).current;
+    current.map_or(u64::MAX, |files| files.saturating_sub(OTHER_FILES))
 }
 
 /// `ws://127.0.0.1:3001/ws`, as address and path.

@@ -4,6 +4,9 @@ use crate::clock;
 use std::collections::BTreeMap;
 use std::fs;
 
+/// The kernel's unit of time in `/proc/stat`.
+const TICK_NS: u64 = 10_000_000;
+
 /// A process that is watched, with its children: a Postgres is many processes.
 #[derive(Debug)]
 pub struct Watched {
@@ -80,6 +83,24 @@ impl Watched {
     }
 }
 
+/// CPU nanoseconds that all processes of this machine have used, to the tick of 10 ms.
+pub fn machine_cpu_ns() -> u64 {
+    busy_ticks(&fs::read_to_string("/proc/stat").unwrap_or_default()) * TICK_NS
+}
+
+/// All but idle and waiting of the first line: user, nice, system, irq, softirq and steal. What a
+/// guest uses is in user already.
+fn busy_ticks(stat: &str) -> u64 {
+    let line = stat.lines().next().unwrap_or_default();
+    let fields = line.split_whitespace().skip(1).map(|field| field.parse().unwrap_or(0));
+    fields
+        .take(8)
+        .enumerate()
+        .filter(|(place, _)| !matches!(place, 3 | 4))
+        .map(|field| field.1)
+        .sum()
+}
+
 /// The threads of a process; none of one that is gone.
 pub fn task_ids(pid: u32) -> Vec<u32> {
     let entries = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
@@ -127,6 +148,13 @@ mod tests {
         burn.thread().unpark();
         burn.join().unwrap();
         assert!(own.cpu_ns() >= seen);
+    }
+
+    #[test]
+    fn the_machine_is_busy_with_everything_but_idling_and_waiting() {
+        let stat = "cpu  100 20 3 9000 800 4 5 6 70 8\ncpu0 1 1 1 1 1 1 1 1 1 1\n";
+        assert_eq!(busy_ticks(stat), 100 + 20 + 3 + 4 + 5 + 6);
+        assert!(machine_cpu_ns() > 0);
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! The result as Markdown.
 
-use super::Values;
 use super::machine::Machine;
 use super::plan::{CELLS, Plan};
+use super::{Values, spread};
 use std::fmt::Write;
 
 /// What ratios are of.
@@ -18,6 +18,12 @@ pub(super) fn markdown(values: &Values, machine: &Machine, plan: &Plan) -> Strin
     );
     for (name, value) in &machine.lines {
         let _ = writeln!(text, "- {name}: {value}");
+    }
+    if let Some((median, _, most)) = spread(&values.others) {
+        let _ = writeln!(
+            text,
+            "- CPU that other processes took meanwhile: {median:.0} % of a core (at most {most:.0})"
+        );
     }
     text.push_str("\n## Figures\n\n");
     head(&mut text);

@@ -4,16 +4,18 @@ use crate::clock;
 use crate::crowd::{Crowd, Play};
 use crate::error::LoadError;
 use crate::options::Options;
-use crate::report::Report;
+use crate::report::{OTHERS_CPU, Report};
 use crate::server::Server;
 use crate::swarm::Traffic;
-use crate::usage::{Usage, Watched};
+use crate::usage::{self, Usage, Watched};
 use std::io::{IsTerminal, Write};
 
 /// How long is waited at the end for what is still under way.
 const DRAIN_WITHIN: u64 = 20 * clock::SECOND;
 /// Above this share of its core the generator may have been the limit.
 const BUSY: f64 = 0.95;
+/// Above this share of a core, what else ran is remarked upon.
+const DISTURBED: f64 = 0.2;
 
 /// Moments and what was used until then.
 #[derive(Debug)]
@@ -22,6 +24,7 @@ pub(super) struct Measure {
     own_before: Usage,
     before: Vec<Usage>,
     traffic_before: Traffic,
+    machine_before: u64,
 }
 
 impl Measure {
@@ -33,6 +36,7 @@ impl Measure {
             own,
             before: server.sample(),
             traffic_before: crowd.traffic(),
+            machine_before: usage::machine_cpu_ns(),
         }
     }
 
@@ -69,15 +73,20 @@ impl Measure {
         let mut report = Report::default();
         let after = server.sample();
         let own = self.own.sample();
+        let machine = usage::machine_cpu_ns() - self.machine_before;
         let seconds = clock::seconds(own.at - self.own_before.at);
         let tally = &crowd.tally;
         report.add("measured", seconds, "s");
         report.count("messages sent", tally.sent);
         report.count("deliveries", tally.delivered);
         report.add("deliveries per second", per(tally.delivered, seconds), "");
+        let mut known = own.cpu_ns - self.own_before.cpu_ns;
+        let own_share = clock::seconds(known) / seconds;
         for (place, watched) in server.watched.iter().enumerate() {
             let (before, after) = (self.before[place], after[place]);
-            let cpu = clock::seconds(after.cpu_ns.saturating_sub(before.cpu_ns));
+            let nanos = after.cpu_ns.saturating_sub(before.cpu_ns);
+            known += nanos;
+            let cpu = clock::seconds(nanos);
             let name = &watched.name;
             if place == 0 && tally.delivered > 0 {
                 report.add("deliveries per CPU-second", per(tally.delivered, cpu), "");
@@ -88,26 +97,33 @@ impl Measure {
             }
             report.add(format!("{name} resident"), float(after.pss_kib) / 1024.0, "MiB");
         }
-        let own_share = clock::seconds(own.cpu_ns - self.own_before.cpu_ns) / seconds;
         report.add("generator CPU", 100.0 * own_share, "% of a core");
-        let traffic = crowd.traffic();
-        let reads = traffic.reads - self.traffic_before.reads;
-        let frames = traffic.frames - self.traffic_before.frames;
-        if reads > 0 {
-            report.add("frames per read", float(frames) / float(reads), "");
-            report.add(
-                "bytes per frame",
-                float(traffic.bytes - self.traffic_before.bytes) / float(frames.max(1)),
-                "",
-            );
-        }
+        let others = clock::seconds(machine.saturating_sub(known)) / seconds;
+        report.add(OTHERS_CPU, 100.0 * others, "% of a core");
+        self.add_traffic(&mut report, crowd);
         report.latency("delivery", tally.delivery.percentiles());
         report.latency("answer", tally.ack.percentiles());
         if own_share > BUSY {
             let text = "the generator's core was full: rates are what it can do, not the server";
             report.remarks.push(text.to_owned());
         }
+        if others > DISTURBED {
+            let text =
+                "something else ran meanwhile: rates and latencies are not the server's alone";
+            report.remarks.push(text.to_owned());
+        }
         report
+    }
+
+    fn add_traffic(&self, report: &mut Report, crowd: &Crowd) {
+        let (before, traffic) = (self.traffic_before, crowd.traffic());
+        let reads = traffic.reads - before.reads;
+        let frames = traffic.frames - before.frames;
+        if reads > 0 && frames > 0 {
+            report.add("frames per read", float(frames) / float(reads), "");
+            let bytes = traffic.bytes - before.bytes;
+            report.add("bytes per frame", float(bytes) / float(frames), "");
+        }
     }
 }
 

@@ -118,3 +118,13 @@ fn a_port_where_nobody_listens_is_told_as_refused() {
     turns(&mut heard, 1);
     assert!(heard.texts[0].contains("refused"), "{:?}", heard.texts);
 }
+
+#[test]
+fn connections_beyond_what_one_address_has_ports_for_come_from_another() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut swarm = Swarm::new().unwrap();
+    for (id, expected) in [(0, "127.0.0.1"), (CONNECTIONS_PER_ADDRESS, "127.0.0.2")] {
+        swarm.connect(id, listener.local_addr().unwrap(), String::new()).unwrap();
+        assert_eq!(listener.accept().unwrap().1.ip().to_string(), expected);
+    }
+}
