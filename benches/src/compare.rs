@@ -57,6 +57,12 @@ impl Values {
         spread(&self.found[server][cell])
     }
 
+    /// The columns that something was measured for.
+    fn cells(&self) -> impl Iterator<Item = usize> {
+        let is_measured = |cell: &usize| self.found.iter().any(|found| !found[*cell].is_empty());
+        (0..CELLS.len()).filter(is_measured)
+    }
+
     fn json(&self, machine: &Machine) -> Value {
         let servers = self.servers.iter().enumerate().map(|(server, name)| {
             let cells = CELLS.iter().enumerate();
@@ -90,6 +96,10 @@ fn spread(values: &[f64]) -> Option<(f64, f64, f64)> {
 pub fn run(comparison: &Comparison) -> Result<bool, LoadError> {
     let plan = Plan::new(comparison)?;
     let machine = Machine::look();
+    if let Some(folder) = plan.out.parent() {
+        std::fs::create_dir_all(folder)
+            .map_err(|source| LoadError::io(format!("making {}", folder.display()), source))?;
+    }
     let mut values = Values::new(&plan.servers);
     let mut is_clean = true;
     for round in 0..plan.rounds {
@@ -162,11 +172,8 @@ fn say(text: &str) {
 
 fn write(out: &Path, extension: &str, text: &str) -> Result<(), LoadError> {
     let path: PathBuf = out.with_extension(extension);
-    let failed = |source| LoadError::io(format!("writing {}", path.display()), source);
-    if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder).map_err(failed)?;
-    }
-    std::fs::write(&path, text).map_err(failed)
+    let written = std::fs::write(&path, text);
+    written.map_err(|source| LoadError::io(format!("writing {}", path.display()), source))
 }
 
 #[cfg(test)]

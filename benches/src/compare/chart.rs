@@ -14,7 +14,8 @@ const TITLE: f64 = 34.0;
 pub(super) fn svg(values: &Values) -> String {
     let mut body = String::new();
     let mut y = 0.0;
-    for (place, cell) in CELLS.iter().enumerate().filter(|(_, cell)| cell.more_is_better) {
+    for place in values.cells().filter(|place| CELLS[*place].more_is_better) {
+        let cell = &CELLS[place];
         y += TITLE;
         let _ =
             writeln!(body, r#"<text class="title" x="0" y="{}">{}</text>"#, y - 10.0, cell.title);

@@ -26,10 +26,10 @@ pub(super) fn markdown(values: &Values, machine: &Machine, plan: &Plan) -> Strin
         );
     }
     text.push_str("\n## Figures\n\n");
-    head(&mut text);
+    head(&mut text, values);
     for (server, name) in values.servers.iter().enumerate() {
         let _ = write!(text, "| {name} |");
-        for cell in 0..CELLS.len() {
+        for cell in values.cells() {
             let shown = values.spread(server, cell).map(|(median, least, most)| {
                 format!("{} ({}–{})", short(median), short(least), short(most))
             });
@@ -39,10 +39,10 @@ pub(super) fn markdown(values: &Values, machine: &Machine, plan: &Plan) -> Strin
     }
     text.push_str("\n## The same, in percent of the better limit\n\n");
     text.push_str("Of what is better when it is less, 200 is twice as much as the limit.\n\n");
-    head(&mut text);
+    head(&mut text, values);
     for (server, name) in values.servers.iter().enumerate() {
         let _ = write!(text, "| {name} |");
-        for cell in 0..CELLS.len() {
+        for cell in values.cells() {
             let ratio = values.spread(server, cell).zip(best_limit(values, cell));
             let shown = ratio.map(|((median, ..), limit)| format!("{:.0}", 100.0 * median / limit));
             let _ = write!(text, " {} |", shown.unwrap_or_else(|| "–".to_owned()));
@@ -58,12 +58,12 @@ pub(super) fn markdown(values: &Values, machine: &Machine, plan: &Plan) -> Strin
     text
 }
 
-fn head(text: &mut String) {
+fn head(text: &mut String, values: &Values) {
     text.push_str("| server |");
-    for cell in &CELLS {
-        let _ = write!(text, " {} |", cell.title);
+    for cell in values.cells() {
+        let _ = write!(text, " {} |", CELLS[cell].title);
     }
-    let _ = writeln!(text, "\n|---|{}", "---|".repeat(CELLS.len()));
+    let _ = writeln!(text, "\n|---|{}", "---|".repeat(values.cells().count()));
 }
 
 /// The better of the two limits, where one was measured.

@@ -36,8 +36,9 @@ fn the_table_has_a_row_for_each_server_and_ratios_to_the_limit() {
     let machine = Machine { lines: vec![("CPU", "2 × a CPU".to_owned())] };
     let text = table::markdown(&values(), &machine, &plan);
     assert!(text.contains("- CPU: 2 × a CPU\n"), "{text}");
-    assert!(text.contains("| cluster | – | 950 (600–1.2k) | – | – | 4.25 (4.25–4.25) | – |"));
-    assert!(text.contains("| cluster | – | 48 | – | – | – | – |"), "{text}");
+    assert!(text.contains("| cluster | 950 (600–1.2k) | 4.25 (4.25–4.25) |"));
+    assert!(text.contains("| cluster | 48 | – |"), "{text}");
+    assert!(text.contains("| server | rooms, deliveries per CPU-second | idle, KiB"), "{text}");
     let picture = chart::svg(&values());
     assert!(picture.contains(r#"class="roomcast""#) && picture.ends_with("</svg>\n"));
 }
