@@ -44,23 +44,26 @@ pub(crate) async fn execute(
         }
         Err(Turned::Dropped(refusal)) => return reply.refuse_if_asked(&refusal),
     }
+    // What is rare lies in memory of its own, which a message does not ask for.
     match command {
-        Command::Auth(data) => auth::refresh(session, node, &reply, &data).await,
-        Command::RoomJoin(data) => join::execute(session, node, &reply, data).await,
+        Command::Auth(data) => Box::pin(auth::refresh(session, node, &reply, &data)).await,
+        Command::RoomJoin(data) => Box::pin(join::execute(session, node, &reply, data)).await,
         Command::RoomLeave(data) => leave::execute(session, &reply, &data),
         Command::MessageSend(data) => send::execute(session, node, reply, data).await,
-        Command::MessageEdit(data) => edit::execute(session, node, reply, data).await,
-        Command::MessageDelete(data) => delete::execute(session, node, reply, data).await,
-        Command::StreamStart(data) => stream::start(session, node, reply, data).await,
-        Command::StreamAppend(data) => stream::append(session, node, reply, data).await,
-        Command::StreamEnd(data) => stream::end(session, node, reply, data).await,
+        Command::MessageEdit(data) => Box::pin(edit::execute(session, node, reply, data)).await,
+        Command::MessageDelete(data) => Box::pin(delete::execute(session, node, reply, data)).await,
+        Command::StreamStart(data) => Box::pin(stream::start(session, node, reply, data)).await,
+        Command::StreamAppend(data) => Box::pin(stream::append(session, node, reply, data)).await,
+        Command::StreamEnd(data) => Box::pin(stream::end(session, node, reply, data)).await,
         Command::TypingStart(data) => typing::start(session, node, &reply, &data),
         Command::TypingStop(data) => typing::stop(session, &reply, &data),
-        Command::ReceiptUpdate(data) => receipt::execute(session, node, reply, data).await,
+        Command::ReceiptUpdate(data) => {
+            Box::pin(receipt::execute(session, node, reply, data)).await
+        }
         Command::PresenceUpdate(data) => presence::execute(session, &reply, &data),
-        Command::CreditsGet(data) => credits::get(session, node, &reply, data).await,
-        Command::CreditsTrack(data) => credits::track(session, node, reply, data).await,
-        Command::HistoryGet(data) => history::execute(session, node, &reply, data).await,
+        Command::CreditsGet(data) => Box::pin(credits::get(session, node, &reply, data)).await,
+        Command::CreditsTrack(data) => Box::pin(credits::track(session, node, reply, data)).await,
+        Command::HistoryGet(data) => Box::pin(history::execute(session, node, &reply, data)).await,
         Command::Heartbeat(_) => heartbeat::execute(session, &reply),
     }
 }

@@ -2,7 +2,6 @@
 
 pub mod echo;
 mod reader;
-mod writer;
 pub(crate) mod decoder;
 
 use std::sync::Arc;
@@ -18,7 +17,7 @@ use shared::contract::protocol::{Command, EventName, Reconnect, SUBPROTOCOL, Wel
 use shared::contract::refusal::{CloseReason, Refusal, RefusalCode};
 use shared::contract::timestamp::Timestamp;
 use tokio::net::TcpStream;
-use tokio::time::Instant;
+use tokio::net::tcp::OwnedReadHalf;
 use tracing::{Instrument, debug, debug_span};
 
 use crate::auth::Identity;
@@ -37,9 +36,6 @@ use crate::wire::send_queue::Ending;
 use self::decoder::Incoming;
 use self::reader::Reader;
 
-/// For a timer that is not to go off: a day, after which it is looked at anew.
-const A_DAY: Duration = Duration::from_secs(24 * 60 * 60);
-
 /// How long the answers that are still to come may hold up a leaving node.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -54,42 +50,38 @@ pub(crate) enum Caller {
 
 /// Lives through one connection. `early` is what the client sent behind its handshake.
 pub(crate) async fn run(socket: TcpStream, early: Bytes, node: Arc<Node>, caller: Caller) {
-    let handle = node.connections.open();
+    let (read_half, write_half) = socket.into_split();
+    let handle = node.connections.open(node.flushers.queue(write_half));
     // Opened and closed are counted in a pair.
     node.metrics.connections_opened_total.inc();
     let span = debug_span!("connection", connection.id = handle.number);
-    let reason = serve(socket, early, &node, &handle, caller).instrument(span).await;
+    let reason = serve(read_half, early, &node, &handle, caller).instrument(span).await;
     node.connections.close(&handle);
     node.metrics.connections_closed_total.inc(reason);
 }
 
 async fn serve(
-    socket: TcpStream,
+    socket: OwnedReadHalf,
     early: Bytes,
     node: &Arc<Node>,
     handle: &Arc<Handle>,
     caller: Caller,
 ) -> CloseReason {
-    let (read_half, write_half) = socket.into_split();
-    let metrics = Arc::clone(&node.metrics);
-    let patience = node.settings.write_timeout_ms.duration();
-    let writing = writer::run(write_half, Arc::clone(&handle.queue), metrics, patience);
-    let mut writer = tokio::spawn(writing);
     let bytes_max = node.settings.message_bytes_max;
     let first_bytes_max = match caller {
         Caller::Known(_) => bytes_max,
         Caller::Unproven(_) => bytes_max.min(UNPROVEN_FRAME_BYTES_MAX),
     };
-    let mut reader = Reader::new(read_half, early, first_bytes_max);
+    let mut reader = Reader::new(socket, early, first_bytes_max);
     let reason = run_session(&mut reader, node, handle, caller).await;
     handle.queue.close(reason);
     let reason = handle.queue.closing().unwrap_or(reason);
     debug!(reason = reason.label(), "connection ends");
-    // The writer closes its half after what is queued; the client's own close may take a moment,
-    // and closing the socket before it would reset the connection and lose what is on the way.
+    // What is queued is written before; the client's own close may take a moment, and closing the
+    // socket before it would reset the connection and lose what is on the way.
     tokio::select! {
-        _ = &mut writer => {}
-        () = left_behind(node) => writer.abort(),
+        () = handle.queue.ended() => {}
+        () = left_behind(node) => handle.queue.abandon(reason),
     }
     let linger = Duration::from_millis(CLOSE_LINGER_MS);
     let _ = tokio::time::timeout(linger, reader.until_closed()).await;
@@ -112,13 +104,13 @@ async fn run_session(
     let identity = match caller {
         Caller::Known(identity) => identity,
         // Its place is given back as soon as it is somebody's, or gone.
-        Caller::Unproven(_place) => match authenticate(reader, node, handle).await {
+        Caller::Unproven(_place) => match Box::pin(authenticate(reader, node, handle)).await {
             Ok(identity) => identity,
             Err(reason) => return reason,
         },
     };
     reader.allow(node.settings.message_bytes_max);
-    node.connections.identify(handle, identity.subject());
+    node.connections.identify(handle, &identity);
     // Taken back between the look at it and the moment from which a revocation finds it.
     if node.revocations.cover(&identity.subject()) {
         return CloseReason::Unauthenticated;
@@ -134,9 +126,8 @@ async fn run_session(
         tokio::select! {
             ending = handle.queue.ending() => match ending {
                 Ending::Closed(reason) => return reason,
-                Ending::SentElsewhere => return leave(&session, node).await,
+                Ending::SentElsewhere => return Box::pin(leave(&session, node)).await,
             },
-            () = expiry(node, &session) => return CloseReason::Unauthenticated,
             incoming = next(reader, node, handle) => {
                 let incoming = match incoming {
                     Ok(incoming) => incoming,
@@ -163,7 +154,8 @@ async fn next(reader: &mut Reader, node: &Node, handle: &Handle) -> Result<Incom
 async fn answer(session: &mut Session, node: &Arc<Node>, text: &[u8]) {
     let (reply, command) = read(node, &session.handle, text);
     match command {
-        Ok(command) => command::execute(session, node, reply, command).await,
+        // In memory of its own: an idle connection has none for it.
+        Ok(command) => Box::pin(command::execute(session, node, reply, command)).await,
         Err(refusal) => reply.refuse(None, &refusal),
     }
 }
@@ -237,21 +229,6 @@ fn welcome(node: &Node, handle: &Handle, identity: &Identity) -> Frame {
         server_time: Timestamp(node.clock.now_ms()),
     };
     codec::event(EventName::Welcome, &welcome)
-}
-
-/// Until the proof of who is asking ends.
-async fn expiry(node: &Node, session: &Session) {
-    loop {
-        let Some(expires_at) = session.identity.expires_at else {
-            return std::future::pending().await;
-        };
-        let left_ms = u64::try_from(expires_at.0 - node.clock.now_ms()).unwrap_or(0);
-        if left_ms == 0 {
-            return;
-        }
-        let left = Duration::from_millis(left_ms).min(A_DAY);
-        tokio::time::sleep_until(Instant::now() + left).await;
-    }
 }
 
 /// What was asked is answered, then the client is sent elsewhere.

@@ -26,6 +26,7 @@ use crate::spending::Spending;
 use crate::stream::buffer::StreamBuffers;
 use crate::wire::connect_rate::ConnectRate;
 use crate::wire::connections::Connections;
+use crate::wire::send_queue::Flushers;
 
 /// Bytes of bodies that a node reads and works on at a time; beyond it whoever asks is told
 /// `backpressure`.
@@ -62,6 +63,8 @@ pub(crate) struct Node {
     pub(crate) connect_rate: ConnectRate,
     /// How many others.
     pub(crate) unproven_connect_rate: ConnectRate,
+    /// What writes to its sockets.
+    pub(crate) flushers: Flushers,
     /// Its sockets.
     pub(crate) connections: Connections,
     /// Bodies of requests that are being read or done.

@@ -59,6 +59,7 @@ use crate::stream::StreamStore;
 use crate::stream::buffer::StreamBuffers;
 use crate::wire::connect_rate::ConnectRate;
 use crate::wire::connections::Connections;
+use crate::wire::send_queue::Flushers;
 
 /// How often a leaving node looks whether its connections are gone.
 const LEAVE_POLL: Duration = Duration::from_millis(20);
@@ -340,8 +341,7 @@ fn node(
     });
     let spending = Spending::new(counts.as_ref().map(turns));
     let limiter = limiter(&settings, (&clock, &metrics), Arc::clone(broker), counts.take());
-    let (streams, told) = (Arc::clone(streams), Arc::clone(broker));
-    let answers = StreamBuffers::new(streams, told, Arc::clone(&metrics));
+    let answers = StreamBuffers::new(Arc::clone(streams), Arc::clone(broker), Arc::clone(&metrics));
     Ok(Node {
         streams: Arc::new(answers),
         api_keys,
@@ -353,6 +353,7 @@ fn node(
         unproven: Unproven::new(settings.unproven_max(), settings.unauthenticated_per_address),
         origins,
         clock,
+        flushers: Flushers::start(settings.write_timeout_ms.duration(), &metrics.frames_out_total),
         connections: Connections::new(settings.connections_max),
         connect_rate: ConnectRate::new(settings.connects_per_second),
         unproven_connect_rate: ConnectRate::new(settings.connects_per_second),
@@ -416,7 +417,7 @@ fn spawn_upkeep(node: &Arc<Node>, tasks: &Tasks) {
     spawn("heartbeat", |node| {
         let every = node.settings.heartbeat_interval_ms.duration();
         let timeout = node.settings.connection_timeout_ms.duration();
-        node.connections.heartbeat(every, timeout).boxed()
+        node.connections.heartbeat((every, timeout), &node.clock).boxed()
     });
     spawn("retirement", |node| node.hub.retire_rooms().boxed());
     spawn("comparison", |node| node.hub.compare_rooms().boxed());

@@ -45,7 +45,7 @@ async fn goes_on<'a>(
     let lost = lost(session, node, &identity).await?;
     session.identity = identity;
     let bearer = session.identity.subject();
-    node.connections.identify(&session.handle, bearer.clone());
+    node.connections.identify(&session.handle, &session.identity);
     // Taken back between the look at it and the moment from which a revocation finds it.
     if node.revocations.cover(&bearer) {
         session.handle.queue.close(CloseReason::Unauthenticated);

@@ -1,5 +1,5 @@
-//! A WebSocket echo server for public test suites: the gateway's own handshake, decoder, send queue
-//! and writer, and nothing else of it. No part of a node.
+//! A WebSocket echo server for public test suites: the gateway's own handshake, decoder and send
+//! queue, and nothing else of it. No part of a node.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -21,12 +21,11 @@ use tracing::debug;
 
 use super::decoder::Incoming;
 use super::reader::Reader;
-use super::writer;
 use crate::auth::handshake;
 use crate::auth::origin::AllowedOrigins;
 use crate::metrics::Metrics;
 use crate::wire::frame::Frame;
-use crate::wire::send_queue::SendQueue;
+use crate::wire::send_queue::{Flushers, SendQueue};
 
 /// How long a client that takes nothing is waited for.
 const WRITE_PATIENCE: Duration = Duration::from_secs(30);
@@ -36,18 +35,19 @@ type HttpResponse = Response<Full<Bytes>>;
 /// Echoes every text message of at most `message_bytes_max` bytes, for ever. Binary messages are
 /// none of the protocol's: they end the connection with 1003, as a gateway would.
 pub async fn serve(listener: TcpListener, message_bytes_max: usize) {
-    let metrics = Arc::new(Metrics::register(&prometheus::Registry::new()));
+    let metrics = Metrics::register(&prometheus::Registry::new());
+    let flushers = Arc::new(Flushers::start(WRITE_PATIENCE, &metrics.frames_out_total));
     loop {
         let (socket, _) = operator::accept(&listener).await;
         if socket.set_nodelay(true).is_ok() {
-            tokio::spawn(converse(socket, Arc::clone(&metrics), message_bytes_max));
+            tokio::spawn(converse(socket, Arc::clone(&flushers), message_bytes_max));
         }
     }
 }
 
-async fn converse(socket: TcpStream, metrics: Arc<Metrics>, message_bytes_max: usize) {
+async fn converse(socket: TcpStream, flushers: Arc<Flushers>, message_bytes_max: usize) {
     let service = service_fn(move |request| {
-        let answer = answer(request, Arc::clone(&metrics), message_bytes_max);
+        let answer = answer(request, Arc::clone(&flushers), message_bytes_max);
         async move { Ok::<_, Infallible>(answer) }
     });
     let connection = http1::Builder::new().serve_connection(TokioIo::new(socket), service);
@@ -58,7 +58,7 @@ async fn converse(socket: TcpStream, metrics: Arc<Metrics>, message_bytes_max: u
 
 fn answer(
     mut request: Request<Body>,
-    metrics: Arc<Metrics>,
+    flushers: Arc<Flushers>,
     message_bytes_max: usize,
 ) -> HttpResponse {
     let handshake = match handshake::check(&request, &AllowedOrigins::default()) {
@@ -70,27 +70,25 @@ fn answer(
         *answer.status_mut() = StatusCode::BAD_REQUEST;
         return answer;
     };
-    tokio::spawn(echo(upgraded, metrics, message_bytes_max));
+    tokio::spawn(echo(upgraded, flushers, message_bytes_max));
     handshake.answer(response)
 }
 
-async fn echo(upgraded: UpgradeFut, metrics: Arc<Metrics>, message_bytes_max: usize) {
+async fn echo(upgraded: UpgradeFut, flushers: Arc<Flushers>, message_bytes_max: usize) {
     let Ok(websocket) = upgraded.await else { return };
     let Ok(parts) = websocket.into_inner().into_inner().downcast::<TokioIo<TcpStream>>() else {
         return;
     };
     let (read_half, write_half) = parts.io.into_inner().into_split();
-    let queue = Arc::new(SendQueue::default());
-    let writing = writer::run(write_half, Arc::clone(&queue), metrics, WRITE_PATIENCE);
-    let writing = tokio::spawn(writing);
+    let queue = Arc::new(flushers.queue(write_half));
     let mut reader = Reader::new(read_half, parts.read_buf, message_bytes_max);
     queue.close(until_closed(&mut reader, &queue).await);
-    let _ = writing.await;
+    queue.ended().await;
     let linger = Duration::from_millis(CLOSE_LINGER_MS);
     let _ = tokio::time::timeout(linger, reader.until_closed()).await;
 }
 
-async fn until_closed(reader: &mut Reader, queue: &SendQueue) -> CloseReason {
+async fn until_closed(reader: &mut Reader, queue: &Arc<SendQueue>) -> CloseReason {
     loop {
         queue.accepting().await;
         let incoming = tokio::select! {

@@ -1,10 +1,15 @@
 //! Reads a socket and yields whole messages.
 
+use std::future::poll_fn;
+use std::io;
+use std::pin::pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use shared::contract::limits::MESSAGE_TIMEOUT_MS;
 use shared::contract::refusal::CloseReason;
+use tokio::io::AsyncReadExt;
 use tokio::net::tcp::OwnedReadHalf;
 use tokio::time::Instant;
 use tracing::debug;
@@ -86,23 +91,29 @@ impl Reader {
     /// Waits for more bytes; a message that has begun has to go on within its time.
     async fn fill(&mut self) -> Result<(), CloseReason> {
         let deadline = self.began.map(|began| began + Duration::from_millis(MESSAGE_TIMEOUT_MS));
-        loop {
-            match deadline {
-                None => self.socket.readable().await.map_err(|_| CloseReason::ClientGone)?,
-                Some(deadline) => tokio::time::timeout_at(deadline, self.socket.readable())
-                    .await
-                    .map_err(|_| CloseReason::PolicyViolation)?
-                    .map_err(|_| CloseReason::ClientGone)?,
-            }
-            // Only now that there is something: an idle connection holds no buffer.
-            self.input.reserve(READ_BYTES);
-            match self.socket.try_read_buf(&mut self.input) {
-                Ok(0) => return Err(CloseReason::ClientGone),
-                Ok(_) => return Ok(()),
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
-                Err(_) => return Err(CloseReason::ClientGone),
-            }
+        let reading = poll_fn(|context| self.poll_fill(context));
+        let read = match deadline {
+            None => reading.await,
+            Some(deadline) => tokio::time::timeout_at(deadline, reading)
+                .await
+                .map_err(|_| CloseReason::PolicyViolation)?,
+        };
+        match read {
+            Ok(0) | Err(_) => Err(CloseReason::ClientGone),
+            Ok(_) => Ok(()),
         }
+    }
+
+    /// Reads what there is; while there is nothing it holds no buffer. By `poll_read`, and not by
+    /// `try_read`: to it a read of less than was asked for says that nothing is left, which saves
+    /// the read that would find that out.
+    fn poll_fill(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        self.input.reserve(READ_BYTES);
+        let read = pin!(self.socket.read_buf(&mut self.input)).poll(context);
+        if read.is_pending() && self.input.is_empty() {
+            self.input = BytesMut::new();
+        }
+        read
     }
 
     /// Reads on, for nobody, until the client has closed too.

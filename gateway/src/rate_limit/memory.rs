@@ -70,14 +70,18 @@ impl Windows {
         now_ms: i64,
         act: impl FnOnce(&mut Window) -> T,
     ) -> Option<T> {
-        // Asked outside of the guard, which ends with the function; nothing in it looks at the
-        // map again.
-        let is_full = self.users.len() >= RATED_USERS_MAX && !self.users.contains_key(user);
-        if is_full {
+        let act = |windows: &mut [Window]| {
+            act(windows[class as usize].present(now_ms, self.windows_ms[class as usize]))
+        };
+        // The guard ends with the statement; nothing in it looks at the map again.
+        if let Some(mut windows) = self.users.get_mut(user) {
+            return Some(act(&mut *windows));
+        }
+        // Only now: it looks at every part of the map.
+        if self.users.len() >= RATED_USERS_MAX {
             return None;
         }
-        let mut windows = self.users.entry(user.clone()).or_default();
-        Some(act(windows[class as usize].present(now_ms, self.windows_ms[class as usize])))
+        Some(act(&mut *self.users.entry(user.clone()).or_default()))
     }
 
     /// Counts one use, unless it is known to be one too many.

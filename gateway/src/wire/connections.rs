@@ -3,17 +3,18 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use dashmap::DashMap;
 use parking_lot::Mutex;
 use shared::contract::id::UserId;
 use shared::contract::refusal::CloseReason;
+use shared::process::clock::Clock;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, MissedTickBehavior};
 
-use crate::auth::TokenSubject;
+use crate::auth::{Identity, TokenSubject};
 use crate::wire::frame::Frame;
 use crate::wire::send_queue::SendQueue;
 
@@ -49,6 +50,8 @@ pub(crate) struct Handle {
     /// When its client last showed life, in milliseconds since the node began.
     heard_ms: AtomicU64,
     pinged_ms: AtomicU64,
+    /// When its proof ends, in Unix milliseconds.
+    expires_ms: AtomicI64,
 }
 
 /// From 0 to below 1.
@@ -118,16 +121,17 @@ impl Connections {
         u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// A new connection; whoever opens it also closes it.
-    pub(crate) fn open(&self) -> Arc<Handle> {
+    /// A new connection with its queue; whoever opens it also closes it.
+    pub(crate) fn open(&self, queue: SendQueue) -> Arc<Handle> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let now_ms = self.now_ms();
         let handle = Arc::new(Handle {
             number,
-            queue: Arc::new(SendQueue::default()),
+            queue: Arc::new(queue),
             subject: Mutex::new(None),
             heard_ms: AtomicU64::new(now_ms),
             pinged_ms: AtomicU64::new(now_ms),
+            expires_ms: AtomicI64::new(i64::MAX),
         });
         self.open.insert(number, Arc::clone(&handle));
         handle
@@ -145,7 +149,10 @@ impl Connections {
     }
 
     /// The connection has proven whose it is, or brought another proof of the same user.
-    pub(crate) fn identify(&self, handle: &Arc<Handle>, subject: TokenSubject) {
+    pub(crate) fn identify(&self, handle: &Arc<Handle>, identity: &Identity) {
+        let expires_ms = identity.expires_at.map_or(i64::MAX, |at| at.0);
+        handle.expires_ms.store(expires_ms, Ordering::Relaxed);
+        let subject = identity.subject();
         // The guard of the entry ends with the statement.
         let user = subject.user.clone();
         self.users.entry(user).or_default().insert(handle.number, Arc::clone(handle));
@@ -193,15 +200,17 @@ impl Connections {
         self.open.iter().map(|handle| handle.queue.bytes()).sum()
     }
 
-    /// Pings every client in its turn, and ends those that have not been heard for too long.
-    pub(crate) async fn heartbeat(&self, every: Duration, timeout: Duration) {
+    /// Pings every client in its turn, and ends those that have not been heard for too long or
+    /// whose proof has ended. One loop over all of them, which is a second late at most: a timer of
+    /// each would be set anew with every message.
+    pub(crate) async fn heartbeat(&self, (every, timeout): (Duration, Duration), clock: &Clock) {
         let ping = Frame::ping(b"");
         let tick = (every / 4).clamp(Duration::from_millis(10), Duration::from_secs(1));
         let mut ticks = tokio::time::interval(tick);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            let now_ms = self.now_ms();
+            let (now_ms, unix_ms) = (self.now_ms(), clock.now_ms());
             // The iterator's guards are held over short sections only, none of which looks at
             // the map again.
             for handle in &self.open {
@@ -209,6 +218,8 @@ impl Connections {
                 let pinged_ms = handle.pinged_ms.load(Ordering::Relaxed);
                 if u128::from(silent_ms) >= timeout.as_millis() {
                     handle.queue.close(CloseReason::HeartbeatMissed);
+                } else if handle.expires_ms.load(Ordering::Relaxed) <= unix_ms {
+                    handle.queue.close(CloseReason::Unauthenticated);
                 } else if u128::from(now_ms.saturating_sub(pinged_ms)) >= every.as_millis() {
                     handle.pinged_ms.store(now_ms, Ordering::Relaxed);
                     handle.queue.push(ping.clone());
@@ -225,7 +236,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn clients_are_sent_away_evenly_and_no_more_of_them_than_asked() {
         let connections = Arc::new(Connections::new(300));
-        let open: Vec<_> = (0..300).map(|_| connections.open()).collect();
+        let open: Vec<_> = (0..300).map(|_| connections.open(SendQueue::default())).collect();
         let gone = || open.iter().filter(|handle| handle.queue.is_sent_elsewhere()).count();
         let sending = Arc::clone(&connections);
         let task =
@@ -243,7 +254,8 @@ mod tests {
     fn the_clients_of_a_leaving_node_come_back_over_a_time_that_grows_with_their_number() {
         for (clients, window_ms) in [(0, 500), (3, 500), (2000, 2000), (40_000, 30_000)] {
             let connections = Connections::new(clients);
-            let _open: Vec<_> = (0..clients).map(|_| connections.open()).collect();
+            let _open: Vec<_> =
+                (0..clients).map(|_| connections.open(SendQueue::default())).collect();
             connections.begin_leaving(Duration::ZERO);
             let drawn: Vec<u64> = (0..1000).map(|_| connections.reconnect_after_ms()).collect();
             assert!(drawn.iter().all(|after_ms| *after_ms <= window_ms), "{clients}");

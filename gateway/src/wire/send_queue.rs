@@ -1,33 +1,64 @@
-//! Frames waiting for one socket, bounded in bytes.
+//! Frames waiting for one socket, bounded in bytes, and the way they leave.
 //!
 //! Handing over a frame never waits. A logged event that does not fit is refused, and its room
 //! remembers where the client stands; replies always fit, because the connection reads no further
 //! command while the queue is over its bound.
+//!
+//! One at a time writes: whoever fills an idle queue gives it to the [`Flusher`], which writes when
+//! the tick ends. What the socket does not take is left to a task that lives until it has.
 
+mod flusher;
+
+use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::io;
+use std::net::Shutdown;
+use std::sync::Arc;
+use std::time::Duration;
 
-use bytes::Bytes;
-use parking_lot::Mutex;
-use shared::contract::limits::{SEND_QUEUE_BYTES_LOW, SEND_QUEUE_BYTES_MAX};
+use bytes::{Buf, Bytes};
+use parking_lot::{Mutex, MutexGuard};
+use shared::contract::limits::{CLOSE_LINGER_MS, SEND_QUEUE_BYTES_LOW, SEND_QUEUE_BYTES_MAX};
 use shared::contract::refusal::CloseReason;
 use shared::process::changes;
+use socket2::SockRef;
+use tokio::net::tcp::OwnedWriteHalf;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
+use self::flusher::Flusher;
 use crate::wire::frame::Frame;
 
-/// Frames taken for one write.
-const FRAMES_PER_WRITE: usize = 64;
+pub(crate) use self::flusher::Flushers;
+
+/// Bytes of frames that are copied together for one write. The kernel copies each of many parts for
+/// itself, and one part faster: frames of a chat are small, and a larger one goes alone.
+const GATHERED_BYTES_MAX: usize = 16 * 1024;
+
+thread_local! {
+    /// Where they are copied to.
+    static GATHERED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Frames for which an empty queue keeps its memory.
+const FRAMES_KEPT: usize = 4;
 
 /// The queue of one connection.
 #[derive(Debug, Default)]
 pub(crate) struct SendQueue {
     state: Mutex<QueueState>,
-    /// Wakes the writer.
-    filled: Notify,
-    /// Wakes whoever waits for room.
+    /// Where its frames go; nowhere in a test that takes them out itself.
+    outlet: Option<Outlet>,
+    /// Wakes whoever waits for room, or for the end.
     emptied: Notify,
     /// Wakes the reader, which ends the connection.
     closed: Notify,
+}
+
+#[derive(Debug)]
+struct Outlet {
+    socket: OwnedWriteHalf,
+    flusher: Arc<Flusher>,
 }
 
 #[derive(Debug, Default)]
@@ -38,6 +69,12 @@ struct QueueState {
     closing: Option<CloseReason>,
     /// The client is to be sent elsewhere.
     leaving: bool,
+    /// Somebody writes, or is about to.
+    writing: bool,
+    /// Somebody waits for room.
+    awaited: bool,
+    /// Nothing is written any more.
+    ended: bool,
 }
 
 /// How a connection is to end.
@@ -65,55 +102,73 @@ impl QueueState {
     fn takes(&self, bytes: usize) -> bool {
         self.bytes == 0 || self.bytes + bytes <= SEND_QUEUE_BYTES_MAX
     }
+
+    /// Drops what waits, and lets nothing follow.
+    fn end(&mut self) {
+        self.frames = VecDeque::new();
+        (self.bytes, self.writing, self.ended) = (0, false, true);
+    }
 }
 
 impl SendQueue {
     /// Queues a reply or a control frame; dropped when the connection is ending.
-    pub(crate) fn push(&self, frame: Frame) {
-        let mut state = self.state.lock();
+    pub(crate) fn push(self: &Arc<Self>, frame: Frame) {
+        let state = self.state.lock();
         if state.closing.is_none() {
-            state.bytes += frame.len();
-            state.frames.push_back(frame.into());
-            drop(state);
-            self.filled.notify_one();
+            self.put(state, frame.into());
         }
     }
 
     /// Queues an event if it fits; says whether it did.
-    pub(crate) fn offer(&self, frame: &Frame) -> bool {
-        let mut state = self.state.lock();
+    pub(crate) fn offer(self: &Arc<Self>, frame: &Frame) -> bool {
+        let state = self.state.lock();
         if !state.takes(frame.len()) {
             return false;
         }
         if state.closing.is_none() {
-            state.bytes += frame.len();
-            state.frames.push_back(frame.clone().into());
-            drop(state);
-            self.filled.notify_one();
+            self.put(state, frame.clone().into());
         }
         true
     }
 
     /// Queues an event that may be lost, if the queue is nearly empty; says whether it did.
-    pub(crate) fn offer_ephemeral(&self, frame: &Frame) -> bool {
-        let mut state = self.state.lock();
+    pub(crate) fn offer_ephemeral(self: &Arc<Self>, frame: &Frame) -> bool {
+        let state = self.state.lock();
         if state.closing.is_some() || state.bytes + frame.len() > SEND_QUEUE_BYTES_LOW {
             return false;
         }
-        state.bytes += frame.len();
-        state.frames.push_back(frame.clone().into());
-        drop(state);
-        self.filled.notify_one();
+        self.put(state, frame.clone().into());
         true
     }
 
+    fn put(self: &Arc<Self>, mut state: MutexGuard<'_, QueueState>, frame: Bytes) {
+        state.bytes += frame.len();
+        state.frames.push_back(frame);
+        self.begin_writing(state);
+    }
+
+    /// Has the queue written, unless that is under way.
+    fn begin_writing(self: &Arc<Self>, mut state: MutexGuard<'_, QueueState>) {
+        if let Some(outlet) = &self.outlet
+            && !state.writing
+        {
+            state.writing = true;
+            drop(state);
+            outlet.flusher.list(Arc::clone(self));
+        }
+    }
+
     /// Ends the connection after what is queued; only the first reason counts.
-    pub(crate) fn close(&self, reason: CloseReason) {
+    pub(crate) fn close(self: &Arc<Self>, reason: CloseReason) {
         let mut state = self.state.lock();
         if state.closing.is_none() {
             state.closing = Some(reason);
-            drop(state);
-            self.filled.notify_one();
+            if reason != CloseReason::ClientGone {
+                let close = Frame::close(reason.code(), reason.label());
+                state.bytes += close.len();
+                state.frames.push_back(close.into());
+            }
+            self.begin_writing(state);
             self.emptied.notify_waiters();
             self.closed.notify_one();
         }
@@ -140,33 +195,9 @@ impl SendQueue {
         self.state.lock().bytes
     }
 
-    /// Waits for frames and takes some of them; `None` when none is left and the connection ends.
-    /// What was taken counts as waiting until [`SendQueue::written`].
-    pub(crate) async fn take(&self) -> Option<Vec<Bytes>> {
-        loop {
-            {
-                let mut state = self.state.lock();
-                if !state.frames.is_empty() {
-                    let taken = state.frames.len().min(FRAMES_PER_WRITE);
-                    return Some(state.frames.drain(..taken).collect());
-                }
-                if state.closing.is_some() {
-                    return None;
-                }
-            }
-            self.filled.notified().await;
-        }
-    }
-
-    /// Gives back the room of what was written.
-    pub(crate) fn written(&self, bytes: usize) {
-        let mut state = self.state.lock();
-        state.bytes -= bytes;
-        let low = state.bytes <= SEND_QUEUE_BYTES_LOW;
-        drop(state);
-        if low {
-            self.emptied.notify_waiters();
-        }
+    /// Takes the frames out; they count as waiting until they are written.
+    fn take(&self) -> VecDeque<Bytes> {
+        std::mem::take(&mut self.state.lock().frames)
     }
 
     /// Waits until the queue is low again, or the connection ends; says whether it goes on.
@@ -179,9 +210,11 @@ impl SendQueue {
     /// for less: a large frame may be refused by a queue that is low.
     pub(crate) async fn room_for(&self, bytes: usize) -> bool {
         changes::until(&self.emptied, || {
-            let state = self.state.lock();
+            let mut state = self.state.lock();
             let low = state.bytes <= SEND_QUEUE_BYTES_LOW && state.takes(bytes);
-            (state.closing.is_some() || low).then_some(state.closing.is_none())
+            let found = (state.closing.is_some() || low).then_some(state.closing.is_none());
+            state.awaited |= found.is_none();
+            found
         })
         .await
     }
@@ -208,6 +241,172 @@ impl SendQueue {
             self.closed.notified().await;
         }
     }
+
+    /// Waits until everything is written behind which the connection was closed, or given up.
+    pub(crate) async fn ended(&self) {
+        changes::until(&self.emptied, || self.state.lock().ended.then_some(())).await;
+    }
+
+    /// Nothing is written any more; what waits is dropped.
+    pub(crate) fn abandon(&self, reason: CloseReason) {
+        let mut state = self.state.lock();
+        state.closing.get_or_insert(reason);
+        state.end();
+        drop(state);
+        self.emptied.notify_waiters();
+        self.closed.notify_one();
+    }
+}
+
+// --- Writing ---
+
+impl SendQueue {
+    /// Writes what waits; what the socket does not take, a task of its own does.
+    fn flush(self: &Arc<Self>) {
+        let Some(outlet) = &self.outlet else { return };
+        if !self.write(outlet) {
+            let queue = Arc::clone(self);
+            tokio::spawn(async move { queue.drain().await });
+        }
+    }
+
+    /// Writes as fast as the client reads. One that takes no byte for as long as the flusher's
+    /// patience is cut.
+    async fn drain(&self) {
+        let Some(outlet) = &self.outlet else { return };
+        loop {
+            if let Err(error) = self.writable(outlet).await {
+                return self.abandon(reason(&error));
+            }
+            if self.write(outlet) {
+                return;
+            }
+        }
+    }
+
+    /// Writes until nothing waits; `false` where the socket takes no more.
+    fn write(&self, outlet: &Outlet) -> bool {
+        loop {
+            let mut frames = self.take();
+            let before = frames.len();
+            let (bytes, taken) = write_frames(&outlet.socket, &mut frames);
+            outlet.flusher.wrote(before - frames.len());
+            let mut state = self.state.lock();
+            if state.ended {
+                return true;
+            }
+            let is_blocked = match taken {
+                Ok(()) => false,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => true,
+                // Part of a frame may be on its way: nothing can follow it, not even a close.
+                Err(error) => {
+                    drop(state);
+                    self.abandon(reason(&error));
+                    return true;
+                }
+            };
+            state.bytes -= bytes;
+            if is_blocked {
+                frames.append(&mut state.frames);
+                state.frames = frames;
+            } else if !state.frames.is_empty() {
+                continue;
+            } else {
+                if frames.capacity() <= FRAMES_KEPT {
+                    state.frames = frames;
+                }
+                state.writing = false;
+                if state.closing.is_some() {
+                    state.end();
+                    let _ = SockRef::from(outlet.socket.as_ref()).shutdown(Shutdown::Write);
+                }
+            }
+            let is_told = state.ended || (state.bytes <= SEND_QUEUE_BYTES_LOW && state.awaited);
+            state.awaited &= !is_told;
+            drop(state);
+            if is_told {
+                self.emptied.notify_waiters();
+            }
+            return !is_blocked;
+        }
+    }
+
+    /// Waits until the client takes something again: as long as the flusher's patience, and of a
+    /// connection that is ending only a moment longer.
+    async fn writable(&self, outlet: &Outlet) -> io::Result<()> {
+        let moment = Duration::from_millis(CLOSE_LINGER_MS);
+        let (began, patience) = (Instant::now(), outlet.flusher.patience());
+        loop {
+            let was_closing = self.closing().is_some();
+            match tokio::time::timeout(moment.min(patience), outlet.socket.writable()).await {
+                Ok(writable) => return writable,
+                Err(_) if was_closing || began.elapsed() >= patience => {
+                    return Err(io::ErrorKind::TimedOut.into());
+                }
+                Err(_) => {}
+            }
+        }
+    }
+}
+
+/// Writes the frames, as many as the socket takes, and takes them out; gives the bytes of what was
+/// written, and why it ended.
+fn write_frames(socket: &OwnedWriteHalf, frames: &mut VecDeque<Bytes>) -> (usize, io::Result<()>) {
+    let mut total = 0;
+    while let Some(front) = frames.front() {
+        let written = match frames.len() {
+            1 => socket.try_write(front),
+            _ if front.len() > GATHERED_BYTES_MAX => socket.try_write(front),
+            _ => GATHERED.with_borrow_mut(|gathered| socket.try_write(gather(frames, gathered))),
+        };
+        let mut written = match written {
+            Ok(0) => return (total, Err(io::ErrorKind::WriteZero.into())),
+            Ok(written) => written,
+            Err(error) => return (total, Err(error)),
+        };
+        total += written;
+        while let Some(front) = frames.front_mut() {
+            if written < front.len() {
+                front.advance(written);
+                break;
+            }
+            written -= front.len();
+            frames.pop_front();
+        }
+    }
+    (total, Ok(()))
+}
+
+/// As many of the first frames as are written together.
+fn gather<'a>(frames: &VecDeque<Bytes>, gathered: &'a mut Vec<u8>) -> &'a [u8] {
+    gathered.clear();
+    for frame in frames {
+        if gathered.len() + frame.len() > GATHERED_BYTES_MAX {
+            break;
+        }
+        gathered.extend_from_slice(frame);
+    }
+    gathered
+}
+
+fn reason(error: &io::Error) -> CloseReason {
+    match error.kind() {
+        io::ErrorKind::TimedOut => CloseReason::TooSlow,
+        _ => CloseReason::ClientGone,
+    }
+}
+
+#[cfg(test)]
+impl SendQueue {
+    /// Takes what waits, as a client that reads does; gives the frames.
+    pub(crate) fn read(&self) -> VecDeque<Bytes> {
+        let frames = self.take();
+        let mut state = self.state.lock();
+        state.bytes -= frames.iter().map(Bytes::len).sum::<usize>();
+        drop(state);
+        self.emptied.notify_waiters();
+        frames
+    }
 }
 
 #[cfg(test)]
@@ -216,28 +415,25 @@ mod tests {
 
     #[tokio::test]
     async fn events_over_the_bound_are_refused_and_replies_are_not() {
-        let queue = SendQueue::default();
+        let queue = Arc::new(SendQueue::default());
         let event = Frame::text(&vec![b'x'; SEND_QUEUE_BYTES_MAX / 2 + 1]);
         assert!(queue.offer(&event));
         assert!(!queue.offer(&event));
         queue.push(Frame::text(b"reply"));
-        let taken = queue.take().await.unwrap();
-        assert_eq!(taken.len(), 2);
-        assert!(!queue.offer(&event), "what is being written still waits");
-        queue.written(taken.iter().map(Bytes::len).sum());
+        assert!(!queue.offer(&event));
+        assert_eq!(queue.read().len(), 2);
         assert!(queue.low().await);
         assert!(queue.offer(&event));
     }
 
     #[tokio::test]
     async fn the_first_reason_counts_and_what_was_queued_still_goes_out() {
-        let queue = SendQueue::default();
+        let queue = Arc::new(SendQueue::default());
         queue.push(Frame::text(b"last"));
         queue.close(CloseReason::Restart);
         queue.close(CloseReason::TooSlow);
         queue.push(Frame::text(b"late"));
-        assert_eq!(queue.take().await.unwrap().len(), 1);
-        assert!(queue.take().await.is_none());
+        assert_eq!(queue.read().len(), 2, "what was queued, and why it ends");
         queue.send_elsewhere();
         assert_eq!(queue.ending().await, Ending::Closed(CloseReason::Restart));
         assert!(!queue.low().await);

@@ -1,5 +1,7 @@
 //! A lagging member: where it stands, and how it goes on from the cache or a page.
 
+use std::sync::Arc;
+
 use shared::contract::position::Position;
 
 use crate::hub::cache::RoomCache;
@@ -49,7 +51,7 @@ impl Lagging {
     }
 
     /// Goes on from memory as far as the queue takes it.
-    pub(super) fn advance(&mut self, cache: &RoomCache, queue: &SendQueue) -> Step {
+    pub(super) fn advance(&mut self, cache: &RoomCache, queue: &Arc<SendQueue>) -> Step {
         // Above its floor the memory has every message; what moved ahead, it has there.
         let in_memory =
             self.complete_up_to >= cache.floor() && (self.verified || cache.knows(&self.cursor));
@@ -76,7 +78,7 @@ impl Lagging {
         page: &Page,
         floor: Position,
         head: Position,
-        queue: &SendQueue,
+        queue: &Arc<SendQueue>,
     ) -> Handover {
         self.verified = true;
         let (mut given, mut refused) = (0, None);
