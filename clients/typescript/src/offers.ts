@@ -65,11 +65,16 @@ export class Offers {
     return this._sends.find((send) => this._room._ownKey(send.id) === key)
   }
 
-  /** The database has it. */
+  /** The database has it. One that does not stand here yet is shown as on offer until it does. */
   _settle(send: Offer | undefined): void {
     if (!send || send.error) return
+    send.isSafe = true
+    const message = this._room._stands(send.id)
+    if (!message) return
+    const settled: ChatMessage = { ...message, state: 'persisted' }
+    this._room._replace(settled)
     this._drop(send)
-    send.settle?.({ ...this._room._stands(send.id) ?? this._view(send), state: 'persisted' })
+    send.settle?.(settled)
   }
 
   /** The first message that the server of this connection has not answered for. */
@@ -130,11 +135,7 @@ export class Offers {
           ...metadata && { metadata },
         })
       }
-      const message = _room._stands(id)
-      if (persisted) {
-        if (message) _room._replace({ ...message, state: 'persisted' })
-        this._settle(send)
-      }
+      if (persisted) this._settle(send)
     }
   }
 

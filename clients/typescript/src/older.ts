@@ -18,7 +18,7 @@ export function loadOlder(room: ChatRoom): Promise<boolean> {
         const { messages, hasMore } = reply as HistoryReply
         room._hasOlder = false
         room._kept += messages.length
-        for (const message of messages) room._put(message, true)
+        for (const message of messages) room._put(message)
         room._hasOlder = hasMore
         room._changed()
       }

@@ -27,6 +27,8 @@ export interface Entry {
 export interface Offer extends Entry {
   /** The connection whose server has answered for it. */
   answeredOn?: number
+  /** The database has it; it is kept until it stands here too. */
+  isSafe?: boolean
   /** A change whose answer is awaited: what comes later cannot take its place. */
   isAsked?: boolean
   /** Why a change is not made yet; what a message waits for is in its `view`. */

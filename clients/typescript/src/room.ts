@@ -14,7 +14,7 @@ import type { Answer } from './stream.js'
 import type {
   ChatMessage, Room, RoomSnapshot, RoomStatus, SendOptions, Sent, StreamOptions, StreamWriter,
 } from './types.js'
-import { RoomcastError, compare, covers, keyOf, placeOf, uuidv7 } from './values.js'
+import { RoomcastError, compare, keyOf, placeOf, uuidv7 } from './values.js'
 import type { Cursor, Events, JoinReply, Metadata, Position, WireMessage } from './wire.js'
 
 const PAGE = 50
@@ -51,7 +51,6 @@ export class ChatRoom implements Room {
 
   private _joins = 0
   private _cursor: Cursor | undefined
-  private _persisted: Position | null = null
   _standing: ChatMessage[] = []
   _known = new Map<string, ChatMessage>()
   _hasOlder = false
@@ -162,17 +161,16 @@ export class ChatRoom implements Room {
   }
 
   private _joined(reply: JoinReply): void {
-    const { messages, persisted, head } = reply
+    const { messages, head } = reply
     this._status = 'live'
     this._error = null
     if (reply.reset || !reply.recovered) this._forget(reply.hasMore)
     // A page is not sorted by where its messages changed: all are compared with the cursor as it
     // was.
     const from = this._cursor
-    this._persist(persisted)
     for (const message of messages) {
       if (compare(placeOf(message), from) <= 0) continue
-      this._put(message, true)
+      this._put(message)
       this._advance(message)
     }
     this._cursor ??= head
@@ -224,7 +222,9 @@ export class ChatRoom implements Room {
           people._types((data as Events['message:stream']).userId, 0)
         })
       case 'message:persisted':
-        return this._persist((data as Events['message:persisted']).upTo)
+        return (data as Events['message:persisted']).ids.forEach((id) => {
+          this._offers._settle(this._offers._of(this._ownKey(id)))
+        })
       case 'message:rejected': return this._with(({ changes }) => changes._rejected(data))
       default: this._with(({ people }) => people._event(name, data))
     }
@@ -274,7 +274,7 @@ export class ChatRoom implements Room {
   }
 
   /** Takes in a message from anywhere. One that stands already is replaced by a later state. */
-  _put(message: WireMessage, inPage = false): void {
+  _put(message: WireMessage): void {
     const key = keyOf(message)
     const old = this._known.get(key)
     const { position } = message
@@ -290,28 +290,12 @@ export class ChatRoom implements Room {
     const first = this._standing[0]
     const isAfar = this._hasOlder && first && compare(position, first.position) < 0 && !old
     if (!isAfar) {
-      // A page shows what stands: older epochs in it are settled too, but for what is on offer.
-      const isPersisted = covers(this._persisted, position)
-        || inPage && !send && compare(position, this._persisted) <= 0
-      const next: ChatMessage = { ...message, state: isPersisted ? 'persisted' : 'sent' }
+      // What others sent is theirs to keep.
+      const next: ChatMessage = { ...message, state: send ? 'sent' : 'persisted' }
       this._known.set(key, next)
       this._standing.splice(this._indexOf(position), 0, next)
     }
-    if (covers(this._persisted, position)) this._offers._settle(send)
-  }
-
-  /** A watermark has moved: everything of its epoch up to it is in the database. */
-  private _persist(upTo: Position): void {
-    if (compare(upTo, this._persisted) <= 0) return
-    for (let at = this._indexOf(upTo); at-- > 0;) {
-      const message = this._standing[at] as ChatMessage
-      if (covers(this._persisted, message.position)) break
-      if (!covers(upTo, message.position)) break
-      if (message.state !== 'sent') continue
-      this._replace({ ...message, state: 'persisted' })
-      this._offers._settle(this._offers._of(keyOf(message)))
-    }
-    this._persisted = upTo
+    if (send?.isSafe) this._offers._settle(send)
   }
 
   /** Another person is here now. */
@@ -328,7 +312,6 @@ export class ChatRoom implements Room {
     this._known.clear()
     this._after?.answers._parts.clear()
     this._cursor = undefined
-    this._persisted = null
     this._hasOlder = hasOlder
     this._kept = KEPT
     this._generation++

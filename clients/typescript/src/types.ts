@@ -45,7 +45,7 @@ export type ErrorCode =
  * |---|---|
  * | `sending` | on offer; it outlives reconnects and, with IndexedDB, reloads |
  * | `sent` | in the room's order, not yet known to be in the database |
- * | `persisted` | in the database |
+ * | `persisted` | in the database; or somebody else's, and theirs to keep |
  * | `failed` | refused for good, see `error`; `retry` and `discard` are the ways out |
  * | `streaming` | an answer that is still being written |
  */

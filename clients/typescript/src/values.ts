@@ -8,11 +8,6 @@ export function compare(a: Position | null | undefined, b: Position | null | und
   return a && b ? a.epoch - b.epoch || a.seq - b.seq : Number(!!a) - Number(!!b)
 }
 
-/** Whether a watermark covers a position: it speaks of its own epoch only. */
-export function covers(upTo: Position | null, position: Position | null | undefined): boolean {
-  return !!upTo && !!position && upTo.epoch === position.epoch && position.seq <= upTo.seq
-}
-
 /** The place of a message's last change: what a cursor counts. */
 export function placeOf<P extends Position | undefined>(
   message: { readonly position?: P, readonly changedPosition?: Position },

@@ -133,6 +133,7 @@ export interface ChangeReply {
   readonly changeId: string
   readonly position: Position
   readonly duplicate: boolean
+  readonly persisted: boolean
 }
 
 export interface StreamReply {
@@ -230,7 +231,9 @@ export interface Events {
     readonly type: MessageType, readonly offset: number, readonly delta: string,
     readonly state: 'streaming' | 'ended' | 'aborted',
   }
-  'message:persisted': { readonly roomId: string, readonly upTo: Position }
+  'message:persisted': {
+    readonly roomId: string, readonly upTo: Position, readonly ids: readonly string[],
+  }
   'message:rejected': {
     readonly roomId: string, readonly id: string, readonly userId: string,
     readonly changeId?: string, readonly error?: Refusal,

@@ -28,7 +28,7 @@ test('a message is shown at once, and settled when it is persisted', async () =>
   assert.match(id, /^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/)
   assert.equal(client.snapshot().pendingCount, 1)
   await until('sent', () => room.snapshot().messages[0].state === 'sent')
-  server.tell('message:persisted', { roomId: 'lobby', upTo: at(1) })
+  server.tell('message:persisted', { roomId: 'lobby', upTo: at(1), ids: [id] })
   assert.equal((await settled).state, 'persisted')
   assert.equal(client.snapshot().pendingCount, 0)
   client.close()
@@ -52,17 +52,18 @@ test('what has no answer is offered again, in order, under the same ids', async 
   client.close()
 })
 
-test('a watermark of another epoch says nothing', async () => {
-  const { room, client, server } = await inLobby({
-    'message:send': sent(5, { persisted: false, position: at(5, 2) }),
-  })
-  room.send('hello')
-  await until('sent', () => room.snapshot().messages[0].state === 'sent')
-  server.tell('message:persisted', { roomId: 'lobby', upTo: at(9, 1) })
-  server.tell('message:persisted', { roomId: 'lobby', upTo: at(9, 3) })
-  await sleep(5)
-  assert.equal(room.snapshot().messages[0].state, 'sent')
+test('a message is settled by its id alone, and shown until it stands', async () => {
+  const { room, client, server } = await inLobby({ 'message:send': () => null })
+  const { id, settled } = room.send('hello')
+  await until('it is offered', () => server.of('message:send').length === 1)
+  server.tell('message:persisted', { roomId: 'lobby', upTo: at(9), ids: ['another'] })
+  server.tell('message:persisted', { roomId: 'lobby', upTo: at(5), ids: [id] })
+  assert.equal(room.snapshot().messages[0].state, 'sending')
   assert.equal(client.snapshot().pendingCount, 1)
+  server.tell('message:new', message(5, { id, userId: 'alice', content: 'hello' }))
+  assert.equal((await settled).state, 'persisted')
+  assert.equal(room.snapshot().messages.length, 1)
+  assert.equal(client.snapshot().pendingCount, 0)
   client.close()
 })
 
