@@ -6,6 +6,7 @@ pub(crate) mod epochs;
 pub mod memory;
 pub mod redis;
 mod unpersisted;
+pub(crate) mod waiters;
 
 use std::sync::Arc;
 

@@ -272,8 +272,8 @@ impl State {
                 let room = rooms.entry(name.to_owned()).or_default();
                 room.event(&mut Desk { record, outbox, name }, event, data);
             }
-            ("message:persisted", Some(name)) => match Deserialize::deserialize(&data["upTo"]) {
-                Ok(up_to) => outbox.persisted_up_to(record, name, up_to),
+            ("message:persisted", Some(_)) => match <Vec<String>>::deserialize(&data["ids"]) {
+                Ok(ids) => ids.iter().for_each(|id| outbox.persisted(record, id)),
                 Err(error) => record.fault(format!("{event} is malformed: {error}: {data}")),
             },
             ("message:rejected", Some(name)) => {

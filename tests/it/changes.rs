@@ -23,6 +23,7 @@ pub(crate) struct Changed {
     pub(crate) change_id: String,
     pub(crate) position: Position,
     pub(crate) duplicate: bool,
+    pub(crate) persisted: bool,
 }
 
 pub(crate) async fn edit(

@@ -28,6 +28,7 @@ mod credits;
 mod start_up;
 mod streams;
 mod table;
+mod waiting;
 mod fork;
 
 use std::time::Duration;

@@ -56,7 +56,6 @@ async fn restarts_in_the_middle_of_a_talk_are_told_and_lose_nothing() {
 
 async fn everything_stands_once(talk: &Crowd, fleet: &Fleet, said: usize) {
     talk.ends_well(fleet.gateway(), Expect::default()).await;
-    talk.persisted_to_the_end(fleet.gateway()).await;
     assert_eq!(rows(fleet.gateway()).map(|rows| rows.len()), Ok(said));
     // Nobody was shown what a kill could take back, so every cursor can be continued.
     assert_eq!(talk.resets(), 0);

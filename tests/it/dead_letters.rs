@@ -7,8 +7,7 @@ use std::collections::BTreeSet;
 use fleet::{Fleet, GatewayNode, GatewayOptions};
 use harness::client::Pending;
 use harness::wire::Incoming;
-use harness::{Client, Expect, Position, Row, eventually};
-use serde::Deserialize;
+use harness::{Client, Expect, Row, eventually};
 use serde_json::{Value, json};
 
 use crate::fixtures::{
@@ -67,7 +66,7 @@ async fn a_poisonous_row_is_alone_among_the_dead_letters_and_its_sender_is_told(
     assert_eq!(code, "SQLITE_CONSTRAINT_TRIGGER");
     assert!(error.contains("poison is refused"), "{error}");
 
-    told_before_the_watermark(&alice, &poison, places[2].0).await;
+    told(&alice, &poison).await;
     let told = bob.log().into_iter().filter(|incoming| is_event(incoming, "message:rejected"));
     assert_eq!(told.count(), 0, "it is its sender's business alone");
 
@@ -78,24 +77,15 @@ async fn a_poisonous_row_is_alone_among_the_dead_letters_and_its_sender_is_told(
     assert_eq!(gateway.metrics().await.unwrap().sum("roomcast_sync_dead_letters_total"), 1.0);
 }
 
-/// `message:rejected` comes, and before the first watermark that reaches what stands behind it.
-async fn told_before_the_watermark(client: &Client, poison: &str, behind: Position) {
-    let both = || async {
+/// `message:rejected` comes, and nothing that says that it is persisted.
+async fn told(client: &Client, poison: &str) {
+    let rejected = || async {
         let log = client.log();
         let rejected = log.iter().position(|incoming| is_event(incoming, "message:rejected"))?;
-        let passed = log.iter().position(|incoming| match incoming {
-            Incoming::Event { name, data } if name == "message:persisted" => {
-                Position::deserialize(&data["upTo"]).unwrap() >= behind
-            }
-            Incoming::Event { .. }
-            | Incoming::Reply { .. }
-            | Incoming::Faulty(_)
-            | Incoming::Closed(_) => false,
-        })?;
-        Some((rejected, passed, log))
+        Some((rejected, log))
     };
-    let (rejected, passed, log) = eventually(SOON, "the sender is told", both).await;
-    assert!(rejected < passed, "rejected at {rejected}, persisted at {passed}");
+    let (rejected, log) = eventually(SOON, "the sender is told", rejected).await;
+    assert!(!log.iter().any(|incoming| is_event(incoming, "message:persisted")));
     let Incoming::Event { data, .. } = &log[rejected] else { unreachable!("it was found above") };
     let Value::String(code) = &data["error"]["code"] else { panic!("no code: {data}") };
     assert_eq!(
@@ -118,7 +108,6 @@ async fn poison_in_a_busy_talk_costs_nobody_else_anything() {
     // A refused message leaves a number without a row.
     let expect = Expect { dense: false, ..Expect::default() };
     talk.ends_well(fleet.gateway(), expect).await;
-    talk.persisted_to_the_end(fleet.gateway()).await;
     let mut told = BTreeSet::new();
     for chatter in &talk.chatters {
         chatter.look(|record| {

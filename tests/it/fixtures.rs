@@ -122,25 +122,32 @@ impl Crowd {
         harness::checker::assert_kept(SOON, &self.chatters, expect, read).await;
     }
 
-    /// Waits until `message:persisted` has reached every room's last position, for everyone in it.
-    pub(crate) async fn persisted_to_the_end(&self, gateway: &GatewayNode) {
-        for (number, chatter) in self.chatters.iter().enumerate() {
-            let room = self.room(number);
-            let Some(last) = rows_of(gateway, room).last().map(Row::position) else { continue };
-            let reached = || async {
-                chatter.look(|record| {
-                    let upto = record.views.get(room)?.persisted.get(&last.epoch).copied()?;
-                    (upto >= last.seq).then_some(())
-                })
-            };
-            eventually(SOON, "message:persisted reaches the last position", reached).await;
-        }
-    }
-
     /// How often somebody was told to read a room anew.
     pub(crate) fn resets(&self) -> u64 {
         self.chatters.iter().map(|chatter| chatter.look(|record| record.resets())).sum()
     }
+}
+
+/// What a client was told is in the database, in the order in which it was told.
+pub(crate) fn told_persisted(client: &Client) -> Vec<String> {
+    let told = client.log().into_iter().filter_map(|incoming| match incoming {
+        Incoming::Event { name, data } if name == "message:persisted" => {
+            Some(Vec::<String>::deserialize(&data["ids"]).unwrap())
+        }
+        Incoming::Event { .. } | Incoming::Reply { .. } => None,
+        Incoming::Faulty(_) | Incoming::Closed(_) => None,
+    });
+    told.flatten().collect()
+}
+
+/// Waits until a client was told that all of this is in the database.
+pub(crate) async fn until_told_persisted(client: &Client, ids: &[&str]) {
+    let told = || async {
+        let told = told_persisted(client);
+        let late = ids.iter().find(|id| !told.iter().any(|told| told == *id));
+        late.map_or(Ok(()), |late| Err(format!("{late} is not among {told:?}")))
+    };
+    eventually(SOON, "the client is told that it is persisted", told).await;
 }
 
 /// Sends something, and waits for nothing.

@@ -13,6 +13,7 @@
 
 mod aside;
 mod held_edits;
+mod look;
 mod job;
 mod dedup;
 
@@ -21,12 +22,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use shared::contract::envelope::Envelope;
 use shared::contract::id::{MessageKey, Shard};
 use shared::contract::limits::{
     APPEND_BATCH_MAX, APPEND_QUEUE_MAX, APPEND_TIMEOUT_MS, ID_LATE_MS, ID_MEMORY_MS,
 };
-use shared::contract::position::Position;
 use shared::contract::refusal::{Refusal, RefusalCode};
 use shared::epoch::EpochError;
 use shared::log::{Append, AppendStop, Appended, Epoch, Log, LogError, Past, Placement, Watermark};
@@ -49,6 +48,7 @@ use self::job::{Job, affordable, expire, merge};
 use super::epochs::Epochs;
 pub(crate) use super::unpersisted::ACCEPTED_BYTES_MAX;
 use super::unpersisted::{self, Retention, Unpersisted};
+use super::waiters::Waiter;
 use crate::metrics::Metrics;
 
 /// Pauses between tries while something does not answer.
@@ -120,8 +120,13 @@ impl AppendQueue {
         AppendQueue { shards: Shard::all().map(start).collect(), accepted }
     }
 
-    /// Puts an entry in line; its answer comes later, in the order of the entries of a shard.
-    pub(crate) fn append(&self, append: Append) -> Result<oneshot::Receiver<Outcome>, Refusal> {
+    /// Puts an entry in line; its answer comes later, in the order of the entries of a shard. Where
+    /// that says that the database does not have it yet, `waiter` is told when it does.
+    pub(crate) fn append(
+        &self,
+        append: Append,
+        waiter: Option<Waiter>,
+    ) -> Result<oneshot::Receiver<Outcome>, Refusal> {
         let (answer, outcome) = oneshot::channel();
         let shard = append.envelope.room.shard();
         let way = &self.shards[usize::from(shard.number())];
@@ -129,7 +134,7 @@ impl AppendQueue {
             return Err(full());
         }
         let share = self.accepted.take(unpersisted::bytes(&append)).ok_or_else(full)?;
-        let job = Job::new(append, Some(answer), share);
+        let job = Job { waiter, ..Job::new(append, Some(answer), share) };
         match way.jobs.try_send(job) {
             Ok(()) => Ok(outcome),
             Err(mpsc::error::TrySendError::Full(_)) => Err(full()),
@@ -139,9 +144,15 @@ impl AppendQueue {
 }
 
 impl AppendQueue {
-    /// Lets go of what the database has.
+    /// Lets go of what the database has, and tells those who wait for it.
     pub(crate) fn release(&self, watermark: &Watermark) {
-        self.shards[usize::from(watermark.shard.number())].retention.release(watermark);
+        let retention = &self.shards[usize::from(watermark.shard.number())].retention;
+        retention.release(watermark).tell();
+    }
+
+    /// Tells somebody when the database has what stands at this place.
+    pub(crate) fn wait(&self, key: MessageKey, place: &Placement, waiter: Waiter) {
+        self.shards[usize::from(key.room.shard().number())].retention.wait(key, place, waiter);
     }
 
     /// Bytes of those, and of what waits for the log.
@@ -209,7 +220,7 @@ impl ShardQueue {
                 }
                 looked_up = self.aside.looked_up() => self.go_on(looked_up, &mut line),
                 _ = looks.tick() => {
-                    if self.retention.len() > 0 {
+                    if !self.retention.is_idle() {
                         self.look().await;
                     }
                     if self.retention.len() == 0 && self.held.is_empty() && self.aside.is_empty() {
@@ -225,25 +236,6 @@ impl ShardQueue {
         self.last += 1;
         job.order = self.last;
         line.push_back(job);
-    }
-
-    /// Asks the log for its epoch, and for what of the oldest retained it knows to be persisted.
-    async fn look(&self) {
-        let looked = async {
-            let epoch = self.parts.epochs.verify(self.shard).await?.number;
-            self.retention.release_log(epoch, self.parts.log.synced(self.shard).await?);
-            for room in self.retention.rooms(epoch) {
-                let page = self.parts.log.room(&room, epoch, Position::MAX, 0).await?;
-                if let Some(page) = page {
-                    self.retention.release_room(&room, epoch, page.persisted);
-                }
-            }
-            Ok::<(), TryError>(())
-        };
-        if let Err(error) = looked.await {
-            trouble!(shard = %self.shard, error = error_chain(&error),
-                "log does not say where it stands");
-        }
     }
 
     /// Tries until every job is answered or waits aside, and everything retained was offered to the
@@ -300,12 +292,14 @@ impl ShardQueue {
         if entries.is_empty() {
             return Ok(());
         }
+        self.retention.begin_append();
         let answers =
             self.parts.log.append(self.shard, epoch.number, &entries, Past::Nothing).await?;
         for (mut job, done) in jobs.drain(..answers.done.len()).zip(answers.done) {
             self.retain(&mut job, &done, epoch.number);
             self.answer(job, outcome(done));
         }
+        self.retention.end_append().tell();
         match answers.stop {
             None => {}
             Some(AppendStop::Stale) => self.parts.epochs.forget(self.shard, epoch.number),
@@ -455,17 +449,22 @@ impl ShardQueue {
     fn retain(&self, job: &mut Job, done: &Appended, epoch: u64) {
         if let Appended::Placed(Placement { position, persisted: false, .. }) = done {
             let (append, share) = (job.append.clone(), job.share.take());
-            self.retention.keep(Unpersisted { append, position: *position, epoch, share });
+            let kept = Unpersisted { append, position: *position, epoch, share };
+            self.retention.keep(kept, job.waiter.take());
         }
     }
 
     fn answer(&self, job: Job, outcome: Outcome) {
         let Some(answer) = job.answer else {
-            // Nobody waits; but what was accepted once must not be refused in silence.
-            if let Err(refusal) = outcome {
-                let Envelope { room, id, .. } = &job.append.envelope;
-                error!(room.id = %room, message.id = %id, code = refusal.code.as_str(),
-                    "what was accepted is refused now");
+            // Nobody asked; but what was accepted once must not be refused in silence.
+            let envelope = &job.append.envelope;
+            match outcome {
+                Ok(Placement { position, persisted: true, .. }) => {
+                    self.retention.found(&unpersisted::key(envelope), position).tell();
+                }
+                Ok(_) => {}
+                Err(refusal) => error!(room.id = %envelope.room, message.id = %envelope.id,
+                    code = refusal.code.as_str(), "what was accepted is refused now"),
             }
             return;
         };

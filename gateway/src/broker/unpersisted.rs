@@ -1,14 +1,17 @@
-//! Entries that a shard's log accepted and that are not known to be in the database.
+//! Entries that a shard's log accepted and that are not known to be in the database, and who waits
+//! for that.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashSet, VecDeque};
 
 use parking_lot::Mutex;
 use shared::contract::envelope::{EntryKind, Envelope};
-use shared::contract::id::{MessageId, RoomId, UserId};
+use shared::contract::id::{MessageId, MessageKey, RoomId, UserId};
 use shared::contract::limits::{RETAINED_BYTES_MAX, RETAINED_ENTRIES_MAX};
 use shared::contract::position::Position;
-use shared::log::{Append, LogId, Watermark};
+use shared::log::{Append, LogId, Placement, RejectedEntry, Watermark};
 use shared::process::byte_budget::ByteShare;
+
+use super::waiters::{Covered, Told, Waiter, Waiters};
 
 /// Bytes of what one gateway has accepted and the database is not known to have, and of what waits
 /// for the log, over all shards; beyond it senders are told `backpressure`.
@@ -25,6 +28,12 @@ pub(super) fn bytes(append: &Append) -> usize {
 
 /// Under which an entry is offered again: movements of credits have ids of their own.
 type Name = (bool, RoomId, UserId, MessageId);
+
+/// Under which an entry is waited for.
+pub(super) fn key(envelope: &Envelope) -> MessageKey {
+    let Envelope { room, user, .. } = envelope;
+    MessageKey { room: room.clone(), user: user.clone(), id: envelope.key().clone() }
+}
 
 fn name(envelope: &Envelope) -> Name {
     let Envelope { kind, room, user, .. } = envelope;
@@ -48,6 +57,11 @@ impl Unpersisted {
     fn is_placed(&self) -> bool {
         self.append.envelope.kind.is_placed()
     }
+
+    fn is_covered(&self, covered: &Covered) -> bool {
+        let under = (self.position, self.epoch);
+        self.is_placed() && covered.covers(&self.append.envelope.room, under)
+    }
 }
 
 /// A shard's retained entries, in the order in which they were accepted.
@@ -61,11 +75,14 @@ struct UnpersistedState {
     entries: VecDeque<Unpersisted>,
     names: HashSet<Name>,
     bytes: usize,
+    waiters: Waiters,
+    /// Watermarks that came while an append was under way: they may speak of what it appends.
+    passed: Option<Vec<Covered>>,
 }
 
 impl UnpersistedState {
     fn remove(&mut self, gone: impl Fn(&Unpersisted) -> bool) {
-        let UnpersistedState { entries, names, bytes } = self;
+        let UnpersistedState { entries, names, bytes, .. } = self;
         entries.retain(|entry| {
             let gone = gone(entry);
             if gone {
@@ -74,6 +91,11 @@ impl UnpersistedState {
             }
             !gone
         });
+    }
+
+    fn release(&mut self, covered: &Covered, told: &mut Told) {
+        self.remove(|entry| entry.is_covered(covered));
+        self.waiters.release(covered, told);
     }
 }
 
@@ -88,42 +110,73 @@ impl Retention {
         state.entries.len() >= RETAINED_ENTRIES_MAX || state.bytes >= RETAINED_BYTES_MAX
     }
 
-    /// Keeps an entry; one that is offered again while it is kept is kept once.
-    pub(super) fn keep(&self, entry: Unpersisted) {
+    /// From here on until [`Retention::end_append`] watermarks are remembered: one may come before
+    /// the answer to the append of what it speaks of.
+    pub(super) fn begin_append(&self) {
+        self.state.lock().passed = Some(Vec::new());
+    }
+
+    /// What was appended is kept; gives whom to tell of what has been passed already.
+    pub(super) fn end_append(&self) -> Told {
         let mut state = self.state.lock();
+        let passed = state.passed.take().unwrap_or_default();
+        let mut told = Told::default();
+        for covered in &passed {
+            state.release(covered, &mut told);
+        }
+        told
+    }
+
+    /// Keeps an entry; one that is offered again while it is kept is kept once.
+    pub(super) fn keep(&self, entry: Unpersisted, waiter: Option<Waiter>) {
+        let mut state = self.state.lock();
+        let under = (entry.position, entry.epoch);
+        state.waiters.place(key(&entry.append.envelope), under, waiter);
         if state.names.insert(name(&entry.append.envelope)) {
             state.bytes += entry.share.bytes();
             state.entries.push_back(entry);
         }
     }
 
-    /// Lets go of what a watermark covers.
-    pub(super) fn release(&self, watermark: &Watermark) {
-        // A room of two epochs is there twice.
-        let mut rooms: HashMap<&RoomId, Position> = HashMap::new();
-        for (room, upto) in &watermark.rooms {
-            let furthest = rooms.entry(room).or_insert(*upto);
-            *furthest = (*furthest).max(*upto);
-        }
-        self.state.lock().remove(|entry| {
-            let covered = match entry.is_placed() {
-                true => rooms
-                    .get(&entry.append.envelope.room)
-                    .is_some_and(|upto| entry.position <= *upto),
-                false => LogId::from(entry.position) <= watermark.upto,
-            };
-            entry.epoch == watermark.epoch && covered
-        });
+    /// Somebody waits for what stands at this place, whoever keeps it.
+    pub(super) fn wait(&self, key: MessageKey, place: &Placement, waiter: Waiter) {
+        let under = (place.position, place.position.epoch);
+        self.state.lock().waiters.place(key, under, Some(waiter));
     }
 
-    /// Lets go of what a room's head, read under `epoch`, says is persisted.
-    pub(super) fn release_room(&self, room: &RoomId, epoch: u64, persisted: Position) {
-        self.state.lock().remove(|entry| {
-            entry.epoch == epoch
-                && entry.is_placed()
-                && entry.append.envelope.room == *room
-                && entry.position <= persisted
-        });
+    /// Lets go of what a watermark covers; gives whom to tell of what.
+    pub(super) fn release(&self, watermark: &Watermark) -> Told {
+        let Watermark { epoch, rooms, rejected, upto, .. } = watermark;
+        self.release_log(*epoch, *upto);
+        let covered = Covered::new(*epoch, rooms, rejected);
+        let mut told = Told::default();
+        let mut state = self.state.lock();
+        state.release(&covered, &mut told);
+        if let Some(passed) = &mut state.passed {
+            passed.push(covered);
+        }
+        told
+    }
+
+    /// Lets go of what a room's head, read under `epoch`, says is persisted, where these were
+    /// refused; gives whom to tell of what.
+    pub(super) fn release_room(
+        &self,
+        epoch: u64,
+        persisted: (RoomId, Position),
+        refused: &[RejectedEntry],
+    ) -> Told {
+        let mut told = Told::default();
+        let covered = Covered::new(epoch, &[persisted], refused);
+        self.state.lock().release(&covered, &mut told);
+        told
+    }
+
+    /// Whether anything of a room is kept or waited for that stands up to there.
+    pub(super) fn awaits(&self, epoch: u64, persisted: &(RoomId, Position)) -> bool {
+        let covered = Covered::new(epoch, std::slice::from_ref(persisted), &[]);
+        let state = self.state.lock();
+        state.entries.iter().any(|entry| entry.is_covered(&covered)) || state.waiters.any(&covered)
     }
 
     /// Lets go of what has no place in a room and is persisted, read under `epoch`.
@@ -133,12 +186,30 @@ impl Retention {
         });
     }
 
-    /// The rooms of what was accepted under `epoch` and has a place in one.
+    /// What somebody waits for that stood under an epoch below this one, and is kept by others: it
+    /// may have another place by now.
+    pub(super) fn astray(&self, epoch: u64) -> Vec<MessageKey> {
+        self.state.lock().waiters.below(epoch)
+    }
+
+    /// The database has what somebody waits for, at this place.
+    pub(super) fn found(&self, key: &MessageKey, position: Position) -> Told {
+        self.state.lock().waiters.found(key, position)
+    }
+
+    /// Whether nothing is kept, and nobody waits.
+    pub(super) fn is_idle(&self) -> bool {
+        let state = self.state.lock();
+        state.entries.is_empty() && state.waiters.is_empty()
+    }
+
+    /// The rooms of what was accepted under `epoch` and has a place in one, or is waited for.
     pub(super) fn rooms(&self, epoch: u64) -> HashSet<RoomId> {
         let state = self.state.lock();
         let entries =
             state.entries.iter().filter(|entry| entry.epoch == epoch && entry.is_placed());
-        entries.map(|entry| entry.append.envelope.room.clone()).collect()
+        let rooms = entries.map(|entry| entry.append.envelope.room.clone());
+        rooms.chain(state.waiters.rooms(epoch)).collect()
     }
 
     /// Takes out what was accepted under an epoch below this one, in order.
@@ -158,12 +229,16 @@ impl Retention {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use bytes::Bytes;
     use shared::contract::timestamp::Timestamp;
+    use shared::log::LogLoad;
     use shared::process::byte_budget::ByteBudget;
     use uuid::Uuid;
 
     use super::*;
+    use crate::wire::send_queue::SendQueue;
 
     fn append(id: &str, kind: EntryKind) -> Append {
         let envelope = Envelope {
@@ -185,7 +260,7 @@ mod tests {
             let append = append(id, kind);
             let share = budget.take(bytes(&append)).expect("there is room for it");
             let position = Position::new(1, seq);
-            retention.keep(Unpersisted { append, position, epoch: 1, share });
+            retention.keep(Unpersisted { append, position, epoch: 1, share }, None);
         };
         (0..300).for_each(|_| keep("a", EntryKind::Message, 1));
         assert_eq!(retention.len(), 1);
@@ -193,7 +268,7 @@ mod tests {
         keep("b", EntryKind::Message, 2);
         assert_eq!(retention.len(), 3, "a movement of credits is none of the messages");
         let room = RoomId::parse("r").unwrap();
-        retention.release_room(&room, 1, Position::new(1, 1));
+        drop(retention.release_room(1, (room, Position::new(1, 1)), &[]));
         assert_eq!(retention.len(), 2);
         keep("a", EntryKind::Message, 1);
         let taken = retention.take_below(2);
@@ -201,5 +276,42 @@ mod tests {
         keep("a", EntryKind::Message, 1);
         drop(taken);
         assert_eq!(budget.used(), retention.state.lock().bytes);
+    }
+
+    fn said(id: &str) -> Unpersisted {
+        let append = append(id, EntryKind::Message);
+        let (position, share) = (Position::new(1, 7), ByteBudget::new(0).share());
+        Unpersisted { append, position, epoch: 1, share }
+    }
+
+    fn watermark(epoch: u64, seq: u64) -> Watermark {
+        let room = RoomId::parse("r").unwrap();
+        let upto = LogId::from(Position::new(1, seq));
+        Watermark {
+            shard: room.shard(),
+            epoch,
+            upto,
+            rooms: vec![(room, Position::new(1, seq))],
+            rejected: Vec::new(),
+            forget: upto,
+            balances: Vec::new(),
+            ids: Vec::new(),
+            load: LogLoad::default(),
+            movements: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_watermark_that_comes_before_the_answer_to_the_append_tells_who_waits() {
+        for (epoch, seq, told) in [(1, 7, 1), (1, 6, 0), (2, 7, 0)] {
+            let retention = Retention::default();
+            let queue = Arc::new(SendQueue::default());
+            retention.begin_append();
+            retention.release(&watermark(epoch, seq)).tell();
+            retention.keep(said("a"), Some(Arc::downgrade(&queue)));
+            retention.end_append().tell();
+            assert_eq!(queue.read().len(), told, "{epoch} {seq}");
+            assert_eq!(retention.is_idle(), told == 1);
+        }
     }
 }

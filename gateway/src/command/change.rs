@@ -11,7 +11,7 @@ use crate::command::reply::Reply;
 use crate::command::session::Session;
 use crate::node::Node;
 use crate::operation::change::ChangeRequest;
-use crate::operation::submit::{self, Author};
+use crate::operation::submit;
 
 pub(super) async fn execute(
     session: &mut Session,
@@ -20,9 +20,7 @@ pub(super) async fn execute(
     wanted: ChangeRequest,
 ) {
     let (room, change_id) = (wanted.room.clone(), wanted.change_id.clone());
-    let membership = session.member_of(&room).map(|_| ());
-    let author = Author::Client { identity: &session.identity, membership };
-    match submit::change(node, &author, wanted, None).await {
+    match submit::change(node, &session.author(&room), wanted, None).await {
         Ok(submitted) => {
             // The reader goes no further while too many answers are outstanding.
             let permit = session.in_flight.clone().acquire_owned().await;
@@ -38,8 +36,8 @@ pub(super) async fn execute(
 
 fn answer(reply: &Reply, room: &RoomId, change_id: MessageId, outcome: Outcome) {
     match outcome {
-        Ok(Placement { position, duplicate, .. }) => {
-            reply.acked(&ChangeReply { change_id, position, duplicate });
+        Ok(Placement { position, duplicate, persisted }) => {
+            reply.acked(&ChangeReply { change_id, position, duplicate, persisted });
         }
         Err(refusal) => reply.refuse(Some(room), &refusal),
     }

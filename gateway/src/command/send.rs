@@ -13,7 +13,7 @@ use crate::command::reply::Reply;
 use crate::command::session::Session;
 use crate::node::Node;
 use crate::operation::post::{self, MessageDraft};
-use crate::operation::submit::{self, Author, Submitted};
+use crate::operation::submit::{self, Submitted};
 use crate::operation::{credit, validate};
 
 /// Puts a message in line; its answer comes when the log has it, later commands need not wait.
@@ -51,8 +51,7 @@ async fn submit(
     let metadata = validate::message_metadata(metadata)?;
     let user = session.identity.user.clone();
     let cost = credits.map(|cost| credit::charge(&user, cost)).transpose()?;
-    let membership = session.member_of(&room).map(|_| ());
-    let author = Author::Client { identity: &session.identity, membership };
+    let author = session.author(&room);
     let draft =
         MessageDraft { room: room.clone(), id: id.clone(), user, kind, content, metadata, cost };
     let submitted = submit::message(node, &author, draft).await?;

@@ -11,6 +11,7 @@ use tokio::sync::Semaphore;
 use crate::auth::Identity;
 use crate::hub::room::Membership;
 use crate::hub::room_quota::RoomSlot;
+use crate::operation::submit::Author;
 use crate::wire::connections::Handle;
 
 /// An identity on a connection.
@@ -70,6 +71,13 @@ impl Session {
             return Err(Refusal::new(RefusalCode::NotJoined, text).field("roomId"));
         }
         Ok(&self.rooms.get(room).expect("the connection is in the room").membership)
+    }
+
+    /// Who wants something of a room, which is refused if the connection is not in it.
+    pub(crate) fn author(&mut self, room: &RoomId) -> Author<'_> {
+        let membership = self.member_of(room).map(|_| ());
+        let waiter = Arc::downgrade(&self.handle.queue);
+        Author::Client { identity: &self.identity, membership, waiter }
     }
 
     /// They do something in a room; noted once in a while.

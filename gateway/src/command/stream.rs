@@ -42,8 +42,7 @@ async fn try_start(
     validate::id("id", &id, now_ms)?;
     let metadata = validate::message_metadata(metadata)?;
     let kind = kind.unwrap_or(MessageType::Assistant);
-    let membership = session.member_of(&room).map(|_| ());
-    Author::Client { identity: &session.identity, membership }.may_say(kind, None)?;
+    session.author(&room).may_say(kind, None)?;
     let user = session.identity.user.clone();
     let key = StreamKey { room, id: id.clone() };
     let offset = stream::start(node, &key, StreamHeader { user, kind, metadata }).await?;
@@ -59,13 +58,14 @@ pub(super) async fn append(
 ) {
     let room = data.room_id.clone();
     let StreamAppend { room_id, id, delta, offset } = data;
-    let membership = session.member_of(&room).map(|_| ());
-    let added = match membership {
+    let added = match session.member_of(&room).map(|_| ()) {
         Ok(()) => {
             let key = StreamKey { room: room_id, id: id.clone() };
-            let author = Author::Client { identity: &session.identity, membership };
             match look_up(session, node, &key).await {
-                Ok(()) => stream::append(node, &author, &key, offset, &delta).await,
+                Ok(()) => {
+                    let author = session.author(&room);
+                    stream::append(node, &author, &key, offset, &delta).await
+                }
                 Err(refusal) => Err(refusal),
             }
         }
@@ -94,9 +94,10 @@ pub(super) async fn end(session: &mut Session, node: &Arc<Node>, reply: Reply, d
             let permit = session.in_flight.clone().acquire_owned().await;
             let node = Arc::clone(node);
             let identity = session.identity.clone();
+            let waiter = Arc::downgrade(&session.handle.queue);
             tokio::spawn(async move {
                 let id = ending.key.id.clone();
-                let author = Author::Client { identity: &identity, membership };
+                let author = Author::Client { identity: &identity, membership, waiter };
                 let outcome = stream::end(&node, &author, found, ending).await;
                 send::answer(&reply, &room, id, outcome);
                 drop(permit);

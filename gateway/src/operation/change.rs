@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use crate::broker::append_queue::Outcome;
+use crate::broker::waiters::Waiter;
 use crate::node::Node;
 use crate::operation::authorize;
 use crate::operation::post::{self, COMPARING_PATIENCE, Charge, away, digest};
@@ -25,6 +26,8 @@ pub(crate) struct Asker {
     pub(crate) user: UserId,
     /// Their token lets them change what others said.
     pub(crate) moderates: bool,
+    /// On which connection they wait for the database to have it.
+    pub(crate) waiter: Option<Waiter>,
 }
 
 /// A change that was checked, but for whether it may be made.
@@ -306,7 +309,7 @@ async fn make(
     };
     let author = Some(message.user_id);
     let append = Append { envelope, digest, cost, author };
-    Ok(Tried::Waiting(node.append_queue.append(append)?))
+    Ok(Tried::Waiting(node.append_queue.append(append, asker.waiter.clone())?))
 }
 
 async fn moderates(node: &Node, asker: &Asker, room: &RoomId) -> Result<bool, Refusal> {

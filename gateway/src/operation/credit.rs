@@ -68,7 +68,7 @@ pub(crate) fn track(node: &Node, data: CreditsTrack) -> Result<Tracked, Refusal>
         body: Bytes::from(codec::json(&entry)),
     };
     let append = Append { envelope, digest, cost: None, author: None };
-    Ok(Tracked { id, user, amount, outcome: node.append_queue.append(append)? })
+    Ok(Tracked { id, user, amount, outcome: node.append_queue.append(append, None)? })
 }
 
 /// What became of a movement that was put in line: whether it was counted before.

@@ -39,7 +39,7 @@ pub(crate) async fn remove_member(
     };
     let digest = digest(&["removal", user.as_str()]);
     let outcome =
-        node.append_queue.append(Append { envelope, digest, cost: None, author: None })?;
+        node.append_queue.append(Append { envelope, digest, cost: None, author: None }, None)?;
     let place = outcome.await.unwrap_or_else(|_| Err(post::leaving()))?;
     Ok(place.position)
 }

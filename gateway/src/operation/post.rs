@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use crate::broker::append_queue::Outcome;
+use crate::broker::waiters::Waiter;
 use crate::node::Node;
 use crate::wire::codec;
 
@@ -74,10 +75,11 @@ pub(crate) struct Charge {
     pub(crate) metadata: Attached,
 }
 
-/// Puts a message in line.
+/// Puts a message in line, for whose being in the database `waiter` waits.
 pub(crate) fn post(
     node: &Node,
     draft: MessageDraft,
+    waiter: Option<Waiter>,
 ) -> Result<oneshot::Receiver<Outcome>, Refusal> {
     let accepted_at = Timestamp(node.clock.now_ms());
     let MessageDraft { room, id, user, kind, content, metadata, cost } = draft;
@@ -112,7 +114,7 @@ pub(crate) fn post(
         accepted_at,
         body: Bytes::from(codec::json(&message)),
     };
-    node.append_queue.append(Append { envelope, digest, cost, author: None })
+    node.append_queue.append(Append { envelope, digest, cost, author: None }, waiter)
 }
 
 /// The movement of credits that goes with a message of `sender`.

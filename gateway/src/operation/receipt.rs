@@ -38,7 +38,7 @@ async fn drive(node: Arc<Node>, key: (RoomId, UserId), first: QueuedReceipt) {
         }
         node.receipts.gather(&key, &mut one);
         let QueuedReceipt { mark, answers } = one;
-        let outcome = match node.append_queue.append(append(&key.0, &mark)) {
+        let outcome = match node.append_queue.append(append(&key.0, &mark), None) {
             Ok(outcome) => outcome.await.unwrap_or_else(|_| Err(post::leaving())),
             Err(refusal) => Err(refusal),
         };

@@ -21,6 +21,7 @@ use shared::trouble;
 use tracing::debug;
 
 use crate::broker::append_queue::Outcome;
+use crate::broker::waiters::Waiter;
 use crate::node::Node;
 use crate::operation::change;
 use crate::operation::post::{self, Charge, MessageDraft, Said};
@@ -207,7 +208,8 @@ async fn whole(
     let Ending { content, metadata, cost, .. } = &ending;
     let content = content.clone().unwrap_or_else(|| answer.text());
     let metadata = metadata.clone().unwrap_or_else(|| answer.beginning.metadata.clone());
-    let outcome = post(node, answer, content, metadata, cost.clone()).await;
+    let said = (content, metadata, cost.clone());
+    let outcome = post(node, answer, said, author.waiter()).await;
     let Err(refusal) = &outcome else {
         node.streams.close(answer, false).await;
         return outcome;
@@ -231,15 +233,14 @@ async fn whole(
 async fn post(
     node: &Node,
     answer: &StreamBuffer,
-    content: String,
-    metadata: Metadata,
-    cost: Option<Charge>,
+    (content, metadata, cost): (String, Metadata, Option<Charge>),
+    waiter: Option<Waiter>,
 ) -> Outcome {
     let StreamKey { room, id } = answer.key.clone();
     let StreamHeader { user, kind, .. } = answer.beginning.clone();
     let draft = MessageDraft { room, id, user, kind, content, metadata, cost };
     let said = Said::of(&draft);
-    post::settled(node, &said, post::post(node, draft)?).await
+    post::settled(node, &said, post::post(node, draft, waiter)?).await
 }
 
 /// How the answer was closed, if it was closed as aborted through another node, which may still be
@@ -314,7 +315,7 @@ async fn abort(node: &Arc<Node>, key: &StreamKey, silence: Duration) {
 /// What there is of an answer becomes its message, marked as aborted.
 async fn give_up(node: &Node, answer: &Arc<StreamBuffer>) {
     let metadata = change::marked(&answer.beginning.metadata);
-    let refusal = match post(node, answer, answer.text(), metadata, None).await {
+    let refusal = match post(node, answer, (answer.text(), metadata, None), None).await {
         Ok(_) => return node.streams.close(answer, true).await,
         Err(refusal) => refusal,
     };

@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 
 use crate::auth::Identity;
 use crate::broker::append_queue::Outcome;
+use crate::broker::waiters::Waiter;
 use crate::config::RateClass;
 use crate::node::Node;
 use crate::operation::change::{self, Asker, ChangeEntry, ChangeProgress, ChangeRequest};
@@ -32,6 +33,8 @@ pub(crate) enum Author<'a> {
         identity: &'a Identity,
         /// Whether the connection is in the room.
         membership: Result<(), Refusal>,
+        /// The connection, which is told when the database has what they said.
+        waiter: Waiter,
     },
     /// The application's backend, in the name of a user; it may do everything.
     Backend(&'a UserId),
@@ -51,7 +54,15 @@ impl Author<'_> {
             Author::Client { identity, .. } => identity.role.moderates(),
             Author::Backend(_) => true,
         };
-        Asker { user: self.user().clone(), moderates }
+        Asker { user: self.user().clone(), moderates, waiter: self.waiter() }
+    }
+
+    /// Who waits for the database to have it.
+    pub(crate) fn waiter(&self) -> Option<Waiter> {
+        match self {
+            Author::Client { waiter, .. } => Some(waiter.clone()),
+            Author::Backend(_) => None,
+        }
     }
 
     /// Whether they may say something of this type, at this cost, in the room.
@@ -67,9 +78,18 @@ impl Author<'_> {
 
     /// Whether they may change something, at this cost, in the room.
     fn may_change(&self, cost: Option<&Charge>) -> Result<(), Refusal> {
-        let Author::Client { identity, membership } = self else { return Ok(()) };
+        let Author::Client { identity, membership, .. } = self else { return Ok(()) };
         membership.clone()?;
         cost.map_or(Ok(()), |_| credit::may_charge(identity))
+    }
+
+    /// Has them told when the database has what stands, where it does not yet.
+    pub(crate) fn wait(&self, node: &Node, key: MessageKey, place: &Placement) {
+        if let Author::Client { waiter, .. } = self
+            && !place.persisted
+        {
+            node.append_queue.wait(key, place, waiter.clone());
+        }
     }
 
     async fn count(&self, node: &Node) -> Result<RatePermit, Refusal> {
@@ -161,11 +181,13 @@ pub(crate) async fn message(
         Err(refusal) => {
             let MessageDraft { room, id, user, .. } = draft;
             let key = MessageKey { room, user, id };
-            let place = known_or(node, author, key, refusal).await?;
-            return post::standing(node, &said, place).await.map(Submitted::Stands);
+            let place = known_or(node, author, key.clone(), refusal).await?;
+            let place = post::standing(node, &said, place).await?;
+            author.wait(node, key, &place);
+            return Ok(Submitted::Stands(place));
         }
     };
-    match post::post(node, draft) {
+    match post::post(node, draft, author.waiter()) {
         Ok(outcome) => {
             let what = SubmittedEntry::Message(said);
             Ok(Submitted::InLine(InLine { outcome, counted, looked_up, what, turn }))
@@ -209,6 +231,8 @@ pub(crate) async fn change(
         Ok(()) => author.count(node).await,
         Err(refusal) => Err(refusal),
     };
+    let (room, id) = (wanted.room.clone(), wanted.change_id.clone());
+    let key = MessageKey { room, user: author.user().clone(), id };
     let (allowed, counted) = match admitted {
         Ok(counted) => (Ok(()), counted),
         Err(refusal) => (Err(refusal), RatePermit::nothing()),
@@ -221,6 +245,7 @@ pub(crate) async fn change(
         }
         Ok(ChangeProgress::Made(place)) => {
             node.limiter.refund(counted);
+            author.wait(node, key, &place);
             Ok(Submitted::Stands(place))
         }
         Err(refusal) => {

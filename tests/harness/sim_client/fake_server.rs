@@ -170,7 +170,7 @@ impl StandIn {
                 (position, false)
             }
         };
-        let up_to = json!({ "roomId": data["roomId"], "upTo": position });
+        let up_to = json!({ "roomId": data["roomId"], "upTo": position, "ids": [data["id"]] });
         let told = json!({ "event": "message:persisted", "data": up_to }).to_string();
         let _gone = outgoing.try_send(told);
         json!({ "data": { "id": data["id"], "position": position, "duplicate": duplicate,

@@ -121,8 +121,8 @@ impl Outbox {
         }
     }
 
-    /// A message of this chatter stands at a position. It may be persisted already: the watermark
-    /// can come before the reply.
+    /// A message of this chatter stands at a position. It may be persisted already, by what a join
+    /// said.
     pub(super) fn place(&mut self, record: &mut Record, room: &str, id: &str, position: Position) {
         let Some(index) = self.index_by_id.get(id).copied() else { return };
         if !self.kept.contains(&index) {
@@ -136,7 +136,15 @@ impl Outbox {
         }
     }
 
-    /// Everything of that epoch up to a position is in the database.
+    /// A message is in the database, for which this chatter waits, as nobody else does.
+    pub(super) fn persisted(&mut self, record: &mut Record, id: &str) {
+        match self.index_by_id.get(id).copied() {
+            Some(index) => self.persist(record, index),
+            None => record.fault(format!("was told that {id} is persisted, which it did not say")),
+        }
+    }
+
+    /// Everything of that epoch up to a position is in the database, as a join says.
     pub(super) fn persisted_up_to(&mut self, record: &mut Record, room: &str, up_to: Position) {
         let view = record.views.entry(room.to_owned()).or_default();
         let reached = view.persisted.entry(up_to.epoch).or_default();

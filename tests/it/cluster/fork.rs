@@ -7,11 +7,10 @@ use std::process::Output;
 use fleet::{ClusterOptions, Fleet, GatewayOptions, WorkerOptions};
 use harness::wire::Incoming;
 use harness::{Client, Position, eventually, unique_id};
-use serde::Deserialize;
 use serde_json::json;
 
 use super::PATIENCE;
-use crate::fixtures::{client, is_event};
+use crate::fixtures::{client, told_persisted, until_told_persisted};
 
 const ROWS: usize = 10_000;
 
@@ -110,7 +109,8 @@ async fn an_old_room_goes_on_and_what_breaks_a_key_is_driven_again_once_the_key_
     let place = eve.send("a", &strange, "strange").await.unwrap().position.unwrap();
     let last = ann.send("a", &behind, "behind").await.unwrap().position.unwrap();
     assert!(first < place && place < last);
-    told_before_the_watermark(&eve, &strange, place).await;
+    until_told_persisted(&ann, &[&before, &behind]).await;
+    told_rejected(&eve, &strange).await;
     let of_new = format!("SELECT id FROM team_chat_messages WHERE seq > {ROWS} ORDER BY seq");
     let both = vec![vec![Some(before.clone())], vec![Some(behind.clone())]];
     let others = || async { sql(&fleet, &of_new).await == both };
@@ -141,21 +141,15 @@ async fn an_old_room_goes_on_and_what_breaks_a_key_is_driven_again_once_the_key_
     assert_eq!(sql(&fleet, &once).await, [[Some("1".to_owned())]]);
 }
 
-/// `message:rejected` comes, and before the first watermark that reaches its place.
-async fn told_before_the_watermark(client: &Client, id: &str, place: Position) {
-    let both = || async {
+/// `message:rejected` comes, and nothing that says that it is persisted.
+async fn told_rejected(client: &Client, id: &str) {
+    let told = || async {
         let log = client.log();
-        let rejected = log.iter().position(|incoming| match incoming {
+        log.iter().any(|incoming| match incoming {
             Incoming::Event { name, data } => name == "message:rejected" && data["id"] == id,
             Incoming::Reply { .. } | Incoming::Faulty(_) | Incoming::Closed(_) => false,
-        })?;
-        let passed = log.iter().position(|incoming| {
-            let Incoming::Event { data, .. } = incoming else { return false };
-            is_event(incoming, "message:persisted")
-                && Position::deserialize(&data["upTo"]).unwrap() >= place
-        })?;
-        Some((rejected, passed))
+        })
     };
-    let (rejected, passed) = eventually(PATIENCE, "the sender is told", both).await;
-    assert!(rejected < passed, "rejected at {rejected}, persisted at {passed}");
+    eventually(PATIENCE, "the sender is told", told).await;
+    assert_eq!(told_persisted(client), Vec::<String>::new());
 }

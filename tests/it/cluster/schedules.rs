@@ -5,8 +5,7 @@
 
 use fleet::{ClusterOptions, Faults, Fleet, Proxy, Traffic};
 use harness::wire::Incoming;
-use harness::{Client, Position, eventually, unique_id};
-use serde::Deserialize;
+use harness::{Client, eventually, unique_id};
 use serde_json::json;
 use shared::contract::id::RoomId;
 use shared::log::redis::RedisLog;
@@ -20,7 +19,7 @@ use uuid::Uuid;
 
 use super::PATIENCE;
 use super::set_back::{all_stored, joins, order, says, shown, with_snapshots};
-use crate::fixtures::{client, heard};
+use crate::fixtures::{client, heard, told_persisted, until_told_persisted};
 
 /// Entries of a shard; far more than is said here.
 const ENTRIES_MAX: usize = 1000;
@@ -167,9 +166,11 @@ async fn nobody_is_told_persisted_for_what_the_database_refused() {
     let elsewhere = client(&fleet.gateways()[0], "alice").await;
     let joined = joins(&elsewhere, Some(&since)).await;
     assert!(joined.recovered && joined.persisted < poison.position.unwrap(), "{joined:?}");
-    told_before(&elsewhere, &poison.id, poison.position.unwrap()).await;
+    told_rejected(&elsewhere, &poison.id).await;
     proxy.link().set_on(true);
-    told_before(&alice, &poison.id, poison.position.unwrap()).await;
+    told_rejected(&alice, &poison.id).await;
+    until_told_persisted(&alice, &[&sound.id]).await;
+    assert_eq!(told_persisted(&alice), [sound.id]);
     // What the node still held of it would be offered again, and be refused at another place.
     let let_go = || async {
         let metrics = fleet.gateways()[1].metrics().await.map_err(|error| error.to_string())?;
@@ -186,7 +187,7 @@ async fn nobody_is_told_persisted_for_what_the_database_refused() {
         let late = client(gateway, "alice").await;
         let joined = joins(&late, None).await;
         assert!(joined.persisted < poison.position.unwrap(), "{joined:?}");
-        told_before(&late, &poison.id, poison.position.unwrap()).await;
+        told_rejected(&late, &poison.id).await;
     }
 }
 
@@ -196,27 +197,15 @@ const POISON: &str = "
     CREATE TRIGGER poison BEFORE INSERT ON team_chat_messages FOR EACH ROW
         WHEN (NEW.content LIKE '%poison%') EXECUTE FUNCTION poison();";
 
-/// `message:rejected` comes, and before it nothing that says that its place is persisted.
-async fn told_before(client: &Client, id: &str, place: Position) {
-    let both = || async {
-        let log = client.log();
-        let is_told = |incoming: &Incoming| match incoming {
+/// `message:rejected` comes.
+async fn told_rejected(client: &Client, id: &str) {
+    let told = || async {
+        client.log().iter().any(|incoming| match incoming {
             Incoming::Event { name, data } => name == "message:rejected" && data["id"] == id,
             Incoming::Reply { .. } | Incoming::Faulty(_) | Incoming::Closed(_) => false,
-        };
-        let covers = |incoming: &Incoming| match incoming {
-            Incoming::Event { name, data } if name == "message:persisted" => {
-                Position::deserialize(&data["upTo"]).unwrap() >= place
-            }
-            Incoming::Event { .. } | Incoming::Reply { .. } => false,
-            Incoming::Faulty(_) | Incoming::Closed(_) => false,
-        };
-        let told = log.iter().position(is_told);
-        let covered = log.iter().position(covers)?;
-        Some((told, covered))
+        })
     };
-    let (told, covered) = eventually(PATIENCE, "its place is passed", both).await;
-    assert!(told.is_some_and(|told| told < covered), "rejected {told:?}, persisted {covered}");
+    eventually(PATIENCE, "the sender is told", told).await;
 }
 
 /// A node claims and falls asleep; Redis is lost again, another node claims, mints and arms; the

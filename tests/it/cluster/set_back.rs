@@ -9,7 +9,7 @@ use harness::{Client, Position, eventually, unique_id};
 use serde_json::{Value, json};
 
 use super::{PATIENCE, options, stored};
-use crate::fixtures::{client, heard, is_event, since, until_heard};
+use crate::fixtures::{client, heard, since, told_persisted, until_heard, until_told_persisted};
 
 type Places = Vec<(Position, String)>;
 
@@ -184,12 +184,9 @@ async fn what_an_old_redis_remembers_and_nobody_stored_is_stored_when_it_is_offe
     let told = || async { was_reset(&alice) };
     eventually(PATIENCE, "alice is told", told).await;
     assert_eq!(shown(&joins(&alice, None).await), stored);
-    let persisted = alice.log().into_iter().filter(|event| is_event(event, "message:persisted"));
-    let of_lost = persisted.filter(|event| match event {
-        Incoming::Event { data, .. } => data["upTo"]["epoch"] == lost.position.unwrap().epoch,
-        Incoming::Reply { .. } | Incoming::Faulty(_) | Incoming::Closed(_) => false,
-    });
-    assert_eq!(of_lost.count(), 0, "nothing of its first place is in the database");
+    // It was offered again, by the node that had it: at the place that it has now.
+    until_told_persisted(&alice, &[&lost.id]).await;
+    assert_eq!(told_persisted(&alice), [lost.id]);
     until_heard(&mut alice, &says(&bob, "on").await.id).await;
 }
 

@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::{Outcome, unavailable};
+use crate::broker::waiters::Waiter;
 
 #[derive(Debug)]
 pub(super) struct Job {
@@ -25,6 +26,8 @@ pub(super) struct Job {
     pub(super) vouched: Option<(u64, Instant)>,
     /// What it costs to keep.
     pub(super) share: ByteShare,
+    /// Who is to be told when the database has it, beside those who wait already.
+    pub(super) waiter: Option<Waiter>,
 }
 
 impl Job {
@@ -34,7 +37,8 @@ impl Job {
         answer: Option<oneshot::Sender<Outcome>>,
         share: ByteShare,
     ) -> Job {
-        Job { append, order: 0, began: Instant::now(), answer, cleared: 0, vouched: None, share }
+        let (began, waiter) = (Instant::now(), None);
+        Job { append, order: 0, began, answer, cleared: 0, vouched: None, share, waiter }
     }
 
     /// Whether it has waited so long; what nobody waits for never has.

@@ -10,7 +10,7 @@ use shared::contract::protocol::{EventName, ReceiptList};
 
 use super::lagging::Lagging;
 use super::members::Member;
-use super::refusals::{persisted_frame, rejected_frame};
+use super::refusals::rejected_frame;
 use super::state::RoomState;
 use super::{Effects, JoinRetry, Joined, Joiner, Resumption};
 use crate::hub::cache::fitting;
@@ -133,9 +133,6 @@ impl JoinPage {
         (joiner.reply)(Joined { how, messages, head, persisted, more, receipts, unread, found });
         // Whoever left before hearing of it must not take it to be persisted.
         state.refusals.of(user).for_each(|entry| queue.push(rejected_frame(entry)));
-        if persisted < state.persisted {
-            queue.push(persisted_frame(&state.id, state.persisted));
-        }
         // Bounded like the reply: the connection reads no further while its queue is full.
         queue.push(present);
         queue.push(codec::event(EventName::ReceiptList, &list));

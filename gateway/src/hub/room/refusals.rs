@@ -4,10 +4,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use shared::contract::id::{MessageId, RoomId, UserId};
+use shared::contract::id::{MessageId, UserId};
 use shared::contract::limits::{REFUSAL_MEMORY_MS, REFUSALS_REMEMBERED_MAX};
 use shared::contract::position::Position;
-use shared::contract::protocol::{EventName, Persisted, Rejected};
+use shared::contract::protocol::{EventName, Rejected};
 use shared::log::RejectedEntry;
 use tokio::time::Instant;
 
@@ -58,10 +58,6 @@ impl RoomRefusals {
             Some(_) | None => persisted,
         }
     }
-}
-
-pub(super) fn persisted_frame(room: &RoomId, up_to: Position) -> Frame {
-    codec::event(EventName::MessagePersisted, &Persisted { room_id: room.clone(), up_to })
 }
 
 /// As the sender is told.

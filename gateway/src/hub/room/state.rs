@@ -16,7 +16,7 @@ use shared::process::byte_budget::ByteShare;
 use super::ephemeral::Ephemeral;
 use super::lagging::{Handover, Step};
 use super::members::{Member, RoomMembers};
-use super::refusals::{RoomRefusals, persisted_frame, rejected_frame};
+use super::refusals::{RoomRefusals, rejected_frame};
 use super::{Deps, Effects, JoinRetry, MemberId};
 use crate::hub::cache::RoomCache;
 use crate::hub::entry::{Cursor, RoomEntry};
@@ -44,7 +44,7 @@ pub(in crate::hub) struct RoomState {
     pub(in crate::hub) epoch: u64,
     /// The last entry that anyone saw.
     pub(super) last: Cursor,
-    /// Up to where the members know that the database has it.
+    /// Up to where the database has it, as whoever joins is told.
     pub(in crate::hub) persisted: Position,
     /// What was said of that while the room synchronised.
     persisted_since: Position,
@@ -309,15 +309,7 @@ impl RoomState {
     }
 
     fn persist(&mut self, upto: Position) {
-        if upto > self.persisted {
-            self.persisted = upto;
-            let frame = persisted_frame(&self.id, upto);
-            for member in self.members.current() {
-                // One that does not fit is made up for by the next, or when the member has caught
-                // up.
-                member.queue.offer(&frame);
-            }
-        }
+        self.persisted = self.persisted.max(upto);
     }
 
     /// The database refused these entries for good; their senders are told, each once.
@@ -431,9 +423,6 @@ impl RoomState {
         }
         debug_assert!(lagging.cursor.position >= self.last.position, "memory reaches to the last");
         member.lagging = None;
-        if self.persisted > Position::ZERO {
-            queue.offer(&persisted_frame(&self.id, self.persisted));
-        }
         self.ephemeral.resend_to(member);
         Step::Over
     }

@@ -110,8 +110,10 @@ pub struct WelcomeLimits {
 pub struct Persisted {
     /// The room.
     pub room_id: RoomId,
-    /// Speaks for its own epoch only.
+    /// The place of the last of them.
     pub up_to: Position,
+    /// Of what this connection waits for: messages by their ids, changes by their change ids.
+    pub ids: Vec<MessageId>,
 }
 
 /// Data of `message:rejected`.

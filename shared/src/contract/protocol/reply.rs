@@ -95,6 +95,8 @@ pub struct ChangeReply {
     pub position: Position,
     /// It was made already.
     pub duplicate: bool,
+    /// It is in the database.
+    pub persisted: bool,
 }
 
 /// Reply to `message:stream:start` and `message:stream:append`.
