@@ -25,6 +25,7 @@ mod schedules;
 mod set_back;
 mod rate_limits;
 mod credits;
+mod standstill;
 mod start_up;
 mod streams;
 mod table;

@@ -109,7 +109,7 @@ macro_rules! every_scenario {
     };
 }
 
-mod postgres;
+pub(crate) mod postgres;
 
 mod sqlite {
     use std::future::{Ready, ready};

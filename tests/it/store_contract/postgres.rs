@@ -35,7 +35,7 @@ fn connect(url: &str) -> Arc<PostgresStore> {
 }
 
 /// A way into the database beside the store.
-async fn shell(url: &str) -> Client {
+pub(crate) async fn shell(url: &str) -> Client {
     let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
     tokio::spawn(connection);
     client

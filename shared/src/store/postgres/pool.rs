@@ -77,6 +77,10 @@ pub(super) struct Pool {
     settings: Settings,
 }
 
+/// After how long the server ends a transaction in which its client asks for nothing: a process
+/// that stands still in the middle of one holds its locks against everybody.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(5);
+
 impl Pool {
     /// Connects to nothing yet.
     pub(super) fn new(address: Address, settings: Settings) -> Pool {
@@ -154,8 +158,14 @@ impl Pool {
                 .isolation_level(IsolationLevel::ReadCommitted)
                 .start()
                 .await?;
-            let limit = format!("SET LOCAL statement_timeout = {}", patience.statement.as_millis());
-            let (limited, done) = join(transaction.batch_execute(&limit), work(&transaction)).await;
+            let limits = format!(
+                "SET LOCAL statement_timeout = {}; \
+                 SET LOCAL idle_in_transaction_session_timeout = {}",
+                patience.statement.as_millis(),
+                IDLE_TIMEOUT.as_millis()
+            );
+            let (limited, done) =
+                join(transaction.batch_execute(&limits), work(&transaction)).await;
             limited?;
             let (answer, end) = done?;
             match end {
