@@ -353,7 +353,7 @@ fn node(
         unproven: Unproven::new(settings.unproven_max(), settings.unauthenticated_per_address),
         origins,
         clock,
-        flushers: Flushers::start(settings.write_timeout_ms.duration(), &metrics.frames_out_total),
+        flushers: Flushers::start(tasks, settings.write_timeout_ms.duration(), &metrics),
         connections: Connections::new(settings.connections_max),
         connect_rate: ConnectRate::new(settings.connects_per_second),
         unproven_connect_rate: ConnectRate::new(settings.connects_per_second),

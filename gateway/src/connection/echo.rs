@@ -16,6 +16,8 @@ use hyper_util::rt::TokioIo;
 use shared::contract::limits::CLOSE_LINGER_MS;
 use shared::contract::refusal::CloseReason;
 use shared::process::operator;
+use shared::process::readiness::Readiness;
+use shared::process::tasks::Tasks;
 use tokio::net::{TcpListener, TcpStream};
 use tracing::debug;
 
@@ -36,7 +38,8 @@ type HttpResponse = Response<Full<Bytes>>;
 /// none of the protocol's: they end the connection with 1003, as a gateway would.
 pub async fn serve(listener: TcpListener, message_bytes_max: usize) {
     let metrics = Metrics::register(&prometheus::Registry::new());
-    let flushers = Arc::new(Flushers::start(WRITE_PATIENCE, &metrics.frames_out_total));
+    let tasks = Tasks::new(&Readiness::new());
+    let flushers = Arc::new(Flushers::start(&tasks, WRITE_PATIENCE, &metrics));
     loop {
         let (socket, _) = operator::accept(&listener).await;
         if socket.set_nodelay(true).is_ok() {

@@ -272,7 +272,7 @@ impl SendQueue {
 
     /// Writes as fast as the client reads. One that takes no byte for as long as the flusher's
     /// patience is cut.
-    async fn drain(&self) {
+    async fn drain(self: &Arc<Self>) {
         let Some(outlet) = &self.outlet else { return };
         loop {
             if let Err(error) = self.writable(outlet).await {
@@ -284,51 +284,51 @@ impl SendQueue {
         }
     }
 
-    /// Writes until nothing waits; `false` where the socket takes no more.
-    fn write(&self, outlet: &Outlet) -> bool {
-        loop {
-            let mut frames = self.take();
-            let before = frames.len();
-            let (bytes, taken) = write_frames(&outlet.socket, &mut frames);
-            outlet.flusher.wrote(before - frames.len());
-            let mut state = self.state.lock();
-            if state.ended {
+    /// Writes what waits; `false` where the socket takes no more. What has come meanwhile takes its
+    /// turn behind the other queues.
+    fn write(self: &Arc<Self>, outlet: &Outlet) -> bool {
+        let mut frames = self.take();
+        let before = frames.len();
+        let (bytes, written) = write_frames(&outlet.socket, &mut frames);
+        outlet.flusher.wrote(before - frames.len());
+        let is_blocked = match written {
+            Ok(()) => false,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => true,
+            // Part of a frame may be on its way: nothing can follow it, not even a close.
+            Err(error) => {
+                self.abandon(reason(&error));
                 return true;
             }
-            let is_blocked = match taken {
-                Ok(()) => false,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => true,
-                // Part of a frame may be on its way: nothing can follow it, not even a close.
-                Err(error) => {
-                    drop(state);
-                    self.abandon(reason(&error));
-                    return true;
-                }
-            };
-            state.bytes -= bytes;
-            if is_blocked {
-                frames.append(&mut state.frames);
-                state.frames = frames;
-            } else if !state.frames.is_empty() {
-                continue;
-            } else {
-                if frames.capacity() <= FRAMES_KEPT {
-                    state.frames = frames;
-                }
-                state.writing = false;
-                if state.closing.is_some() {
-                    state.end();
-                    let _ = SockRef::from(outlet.socket.as_ref()).shutdown(Shutdown::Write);
-                }
-            }
-            let is_told = state.ended || (state.bytes <= SEND_QUEUE_BYTES_LOW && state.awaited);
-            state.awaited &= !is_told;
-            drop(state);
-            if is_told {
-                self.emptied.notify_waiters();
-            }
-            return !is_blocked;
+        };
+        let mut state = self.state.lock();
+        if state.ended {
+            return true;
         }
+        state.bytes -= bytes;
+        let is_more = !is_blocked && !state.frames.is_empty();
+        if is_blocked {
+            frames.append(&mut state.frames);
+            state.frames = frames;
+        } else if !is_more {
+            if frames.capacity() <= FRAMES_KEPT {
+                state.frames = frames;
+            }
+            state.writing = false;
+            if state.closing.is_some() {
+                state.end();
+                let _ = SockRef::from(outlet.socket.as_ref()).shutdown(Shutdown::Write);
+            }
+        }
+        let is_told = state.ended || (state.bytes <= SEND_QUEUE_BYTES_LOW && state.awaited);
+        state.awaited &= !is_told;
+        drop(state);
+        if is_told {
+            self.emptied.notify_waiters();
+        }
+        if is_more {
+            outlet.flusher.list(Arc::clone(self));
+        }
+        !is_blocked
     }
 
     /// Waits until the client takes something again: as long as the flusher's patience, and of a

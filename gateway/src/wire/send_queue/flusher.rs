@@ -12,10 +12,13 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use prometheus::IntCounter;
+use shared::process::tasks::Tasks;
 use tokio::net::tcp::OwnedWriteHalf;
+use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
 use super::{Outlet, SendQueue};
+use crate::metrics::Metrics;
 
 /// Queues written at a stretch: what else there is to do waits for as many writes at most.
 const QUEUES_PER_TURN: usize = 128;
@@ -28,17 +31,16 @@ pub(crate) struct Flushers {
 }
 
 impl Flushers {
-    /// Starts their tasks, which end with the runtime. A client that takes no byte is waited for as
-    /// long as `patience`.
-    pub(crate) fn start(patience: Duration, frames_out: &IntCounter) -> Flushers {
+    /// Starts their tasks. A client that takes no byte is waited for as long as `patience`.
+    pub(crate) fn start(tasks: &Tasks, patience: Duration, metrics: &Metrics) -> Flushers {
         let start = |_| {
             let (listed, filled) = (Mutex::default(), Notify::new());
-            let flusher = Flusher { listed, filled, patience, frames_out: frames_out.clone() };
-            let flusher = Arc::new(flusher);
-            tokio::spawn(run(Arc::clone(&flusher)));
+            let frames_out = metrics.frames_out_total.clone();
+            let flusher = Arc::new(Flusher { listed, filled, patience, frames_out });
+            tasks.spawn("flusher", run(Arc::clone(&flusher)));
             flusher
         };
-        let threads = tokio::runtime::Handle::current().metrics().num_workers();
+        let threads = Handle::current().metrics().num_workers();
         Flushers { each: (0..threads).map(start).collect(), next: AtomicUsize::new(0) }
     }
 
