@@ -42,8 +42,9 @@ const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Who is on a connection when it begins.
 #[derive(Debug)]
 pub(crate) enum Caller {
-    /// Somebody whose proof came with the handshake.
-    Known(Identity),
+    /// Somebody whose proof came with the handshake; boxed, because it is handed from one future to
+    /// the next, each of which has a place for it.
+    Known(Box<Identity>),
     /// Nobody yet, in their place among those.
     Unproven(Option<UnprovenPlace>),
 }
@@ -105,7 +106,7 @@ async fn run_session(
         Caller::Known(identity) => identity,
         // Its place is given back as soon as it is somebody's, or gone.
         Caller::Unproven(_place) => match Box::pin(authenticate(reader, node, handle)).await {
-            Ok(identity) => identity,
+            Ok(identity) => Box::new(identity),
             Err(reason) => return reason,
         },
     };
@@ -117,7 +118,7 @@ async fn run_session(
     }
     handle.queue.push(welcome(node, handle, &identity));
     node.limiter.load_block(&identity);
-    let mut session = Session::new(identity, Arc::clone(handle));
+    let mut session = Session::new(*identity, Arc::clone(handle));
     // Whoever comes in while the node leaves may have been missed by it.
     if node.leaving.is_cancelled() {
         handle.queue.send_elsewhere();

@@ -25,7 +25,8 @@ pub(crate) struct Session {
     pub(crate) in_flight: Arc<Semaphore>,
     /// Commands that were refused since the user was blocked.
     pub(crate) refused_while_blocked: u32,
-    rooms: HashMap<RoomId, JoinedRoom>,
+    /// Boxed, because a map of one has room for three more.
+    rooms: HashMap<RoomId, Box<JoinedRoom>>,
 }
 
 /// A room that the session is in. The membership goes first, so that the roster never counts less
@@ -47,7 +48,8 @@ impl Session {
 
     /// The room now counts this connection as its member.
     pub(crate) fn joined(&mut self, room: RoomId, membership: Membership, place: RoomSlot) {
-        self.rooms.insert(room, JoinedRoom { membership, touched_ms: 0, _place: place });
+        let joined = JoinedRoom { membership, touched_ms: 0, _place: place };
+        self.rooms.insert(room, Box::new(joined));
     }
 
     /// Takes the membership out, if there is one.

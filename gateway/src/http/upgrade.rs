@@ -68,12 +68,12 @@ async fn accept(
     let (response, upgraded) = fastwebsockets::upgrade::upgrade(&mut request)
         .map_err(|_| text(StatusCode::BAD_REQUEST, "the WebSocket handshake is not valid\n"))
         .map_err(Box::new)?;
-    let unproven = match identity {
-        Some(_) => None,
-        None => unproven(&request, visitor, node)?,
+    let caller = match identity {
+        Some(identity) => Caller::Known(Box::new(identity)),
+        None => Caller::Unproven(unproven(&request, visitor, node)?),
     };
     let places = Places { _of_address: place, _of_node: of_node };
-    tokio::spawn(begin(upgraded, Arc::clone(node), (identity, unproven), places));
+    tokio::spawn(begin(upgraded, Arc::clone(node), caller, places));
     Ok(handshake.answer(response))
 }
 
@@ -127,12 +127,7 @@ fn unproven(
 }
 
 /// Takes the socket out of hyper before anything is read from it, with what hyper had read already.
-async fn begin(
-    upgraded: UpgradeFut,
-    node: Arc<Node>,
-    (identity, unproven): (Option<Identity>, Option<UnprovenPlace>),
-    places: Places,
-) {
+async fn begin(upgraded: UpgradeFut, node: Arc<Node>, caller: Caller, places: Places) {
     let upgraded = match upgraded.await {
         Ok(websocket) => websocket.into_inner().into_inner(),
         Err(error) => return debug!(error = %error, "client left during the handshake"),
@@ -144,10 +139,6 @@ async fn begin(
     let early = Bytes::copy_from_slice(&parts.read_buf);
     drop(parts.read_buf);
     let socket = parts.io.into_inner().into_inner();
-    let caller = match identity {
-        Some(identity) => Caller::Known(identity),
-        None => Caller::Unproven(unproven),
-    };
     connection::run(socket, early, node, caller).await;
     drop(places);
 }

@@ -1,6 +1,5 @@
 //! Counts the rooms of each user on this node.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use dashmap::DashMap;
@@ -9,7 +8,7 @@ use shared::contract::id::{RoomId, UserId};
 /// Connections by user and room.
 #[derive(Debug, Default)]
 pub(crate) struct RoomQuota {
-    users: DashMap<UserId, HashMap<RoomId, usize>>,
+    users: DashMap<UserId, Vec<(RoomId, usize)>>,
 }
 
 /// A place in the roster; dropping it gives it back.
@@ -31,11 +30,12 @@ impl RoomQuota {
     ) -> Option<RoomSlot> {
         // The guard ends with the block; nothing in it looks at the map again.
         {
-            let mut rooms = self.users.entry(user.clone()).or_default();
-            if !rooms.contains_key(room) && rooms.len() >= max {
-                return None;
+            let mut rooms = self.users.entry(user.clone()).or_insert_with(|| Vec::with_capacity(1));
+            match rooms.iter().position(|(joined, _)| joined == room) {
+                Some(place) => rooms[place].1 += 1,
+                None if rooms.len() >= max => return None,
+                None => rooms.push((room.clone(), 1)),
             }
-            *rooms.entry(room.clone()).or_default() += 1;
         }
         Some(RoomSlot { room_quota: Arc::clone(self), user: user.clone(), room: room.clone() })
     }
@@ -44,10 +44,10 @@ impl RoomQuota {
 impl Drop for RoomSlot {
     fn drop(&mut self) {
         self.room_quota.users.remove_if_mut(&self.user, |_, rooms| {
-            if let Some(connections) = rooms.get_mut(&self.room) {
-                *connections -= 1;
-                if *connections == 0 {
-                    rooms.remove(&self.room);
+            if let Some(place) = rooms.iter().position(|(joined, _)| *joined == self.room) {
+                rooms[place].1 -= 1;
+                if rooms[place].1 == 0 {
+                    rooms.swap_remove(place);
                 }
             }
             rooms.is_empty()

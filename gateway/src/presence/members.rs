@@ -45,7 +45,8 @@ pub(super) struct LocalMembers {
 /// Somebody in a room, or somebody whose going is still to be announced.
 #[derive(Debug)]
 struct LocalMember {
-    connections: HashMap<ConnectionId, PresenceStatus>,
+    /// Nearly always one: no map, which takes more than all else here.
+    connections: Vec<(ConnectionId, PresenceStatus)>,
     /// As the application's backend says, and until when.
     guest: Option<(PresenceStatus, Instant)>,
     /// When it said so.
@@ -70,7 +71,7 @@ enum Announced {
 impl LocalMember {
     fn new() -> LocalMember {
         LocalMember {
-            connections: HashMap::new(),
+            connections: Vec::with_capacity(1),
             guest: None,
             guest_said_at: Timestamp(0),
             lingers: None,
@@ -80,9 +81,13 @@ impl LocalMember {
         }
     }
 
+    fn place(&self, connection: ConnectionId) -> Option<usize> {
+        self.connections.iter().position(|(here, _)| *here == connection)
+    }
+
     fn standing(&self) -> Option<PresenceState> {
         let guest = self.guest.map(|(status, _)| status);
-        let connected = self.connections.values().copied().chain(guest).max();
+        let connected = self.connections.iter().map(|(_, status)| *status).chain(guest).max();
         let status = connected.or(self.lingers.map(|_| self.status))?;
         Some(PresenceState { status, last_active_at: self.last_active_at })
     }
@@ -134,7 +139,9 @@ impl LocalMembers {
     /// A connection of theirs is in the room. Entering again changes nothing.
     pub(super) fn enter(&mut self, who: Who<'_>, connection: ConnectionId, at: Timestamp) {
         self.change(who, |here| {
-            here.connections.entry(connection).or_insert(PresenceStatus::Active);
+            if here.place(connection).is_none() {
+                here.connections.push((connection, PresenceStatus::Active));
+            }
             here.lingers = None;
             here.active(at);
         });
@@ -149,7 +156,8 @@ impl LocalMembers {
         now: Instant,
     ) {
         self.change(who, |here| {
-            let Some(status) = here.connections.remove(&connection) else { return };
+            let Some(place) = here.place(connection) else { return };
+            let (_, status) = here.connections.swap_remove(place);
             if here.connections.is_empty() && how == Parting::Dropped {
                 here.status = status;
                 here.lingers = Some(now + Duration::from_millis(PRESENCE_LINGER_MS));
@@ -166,8 +174,8 @@ impl LocalMembers {
         at: Timestamp,
     ) {
         self.change(who, |here| {
-            if let Some(said) = here.connections.get_mut(&connection) {
-                *said = status;
+            if let Some(place) = here.place(connection) {
+                here.connections[place].1 = status;
                 here.active(at);
             }
         });

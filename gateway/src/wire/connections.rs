@@ -1,6 +1,5 @@
 //! All connections of this node, and the one timer that pings them.
 
-use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -26,7 +25,8 @@ pub(crate) struct Connections {
     places: Arc<Semaphore>,
     max: usize,
     open: DashMap<u64, Arc<Handle>>,
-    users: DashMap<UserId, HashMap<u64, Arc<Handle>>>,
+    /// Of each nearly always one.
+    users: DashMap<UserId, Vec<Arc<Handle>>>,
     began: Instant,
     /// Over how many milliseconds the clients of a leaving node come back.
     window_ms: AtomicU64,
@@ -142,7 +142,7 @@ impl Connections {
         let subject = handle.subject();
         if let Some(subject) = subject.as_ref() {
             self.users.remove_if_mut(&subject.user, |_, handles| {
-                handles.remove(&handle.number);
+                handles.retain(|other| other.number != handle.number);
                 handles.is_empty()
             });
         }
@@ -153,9 +153,13 @@ impl Connections {
         let expires_ms = identity.expires_at.map_or(i64::MAX, |at| at.0);
         handle.expires_ms.store(expires_ms, Ordering::Relaxed);
         let subject = identity.subject();
-        // The guard of the entry ends with the statement.
-        let user = subject.user.clone();
-        self.users.entry(user).or_default().insert(handle.number, Arc::clone(handle));
+        // The guard of the entry ends before the next lock is taken.
+        let mut handles =
+            self.users.entry(subject.user.clone()).or_insert_with(|| Vec::with_capacity(1));
+        if !handles.iter().any(|other| other.number == handle.number) {
+            handles.push(Arc::clone(handle));
+        }
+        drop(handles);
         *handle.subject.lock() = Some(subject);
     }
 
@@ -167,7 +171,7 @@ impl Connections {
     /// Every connection of a user on this node.
     pub(crate) fn of(&self, user: &UserId) -> Vec<Arc<Handle>> {
         // The guard ends with the statement.
-        self.users.get(user).map(|handles| handles.values().cloned().collect()).unwrap_or_default()
+        self.users.get(user).map(|handles| handles.clone()).unwrap_or_default()
     }
 
     /// Ends the connections whose proofs are such.

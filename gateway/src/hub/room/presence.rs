@@ -84,6 +84,10 @@ impl Person {
         match (place, standing) {
             (Some(place), Some(standing)) => self.standings[place].1 = standing,
             (Some(place), None) => drop(self.standings.swap_remove(place)),
+            // Nearly always the only one, for which a vector would take room for four.
+            (None, Some(standing)) if self.standings.is_empty() => {
+                self.standings = vec![(from, standing)];
+            }
             (None, Some(standing)) => self.standings.push((from, standing)),
             (None, None) => {}
         }
