@@ -249,6 +249,8 @@ impl ShardQueue {
                 .find(|job| job.answer.is_some())
                 .map_or(deadline, |job| job.began + patience);
             let tried = tokio::time::timeout_at(deadline, self.attempt(&mut jobs)).await;
+            // However it ended: watermarks are remembered for as long as it is under way.
+            self.retention.end_append().tell();
             match tried.unwrap_or(Err(TryError::Timeout)) {
                 Ok(()) => self.pauses.reset(),
                 Err(error) => {
@@ -299,7 +301,6 @@ impl ShardQueue {
             self.retain(&mut job, &done, epoch.number);
             self.answer(job, outcome(done));
         }
-        self.retention.end_append().tell();
         match answers.stop {
             None => {}
             Some(AppendStop::Stale) => self.parts.epochs.forget(self.shard, epoch.number),

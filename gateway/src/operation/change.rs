@@ -130,6 +130,8 @@ pub(crate) enum ChangeProgress {
     Waiting(oneshot::Receiver<Outcome>, ChangeEntry),
     /// It was made before.
     Made(Placement),
+    /// What it asks for stood already, by another change: nothing of this one is kept.
+    Needless(Placement),
 }
 
 /// A change that was asked for, to be compared with what stands under its id.
@@ -242,7 +244,10 @@ pub(crate) async fn change(
     };
     let place = match tried {
         Ok(Tried::Waiting(outcome)) => return Ok(ChangeProgress::Waiting(outcome, made)),
-        Ok(Tried::Stands(place)) => known(node, identity).await?.unwrap_or(place),
+        Ok(Tried::Stands(stands)) => match known(node, identity).await? {
+            Some(place) => place,
+            None => return as_asked(node, &made, stands).await.map(ChangeProgress::Needless),
+        },
         Err(refusal) => known(node, identity).await?.ok_or(refusal)?,
     };
     as_asked(node, &made, place).await.map(ChangeProgress::Made)

@@ -248,6 +248,11 @@ pub(crate) async fn change(
             author.wait(node, key, &place);
             Ok(Submitted::Stands(place))
         }
+        // Not waited for: the database will never know of its id.
+        Ok(ChangeProgress::Needless(place)) => {
+            node.limiter.refund(counted);
+            Ok(Submitted::Stands(place))
+        }
         Err(refusal) => {
             if post::was_not_taken(&refusal) {
                 node.limiter.refund(counted);
