@@ -15,7 +15,7 @@ use std::time::Duration;
 use crate::contract::id::{RoomId, Shard};
 use crate::contract::limits::{ERASE_PATIENCE_MS, ERASE_ROWS};
 use crate::epoch::{self, EpochError};
-use crate::log::{Log, LogError, LogId};
+use crate::log::{Log, LogError, LogId, PageLimit};
 use crate::store::{Erased, Store, StoreError};
 use tokio::time::Instant;
 
@@ -144,7 +144,7 @@ async fn ends(
         let mut last = log.synced(*shard).await?;
         let mut more = false;
         loop {
-            let entries = log.read(*shard, epoch, last, PAGE_ENTRIES).await?;
+            let entries = log.read(*shard, epoch, last, PageLimit::entries(PAGE_ENTRIES)).await?;
             let Some(entry) = entries.last() else { break };
             (last, more) = (entry.id, true);
         }

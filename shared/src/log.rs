@@ -8,6 +8,8 @@ pub mod redis;
 pub mod deliveries;
 mod append;
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -15,7 +17,7 @@ use uuid::Uuid;
 
 use crate::contract::envelope::Envelope;
 use crate::contract::id::{MessageId, MessageKey, RoomId, Shard, UserId};
-use crate::contract::limits::ID_BYTES_MAX;
+use crate::contract::limits::{ID_BYTES_MAX, LOG_READ_BYTES_MAX};
 use crate::contract::position::Position;
 use crate::contract::refusal::Refusal;
 use crate::contract::signal::{ReadMark, RoomSignal, Signal};
@@ -42,6 +44,24 @@ impl LogId {
 impl std::fmt::Display for LogId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}-{}", self.epoch, self.n)
+    }
+}
+
+/// How much of a log is read at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PageLimit {
+    /// Most entries.
+    pub entries: usize,
+    /// Bytes of their envelopes at which it ends; the first entry is read whatever it has.
+    pub bytes: usize,
+}
+
+impl PageLimit {
+    /// So many entries, within the bytes of one reading
+    /// ([`LOG_READ_BYTES_MAX`](crate::contract::limits::LOG_READ_BYTES_MAX)).
+    #[must_use]
+    pub fn entries(entries: usize) -> PageLimit {
+        PageLimit { entries, bytes: LOG_READ_BYTES_MAX }
     }
 }
 
@@ -309,18 +329,22 @@ pub trait Log: std::fmt::Debug + Send + Sync + 'static {
         cursor: LogId,
     ) -> Result<Option<Epoch>, LogError>;
 
-    /// Waits until one of the shards may have entries above the given place, or a moment has
-    /// passed; returns those that may.
-    async fn wait(&self, after: &[(Shard, LogId)]) -> Result<Vec<Shard>, LogError>;
+    /// Which of the shards have entries above the given place, and about how many; waits for the
+    /// first of them, but no longer than `patience`.
+    async fn wait(
+        &self,
+        after: &[(Shard, LogId)],
+        patience: Duration,
+    ) -> Result<Vec<(Shard, u64)>, LogError>;
 
-    /// At most `limit` entries above `after`, oldest first, and none any more once they have
-    /// [`LOG_READ_BYTES_MAX`](crate::contract::limits::LOG_READ_BYTES_MAX).
+    /// At most `most.entries` above `after`, oldest first, and none any more once they have
+    /// `most.bytes`.
     async fn read(
         &self,
         shard: Shard,
         epoch: u64,
         after: LogId,
-        limit: usize,
+        most: PageLimit,
     ) -> Result<Vec<LogEntry>, LogError>;
 
     /// How many entries a shard holds, those included that are persisted and kept a while.

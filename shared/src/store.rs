@@ -12,6 +12,8 @@ mod members;
 mod receipts;
 mod additions;
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use uuid::Uuid;
@@ -184,6 +186,32 @@ pub struct Committed {
     pub balances: Vec<(UserId, i64)>,
 }
 
+impl Committed {
+    /// What was done by both, `later` after this.
+    fn add(&mut self, later: Committed) {
+        let Committed { inserted, duplicates, renamed, changed, orphaned, .. } = later;
+        self.inserted += inserted;
+        self.duplicates += duplicates;
+        self.renamed += renamed;
+        self.changed += changed;
+        self.orphaned += orphaned;
+        self.read += later.read;
+        self.credited += later.credited;
+        self.quarantined += later.quarantined;
+        self.balances.retain(|(user, _)| later.balances.iter().all(|(moved, _)| moved != user));
+        self.balances.extend(later.balances);
+    }
+}
+
+/// What a round really did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RoundCommitted {
+    /// All its batches together.
+    pub done: Committed,
+    /// Those that were left out: read from a place or under an epoch that has passed.
+    pub fenced: Vec<Shard>,
+}
+
 /// What the sender is told of what the database refused with a code.
 #[must_use]
 pub fn refused_with(code: &str) -> Refusal {
@@ -221,6 +249,18 @@ pub enum StoreError {
     /// Anything else: trying again may help.
     #[error("the database does not answer")]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl StoreError {
+    /// Whether the fault may be that of a part: of some row, or of one that others hold for long.
+    #[must_use]
+    pub fn may_pass_in_parts(&self) -> bool {
+        match self {
+            StoreError::Data { .. } => true,
+            StoreError::Fenced { .. } => false,
+            StoreError::Unavailable(source) => postgres::is_held(&**source),
+        }
+    }
 }
 
 /// Which messages of a room are read, from a position that is none of them itself.
@@ -304,6 +344,15 @@ pub trait Shards: Send + Sync + 'static {
 /// Writes what a worker has read.
 #[async_trait]
 pub trait Batches: Send + Sync + 'static {
+    /// Stores batches of several shards, each of one, in one transaction, as [`Batches::commit`]
+    /// stores a single one. A batch that is fenced is left out, and the others are stored.
+    ///
+    /// Holds what it locks for a part of the lease only, and gives up what takes longer.
+    ///
+    /// # Errors
+    /// Nothing was stored. Where [`StoreError::may_pass_in_parts`], fewer of them may be.
+    async fn commit_round(&self, round: &[Arc<Batch>]) -> Result<RoundCommitted, StoreError>;
+
     /// Stores a batch: cursor and epoch compared; messages that do not stand yet; changes where
     /// newer (a delete of an unknown message leaves a tombstone that takes the id) and not made
     /// before under the same id; receipts where greater; movements of credits that are not in the

@@ -1,6 +1,6 @@
 //! Decodes entries of the log into rows, and finds the rows that are at fault.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use prometheus::Histogram;
 use shared::contract::credit::CreditEntry;
@@ -25,7 +25,9 @@ use crate::refusing;
 pub(crate) struct Entries {
     shard: Shard,
     /// Those that make a row, in the log's order.
-    rows: Vec<(LogEntry, Envelope, Row)>,
+    sources: Vec<(LogEntry, Envelope)>,
+    /// Their rows, until a round takes them.
+    rows: Vec<Row>,
     /// The ids of those that only take a place.
     places: Vec<RememberedId>,
     /// Where rooms say that something was refused: the room, what, and where it says so.
@@ -81,6 +83,7 @@ impl Entries {
         let LogEntry { id: upto, load, .. } = *entries.last()?;
         let mut all = Entries {
             shard,
+            sources: Vec::with_capacity(entries.len()),
             rows: Vec::with_capacity(entries.len()),
             places: Vec::new(),
             refusals: Vec::new(),
@@ -112,7 +115,10 @@ impl Entries {
             *reached = position.max(*reached);
         }
         match row(&entry, &envelope) {
-            Ok(Some(row)) => self.rows.push((entry, envelope, row)),
+            Ok(Some(row)) => {
+                self.rows.push(row);
+                self.sources.push((entry, envelope));
+            }
             Ok(None) => {
                 let remembered = remembered(&envelope);
                 let refused = remembered.refusal_of.zip(entry.position);
@@ -127,7 +133,7 @@ impl Entries {
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.rows.len() + self.dead.len()
+        self.sources.len() + self.dead.len()
     }
 
     /// Bytes of the envelopes.
@@ -156,13 +162,23 @@ impl Entries {
 
     /// The transaction.
     pub(crate) fn batch(&self, cursor: Cursor, lease: Option<&Lease>) -> Batch {
+        self.batch_of(self.rows.clone(), cursor, lease)
+    }
+
+    /// As [`Entries::batch`], once: the rows go with it.
+    pub(crate) fn take_batch(&mut self, cursor: Cursor, lease: Option<&Lease>) -> Batch {
+        let rows = std::mem::take(&mut self.rows);
+        self.batch_of(rows, cursor, lease)
+    }
+
+    fn batch_of(&self, rows: Vec<Row>, cursor: Cursor, lease: Option<&Lease>) -> Batch {
         Batch {
             shard: self.shard,
             epoch: cursor.epoch,
             after: cursor.upto,
             upto: self.upto,
             lease: lease.cloned(),
-            rows: self.rows.iter().map(|(_, _, row)| row.clone()).collect(),
+            rows,
             dead: self.dead.iter().map(|(_, _, letter)| letter.clone()).collect(),
             heads: self.heads(),
             refusals: self.refusals.clone(),
@@ -177,17 +193,21 @@ impl Entries {
     }
 
     /// What the log and the gateways are told after the commit; the log may forget up to `forget`.
+    /// Of `balances` they are told those that moved here.
     pub(crate) fn watermark(
         &self,
         epoch: u64,
         forget: LogId,
-        balances: Vec<(UserId, i64)>,
+        balances: &[(UserId, i64)],
     ) -> Watermark {
+        let movements = self.movements();
+        let moved: HashSet<&UserId> = movements.iter().map(|movement| &movement.user).collect();
+        let balances = balances.iter().filter(|(user, _)| moved.contains(user)).cloned().collect();
         let rejected = self.dead.iter().filter_map(|(entry, envelope, letter)| {
             let error = refused_with(&letter.code);
             Some(RejectedEntry::new(envelope.as_ref()?, entry.position?, error))
         });
-        let stored = self.rows.iter().map(|(_, envelope, _)| envelope);
+        let stored = self.sources.iter().map(|(_, envelope)| envelope);
         let stored = stored.filter(|envelope| has_id(envelope.kind)).map(remembered);
         Watermark {
             shard: self.shard,
@@ -199,7 +219,7 @@ impl Entries {
             balances,
             ids: stored.chain(self.places.iter().cloned()).chain(self.unreadable()).collect(),
             load: self.load,
-            movements: self.movements(),
+            movements,
         }
     }
 
@@ -215,7 +235,7 @@ impl Entries {
 
     /// What moved credits, dead letters too: they are not on their way any more.
     fn movements(&self) -> Vec<Movement> {
-        let stored = self.rows.iter().map(|(entry, envelope, _)| (entry, envelope, None));
+        let stored = self.sources.iter().map(|(entry, envelope)| (entry, envelope, None));
         let dead = self.dead.iter().filter_map(|(entry, envelope, letter)| {
             Some((entry, envelope.as_ref()?, Some(refused_with(&letter.code))))
         });
@@ -236,17 +256,16 @@ impl Entries {
     pub(crate) fn mark_dead(&mut self, dead: &[(LogId, String)]) {
         for (place, code) in dead {
             // In the log's order, which is that of their ids.
-            let found = self.rows.binary_search_by(|(entry, _, _)| entry.id.cmp(place));
+            let found = self.sources.binary_search_by(|(entry, _)| entry.id.cmp(place));
             if let Ok(found) = found {
-                let row = self.rows.remove(found);
-                self.bury(row, code, &RowError::Dead);
+                self.bury(found, code, &RowError::Dead);
             }
         }
     }
 
     /// Counts how long each has taken from its acceptance to now.
     pub(crate) fn observe_persisted(&self, seconds: &Histogram, now_ms: i64) {
-        for (_, envelope, _) in &self.rows {
+        for (_, envelope) in &self.sources {
             let took_ms = now_ms.saturating_sub(envelope.accepted_at.0).max(0);
             seconds.observe(took_ms as f64 / 1000.0);
         }
@@ -254,7 +273,7 @@ impl Entries {
 
     /// Whether the database takes any of the rows alone.
     pub(crate) async fn passes(&self, store: &dyn Store) -> Result<bool, StoreError> {
-        for (_, _, row) in &self.rows {
+        for row in &self.rows {
             if fault(store, std::slice::from_ref(row)).await?.is_none() {
                 return Ok(true);
             }
@@ -264,17 +283,15 @@ impl Entries {
 
     /// Makes dead letters of all rows: of one that is refused and nothing else is with it.
     pub(crate) fn give_up(&mut self, error: &StoreError) {
-        for row in std::mem::take(&mut self.rows) {
-            self.bury(row, code(error), error);
+        for place in (0..self.rows.len()).rev() {
+            self.bury(place, code(error), error);
         }
     }
 
-    fn bury(
-        &mut self,
-        (entry, envelope, _): (LogEntry, Envelope, Row),
-        code: &str,
-        error: &(dyn std::error::Error + 'static),
-    ) {
+    /// Makes a dead letter of the row there.
+    fn bury(&mut self, place: usize, code: &str, error: &(dyn std::error::Error + 'static)) {
+        self.rows.remove(place);
+        let (entry, envelope) = self.sources.remove(place);
         let letter = dead_letter(&entry, Some(&envelope), code, error);
         self.dead.push((entry, Some(envelope), letter));
     }
@@ -285,7 +302,7 @@ impl Entries {
     /// # Errors
     /// The database stopped answering; nothing was changed.
     pub(crate) async fn bisect(&mut self, store: &dyn Store) -> Result<(usize, usize), StoreError> {
-        let rows: Vec<Row> = self.rows.iter().map(|(_, _, row)| row.clone()).collect();
+        let rows = &self.rows;
         let mut bad: Vec<(usize, StoreError)> = Vec::new();
         let all = 0..rows.len();
         let mut parts = Vec::from([all]);
@@ -300,12 +317,11 @@ impl Entries {
                 }
             }
         }
-        let bad = still_refused(bad, &rows, store).await?;
+        let bad = still_refused(bad, rows, store).await?;
         let failed = (bad.len(), rows.len());
         // From the back, so that the places before stay what they are.
         for (place, error) in bad.into_iter().rev() {
-            let row = self.rows.remove(place);
-            self.bury(row, code(&error), &error);
+            self.bury(place, code(&error), &error);
         }
         Ok(failed)
     }

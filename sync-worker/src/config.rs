@@ -32,7 +32,7 @@ pub struct WorkerSettings {
     #[arg(long, env = "ROOMCAST_SYNC_BATCH_SIZE", default_value = "1000", range = 1..=5000,
           help_heading = "Storage")]
     pub sync_batch_size: usize,
-    /// How long entries gather before they go into the database, in milliseconds.
+    /// Least time from one transaction to the next, in milliseconds; up to 100 where much comes in.
     #[arg(long, env = "ROOMCAST_SYNC_INTERVAL_MS", default_value = "20", range = 0..=60000)]
     pub sync_interval_ms: Millis,
     /// First pause after the database failed, in milliseconds; each further one is longer.

@@ -17,8 +17,11 @@ use crate::stats::Stats;
 pub struct LoopSettings {
     /// Most entries in one transaction.
     pub batch_entries: usize,
-    /// How long entries may gather before they are stored.
+    /// From the beginning of a transaction to that of the next, at least, unless more waits than
+    /// one can take.
     pub batch_interval: Duration,
+    /// The same where much comes in.
+    pub batch_interval_max: Duration,
     /// The first pause after a failure.
     pub retry_delay: Duration,
     /// The longest pause after a failure; what was accepted is tried for ever.

@@ -5,8 +5,10 @@ use std::net::SocketAddr;
 use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::{Value, json};
+use shared::contract::limits::ROUND_INTERVAL_MS;
 use shared::dependency::{self, Timing, Unfit};
 use shared::log::redis::RedisLog;
 use shared::log::redis::connection::{Health, RedisConnection};
@@ -188,6 +190,7 @@ fn loop_settings(settings: &WorkerSettings) -> worker::LoopSettings {
     worker::LoopSettings {
         batch_entries: settings.sync_batch_size,
         batch_interval: settings.sync_interval_ms.duration(),
+        batch_interval_max: Duration::from_millis(ROUND_INTERVAL_MS),
         retry_delay: settings.sync_retry_delay_ms.duration(),
         retry_delay_max: settings.sync_retry_delay_max_ms.duration(),
         log_keep: settings.log_keep_ms.duration(),

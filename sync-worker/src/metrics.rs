@@ -1,6 +1,7 @@
 //! Metrics of the worker, served by whichever process runs it.
 
 use shared::process::telemetry::metrics::SECONDS;
+use shared::store::Committed;
 
 shared::metrics! {
     /// Counts of one worker.
@@ -35,5 +36,18 @@ shared::metrics! {
         log_lag_entries: gauge,
         /// Seconds since the oldest entry that is not in the database was accepted.
         log_lag_seconds: gauge_seconds,
+    }
+}
+
+impl Metrics {
+    /// A transaction was committed.
+    pub(crate) fn count(&self, committed: &Committed) {
+        self.batches_total.inc();
+        let messages = committed.inserted + committed.changed + committed.renamed;
+        self.rows_total.inc_by(messages + committed.read + committed.credited);
+        self.duplicates_total.inc_by(committed.duplicates);
+        self.renamed_total.inc_by(committed.renamed);
+        self.orphaned_total.inc_by(committed.orphaned);
+        self.quarantined_total.inc_by(committed.quarantined);
     }
 }

@@ -1,4 +1,5 @@
-//! Moves one shard into the database: read, commit, trim.
+//! Where a shard stands, and what it does apart from the rounds: it finds out where it is, and
+//! looks for what is at fault in it, step by step.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,7 +13,7 @@ use shared::contract::limits::{
 };
 use shared::contract::timestamp::Timestamp;
 use shared::epoch::{self, EpochError};
-use shared::log::{Append, LogEntry, LogError, LogId, Past};
+use shared::log::{Append, LogEntry, LogError, LogId, PageLimit, Past, Watermark};
 use shared::process::backoff::Backoff;
 use shared::process::error_chain::error_chain;
 use shared::store::{Committed, Cursor, Store, StoreError};
@@ -31,7 +32,7 @@ const UNTOLD_ROWS: u32 = 1000;
 
 /// Why a step did not come through; every one of them is tried again.
 #[derive(Debug, thiserror::Error)]
-enum StepError {
+pub(crate) enum StepError {
     #[error(transparent)]
     Log(#[from] LogError),
     #[error(transparent)]
@@ -55,7 +56,9 @@ pub(crate) struct ShardReader {
     /// does not forget it, nor what is kept: both are what frees the log.
     told: Cursor,
     kept: Kept,
-    /// What the next batch may have.
+    /// Something in it is at fault or odd: it gets a transaction of its own.
+    doubtful: bool,
+    /// What that may have.
     batch_bytes: usize,
     /// Entries in a row that were given up although each passed for itself.
     given_up: usize,
@@ -73,6 +76,7 @@ impl ShardReader {
             cursor: None,
             told: Cursor { upto: LogId::ZERO, epoch: 0 },
             kept: Kept::default(),
+            doubtful: false,
             batch_bytes: BATCH_BYTES_MAX,
             given_up: 0,
             short,
@@ -85,9 +89,25 @@ impl ShardReader {
         self.shard
     }
 
-    /// After which entry of the log it goes on.
-    pub(crate) fn at(&self) -> LogId {
-        self.cursor.map_or(LogId::ZERO, |cursor| cursor.upto)
+    /// After which entry of the log, and under which epoch, it goes on in rounds; `None` where it
+    /// must settle first.
+    pub(crate) fn cursor(&self) -> Option<Cursor> {
+        self.cursor.filter(|_| !self.doubtful)
+    }
+
+    /// A round has got it so far.
+    pub(crate) fn moved(&mut self, cursor: Cursor) {
+        self.cursor = Some(cursor);
+    }
+
+    /// Its part was refused, or is none of a round's: it is looked at more closely.
+    pub(crate) fn doubt(&mut self) {
+        self.doubtful = true;
+    }
+
+    /// A round did not get it further: where it stands is found out anew.
+    pub(crate) fn fail(&mut self, failure: impl Into<StepError>) {
+        self.report(&failure.into());
     }
 
     /// Whether the log keeps what is old enough and should have gone with some later batch.
@@ -95,25 +115,22 @@ impl ShardReader {
         self.overdue() > LogId::ZERO
     }
 
-    /// Moves everything that is in the log now. Says whether the log is empty; if not, a try has
-    /// failed and its pause is over.
-    pub(crate) async fn empty(&mut self) -> bool {
-        loop {
-            match self.step().await {
-                Ok(true) => {
-                    self.backoff.reset();
-                    self.parts.stats.recovered(self.shard);
-                }
-                Ok(false) => {
-                    self.parts.stats.recovered(self.shard);
-                    self.parts.lag.clear(self.shard);
-                    return true;
-                }
-                Err(failure) => {
-                    self.report(&failure);
-                    tokio::time::sleep(self.backoff.next_delay()).await;
-                    return false;
-                }
+    /// Finds out where it stands, or has a batch of its own if it is doubtful. Where that fails, it
+    /// takes a pause, after which it has to settle still.
+    pub(crate) async fn settle(&mut self) {
+        let tried = match self.doubtful {
+            true => self.step().await,
+            false => self.load().await.map(drop),
+        };
+        match tried {
+            Ok(()) => {
+                self.doubtful = false;
+                self.backoff.reset();
+                self.parts.stats.recovered(self.shard);
+            }
+            Err(failure) => {
+                self.report(&failure);
+                tokio::time::sleep(self.backoff.next_delay()).await;
             }
         }
     }
@@ -139,8 +156,8 @@ impl ShardReader {
         }
     }
 
-    /// One batch; says whether there was one.
-    async fn step(&mut self) -> Result<bool, StepError> {
+    /// One batch, if there is one.
+    async fn step(&mut self) -> Result<(), StepError> {
         // Before anything that may fail: it goes by the clock, whatever is new or away.
         self.forget_overdue().await?;
         let cursor = match self.cursor {
@@ -149,7 +166,8 @@ impl ShardReader {
         };
         let parts = Arc::clone(&self.parts);
         let limit = parts.settings.batch_entries;
-        let mut read = parts.log.read(self.shard, cursor.epoch, cursor.upto, limit).await?;
+        let most = PageLimit::entries(limit);
+        let mut read = parts.log.read(self.shard, cursor.epoch, cursor.upto, most).await?;
         let whole = read.len();
         if let Some(later) = read.iter().position(|entry| Envelope::is_later(&entry.raw)) {
             if later == 0 {
@@ -159,7 +177,10 @@ impl ShardReader {
         }
         let beyond = read.split_off(affordable(&read, self.batch_bytes).min(whole));
         let (began, full) = (Instant::now(), read.len() < whole || whole == limit);
-        let Some(all) = Entries::decode(self.shard, read.clone()) else { return Ok(false) };
+        let Some(all) = Entries::decode(self.shard, read.clone()) else {
+            self.parts.lag.clear(self.shard);
+            return Ok(());
+        };
         self.note_lag(&all, full).await?;
         let (entries, committed) = match self.commit(&mut read, beyond, cursor).await {
             Ok(done) => done,
@@ -177,6 +198,8 @@ impl ShardReader {
                 return Err(failure);
             }
         };
+        // What is left, the next round reads, and says so.
+        self.parts.lag.clear(self.shard);
         self.adapt(began.elapsed());
         self.count(&entries, &committed, began);
         self.cursor = Some(Cursor { upto: entries.upto(), epoch: cursor.epoch });
@@ -185,8 +208,8 @@ impl ShardReader {
         self.tell_refused(&entries.refusals(Timestamp(self.parts.clock.now_ms()))).await?;
         // Should this fail: the cursor is read anew, and what is behind `told` is told again; by
         // the next owner, should this one go.
-        self.trim(&entries, read.len() as u64, cursor.epoch, committed.balances).await?;
-        Ok(true)
+        self.trim(&entries, read.len() as u64, cursor.epoch, &committed.balances).await?;
+        Ok(())
     }
 
     /// What the next batch may have, after one that took so long.
@@ -241,7 +264,8 @@ impl ShardReader {
         if told <= cursor.upto {
             return Ok(());
         }
-        let first = log.read(self.shard, cursor.epoch, cursor.upto, 1).await?;
+        let most = PageLimit::entries(1);
+        let first = log.read(self.shard, cursor.epoch, cursor.upto, most).await?;
         let next = LogId { n: cursor.upto.n + 1, ..cursor.upto };
         if first.first().is_none_or(|first| first.id != next && first.id.n > 0) {
             let (lost_after, lost_upto) = (cursor.upto.to_string(), told.to_string());
@@ -258,41 +282,57 @@ impl ShardReader {
     async fn trim_what_is_stored(&mut self, cursor: Cursor) -> Result<(), StepError> {
         let parts = Arc::clone(&self.parts);
         loop {
-            let (from, limit) = (self.told.upto, parts.settings.batch_entries);
+            let from = self.told.upto;
+            let most = PageLimit::entries(parts.settings.batch_entries);
             if from >= cursor.upto {
                 return Ok(());
             }
-            let mut read = parts.log.read(self.shard, cursor.epoch, from, limit).await?;
+            let mut read = parts.log.read(self.shard, cursor.epoch, from, most).await?;
             read.retain(|entry| entry.id <= cursor.upto);
             let count = read.len();
             let Some(mut entries) = Entries::decode(self.shard, read) else { return Ok(()) };
             let dead = parts.store.dead_places(self.shard, from, entries.upto()).await?;
             entries.mark_dead(&dead);
             // Balances that moved then are told when they move again, or are asked for.
-            self.trim(&entries, count as u64, cursor.epoch, Vec::new()).await?;
+            self.trim(&entries, count as u64, cursor.epoch, &[]).await?;
         }
     }
 
-    /// Tells the log what of it is persisted, and what it may forget of that: what is old enough,
-    /// and what is too much.
+    /// Tells the log what of it is persisted, and what it may forget of that.
     async fn trim(
         &mut self,
         entries: &Entries,
         count: u64,
         epoch: u64,
-        balances: Vec<(UserId, i64)>,
+        balances: &[(UserId, i64)],
     ) -> Result<(), LogError> {
-        let (upto, bytes) = (entries.upto(), entries.bytes() as u64);
-        self.kept.push(upto, count, bytes);
-        let forget = self.kept.forgettable(self.keep());
-        let trimmed = self.parts.log.trim(&entries.watermark(epoch, forget, balances)).await;
-        if trimmed.is_ok() {
-            self.told = Cursor { upto, epoch };
-            self.kept.forget(forget);
+        let watermark = self.watermark(entries, count, epoch, balances);
+        let trimmed = self.parts.log.trim(&watermark).await;
+        self.told(&watermark, trimmed.is_ok());
+        trimmed
+    }
+
+    /// What the log is to be told of a batch: that it is persisted, and what may be forgotten of
+    /// what is, because it is old enough or too much. Whether it was told is for
+    /// [`ShardReader::told`], before the next one.
+    pub(crate) fn watermark(
+        &mut self,
+        entries: &Entries,
+        count: u64,
+        epoch: u64,
+        balances: &[(UserId, i64)],
+    ) -> Watermark {
+        self.kept.push(entries.upto(), count, entries.bytes() as u64);
+        entries.watermark(epoch, self.kept.forgettable(self.keep()), balances)
+    }
+
+    pub(crate) fn told(&mut self, watermark: &Watermark, is_told: bool) {
+        if is_told {
+            self.told = Cursor { upto: watermark.upto, epoch: watermark.epoch };
+            self.kept.forget(watermark.forget);
         } else {
             self.kept.take_back();
         }
-        trimmed
     }
 
     /// For how long the log keeps what is persisted.
@@ -305,7 +345,8 @@ impl ShardReader {
         self.kept.forgettable(self.keep() + Duration::from_millis(LOG_KEPT_LATE_MS))
     }
 
-    async fn forget_overdue(&mut self) -> Result<(), LogError> {
+    /// Has the log forget what is old enough, whether anybody writes or not.
+    pub(crate) async fn forget_overdue(&mut self) -> Result<(), LogError> {
         let upto = self.overdue();
         if upto > LogId::ZERO {
             self.parts.log.forget(self.shard, self.told.epoch, upto).await?;
@@ -394,13 +435,7 @@ impl ShardReader {
 
     fn count(&self, entries: &Entries, committed: &Committed, began: Instant) {
         let Deps { metrics, stats, clock, .. } = &*self.parts;
-        metrics.batches_total.inc();
-        let messages = committed.inserted + committed.changed + committed.renamed;
-        metrics.rows_total.inc_by(messages + committed.read + committed.credited);
-        metrics.duplicates_total.inc_by(committed.duplicates);
-        metrics.renamed_total.inc_by(committed.renamed);
-        metrics.orphaned_total.inc_by(committed.orphaned);
-        metrics.quarantined_total.inc_by(committed.quarantined);
+        metrics.count(committed);
         metrics.dead_letters_total.inc_by(entries.dead() as u64);
         stats.synced(entries.len() as u64, clock.now_ms(), began.elapsed());
     }

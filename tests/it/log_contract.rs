@@ -32,7 +32,7 @@ use shared::log::redis::RedisLog;
 use shared::log::redis::connection::RedisConnection;
 use shared::log::{
     Append, AppendBatchResult, AppendStop, Appended, Claim, Delivery, Epoch, Hydration, Log,
-    LogError, LogId, Past, Placement,
+    LogError, LogId, PageLimit, Past, Placement,
 };
 use shared::process::clock::Clock;
 use shared::process::readiness::Readiness;
@@ -120,6 +120,7 @@ impl Subject {
             settings: sync::LoopSettings {
                 batch_entries: 100,
                 batch_interval: Duration::from_millis(1),
+                batch_interval_max: Duration::from_millis(1),
                 retry_delay: Duration::from_millis(10),
                 retry_delay_max: Duration::from_millis(100),
                 log_keep: Duration::from_secs(60),
@@ -302,7 +303,8 @@ async fn nothing_is_done_under_another_epoch(subject: Subject) {
         let stale = |result: Result<(), LogError>| {
             assert!(matches!(result, Err(LogError::Stale { believed }) if believed == wrong));
         };
-        stale(subject.log.read(lobby.shard(), wrong, LogId::ZERO, 9).await.map(drop));
+        let most = PageLimit::entries(9);
+        stale(subject.log.read(lobby.shard(), wrong, LogId::ZERO, most).await.map(drop));
         stale(subject.log.room(&lobby, wrong, Position::ZERO, 9).await.map(drop));
     }
     subject.append(epoch, &[entry(&lobby, "ann", "kept", "x")]).await;
@@ -353,13 +355,11 @@ async fn a_full_log_takes_no_more_and_loses_nothing(subject: Subject) {
     });
     let full = || async { log.len(shard).await.unwrap() == ENTRIES_MAX as u64 };
     harness::eventually(PATIENCE, "the log is full", full).await;
-    let read = log.read(shard, epoch, LogId::ZERO, count).await.unwrap();
+    let read = log.read(shard, epoch, LogId::ZERO, PageLimit::entries(count)).await.unwrap();
     assert_eq!(read.len(), ENTRIES_MAX);
     assert!(read.is_sorted_by(|a, b| a.id < b.id));
-    let from = read[9].id;
-    let page = log.read(shard, epoch, from, 5).await.unwrap();
-    assert_eq!(page[0].id, read[10].id);
-    assert_eq!(page.len(), 5);
+    let page = log.read(shard, epoch, read[9].id, PageLimit::entries(5)).await.unwrap();
+    assert_eq!((page[0].id, page.len()), (read[10].id, 5));
     let (_subject, _) = subject.at_work(shard).await;
     let answers = tokio::time::timeout(PATIENCE, appended).await.unwrap().unwrap();
     assert_eq!((answers.done.len(), answers.stop), (ENTRIES_MAX, Some(AppendStop::Full)));
@@ -404,7 +404,8 @@ async fn what_is_stored_leaves_the_log_and_is_remembered(subject: Subject) {
     let rows = store.messages(&lobby, Span::After(Position::ZERO), 100).await.unwrap();
     assert_eq!(rows.len(), 30);
     let cursor = store.cursor(lobby.shard()).await.unwrap();
-    let left = log.read(lobby.shard(), epoch, cursor.upto, 100).await.unwrap();
+    let most = PageLimit::entries(100);
+    let left = log.read(lobby.shard(), epoch, cursor.upto, most).await.unwrap();
     assert!(left.is_empty());
     let again = subject.append(epoch, &batch).await;
     assert!(places(&again).iter().all(|(_, duplicate)| *duplicate));

@@ -6,6 +6,7 @@
 
 mod feed;
 mod batches;
+mod rounds;
 mod names;
 mod changes;
 mod pages;
@@ -46,6 +47,13 @@ macro_rules! every_scenario {
                 heads_only_grow,
                 shards_commit_side_by_side,
                 the_database_answers,
+            },
+            rounds::{
+                a_round_stores_what_every_shard_has_and_leaves_out_who_has_moved,
+                a_faulty_row_undoes_its_round_and_its_half_is_found,
+                who_takes_an_id_first_in_a_round_has_it_and_changes_find_their_own,
+                a_balance_is_moved_by_all_shards_of_a_round_at_once,
+                rounds_that_want_the_same_rows_wait_for_one_another,
             },
             names::{
                 a_message_comes_back_as_it_was_sent,

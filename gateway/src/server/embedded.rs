@@ -49,6 +49,8 @@ pub(super) fn start(
         settings: worker::LoopSettings {
             batch_entries: settings.sync_batch_size,
             batch_interval: settings.sync_interval_ms.duration(),
+            // Senders wait for it.
+            batch_interval_max: settings.sync_interval_ms.duration(),
             retry_delay: settings.sync_retry_delay_ms.duration(),
             retry_delay_max: settings.sync_retry_delay_max_ms.duration(),
             log_keep: Duration::ZERO,

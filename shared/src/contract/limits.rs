@@ -384,6 +384,9 @@ pub const LOG_KEPT_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// How much later than its time what is persisted leaves the log at most, in milliseconds.
 pub const LOG_KEPT_LATE_MS: u64 = 1_000;
 
+/// From one transaction of a worker to the next where much comes in, in milliseconds.
+pub const ROUND_INTERVAL_MS: u64 = 100;
+
 /// Bytes of one transaction of the worker; an entry counts for [`BATCH_ENTRY_BYTES`] besides.
 pub const BATCH_BYTES_MAX: usize = 2 * 1024 * 1024;
 

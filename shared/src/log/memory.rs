@@ -20,16 +20,14 @@ use self::shard::{KnownEntry, MemoryShard, Placed};
 use super::deliveries::{self, Deliveries, DeliveryReceiver};
 use super::{
     Append, AppendBatchResult, AppendStop, Appended, Claim, Delivery, Epoch, Hydration, Log,
-    LogEntry, LogError, LogId, Past, Pending, Placement, RejectedEntry, RoomPage, Watermark,
+    LogEntry, LogError, LogId, PageLimit, Past, Pending, Placement, RejectedEntry, RoomPage,
+    Watermark,
 };
 use crate::contract::id::{MessageKey, RoomId, Shard, UserId};
 use crate::contract::limits::{HYDRATION_AGE_MS_MAX, MEMORY_LOG_BYTES_MAX};
 use crate::contract::position::Position;
 use crate::contract::signal::{NodeSignal, ReadMark, Signal};
 use crate::process::clock::Clock;
-
-/// How long [`Log::wait`] waits at most, so that its caller can look after other things.
-const WAIT: Duration = Duration::from_secs(1);
 
 /// The log of one process.
 #[derive(Debug)]
@@ -176,11 +174,17 @@ impl Log for MemoryLog {
         Ok(self.shard(shard).state.lock().arm(token, epoch))
     }
 
-    async fn wait(&self, after: &[(Shard, LogId)]) -> Result<Vec<Shard>, LogError> {
-        let ready = || -> Vec<Shard> {
-            let newer =
-                |&&(shard, at): &&(Shard, LogId)| self.shard(shard).state.lock().last() > at;
-            after.iter().filter(newer).map(|(shard, _)| *shard).collect()
+    async fn wait(
+        &self,
+        after: &[(Shard, LogId)],
+        patience: Duration,
+    ) -> Result<Vec<(Shard, u64)>, LogError> {
+        let ready = || -> Vec<(Shard, u64)> {
+            let above = after.iter().map(|&(shard, at)| {
+                let entries = self.shard(shard).state.lock().above(at);
+                (shard, entries as u64)
+            });
+            above.filter(|(_, entries)| *entries > 0).collect()
         };
         // Listen first, look then: an append between the two is not missed.
         let appended = self.appended.notified();
@@ -190,7 +194,7 @@ impl Log for MemoryLog {
         if !now.is_empty() {
             return Ok(now);
         }
-        let _ = tokio::time::timeout(WAIT, appended).await;
+        let _ = tokio::time::timeout(patience, appended).await;
         Ok(ready())
     }
 
@@ -199,11 +203,11 @@ impl Log for MemoryLog {
         shard: Shard,
         epoch: u64,
         after: LogId,
-        limit: usize,
+        most: PageLimit,
     ) -> Result<Vec<LogEntry>, LogError> {
         let state = self.shard(shard).state.lock();
         state.expect_epoch(epoch)?;
-        Ok(state.read(after, limit))
+        Ok(state.read(after, most))
     }
 
     async fn len(&self, shard: Shard) -> Result<u64, LogError> {

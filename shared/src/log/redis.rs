@@ -21,26 +21,19 @@ use self::answer::{Answer, MalformedAnswer};
 use self::connection::{Foreign, Nameless, RedisConnection, RedisFailure, is_out_of_memory};
 use super::{
     Append, AppendBatchResult, AppendStop, Appended, Claim, Epoch, Hydration, Log, LogEntry,
-    LogError, LogId, LogLoad, Past, Pending, Placement, RejectedEntry, RoomPage, Watermark,
+    LogError, LogId, LogLoad, PageLimit, Past, Pending, Placement, RejectedEntry, RoomPage,
+    Watermark,
 };
 use crate::contract::id::{MessageKey, RoomId, Shard, UserId};
 use crate::contract::keys;
 use crate::contract::limits::{
-    HYDRATION_AGE_MS_MAX, ID_MEMORY_MS, LOG_BYTES_MAX, LOG_READ_BYTES_MAX, RECEIPT_MEMORY_MS,
-    REDIS_MEMORY_PERCENT, RING_BYTES_MAX, RING_ENTRIES, ROOM_MEMORY_MS,
+    HYDRATION_AGE_MS_MAX, ID_MEMORY_MS, LOG_BYTES_MAX, RECEIPT_MEMORY_MS, REDIS_MEMORY_PERCENT,
+    RING_BYTES_MAX, RING_ENTRIES, ROOM_MEMORY_MS,
 };
 use crate::contract::position::Position;
 use crate::contract::refusal::Refusal;
 use crate::contract::signal::{Addressed, NodeSignal, ReadMark, Signal};
 use crate::contract::timestamp::Timestamp;
-
-/// How soon the log is asked again for entries, since nothing tells that there are any; each time
-/// that there are none it is asked half as often, down to the longer.
-const POLL: Duration = Duration::from_millis(20);
-const POLL_MAX: Duration = Duration::from_millis(200);
-
-/// How long [`Log::wait`] waits at most, so that its caller can look after other things.
-const WAIT: Duration = Duration::from_secs(1);
 
 /// The log in Redis.
 #[derive(Clone, Debug)]
@@ -134,6 +127,31 @@ impl RedisLog {
         &self.connection
     }
 
+    /// Which of the logs have entries above the given place, and about how many.
+    async fn above(&self, after: &[(Shard, LogId)]) -> Result<Vec<(Shard, u64)>, LogError> {
+        if after.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut pipe = redis::pipe();
+        for (shard, _) in after {
+            // Not an entry, which may be large.
+            pipe.cmd("HGET").arg(keys::load(*shard)).arg("last");
+            pipe.cmd("XLEN").arg(keys::log(*shard));
+        }
+        let found: Vec<Value> = self.connection.pipeline(&pipe).await?;
+        let mut ready = Vec::new();
+        for (&(shard, at), found) in after.iter().zip(found.chunks(2)) {
+            match answer::last_entry(found)? {
+                Some((last, length)) if last > at => {
+                    let behind = if last.epoch == at.epoch { last.n - at.n } else { length };
+                    ready.push((shard, behind.min(length)));
+                }
+                Some(_) | None => {}
+            }
+        }
+        Ok(ready)
+    }
+
     async fn call(&self, invocation: &ScriptInvocation<'_>) -> Result<Answer, LogError> {
         let value: Value = self.connection.script(invocation).await?;
         Ok(Answer::from(value))
@@ -204,32 +222,18 @@ impl Log for RedisLog {
         Ok((armed > 0).then_some(Epoch { quiet: armed == 2, ..epoch }))
     }
 
-    async fn wait(&self, after: &[(Shard, LogId)]) -> Result<Vec<Shard>, LogError> {
-        let deadline = tokio::time::Instant::now() + WAIT;
-        let mut pause = POLL;
-        loop {
-            let mut pipe = redis::pipe();
-            for (shard, _) in after {
-                // Not an entry, which may be large.
-                pipe.cmd("HGET").arg(keys::load(*shard)).arg("last");
-                pipe.cmd("XLEN").arg(keys::log(*shard));
-            }
-            let found: Vec<Value> = match after {
-                [] => Vec::new(),
-                _ => self.connection.pipeline(&pipe).await?,
-            };
-            let mut ready = Vec::new();
-            for ((shard, at), found) in after.iter().zip(found.chunks(2)) {
-                if answer::last_entry(found)?.is_some_and(|last| last > *at) {
-                    ready.push(*shard);
-                }
-            }
-            if !ready.is_empty() || tokio::time::Instant::now() >= deadline {
-                return Ok(ready);
-            }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(POLL_MAX);
+    async fn wait(
+        &self,
+        after: &[(Shard, LogId)],
+        patience: Duration,
+    ) -> Result<Vec<(Shard, u64)>, LogError> {
+        let ready = self.above(after).await?;
+        if !ready.is_empty() || patience.is_zero() {
+            return Ok(ready);
         }
+        let streams = after.iter().map(|(shard, at)| (keys::log(*shard), at.to_string()));
+        self.connection.wait_for_entry(streams, patience).await;
+        self.above(after).await
     }
 
     async fn read(
@@ -237,11 +241,11 @@ impl Log for RedisLog {
         shard: Shard,
         epoch: u64,
         after: LogId,
-        limit: usize,
+        most: PageLimit,
     ) -> Result<Vec<LogEntry>, LogError> {
         let mut call = self.scripts.read.prepare_invoke();
         call.key(keys::epoch(shard)).key(keys::log(shard));
-        call.arg(epoch).arg(after.to_string()).arg(limit).arg(LOG_READ_BYTES_MAX);
+        call.arg(epoch).arg(after.to_string()).arg(most.entries).arg(most.bytes.max(1));
         let answer = fresh(self.call(&call).await?, epoch)?;
         let entries: Result<Vec<LogEntry>, MalformedAnswer> = answer
             .rest()

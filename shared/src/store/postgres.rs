@@ -40,6 +40,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use self::failure::Trouble;
+pub(super) use self::failure::is_held;
 use self::pool::{Pool, statement};
 pub use self::redrive::DrivenAgain;
 use self::stored::scalar;

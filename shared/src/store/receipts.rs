@@ -31,7 +31,9 @@ pub trait Receipts: Send + Sync + 'static {
 
 /// The receipts of a batch: the furthest mark of each (room, reader), in one order everywhere; of
 /// equals the first.
-pub(super) fn furthest(rows: &[Row]) -> BTreeMap<(&str, &str), &ReadMark> {
+pub(super) fn furthest<'a>(
+    rows: impl IntoIterator<Item = &'a Row>,
+) -> BTreeMap<(&'a str, &'a str), &'a ReadMark> {
     let mut marks: BTreeMap<(&str, &str), &ReadMark> = BTreeMap::new();
     for row in rows {
         let Row::Receipt { room, mark } = row else { continue };

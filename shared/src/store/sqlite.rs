@@ -28,6 +28,7 @@ mod failure;
 
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use async_trait::async_trait;
@@ -37,7 +38,7 @@ use uuid::Uuid;
 
 use self::connection::{Access, ReopeningConnection};
 use self::request::{Closed, Queue};
-use super::{Batch, Committed, Cursor, Epoch, Lease, Row, Store, StoreError};
+use super::{Batch, Committed, Cursor, Epoch, Lease, RoundCommitted, Row, Store, StoreError};
 use crate::contract::id::Shard;
 use crate::process::clock::Clock;
 use crate::store::{Batches, ForeignTables, Shards};
@@ -245,6 +246,11 @@ impl Shards for SqliteStore {
 
 #[async_trait]
 impl Batches for SqliteStore {
+    async fn commit_round(&self, round: &[Arc<Batch>]) -> Result<RoundCommitted, StoreError> {
+        let (round, clock) = (round.to_vec(), self.clock.clone());
+        self.write(move |connection| commit::commit_round(connection, &round, clock.now_ms())).await
+    }
+
     async fn commit(&self, batch: &Batch) -> Result<Committed, StoreError> {
         let (batch, clock) = (batch.clone(), self.clock.clone());
         self.write(move |connection| commit::commit(connection, &batch, clock.now_ms())).await

@@ -1,7 +1,8 @@
 //! A process that stands still in the middle of a transaction: its locks end, and nothing is lost.
 
 use fleet::{ClusterOptions, Fleet};
-use harness::eventually;
+use harness::{eventually, unique_id};
+use shared::contract::id::RoomId;
 
 use super::set_back::{all_stored, says};
 use super::{PATIENCE, options};
@@ -49,4 +50,31 @@ async fn a_worker_that_stands_still_in_a_transaction_holds_its_locks_for_a_momen
     assert_eq!(sessions(&fleet, "state = 'idle in transaction'").await, Ok(0));
     fleet.workers()[0].cont().unwrap();
     all_stored(&fleet, 2).await;
+}
+
+/// The row of one shard is held by somebody for long: the others' rounds go on without it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shard_that_others_hold_holds_up_no_other() {
+    const ROOMS: [&str; 4] = ["r", "s", "t", "u"];
+    let fleet =
+        Fleet::cluster(ClusterOptions { gateways: 1, workers: 1, ..options() }).await.unwrap();
+    let alice = client(fleet.gateway(), "alice").await;
+    for room in ROOMS {
+        alice.join(room, None).await.unwrap();
+        alice.send(room, &unique_id(), "first").await.unwrap();
+    }
+    all_stored(&fleet, ROOMS.len()).await;
+    let shell = shell(&fleet.postgres().url(fleet.database())).await;
+    let held = RoomId::parse("r").unwrap().shard().number();
+    let hold = format!("BEGIN; SELECT FROM shards WHERE shard = {held} FOR UPDATE");
+    shell.batch_execute(&hold).await.unwrap();
+    for said in ["second", "third"] {
+        for room in ROOMS {
+            alice.send(room, &unique_id(), said).await.unwrap();
+        }
+    }
+    let others = 2 * (ROOMS.len() - 1);
+    all_stored(&fleet, ROOMS.len() + others).await;
+    shell.batch_execute("COMMIT").await.unwrap();
+    all_stored(&fleet, 3 * ROOMS.len()).await;
 }

@@ -212,7 +212,8 @@ async fn settle(subject: &Subject, names: &Names, ops: &[Op]) {
     for (shard, epoch) in epochs {
         let ended = async || {
             let cursor = subject.store.cursor(shard).await.unwrap();
-            let left = subject.log.read(shard, epoch, cursor.upto, 9).await.unwrap();
+            let left =
+                subject.log.read(shard, epoch, cursor.upto, PageLimit::entries(9)).await.unwrap();
             if left.is_empty() { Ok(()) } else { Err(format!("{} stands", cursor.upto)) }
         };
         eventually(PATIENCE, "the cursor is at the end", ended).await;

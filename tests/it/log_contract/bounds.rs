@@ -105,7 +105,7 @@ pub(super) async fn a_reading_ends_at_its_bytes_and_the_next_goes_on(subject: Su
     let most = LOG_READ_BYTES_MAX + 2 * LARGE;
     let (mut read, mut at) = (0, LogId::ZERO);
     loop {
-        let page = log.read(shard, epoch, at, 1000).await.unwrap();
+        let page = log.read(shard, epoch, at, PageLimit::entries(1000)).await.unwrap();
         let Some(last) = page.last() else { break };
         (read, at) = (read + page.len(), last.id);
         assert!(page.iter().map(|entry| entry.raw.len()).sum::<usize>() < most);

@@ -17,7 +17,7 @@ pub(super) async fn claims_give_one_token_and_only_that_arms(subject: Subject) {
     assert_eq!(again, None, "a token arms once");
     assert_eq!(log.claim(shard, 5, tokens[1]).await.unwrap(), Claim::Armed(epoch(5)));
     assert_eq!(log.claim(shard, 6, tokens[1]).await.unwrap(), Claim::Token(tokens[1]));
-    let read = log.read(shard, 5, LogId::ZERO, 9).await;
+    let read = log.read(shard, 5, LogId::ZERO, PageLimit::entries(9)).await;
     assert!(matches!(read, Err(LogError::Stale { .. })), "claimed above, it is no epoch any more");
 }
 
@@ -64,10 +64,10 @@ async fn a_new_epoch_believes_no_head_before_it_was_compared_with_the_databases(
     subject.hydrate(epoch, &lobby, Position::ZERO).await;
     let batch = ["m1", "m2", "m3", "m4", "m5"].map(|id| entry(&lobby, "ann", id, "x"));
     subject.append(epoch, &batch).await;
-    let logged = subject.log.read(shard, epoch, LogId::ZERO, 9).await.unwrap();
+    let logged = subject.log.read(shard, epoch, LogId::ZERO, PageLimit::entries(9)).await.unwrap();
     // The database has three of them.
     let next = next_epoch(&subject, &lobby, logged[2].id).await;
-    let left = subject.log.read(shard, next, LogId::ZERO, 9).await.unwrap();
+    let left = subject.log.read(shard, next, LogId::ZERO, PageLimit::entries(9)).await.unwrap();
     assert_eq!(left.len(), 2, "the log is cut at the cursor");
     assert!(subject.log.room(&lobby, next, Position::ZERO, 9).await.unwrap().is_none());
     let stopped = subject.append(next, &batch[4..]).await;
@@ -111,7 +111,7 @@ async fn what_a_cut_takes_from_the_log_counts_as_unsynced_no_longer() {
     subject.append(epoch, &spent).await;
     let user = UserId::parse("ann").unwrap();
     assert_eq!(subject.log.unsynced(&user).await.unwrap(), -23);
-    let logged = subject.log.read(shard, epoch, LogId::ZERO, 9).await.unwrap();
+    let logged = subject.log.read(shard, epoch, LogId::ZERO, PageLimit::entries(9)).await.unwrap();
     let next = next_epoch(&subject, &ann, logged[1].id).await;
     assert_eq!(subject.log.unsynced(&user).await.unwrap(), -11);
     assert_eq!(subject.log.synced(shard).await.unwrap(), logged[1].id);

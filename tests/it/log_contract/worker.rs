@@ -64,7 +64,7 @@ pub(super) async fn dead_letters_of_an_untrimmed_batch_are_refused_by_the_next_o
     });
     let log = Arc::clone(&subject.log);
     let all = async || {
-        let entries = log.read(shard, epoch, LogId::ZERO, 9).await.unwrap();
+        let entries = log.read(shard, epoch, LogId::ZERO, PageLimit::entries(9)).await.unwrap();
         (entries.len() == 3).then_some(entries)
     };
     let entries = eventually(PATIENCE, "the log has them", all).await;

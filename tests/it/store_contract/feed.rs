@@ -104,7 +104,7 @@ pub(super) fn dead_letter(log_id: LogId) -> DeadLetter {
 }
 
 /// Commits batch after batch of a shard.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(super) struct Feed {
     pub(super) store: Arc<dyn Store>,
     pub(super) shard: Shard,

@@ -8,15 +8,13 @@ use uuid::Uuid;
 use crate::contract::credit::CreditEntry;
 use crate::contract::envelope::{EntryKind, Envelope};
 use crate::contract::id::{MessageId, MessageKey, RoomId, UserId};
-use crate::contract::limits::{
-    ID_MEMORY_MS, LOG_READ_BYTES_MAX, RING_BYTES_MAX, RING_ENTRIES, ROOM_MEMORY_MS,
-};
+use crate::contract::limits::{ID_MEMORY_MS, RING_BYTES_MAX, RING_ENTRIES, ROOM_MEMORY_MS};
 use crate::contract::position::Position;
 use crate::contract::refusal::Refusal;
 use crate::contract::signal::{ReadMark, RoomSignal, Signal};
 use crate::log::{
     Append, AppendStop, Appended, Claim, Delivery, Epoch, LogEntry, LogError, LogId, LogLoad,
-    Placement, RingEntry, RoomPage, Watermark,
+    PageLimit, Placement, RingEntry, RoomPage, Watermark,
 };
 
 /// The place of an append.
@@ -140,8 +138,9 @@ impl MemoryShard {
         self.epoch
     }
 
-    pub(super) fn last(&self) -> LogId {
-        self.log.back().map_or(LogId::ZERO, |entry| entry.id)
+    /// How many entries lie above a place.
+    pub(super) fn above(&self, after: LogId) -> usize {
+        self.log.len() - self.log.partition_point(|entry| entry.id <= after)
     }
 
     pub(super) fn len(&self) -> usize {
@@ -248,10 +247,10 @@ impl MemoryShard {
         self.ids.get(&key_of(envelope)).cloned()
     }
 
-    pub(super) fn read(&self, after: LogId, limit: usize) -> Vec<LogEntry> {
+    pub(super) fn read(&self, after: LogId, most: PageLimit) -> Vec<LogEntry> {
         let start = self.log.partition_point(|entry| entry.id <= after);
         let entries = self.log.iter().skip(start);
-        readable(entries, limit, |entry| entry.raw.len()).0
+        readable(entries, most, |entry| entry.raw.len()).0
     }
 
     /// Drops the log up to the watermark; gives back what became visible by that, in order.
@@ -322,12 +321,14 @@ impl MemoryShard {
     pub(super) fn room(&self, room: &RoomId, after: Position, limit: usize) -> Option<RoomPage> {
         let room = self.rooms.get(room)?;
         let start = room.ring.partition_point(|entry| entry.position <= after);
-        Some(room.page(readable(room.ring.iter().skip(start), limit, |entry| entry.raw.len())))
+        let entries = room.ring.iter().skip(start);
+        Some(room.page(readable(entries, PageLimit::entries(limit), |entry| entry.raw.len())))
     }
 
     pub(super) fn latest(&self, room: &RoomId, limit: usize) -> Option<RoomPage> {
         let room = self.rooms.get(room)?;
-        let (mut entries, more) = readable(room.ring.iter().rev(), limit, |entry| entry.raw.len());
+        let (entries, most) = (room.ring.iter().rev(), PageLimit::entries(limit));
+        let (mut entries, more) = readable(entries, most, |entry| entry.raw.len());
         entries.reverse();
         Some(room.page((entries, more)))
     }
@@ -367,11 +368,11 @@ impl MemoryShard {
 /// whether there are more.
 fn readable<'a, E: Clone + 'a>(
     mut entries: impl Iterator<Item = &'a E>,
-    limit: usize,
+    most: PageLimit,
     size: fn(&E) -> usize,
 ) -> (Vec<E>, bool) {
     let (mut read, mut bytes) = (Vec::new(), 0);
-    while read.len() < limit && bytes < LOG_READ_BYTES_MAX {
+    while read.len() < most.entries && (bytes < most.bytes || read.is_empty()) {
         let Some(entry) = entries.next() else { return (read, false) };
         bytes += size(entry);
         read.push(entry.clone());

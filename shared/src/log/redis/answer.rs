@@ -70,12 +70,12 @@ impl Answer {
     }
 }
 
-/// The last entry of a log, by what is noted of it and by its length; `None` for an empty one.
-pub(super) fn last_entry(found: &[Value]) -> Result<Option<LogId>, MalformedAnswer> {
+/// The last entry of a log, as it is noted, and the log's length; `None` for an empty one.
+pub(super) fn last_entry(found: &[Value]) -> Result<Option<(LogId, u64)>, MalformedAnswer> {
     match found {
-        [Value::BulkString(last), Value::Int(1..)] => {
+        [Value::BulkString(last), Value::Int(length @ 1..)] => {
             let (epoch, n) = pair(std::str::from_utf8(last).map_err(|_| MalformedAnswer)?)?;
-            Ok(Some(LogId { epoch, n }))
+            Ok(Some((LogId { epoch, n }, length.unsigned_abs())))
         }
         _ => Ok(None),
     }

@@ -11,10 +11,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use redis::aio::{ConnectionManager, ConnectionManagerConfig};
+use redis::aio::{ConnectionManager, ConnectionManagerConfig, MultiplexedConnection};
 use redis::{
-    Client, FromRedisValue, IntoConnectionInfo, Pipeline, ProtocolVersion, RedisError, Script,
-    ScriptInvocation,
+    AsyncConnectionConfig, Client, FromRedisValue, IntoConnectionInfo, Pipeline, ProtocolVersion,
+    RedisError, Script, ScriptInvocation,
 };
 
 use tokio::sync::{SetOnce, watch};
@@ -34,6 +34,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const RECONNECT_PAUSE_MAX: Duration = Duration::from_millis(500);
 /// Tries within one command; the next command tries again.
 const RECONNECT_TRIES: usize = 2;
+/// Longest that a command may block.
+const BLOCK_MAX: Duration = Duration::from_secs(1);
+/// How often it is looked for entries where none may.
+const BLOCKED_POLL: Duration = Duration::from_millis(200);
 /// Commands that may wait for the socket.
 const PIPELINE_BUFFER: usize = 1024;
 
@@ -78,6 +82,8 @@ pub struct RedisConnection {
     /// Whose this Redis is, where it is another's.
     foreign: Arc<SetOnce<String>>,
     take: Arc<Script>,
+    /// Whose commands may block, and how often connections had been dropped when it was opened.
+    waiting: Arc<Mutex<Option<(u64, MultiplexedConnection)>>>,
 }
 
 /// Redis did not do what it was asked. Its own errors do not say whose they are, and have their
@@ -143,6 +149,7 @@ impl RedisConnection {
             channels: Arc::default(),
             foreign: Arc::default(),
             take,
+            waiting: Arc::default(),
         })
     }
 
@@ -320,6 +327,51 @@ impl RedisConnection {
         };
         let most = said("maxmemory:").filter(|most| *most > 0);
         Ok(said("used_memory:").zip(most))
+    }
+
+    /// Waits until one of these streams has an entry above the given id, or so long. On a
+    /// connection of its own, because a command that blocks holds up every other behind it. Where
+    /// this Redis does not let one wait, a moment passes instead.
+    pub async fn wait_for_entry(
+        &self,
+        streams: impl Iterator<Item = (String, String)>,
+        patience: Duration,
+    ) {
+        let (names, ids): (Vec<String>, Vec<String>) = streams.unzip();
+        let patience = patience.min(BLOCK_MAX);
+        let waited = match names.is_empty() || self.check().is_err() {
+            true => Err((redis::ErrorKind::Client, "there is nothing to wait for").into()),
+            false => self.block_on((&names, &ids), patience).await,
+        };
+        if waited.is_err() {
+            tokio::time::sleep(patience.min(BLOCKED_POLL)).await;
+        }
+    }
+
+    async fn block_on(
+        &self,
+        (names, ids): (&[String], &[String]),
+        patience: Duration,
+    ) -> Result<(), RedisError> {
+        let drops = *self.drops.borrow();
+        // Taken out: whoever gives up waiting leaves an answer behind that is nobody's.
+        let held = self.waiting.lock().take().filter(|(since, _)| *since == drops);
+        let mut connection = match held {
+            Some((_, connection)) => connection,
+            None => {
+                let config = AsyncConnectionConfig::new()
+                    .set_connection_timeout(Some(CONNECT_TIMEOUT))
+                    .set_response_timeout(Some(RESPONSE_TIMEOUT + BLOCK_MAX));
+                self.client.get_multiplexed_async_connection_with_config(&config).await?
+            }
+        };
+        let mut command = redis::cmd("XREAD");
+        // For ever would be 0.
+        command.arg("COUNT").arg(1).arg("BLOCK").arg(patience.as_millis().max(1) as u64);
+        command.arg("STREAMS").arg(names).arg(ids);
+        let _entries: redis::Value = command.query_async(&mut connection).await?;
+        *self.waiting.lock() = Some((drops, connection));
+        Ok(())
     }
 
     /// Sends commands together.

@@ -12,10 +12,8 @@ use super::{Beat, Heard};
 use crate::contract::limits::{BEAT_MEMORY_MS, BEAT_PATIENCE_MS};
 use crate::store::StoreError;
 
-const PATIENCE: Patience = Patience {
-    call: Duration::from_millis(BEAT_PATIENCE_MS),
-    statement: Duration::from_millis(BEAT_PATIENCE_MS),
-};
+const PATIENCE: Patience =
+    Patience::of(Duration::from_millis(BEAT_PATIENCE_MS), Duration::from_millis(BEAT_PATIENCE_MS));
 
 const WRITE: &str = "
     INSERT INTO process_beats (process, redis_ok_at, seen_at)

@@ -37,10 +37,10 @@ const FIRST: &str = "
     WHERE epoch IS NOT NULL AND seq IS NOT NULL
     ORDER BY room_id, user_id, d.change_id, epoch, seq";
 
-/// The identities of what a batch is done with: the columns of [`CLOSE`].
-pub(super) fn closed(batch: &Batch) -> Columns<'_> {
+/// The identities of what a round is done with: the columns of [`CLOSE`].
+pub(super) fn closed<'a>(round: &[&'a Batch]) -> Columns<'a> {
     let mut columns = Columns::new([const { Type::TEXT_ARRAY }; 4]);
-    for row in &batch.rows {
+    for row in round.iter().flat_map(|batch| &batch.rows) {
         match row {
             Row::Message(Message { room_id, user_id, id, .. }) => {
                 let named = [room_id.as_str(), user_id.as_str(), id.as_str()];
@@ -51,7 +51,7 @@ pub(super) fn closed(batch: &Batch) -> Columns<'_> {
             Row::Receipt { .. } | Row::Credit(_) => {}
         }
     }
-    for letter in &batch.dead {
+    for letter in round.iter().flat_map(|batch| &batch.dead) {
         if let Ok(Envelope { room, user, id, change_id, .. }) = Envelope::decode(&letter.raw) {
             let change = change_id.map(|id| id.to_string());
             let named = [room.to_string(), user.to_string(), id.to_string()];
@@ -68,10 +68,10 @@ fn identity(change: &MessageChange) -> [Cell<'_>; 4] {
 }
 
 /// The columns of [`PLACE`].
-pub(super) fn told(batch: &Batch) -> Columns<'_> {
+pub(super) fn told<'a>(round: &[&'a Batch]) -> Columns<'a> {
     const NUMBER: Type = Type::INT8_ARRAY;
     let mut columns = Columns::new([Type::TEXT_ARRAY, NUMBER, NUMBER, NUMBER, NUMBER]);
-    for (room, refused, at) in &batch.refusals {
+    for (room, refused, at) in round.iter().flat_map(|batch| &batch.refusals) {
         let (refused, at) = (Place::near(*refused), Place::near(*at));
         let [epoch, seq, at_epoch, at_seq] =
             [refused.epoch, refused.seq, at.epoch, at.seq].map(Cell::from);

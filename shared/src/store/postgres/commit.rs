@@ -1,9 +1,12 @@
-//! Commits a batch in one transaction.
+//! Commits a round in one transaction: the batches of many shards, or of one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use deadpool_postgres::Transaction;
+use tokio_postgres::Row as Answer;
 use tokio_postgres::types::Type;
 
 use super::PostgresStore;
@@ -14,14 +17,12 @@ use super::dead_letters::Letters;
 use super::existing::{ExistingQuery, ExistingRows};
 use super::failure::Trouble;
 use super::plan::WritePlan;
-use super::pool::{End, Statement, pipeline, statement};
-use super::shards::{LOCK, NEWEST_EPOCH, lease_ms, shard_number};
-use super::stored::scalar;
+use super::pool::{End, Patience, Statement, parameter, pipeline, statement};
+use super::shards::{lease_ms, shard_number};
 use super::value::{Moment, Place, count, log_id, number};
 use super::write::write;
-use crate::contract::id::RoomId;
 use crate::contract::position::Position;
-use crate::store::{Batch, Batches, Committed, Cursor, Row, StoreError};
+use crate::store::{Batch, Batches, Committed, Cursor, RoundCommitted, Row, StoreError};
 
 /// Tries of a transaction that another program came in between of; after that the caller waits.
 const TRIES_MAX: usize = 4;
@@ -33,25 +34,43 @@ const RAISE_HEADS: &str = "
     ON CONFLICT (room_id) DO UPDATE SET epoch = excluded.epoch, seq = excluded.seq
     WHERE (excluded.epoch, excluded.seq) > (room_heads.epoch, room_heads.seq)";
 
-/// Moves the cursor, remembers when the shard's youngest entry was accepted, and renews the lease
-/// of `$5` for `$6` ms if it is the owner still.
-const MOVE_CURSOR: &str = "
-    UPDATE shards
-    SET cursor_epoch = $2, cursor_n = $3, newest_at = greatest(newest_at, $4),
-        lease_until = CASE WHEN lease_owner = $5
-            THEN clock_timestamp() + $6 * interval '1 millisecond' ELSE lease_until END
-    WHERE shard = $1";
+/// Locks shards and everything of their rooms, in one order everywhere, and reads their cursors.
+const LOCK: &str = "
+    SELECT shard, cursor_epoch, cursor_n FROM shards WHERE shard = ANY($1)
+    ORDER BY shard FOR UPDATE";
+
+// Not in one statement with the lock: it would see what was minted before it waited, and minting
+// changes no row that waiting for would make it look at again.
+const NEWEST_EPOCHS: &str =
+    "SELECT shard, max(epoch) FROM epochs WHERE shard = ANY($1) GROUP BY shard";
+
+/// Moves the cursors, remembers when each shard's youngest entry was accepted, and renews the lease
+/// of `$5` for `$6` ms where it is the owner still.
+const MOVE_CURSORS: &str = "
+    UPDATE shards AS s
+    SET cursor_epoch = moved.epoch, cursor_n = moved.n,
+        newest_at = greatest(s.newest_at, moved.newest_at),
+        lease_until = CASE WHEN s.lease_owner = $5
+            THEN clock_timestamp() + $6 * interval '1 millisecond' ELSE s.lease_until END
+    FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::timestamptz[])
+        AS moved(shard, epoch, n, newest_at)
+    WHERE s.shard = moved.shard::smallint";
 
 #[async_trait]
 impl Batches for PostgresStore {
+    async fn commit_round(&self, round: &[Arc<Batch>]) -> Result<RoundCommitted, StoreError> {
+        let round: Vec<&Batch> = round.iter().map(|batch| &**batch).collect();
+        let lease = round.iter().find_map(|batch| batch.lease.as_ref());
+        let patience = lease.map(|lease| Patience::within(Duration::from_millis(lease.ms)));
+        self.commit_all(&round, patience).await
+    }
+
     async fn commit(&self, batch: &Batch) -> Result<Committed, StoreError> {
-        for _ in 0..TRIES_MAX {
-            let done = self.pool.write(async |transaction| try_commit(transaction, batch).await);
-            if let Some(done) = done.await? {
-                return Ok(done);
-            }
+        let RoundCommitted { done, fenced } = self.commit_all(&[batch], None).await?;
+        match fenced.first() {
+            Some(&shard) => Err(StoreError::Fenced { shard }),
+            None => Ok(done),
         }
-        Err(Trouble::Contended.into())
     }
 
     async fn probe(&self, rows: &[Row]) -> Result<(), StoreError> {
@@ -65,56 +84,105 @@ impl Batches for PostgresStore {
     }
 }
 
+impl PostgresStore {
+    async fn commit_all(
+        &self,
+        round: &[&Batch],
+        patience: Option<Patience>,
+    ) -> Result<RoundCommitted, StoreError> {
+        let patience = patience.unwrap_or_else(|| self.pool.patience());
+        for _ in 0..TRIES_MAX {
+            let work = async |transaction: &Transaction<'_>| try_commit(transaction, round).await;
+            if let Some(done) = self.pool.write_patiently(patience, work).await? {
+                return Ok(done);
+            }
+        }
+        Err(Trouble::Contended.into())
+    }
+}
+
 /// `None` when another writer came in between.
 async fn try_commit(
     transaction: &Transaction<'_>,
-    batch: &Batch,
-) -> Result<(Option<Committed>, End), StoreError> {
-    let shard = shard_number(batch.shard);
-    let wanted = BatchQueries::of(&batch.rows);
-    let mut read = vec![
-        statement!(LOCK, shard),
-        // Not in one statement with the lock: it would see what was minted before it waited, and
-        // minting changes no row that waiting for would make it look at again.
-        statement!(NEWEST_EPOCH, shard),
-    ];
+    round: &[&Batch],
+) -> Result<(Option<RoundCommitted>, End), StoreError> {
+    let shards: Vec<i16> = round.iter().map(|batch| shard_number(batch.shard)).collect();
+    let wanted = BatchQueries::of(round.iter().flat_map(|batch| &batch.rows));
+    let mut read = vec![statement!(LOCK, shards), statement!(NEWEST_EPOCHS, shards)];
     read.extend(wanted.statements());
     let answers = pipeline(transaction.client(), &read).await?;
-    let row = answers[0].first().ok_or(Trouble::Unmigrated)?;
-    let stands = Cursor {
-        upto: log_id(row.try_get(0)?, row.try_get(1)?),
-        epoch: count(scalar(&answers[1])?),
-    };
-    if stands != (Cursor { upto: batch.after, epoch: batch.epoch }) {
-        return Err(StoreError::Fenced { shard: batch.shard });
+    let stand = cursors(&answers[0], &answers[1])?;
+    if stand.len() < round.len() {
+        return Err(Trouble::Unmigrated.into());
+    }
+    let (round, fenced): (Vec<&Batch>, Vec<&Batch>) = round.iter().partition(|batch| {
+        let read_from = Cursor { upto: batch.after, epoch: batch.epoch };
+        stand.get(&shard_number(batch.shard)) == Some(&read_from)
+    });
+    let fenced = fenced.iter().map(|batch| batch.shard).collect();
+    if round.is_empty() {
+        return Ok((Some(RoundCommitted { fenced, ..RoundCommitted::default() }), End::RollBack));
     }
 
-    let plan = WritePlan::new(BatchQueries::read(&answers[2..])?, &batch.rows)?;
-    let letters = Letters::of(batch)?;
-    let heads = heads(&batch.heads);
-    let shard = shard_number(batch.shard);
-    let (epoch, n) = (number(batch.upto.epoch)?, number(batch.upto.n)?);
-    let newest_at = batch.rows.iter().map(Row::accepted_at).max().map(Moment::of).transpose()?;
-    let owner = batch.lease.as_ref().map(|lease| lease.owner.as_str());
-    let lease_ms = batch.lease.as_ref().map_or(0, lease_ms);
-    let (closed, told) = (closed(batch), told(batch));
-    let mut others = Vec::with_capacity(5);
+    let rows = round.iter().flat_map(|batch| &batch.rows);
+    let plan = WritePlan::new(BatchQueries::read(&answers[2..])?, rows)?;
+    let letters = round.iter().filter(|batch| !batch.dead.is_empty());
+    let letters = letters.map(|batch| Letters::of(batch)).collect::<Result<Vec<_>, _>>()?;
+    let (heads, moved) = (heads(&round), moved(&round)?);
+    let lease = round.iter().find_map(|batch| batch.lease.as_ref());
+    let (owner, lease_ms) = (lease.map(|lease| lease.owner.as_str()), lease.map_or(0, lease_ms));
+    let (closed, told) = (closed(&round), told(&round));
+    let mut others = Vec::with_capacity(4 + letters.len());
     // Before new letters: what is refused again closes the old one.
     others.extend((!closed.is_empty()).then(|| closed.statement(CLOSE)));
-    others.extend((!batch.dead.is_empty()).then(|| letters.statement()));
+    others.extend(letters.iter().map(Letters::statement));
     others.extend((!told.is_empty()).then(|| told.statement(PLACE)));
     others.extend((!heads.is_empty()).then(|| heads.statement(RAISE_HEADS)));
-    others.push(statement!(MOVE_CURSOR, shard, epoch, n, newest_at, owner, lease_ms));
+    let mut move_cursors = moved.statement(MOVE_CURSORS);
+    move_cursors.parameters.extend([parameter(&owner), parameter(&lease_ms)]);
+    others.push(move_cursors);
     let done = write(transaction.client(), plan, others).await?;
     let end = if done.is_some() { End::Commit } else { End::RollBack };
-    Ok((done, end))
+    Ok((done.map(|done| RoundCommitted { done, fenced }), end))
+}
+
+/// Where each shard stands.
+fn cursors(locked: &[Answer], newest: &[Answer]) -> Result<HashMap<i16, Cursor>, StoreError> {
+    let mut cursors = HashMap::with_capacity(locked.len());
+    for row in locked {
+        let upto = log_id(row.try_get(1)?, row.try_get(2)?);
+        cursors.insert(row.try_get(0)?, Cursor { upto, epoch: 0 });
+    }
+    for row in newest {
+        if let Some(cursor) = cursors.get_mut(&row.try_get(0)?) {
+            cursor.epoch = count(row.try_get(1)?);
+        }
+    }
+    Ok(cursors)
+}
+
+/// The columns of [`MOVE_CURSORS`].
+fn moved<'a>(round: &[&Batch]) -> Result<Columns<'a>, StoreError> {
+    const NUMBER: Type = Type::INT8_ARRAY;
+    let mut columns = Columns::new([NUMBER, NUMBER, NUMBER, Type::TIMESTAMPTZ_ARRAY]);
+    for batch in round {
+        let newest_at =
+            batch.rows.iter().map(Row::accepted_at).max().map(Moment::of).transpose()?;
+        columns.push([
+            i64::from(batch.shard.number()).into(),
+            number(batch.upto.epoch)?.into(),
+            number(batch.upto.n)?.into(),
+            newest_at.into(),
+        ]);
+    }
+    Ok(columns)
 }
 
 /// `false` when another writer came in between.
 async fn try_rows(transaction: &Transaction<'_>, rows: &[Row]) -> Result<(bool, End), StoreError> {
     let wanted = BatchQueries::of(rows);
     let answers = pipeline(transaction.client(), &wanted.statements()).await?;
-    let plan = WritePlan::new(BatchQueries::read(&answers)?, rows)?;
+    let plan = WritePlan::new(BatchQueries::read(&answers)?, rows.iter())?;
     // What a commit would only find at its end is to be found here.
     let check = statement!("SET CONSTRAINTS ALL IMMEDIATE");
     let done = write(transaction.client(), plan, vec![check]).await?;
@@ -130,7 +198,7 @@ pub(super) struct BatchQueries<'a> {
 }
 
 impl<'a> BatchQueries<'a> {
-    pub(super) fn of(rows: &'a [Row]) -> BatchQueries<'a> {
+    pub(super) fn of(rows: impl IntoIterator<Item = &'a Row>) -> BatchQueries<'a> {
         let mut asked = BatchQueries::default();
         for row in rows {
             match row {
@@ -163,9 +231,9 @@ impl<'a> BatchQueries<'a> {
 }
 
 /// The columns of [`RAISE_HEADS`]: each room once, in one order everywhere.
-fn heads(heads: &[(RoomId, Position)]) -> Columns<'_> {
+fn heads<'a>(round: &[&'a Batch]) -> Columns<'a> {
     let mut highest: BTreeMap<&str, Position> = BTreeMap::new();
-    for (room, head) in heads {
+    for (room, head) in round.iter().flat_map(|batch| &batch.heads) {
         let standing = highest.entry(room.as_str()).or_default();
         *standing = (*head).max(*standing);
     }

@@ -67,6 +67,19 @@ pub(super) fn refusal(error: &StoreError) -> Option<String> {
     }
 }
 
+/// Of what others hold, or of a statement that took longer than it may: `lock_not_available`,
+/// `query_canceled`, `deadlock_detected`, `serialization_failure`.
+const OF_HELD_ROWS: [&str; 4] = ["55P03", "57014", "40P01", "40001"];
+
+/// See [`StoreError::may_pass_in_parts`].
+pub(in crate::store) fn is_held(source: &(dyn std::error::Error + Send + Sync + 'static)) -> bool {
+    match source.downcast_ref::<Trouble>() {
+        Some(Trouble::Refused { code, .. }) => OF_HELD_ROWS.contains(&code.as_str()),
+        Some(Trouble::Contended) => true,
+        Some(Trouble::Timeout { .. } | Trouble::ReadOnly | Trouble::Unmigrated) | None => false,
+    }
+}
+
 /// Codes of the data's errors beside classes 22 and 23: a program limit (an index entry that is too
 /// long), and what a trigger raises.
 const OF_DATA: [&str; 2] = ["54000", "P0001"];

@@ -1,7 +1,7 @@
-//! Plans a batch: what its rows leave behind when applied one after the other.
+//! Plans a round: what its rows leave behind when applied one after the other.
 //!
-//! Everything is decided here, from what stood when the shard was locked; the database is then
-//! told the outcome in two statements. Should another shard that wants the same id have written in
+//! Everything is decided here, from what stood when the shards were locked; the database is then
+//! told the outcome in two statements. Should another round that wants the same id have written in
 //! between, the row takes a random one; should another program have, the transaction is tried
 //! again.
 
@@ -69,7 +69,7 @@ pub(super) struct WritePlan<'a> {
     pub(super) changes: BTreeMap<(&'a str, &'a str, &'a str), &'a MessageChange>,
     /// The furthest receipt of each room and reader.
     pub(super) marks: BTreeMap<(&'a str, &'a str), &'a ReadMark>,
-    /// In the order of the batch.
+    /// In the order of the rows.
     pub(super) movements: Vec<&'a CreditRow>,
     /// What is known before anything is written.
     pub(super) done: Committed,
@@ -93,9 +93,9 @@ impl<'a> WritePlan<'a> {
     /// Of the data, for a row that no database could keep.
     pub(super) fn new(
         (known, made, firsts): (ExistingRows, AppliedChanges, Firsts),
-        rows: &'a [Row],
+        rows: impl Iterator<Item = &'a Row> + Clone,
     ) -> Result<WritePlan<'a>, StoreError> {
-        let marks = receipts::furthest(rows);
+        let marks = receipts::furthest(rows.clone());
         let mut plan = WritePlan { known, made, firsts, marks, ..WritePlan::default() };
         for row in rows {
             match row {

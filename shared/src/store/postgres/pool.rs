@@ -136,11 +136,12 @@ impl Pool {
         &self,
         work: impl AsyncFnOnce(&Transaction<'_>) -> Result<(T, End), StoreError>,
     ) -> Result<T, StoreError> {
-        let patience = Patience {
-            call: self.settings.call_timeout,
-            statement: self.settings.statement_timeout,
-        };
-        self.write_patiently(patience, work).await
+        self.write_patiently(self.patience(), work).await
+    }
+
+    /// That of most calls.
+    pub(super) fn patience(&self) -> Patience {
+        Patience::of(self.settings.call_timeout, self.settings.statement_timeout)
     }
 
     /// As [`Pool::write`], with other limits.
@@ -159,10 +160,11 @@ impl Pool {
                 .start()
                 .await?;
             let limits = format!(
-                "SET LOCAL statement_timeout = {}; \
+                "SET LOCAL statement_timeout = {}; SET LOCAL lock_timeout = {}; \
                  SET LOCAL idle_in_transaction_session_timeout = {}",
                 patience.statement.as_millis(),
-                IDLE_TIMEOUT.as_millis()
+                patience.lock.as_millis(),
+                patience.idle.as_millis()
             );
             let (limited, done) =
                 join(transaction.batch_execute(&limits), work(&transaction)).await;
@@ -196,11 +198,29 @@ impl Pool {
     }
 }
 
-/// How long a call may take, and each statement of it.
+/// How long a call may take, each statement of it, a statement's wait for one lock, and the
+/// client's silence between two statements.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Patience {
     pub(super) call: Duration,
     pub(super) statement: Duration,
+    pub(super) lock: Duration,
+    pub(super) idle: Duration,
+}
+
+/// Below it, a machine that is busy for a moment is taken for one that waits for others.
+const STATEMENT_LEAST: Duration = Duration::from_secs(1);
+
+impl Patience {
+    pub(super) const fn of(call: Duration, statement: Duration) -> Patience {
+        Patience { call, statement, lock: statement, idle: IDLE_TIMEOUT }
+    }
+
+    /// Of who holds the shards of a lease: it lets go of them before others may take them.
+    pub(super) fn within(lease: Duration) -> Patience {
+        let statement = (lease * 2 / 3).max(STATEMENT_LEAST);
+        Patience { call: statement * 2, statement, lock: statement / 2, idle: statement }
+    }
 }
 
 /// What becomes of a transaction.

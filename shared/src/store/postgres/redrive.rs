@@ -147,7 +147,7 @@ async fn try_once(
     if answers[0].is_empty() {
         return Ok((Some(Redriven::Gone), End::RollBack));
     }
-    let plan = WritePlan::new(BatchQueries::read(&answers[2..])?, rows)?;
+    let plan = WritePlan::new(BatchQueries::read(&answers[2..])?, rows.iter())?;
     if plan.done.orphaned > 0 {
         return Ok((Some(Redriven::Orphaned), End::RollBack));
     }

@@ -26,7 +26,7 @@ const LOCK: i64 = 0x526f_6f6d_6361_7374;
 
 /// An index on a large old table takes its time.
 pub(super) const PATIENCE: Patience =
-    Patience { call: Duration::from_secs(15 * 60), statement: Duration::from_secs(10 * 60) };
+    Patience::of(Duration::from_secs(15 * 60), Duration::from_secs(10 * 60));
 
 /// Waiting to change a table keeps everybody else from it, so it waits but a moment.
 const CALM: &str = "SET LOCAL lock_timeout = '3s'; SET LOCAL client_min_messages = warning";

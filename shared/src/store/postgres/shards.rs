@@ -26,8 +26,6 @@ const LEASE_MS_MAX: u64 = 24 * 60 * 60 * 1000;
 pub(super) const LOCK: &str =
     "SELECT cursor_epoch, cursor_n FROM shards WHERE shard = $1 FOR UPDATE";
 
-pub(super) const NEWEST_EPOCH: &str = "SELECT coalesce(max(epoch), 0) FROM epochs WHERE shard = $1";
-
 const CURSOR: &str = "
     SELECT cursor_epoch, cursor_n,
            (SELECT coalesce(max(epoch), 0) FROM epochs WHERE shard = $1)

@@ -1,6 +1,7 @@
 //! Commits a batch, row by row.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use rusqlite::{Connection, params};
 
@@ -11,7 +12,7 @@ use super::{ledger, receipts, shards};
 use crate::contract::id::{MessageKey, RoomId};
 use crate::contract::message::Message;
 use crate::contract::position::Position;
-use crate::store::{Batch, Committed, Cursor, DeadLetter, Row, StoreError};
+use crate::store::{Batch, Committed, Cursor, DeadLetter, RoundCommitted, Row, StoreError};
 
 /// See [`Batches::commit`](crate::store::Batches::commit).
 pub(super) fn commit(
@@ -33,6 +34,23 @@ pub(super) fn commit(
     let newest_at = batch.rows.iter().map(Row::accepted_at).max();
     shards::move_cursor(connection, batch.shard, batch.upto, newest_at)?;
     Ok(done)
+}
+
+/// See [`Batches::commit_round`](crate::store::Batches::commit_round).
+pub(super) fn commit_round(
+    connection: &Connection,
+    round: &[Arc<Batch>],
+    now_ms: i64,
+) -> Result<RoundCommitted, StoreError> {
+    let mut committed = RoundCommitted::default();
+    for batch in round {
+        match commit(connection, batch, now_ms) {
+            Ok(done) => committed.done.add(done),
+            Err(StoreError::Fenced { shard }) => committed.fenced.push(shard),
+            Err(other) => return Err(other),
+        }
+    }
+    Ok(committed)
 }
 
 /// See [`Batches::probe`](crate::store::Batches::probe).

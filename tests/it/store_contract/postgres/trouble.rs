@@ -8,7 +8,9 @@ use shared::contract::id::MessageId;
 use shared::contract::position::Position;
 use shared::process::settings::Secret;
 use shared::store::postgres::{MigrateError, PostgresStore, Settings};
-use shared::store::{Batches, DeadLetters, ForeignTables, Messages, Row, Span, Store, StoreError};
+use shared::store::{
+    Batch, Batches, DeadLetters, ForeignTables, Lease, Messages, Row, Span, Store, StoreError,
+};
 
 use super::super::feed::{Feed, counts, edit, message, metadata, room};
 use super::{connect, fresh_database, shell};
@@ -160,6 +162,12 @@ async fn a_lock_that_is_not_given_is_waited_for_no_longer_than_allowed() {
         unavailable(store.messages(&room("a"), Span::After(Position::ZERO), 1).await)
             .contains("57014")
     );
+    // A part of a round may need nothing of what others hold, and holds its own for no longer than
+    // its lease.
+    let lease = Lease { owner: "w".to_owned(), ms: 300 };
+    let round = [Arc::new(Batch { lease: Some(lease), ..batch.clone() })];
+    let held = store.commit_round(&round).await.unwrap_err();
+    assert!(held.may_pass_in_parts() && unavailable::<()>(Err(held)).contains("55P03"));
     // Nor does one who stops waiting leave anything behind.
     let impatient = tokio::time::timeout(Duration::from_millis(50), feed.try_commit(&batch));
     assert!(impatient.await.is_err());
@@ -270,7 +278,7 @@ async fn talk(store: Arc<PostgresStore>) {
     let runs = (0..16).map(|n| {
         let (all, name) = (Arc::clone(&all), format!("room{n}"));
         tokio::spawn(async move {
-            let owner = shared::store::Lease { owner: name.clone(), ms: 60_000 };
+            let owner = Lease { owner: name.clone(), ms: 60_000 };
             let mut feed = Feed::begin(&all, &name).await;
             for seq in (1..40).step_by(2) {
                 let sent = message(&format!("{name}/ann/{name}-{seq}"), Position::new(1, seq));
