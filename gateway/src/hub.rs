@@ -10,7 +10,7 @@ mod changes;
 pub(crate) mod history;
 mod cache;
 mod view;
-mod entry;
+pub(crate) mod entry;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -3,6 +3,8 @@
 //! Modules are declared outermost first, and a module imports only modules declared below it: the
 //! order is the reading order, and the tests hold it.
 
+#[doc(hidden)]
+pub mod micro;
 pub mod server;
 mod relay;
 mod http;

@@ -10,7 +10,7 @@
 //!
 //! Times are the calendar's and not `Instant`s, because a block is told to others as a moment.
 
-mod memory;
+pub(crate) mod memory;
 mod blocks;
 pub(crate) mod redis;
 mod usual;

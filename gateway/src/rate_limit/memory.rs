@@ -9,7 +9,7 @@ use crate::config::RateClass;
 
 /// The windows of all users.
 #[derive(Debug)]
-pub(super) struct Windows {
+pub(crate) struct Windows {
     users: DashMap<UserId, [Window; RateClass::COUNT]>,
     /// How long the window of each allowance is.
     windows_ms: [i64; RateClass::COUNT],
@@ -30,7 +30,7 @@ struct Window {
 
 /// What came of a use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum LocalCount {
+pub(crate) enum LocalCount {
     /// This node does not refuse it; it is for the fleet to say, where there is one.
     Locally,
     /// It was taken from the fleet's count before.
@@ -58,7 +58,7 @@ impl Window {
 }
 
 impl Windows {
-    pub(super) fn new(windows_ms: [i64; RateClass::COUNT]) -> Windows {
+    pub(crate) fn new(windows_ms: [i64; RateClass::COUNT]) -> Windows {
         Windows { users: DashMap::new(), windows_ms }
     }
 
@@ -85,7 +85,7 @@ impl Windows {
     }
 
     /// Counts one use, unless it is known to be one too many.
-    pub(super) fn take(
+    pub(crate) fn take(
         &self,
         user: &UserId,
         class: RateClass,

@@ -47,7 +47,7 @@ const FRAMES_KEPT: usize = 4;
 #[derive(Debug, Default)]
 pub(crate) struct SendQueue {
     state: Mutex<QueueState>,
-    /// Where its frames go; nowhere in a test that takes them out itself.
+    /// Where its frames go; nowhere for who takes them out itself.
     outlet: Option<Outlet>,
     /// Wakes whoever waits for room, or for the end.
     emptied: Notify,
@@ -396,9 +396,8 @@ fn reason(error: &io::Error) -> CloseReason {
     }
 }
 
-#[cfg(test)]
 impl SendQueue {
-    /// Takes what waits, as a client that reads does; gives the frames.
+    /// Takes what waits of a queue without an outlet, as a client that reads does; gives the frames.
     pub(crate) fn read(&self) -> VecDeque<Bytes> {
         let frames = self.take();
         let mut state = self.state.lock();

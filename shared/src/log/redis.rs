@@ -11,6 +11,7 @@ pub mod connection;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -41,6 +42,8 @@ pub struct RedisLog {
     connection: RedisConnection,
     scripts: Arc<Scripts>,
     entries_max: usize,
+    /// Whether Redis had little memory left when it was last asked.
+    short: Arc<AtomicBool>,
 }
 
 #[derive(Debug)]
@@ -118,7 +121,8 @@ impl RedisLog {
     /// persisted.
     #[must_use]
     pub fn new(connection: RedisConnection, entries_max: usize) -> RedisLog {
-        RedisLog { connection, scripts: Arc::new(Scripts::new()), entries_max }
+        let scripts = Arc::new(Scripts::new());
+        RedisLog { connection, scripts, entries_max, short: Arc::default() }
     }
 
     /// How it is with Redis.
@@ -290,7 +294,7 @@ impl Log for RedisLog {
         call.arg(ROOM_MEMORY_MS).arg(ID_MEMORY_MS).arg(RING_ENTRIES);
         call.arg(watermark.upto.to_string()).arg(rooms.len()).arg(rejected.len() + refused.len());
         call.arg(watermark.load.entries).arg(watermark.load.bytes);
-        call.arg(RING_BYTES_MAX).arg(REDIS_MEMORY_PERCENT);
+        call.arg(RING_BYTES_MAX).arg(u8::from(self.short.load(Ordering::Relaxed)));
         for (room, position) in rooms {
             call.key(keys::head(room)).key(keys::ring(room));
             call.arg(position.epoch).arg(position.seq);
@@ -398,7 +402,9 @@ impl Log for RedisLog {
 
     async fn is_short(&self) -> Result<bool, LogError> {
         let memory = self.connection.memory().await?;
-        Ok(memory.is_some_and(|(used, most)| used * 100 > most * REDIS_MEMORY_PERCENT))
+        let short = memory.is_some_and(|(used, most)| used * 100 > most * REDIS_MEMORY_PERCENT);
+        self.short.store(short, Ordering::Relaxed);
+        Ok(short)
     }
 
     async fn room(

@@ -19,8 +19,8 @@ local heads = {}
 -- Receipts of a room that are kept here whether the database has them or not.
 local RECEIPTS_MAX = 4000
 local arity = {m = 4, d = 4, c = 7, u = 5, r = 9}
--- Up to here the log was cut when the epoch began: what is remembered of it, the database knows.
-local cut_epoch, cut_n = string.match(redis.call('HGET', KEYS[1], 'cut') or '0-0', '^(%d+)%-(%d+)$')
+-- What is remembered of the log up to where it was cut, the database knows.
+local cut_epoch, cut_n = string.match(cut or '0-0', '^(%d+)%-(%d+)$')
 cut_epoch, cut_n = tonumber(cut_epoch), tonumber(cut_n)
 
 -- What takes no cap is executed however full Redis is, because the first write takes no memory.
@@ -28,15 +28,30 @@ if not entries_max then redis.call('HDEL', KEYS[4], '') end
 
 -- What was ever appended to the log, and how much of it is persisted. The log keeps some of that for
 -- a while; a log that is empty, or was cut, has less waiting than they say.
-local load = redis.call('HMGET', KEYS[4], 'entries', 'bytes', 'pentries', 'pbytes')
-for at = 1, 4 do load[at] = tonumber(load[at]) or 0 end
+local load = redis.call('HMGET', KEYS[4], 'entries', 'bytes', 'pentries', 'pbytes', 'looked')
+for at = 1, 5 do load[at] = tonumber(load[at]) or 0 end
 local waiting_entries = math.min(redis.call('XLEN', KEYS[2]), math.max(0, load[1] - load[3]))
 local waiting_bytes = waiting_entries > 0 and math.max(0, load[2] - load[4]) or 0
 local short, grown, last = nil, false, nil
+-- How much the log takes before it is looked again whether memory is short: 64 shards together take
+-- less than what is left over for such a time.
+local LOOK_BYTES, ENTRY_BYTES = 64 * 1024, 1024
+
+-- Whether memory is short. To ask costs as much as to append, so it is asked now and then only; and
+-- every time while it is.
+local function is_out_of_memory()
+  local taken = load[1] * ENTRY_BYTES + load[2]
+  if load[5] > 0 and taken >= load[5] and taken - load[5] < LOOK_BYTES then return false end
+  local is = is_short(tonumber(ARGV[4]))
+  if not is or load[5] > 0 then
+    redis.call('HSET', KEYS[4], 'looked', is and '0' or text(math.max(1, taken)))
+  end
+  return is
+end
 
 local function is_full()
   if not entries_max then return false end
-  if short == nil then short = is_short(tonumber(ARGV[4])) end
+  if short == nil then short = is_out_of_memory() end
   return short or waiting_entries >= entries_max or waiting_bytes >= bytes_max
 end
 
@@ -54,13 +69,8 @@ local function head_of(room)
     expiring = held[5], grown = false, cepoch = tonumber(held[7]), cseq = tonumber(held[8]),
     bytes = tonumber(held[9]) or 0,
   }
-  -- Everything that could be refused is found out before the first write: the ring would refuse
-  -- an entry that is not above its top.
-  local top = redis.call('XREVRANGE', KEYS[5 + 2 * room], '+', '-', 'COUNT', 1)[1]
-  if top then
-    local seq = tonumber(string.match(top[1], '%-(%d+)$'))
-    if seq > head.seq then head.seq = seq end
-  end
+  -- The ring would refuse an entry that is not above its top, after the first write: when the head
+  -- was compared, it was raised to that, and nothing else is added to the ring.
   heads[room] = head
   return head
 end
@@ -107,13 +117,17 @@ local function place(at, id)
   local room, digest, envelope = tonumber(ARGV[at + 1]), ARGV[at + 2], ARGV[at + 3]
   local head = head_of(room)
   if not head then return nil, 'unhydrated' end
-  local known = redis.call('GET', id)
-  if known and ARGV[at] == 'd' and string.find(known, '^refused ') then known = false end
-  if known and not is_passed(known, head.cepoch, head.cseq) then
-    return known_answer(known, digest, head.pepoch, head.pseq)
+  local value, known = epoch .. ' ' .. text(head.seq + 1) .. ' ' .. digest, nil
+  local full = is_full()
+  if full then known = redis.call('GET', id) else known = redis.call('SET', id, value, 'NX', 'GET') end
+  if known then
+    local is_lifted = ARGV[at] == 'd' and string.find(known, '^refused ')
+    if not is_lifted and not is_passed(known, head.cepoch, head.cseq) then
+      return known_answer(known, digest, head.pepoch, head.pseq)
+    end
   end
-  if is_full() then return nil, 'full' end
-  redis.call('SET', id, epoch .. ' ' .. text(head.seq + 1) .. ' ' .. digest)
+  if full then return nil, 'full' end
+  if known then redis.call('SET', id, value) end
   if ARGV[at] == 'c' then
     log_movement(ARGV[at + 4], ARGV[at + 5], ARGV[at + 6])
   end

@@ -5,12 +5,17 @@ local function run_id()
   local info = redis.pcall('INFO', 'server')
   -- Where INFO is forbidden nothing is compared: such a Redis must not lose writes at a restart.
   if type(info) ~= 'string' then return nil end
-  return string.match(info, 'run_id:(%w+)')
+  local _, before = string.find(info, 'run_id:', 1, true)
+  return before and string.match(info, '^%w+', before + 1)
 end
 
+-- Up to where the log was cut when the epoch began; known once is_stale was asked.
+local cut
+
 local function is_stale()
-  local held = redis.call('HMGET', KEYS[1], 'epoch', 'run')
+  local held = redis.call('HMGET', KEYS[1], 'epoch', 'run', 'cut')
   if held[1] ~= ARGV[1] then return true end
+  cut = held[3]
   local run = run_id()
   return run ~= nil and held[2] ~= run
 end
@@ -26,7 +31,7 @@ local function negated(amount)
 end
 
 local function text(number)
-  return string.format('%.0f', number)
+  return string.format('%d', number)
 end
 
 -- Whether this Redis is so full that it takes nothing new, and keeps nothing that it need not: what

@@ -4,7 +4,7 @@
 -- ARGV: epoch, the first log id to keep, PUBLISH or SPUBLISH, the watermark's channel, the
 -- watermark, ms that a room and an id are kept, entries a ring keeps, the last log id that is
 -- persisted, count of rooms, count of refused ids, entries and bytes that were ever appended up to
--- there, bytes a ring keeps, percent of maxmemory that may be used, then for each room the epoch and
+-- there, bytes a ring keeps, 1 where memory is short, then for each room the epoch and
 -- seq that are persisted, then for each refused id the refusal, then for each movement of credits
 -- its log id, user and amount. Idempotent; never moves anything back.
 if is_stale() then return {'stale'} end
@@ -14,7 +14,7 @@ local keep_bytes = tonumber(ARGV[14])
 -- First what Redis does however full it is; it does the rest of the script then, too.
 redis.call('HDEL', KEYS[5], '')
 if ARGV[2] ~= '' then redis.call('XTRIM', KEYS[2], 'MINID', ARGV[2]) end
-local short = is_short(tonumber(ARGV[15]))
+local short = ARGV[15] == '1'
 
 local function parts(id)
   local epoch, n = string.match(id, '^(%d+)%-(%d+)$')

@@ -10,21 +10,34 @@ use crate::contract::id::{MessageId, MessageKey, RoomId, UserId};
 use crate::contract::position::Position;
 use crate::store::{MessageChange, StoreError};
 
+/// The columns of a row that stands.
+macro_rules! existing_columns {
+    () => {
+        "id, team_chat_id, user_id, coalesce(client_id, id),
+         send_time IS NOT NULL OR deleted_at IS NULL, deleted_at IS NOT NULL,
+         coalesce(epoch, 0) AS e, coalesce(seq, 0) AS s, coalesce(changed_epoch, 0),
+         coalesce(changed_seq, 0), epoch IS NOT NULL"
+    };
+}
+
 /// Rows by their own ids, `$1`; and by room and the id that their sender chose, `$2` and `$3`. The
-/// first of a room to have chosen an id comes first.
-const KNOWN: &str = "
-    WITH known AS (
-        SELECT id FROM team_chat_messages WHERE id = ANY($1)
-        UNION
-        SELECT m.id FROM unnest($2::text[], $3::text[]) AS asked(room, id)
-        JOIN team_chat_messages m ON m.team_chat_id = asked.room AND m.client_id = asked.id
-    )
-    SELECT id, team_chat_id, user_id, coalesce(client_id, id),
-           send_time IS NOT NULL OR deleted_at IS NULL, deleted_at IS NOT NULL,
-           coalesce(epoch, 0), coalesce(seq, 0), coalesce(changed_epoch, 0),
-           coalesce(changed_seq, 0), epoch IS NOT NULL
-    FROM team_chat_messages JOIN known USING (id)
-    ORDER BY 7, 8, id COLLATE \"C\"";
+/// first of a room to have chosen an id comes first. `OFFSET 0` keeps the two subqueries what they
+/// are: an index is asked for each id, however many there are and whatever is known of the table.
+const KNOWN: &str = concat!(
+    "SELECT found.* FROM (
+         SELECT m.* FROM unnest($1::text[]) AS asked(id)
+         CROSS JOIN LATERAL (SELECT ",
+    existing_columns!(),
+    "        FROM team_chat_messages WHERE id = asked.id OFFSET 0) AS m
+         UNION
+         SELECT m.* FROM unnest($2::text[], $3::text[]) AS asked(room, id)
+         CROSS JOIN LATERAL (SELECT ",
+    existing_columns!(),
+    "        FROM team_chat_messages
+             WHERE team_chat_id = asked.room AND client_id = asked.id OFFSET 0) AS m
+     ) AS found
+     ORDER BY e, s, found.id COLLATE \"C\""
+);
 
 /// What to look for.
 #[derive(Debug, Default)]
