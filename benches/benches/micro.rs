@@ -26,7 +26,7 @@ fn frames(criterion: &mut Criterion) {
     let input = inputs::frames(FRAMES);
     let mut group = criterion.benchmark_group("commands from frames");
     group.throughput(Throughput::Elements(FRAMES as u64));
-    group.bench_function("message:send", |bencher| {
+    group.bench_function("a message of 200 bytes", |bencher| {
         let read = |input| assert_eq!(read_commands(input, MESSAGE_BYTES_MAX), FRAMES);
         bencher.iter_batched(|| input.clone(), read, BatchSize::SmallInput);
     });

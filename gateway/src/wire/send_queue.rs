@@ -397,7 +397,7 @@ fn reason(error: &io::Error) -> CloseReason {
 }
 
 impl SendQueue {
-    /// Takes what waits of a queue without an outlet, as a client that reads does; gives the frames.
+    /// Takes what waits in a queue without an outlet, as a client that reads does.
     pub(crate) fn read(&self) -> VecDeque<Bytes> {
         let frames = self.take();
         let mut state = self.state.lock();

@@ -32,12 +32,12 @@ pub(super) async fn a_round_stores_what_every_shard_has_and_leaves_out_who_has_m
     store: Arc<dyn Store>,
 ) {
     let [a, mut b, mut c] = feeds(&store, ["a", "b", "c"]).await;
-    let late = b.batch(&[said("b/ann/late", 1)]);
-    b.commit(&[said("b/ann/m1", 1)]).await;
+    let late = b.batch(&[said("b/ann/b0", 1)]);
+    b.commit(&[said("b/ann/b1", 1)]).await;
     // And one whose epoch has passed.
-    let old = c.batch(&[said("c/ann/old", 1)]);
+    let old = c.batch(&[said("c/ann/c0", 1)]);
     c = Feed::begin(&store, "c").await;
-    let first = a.batch(&[said("a/ann/m1", 1), said("a/ann/m2", 2)]);
+    let first = a.batch(&[said("a/ann/a1", 1), said("a/ann/a2", 2)]);
     let upto = first.upto;
 
     let RoundCommitted { done, mut fenced } =
@@ -56,7 +56,7 @@ pub(super) async fn a_round_stores_what_every_shard_has_and_leaves_out_who_has_m
     // All of them moved: nothing is done, and it is no error.
     let again = commit(&store, vec![first]).await.unwrap();
     assert_eq!((counts(again.done), again.fenced), ([0; 4], vec![a.shard]));
-    let next = vec![b.batch(&[said("b/ann/m2", 2)]), c.batch(&[said("c/ann/m1", 1)])];
+    let next = vec![b.batch(&[said("b/ann/b2", 2)]), c.batch(&[said("c/ann/c1", 1)])];
     let done = commit(&store, next).await.unwrap();
     assert_eq!((counts(done.done), done.fenced), ([2, 0, 0, 0], Vec::new()));
 }
