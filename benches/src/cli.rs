@@ -4,6 +4,7 @@ use crate::compare::{self, Comparison};
 use crate::error::LoadError;
 use crate::limits::{self, Mode};
 use crate::options::Options;
+use crate::plan::Plan;
 use crate::report::Report;
 use crate::scenario::{self, Scenario};
 use crate::server::Server;
@@ -26,6 +27,7 @@ struct Arguments {
 const EXAMPLES: &str = "Examples:
   load big --start cluster --pin
   load rooms --start limit-coalesce --pin --json rooms.json
+  load plan --people 1000000 --messages 12
   load lat --url ws://127.0.0.1:3001/ws --secret \"$ROOMCAST_JWT_SECRET\" --pids gateway=4711";
 
 #[derive(Debug, Subcommand)]
@@ -63,6 +65,8 @@ enum Task {
     /// Five rounds of all servers and scenarios take about 45 minutes. Peers have to be installed:
     /// `npm ci` in benches/peers; `benches/compare` does both.
     Compare(Comparison),
+    /// How many processes a number of people needs: docs/CAPACITY.md as a command
+    Plan(Plan),
     /// Serve the limit with one send for each recipient of each message
     LimitDirect(Serve),
     /// Serve the limit with one send for each connection and turn of the loop
@@ -115,6 +119,10 @@ fn task(task: Task) -> Result<bool, LoadError> {
         Task::Chain(options) => (Scenario::Chain, options),
         Task::Drain(options) => (Scenario::Drain, options),
         Task::Chat(options) => (Scenario::Chat, options),
+        Task::Plan(plan) => {
+            let _ = std::io::stdout().write_all(plan.text().as_bytes());
+            return Ok(true);
+        }
         Task::Compare(comparison) => {
             listen()?;
             return compare::run(&comparison);

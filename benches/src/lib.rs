@@ -7,6 +7,7 @@
 
 pub mod cli;
 pub mod compare;
+pub mod plan;
 pub mod limits;
 pub mod scenario;
 pub mod crowd;

@@ -15,7 +15,9 @@ fn options(scenario: &str, more: &[&str]) -> Result<Options, clap::Error> {
         | Task::Chain(options)
         | Task::Drain(options)
         | Task::Chat(options) => Ok(options),
-        Task::Compare(_) | Task::LimitDirect(_) | Task::LimitCoalesce(_) => panic!("no scenario"),
+        Task::Compare(_) | Task::Plan(_) | Task::LimitDirect(_) | Task::LimitCoalesce(_) => {
+            panic!("no scenario")
+        }
     }
 }
 
