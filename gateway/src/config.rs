@@ -1,6 +1,7 @@
 //! Gateway settings.
 
 mod checks;
+pub(crate) mod shares;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
@@ -11,10 +12,12 @@ use serde::Serialize;
 use shared::contract::limits::{
     RATE_WINDOW_MS, RECEIPT_LOG_INTERVAL_MS, STREAM_TIMEOUT_MS_MAX, UNPROVEN_SPARE,
 };
+use shared::process::memory::MemoryBound;
 use shared::process::settings::{Millis, Secret, SettingArg};
 use shared::process::telemetry::metrics::Label;
 use shared::process::telemetry::{LogFilter, LogFormat};
 
+use self::shares::MemoryShares;
 use crate::auth::Trust;
 
 /// The settings of one gateway.
@@ -221,6 +224,11 @@ pub struct GatewaySettings {
     /// How many entries of a shard may wait before senders are told `backpressure`.
     #[arg(long, env = "ROOMCAST_LOG_ENTRIES_MAX", default_value = "200000", range = 100..=10000000)]
     pub log_entries_max: usize,
+    /// Bytes of memory that the process keeps within: what comes in and finds no room is told
+    /// `backpressure`, who does not read is cut. 0 is half of what its container, or else the
+    /// machine, has.
+    #[arg(long, env = "ROOMCAST_MEMORY_BYTES_MAX", default_value = "0", help_heading = "Limits")]
+    pub memory_bytes_max: u64,
     /// Most entries that go into the database in one transaction.
     #[arg(long, env = "ROOMCAST_SYNC_BATCH_SIZE", default_value = "1000", range = 1..=5000,
           help_heading = "Storage")]
@@ -313,6 +321,11 @@ impl Label for RateClass {
 }
 
 impl GatewaySettings {
+    /// What its parts may have of its memory.
+    pub(crate) fn memory(&self) -> MemoryShares {
+        MemoryShares::of(MemoryBound::new(self.memory_bytes_max))
+    }
+
     /// How often a user may do it within its window.
     #[must_use]
     pub fn rate_limit(&self, class: RateClass) -> u32 {

@@ -73,7 +73,7 @@ async fn serve(
         Caller::Known(_) => bytes_max,
         Caller::Unproven(_) => bytes_max.min(UNPROVEN_FRAME_BYTES_MAX),
     };
-    let mut reader = Reader::new(socket, early, first_bytes_max);
+    let mut reader = Reader::new(socket, early, first_bytes_max, node.reading.share());
     let reason = run_session(&mut reader, node, handle, caller).await;
     handle.queue.close(reason);
     let reason = handle.queue.closing().unwrap_or(reason);

@@ -44,10 +44,6 @@ use crate::metrics::Metrics;
 use crate::presence::local::LocalPresence;
 use crate::stream::StreamStore;
 
-/// What rooms that synchronise keep together of what is published meanwhile, in bytes. Not of what
-/// rooms remember: that does not drain by itself, and no room would become live.
-pub(crate) const SYNCING_BYTES_MAX: usize = 64 * 1024 * 1024;
-
 /// How long a join waits to be told by the database what its user has not read.
 const READING_PATIENCE: Duration = Duration::from_millis(500);
 
@@ -56,7 +52,8 @@ const READING_PATIENCE: Duration = Duration::from_millis(500);
 pub(crate) struct Deps {
     pub(crate) broker: Arc<dyn Broker>,
     pub(crate) history: History,
-    /// What rooms that synchronise may keep together of what is published meanwhile.
+    /// What rooms that synchronise may keep together of what is published meanwhile. Not of what
+    /// rooms remember: that does not drain by itself, and no room would become live.
     pub(crate) syncing: Arc<ByteBudget>,
     pub(crate) streams: Arc<dyn StreamStore>,
     pub(crate) metrics: Arc<Metrics>,

@@ -6,6 +6,7 @@ use shared::log::Log;
 use shared::process::byte_budget::ByteBudget;
 use shared::process::clock::Clock;
 use shared::store::Store;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -18,6 +19,7 @@ use crate::broker::Broker;
 use crate::broker::append_queue::AppendQueue;
 use crate::broker::receipt_queue::ReceiptQueue;
 use crate::config::GatewaySettings;
+use crate::config::shares::MemoryShares;
 use crate::hub::Hub;
 use crate::hub::room_quota::RoomQuota;
 use crate::metrics::Metrics;
@@ -27,10 +29,6 @@ use crate::stream::buffer::StreamBuffers;
 use crate::wire::connect_rate::ConnectRate;
 use crate::wire::connections::Connections;
 use crate::wire::send_queue::Flushers;
-
-/// Bytes of bodies that a node reads and works on at a time; beyond it whoever asks is told
-/// `backpressure`.
-pub(crate) const BODIES_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// One node.
 #[derive(Debug)]
@@ -67,8 +65,15 @@ pub(crate) struct Node {
     pub(crate) flushers: Flushers,
     /// Its sockets.
     pub(crate) connections: Connections,
-    /// Bodies of requests that are being read or done.
+    /// What its parts may have of its memory.
+    pub(crate) memory: MemoryShares,
+    /// Bodies of requests that are being read or done; beyond it whoever asks is told
+    /// `backpressure`.
     pub(crate) bodies: Arc<ByteBudget>,
+    /// Turns of those who read a page of history.
+    pub(crate) pages: Semaphore,
+    /// Messages that are read from sockets and are not whole.
+    pub(crate) reading: Arc<ByteBudget>,
     /// Its other TCP connections, those that speak HTTP.
     pub(crate) exchanges: TaskTracker,
     /// Who is in how many rooms.

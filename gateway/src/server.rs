@@ -25,7 +25,7 @@ use shared::process::tasks::{TaskEnded, Tasks};
 use shared::store::Store;
 use shared::store::sqlite::OpenError;
 use sync_worker::stats::Stats;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, Semaphore, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -37,7 +37,7 @@ use crate::auth::client_address::{Addresses, TrustedProxies};
 use crate::auth::origin::AllowedOrigins;
 use crate::auth::unproven::Unproven;
 use crate::auth::{Authenticator, Revocations, TokenStore, TrustError};
-use crate::broker::append_queue::{self, ACCEPTED_BYTES_MAX, AppendQueue};
+use crate::broker::append_queue::{self, AppendQueue};
 use crate::broker::epochs::Epochs;
 use crate::broker::receipt_queue::ReceiptQueue;
 use crate::broker::{Broker, SignalPublisher};
@@ -47,7 +47,7 @@ use crate::hub::history::History;
 use crate::hub::room_quota::RoomQuota;
 use crate::hub::{self, Hub};
 use crate::metrics::Metrics;
-use crate::node::{BODIES_BYTES_MAX, Node};
+use crate::node::Node;
 use crate::operation::{authenticate, stream};
 use crate::presence::{self, Presence};
 use crate::rate_limit::redis::RedisCounts;
@@ -297,6 +297,23 @@ impl Server {
     }
 }
 
+fn append_queue(
+    (settings, clock): (&GatewaySettings, &Clock),
+    metrics: &Arc<Metrics>,
+    (backend, epochs): (&Backend, &Arc<Epochs>),
+    tasks: &Tasks,
+) -> AppendQueue {
+    AppendQueue::start(&append_queue::Deps {
+        log: Arc::clone(&backend.log),
+        store: Arc::clone(&backend.store),
+        epochs: Arc::clone(epochs),
+        clock: clock.clone(),
+        metrics: Arc::clone(metrics),
+        tasks: tasks.clone(),
+        shares: settings.memory(),
+    })
+}
+
 fn node(
     (settings, sockets_max): (GatewaySettings, usize),
     clock: Clock,
@@ -310,27 +327,21 @@ fn node(
     let authenticator = authenticator(&settings)?;
     let api_keys =
         ApiKeys::parse(&settings.api_keys).map_err(|error| unusable("ROOMCAST_API_KEYS", error))?;
+    let memory = settings.memory();
+    let epochs = Arc::new(Epochs::new(Arc::clone(&backend.log), Arc::clone(&backend.store)));
+    let append_queue = append_queue((&settings, &clock), &metrics, (backend, &epochs), tasks);
     let Backend { log, store, broker, counts, token_store, streams, presence, .. } = backend;
-    let epochs = Arc::new(Epochs::new(Arc::clone(log), Arc::clone(store)));
-    let append_queue = AppendQueue::start(&append_queue::Deps {
-        log: Arc::clone(log),
-        store: Arc::clone(store),
-        epochs: Arc::clone(&epochs),
-        clock: clock.clone(),
-        metrics: Arc::clone(&metrics),
-        tasks: tasks.clone(),
-    });
     let present = presence::local::LocalPresence::new(
         Arc::clone(presence),
         Arc::clone(broker),
         clock.clone(),
         Arc::clone(&metrics),
     );
-    let history = History::new(Arc::clone(log), Arc::clone(store), epochs);
+    let history = History::new(Arc::clone(log), Arc::clone(store), epochs, memory.rooms);
     let hub = Hub::new(hub::Deps {
         broker: Arc::clone(broker),
         history,
-        syncing: ByteBudget::new(hub::SYNCING_BYTES_MAX),
+        syncing: ByteBudget::new(memory.syncing),
         streams: Arc::clone(streams),
         metrics: Arc::clone(&metrics),
         clock: clock.clone(),
@@ -341,7 +352,8 @@ fn node(
     });
     let spending = Spending::new(counts.as_ref().map(turns));
     let limiter = limiter(&settings, (&clock, &metrics), Arc::clone(broker), counts.take());
-    let answers = StreamBuffers::new(Arc::clone(streams), Arc::clone(broker), Arc::clone(&metrics));
+    let (written, told) = (Arc::clone(streams), Arc::clone(broker));
+    let answers = StreamBuffers::new(written, told, Arc::clone(&metrics), memory.streams);
     Ok(Node {
         streams: Arc::new(answers),
         api_keys,
@@ -357,7 +369,10 @@ fn node(
         connections: Connections::new(settings.connections_max),
         connect_rate: ConnectRate::new(settings.connects_per_second),
         unproven_connect_rate: ConnectRate::new(settings.connects_per_second),
-        bodies: ByteBudget::new(BODIES_BYTES_MAX),
+        memory,
+        pages: Semaphore::new(memory.pages),
+        bodies: ByteBudget::new(memory.bodies),
+        reading: ByteBudget::new(memory.reading),
         sockets_max,
         exchanges: TaskTracker::new(),
         room_quota: Arc::new(RoomQuota::default()),
@@ -422,6 +437,7 @@ fn spawn_upkeep(node: &Arc<Node>, tasks: &Tasks) {
     spawn("retirement", |node| node.hub.retire_rooms().boxed());
     spawn("comparison", |node| node.hub.compare_rooms().boxed());
     spawn("presence", |node| node.hub.attend().boxed());
+    spawn("relief", |node| node.connections.relieve(node.memory.frames).boxed());
     spawn("limits", |node| node.limiter.sweep().boxed());
 }
 
@@ -453,7 +469,7 @@ fn refresh(node: &Arc<Node>) -> Refresh {
         let metrics = &node.metrics;
         metrics.retained_entries.set(told(node.append_queue.retained()));
         metrics.retained_bytes.set(told(node.append_queue.retained_bytes()));
-        metrics.retained_bytes_max.set(told(ACCEPTED_BYTES_MAX));
+        metrics.retained_bytes_max.set(told(node.memory.accepted));
         metrics.send_queue_bytes.set(told(node.connections.waiting()));
         metrics.connections.set(told(node.connections.len()));
         metrics.connections_max.set(told(node.settings.connections_max));

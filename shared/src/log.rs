@@ -47,6 +47,17 @@ impl std::fmt::Display for LogId {
     }
 }
 
+/// What waits in a shard's log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    /// Which shard.
+    pub shard: Shard,
+    /// Entries, about.
+    pub entries: u64,
+    /// Bytes of the envelope of one of them, about.
+    pub entry_bytes: u64,
+}
+
 /// How much of a log is read at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PageLimit {
@@ -58,7 +69,7 @@ pub struct PageLimit {
 
 impl PageLimit {
     /// So many entries, within the bytes of one reading
-    /// ([`LOG_READ_BYTES_MAX`](crate::contract::limits::LOG_READ_BYTES_MAX)).
+    /// ([`LOG_READ_BYTES_MAX`]).
     #[must_use]
     pub fn entries(entries: usize) -> PageLimit {
         PageLimit { entries, bytes: LOG_READ_BYTES_MAX }
@@ -329,13 +340,13 @@ pub trait Log: std::fmt::Debug + Send + Sync + 'static {
         cursor: LogId,
     ) -> Result<Option<Epoch>, LogError>;
 
-    /// Which of the shards have entries above the given place, and about how many; waits for the
-    /// first of them, but no longer than `patience`.
+    /// Which of the shards have entries above the given place; waits for the first of them, but no
+    /// longer than `patience`.
     async fn wait(
         &self,
         after: &[(Shard, LogId)],
         patience: Duration,
-    ) -> Result<Vec<(Shard, u64)>, LogError>;
+    ) -> Result<Vec<Waiting>, LogError>;
 
     /// At most `most.entries` above `after`, oldest first, and none any more once they have
     /// `most.bytes`.

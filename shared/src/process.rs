@@ -11,6 +11,7 @@ pub mod telemetry;
 pub mod trouble;
 pub mod backoff;
 pub mod byte_budget;
+pub mod memory;
 pub mod settings;
 pub mod tls;
 pub mod changes;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::Args;
 use serde::Serialize;
 use shared::log::redis::connection::redis_problem;
+use shared::process::memory::{self, MIB};
 use shared::process::settings::{Millis, Problem, Secret, SettingArg};
 use shared::process::telemetry::{LogFilter, LogFormat};
 use shared::store::postgres::database_problem;
@@ -28,6 +29,10 @@ pub struct WorkerSettings {
     /// Address of that port.
     #[arg(long, env = "ROOMCAST_OPERATOR_BIND", default_value = "127.0.0.1")]
     pub operator_bind: IpAddr,
+    /// Bytes of memory that the process keeps within, by smaller transactions. 0 is half of what
+    /// its container, or else the machine, has.
+    #[arg(long, env = "ROOMCAST_MEMORY_BYTES_MAX", default_value = "0", help_heading = "Limits")]
+    pub memory_bytes_max: u64,
     /// Most entries that go into the database in one transaction.
     #[arg(long, env = "ROOMCAST_SYNC_BATCH_SIZE", default_value = "1000", range = 1..=5000,
           help_heading = "Storage")]
@@ -63,6 +68,9 @@ pub struct WorkerSettings {
     #[arg(long, env = "ROOMCAST_LOG", default_value = "info")]
     pub log: LogFilter,
 }
+
+/// The least that a worker works with, in bytes.
+const MEMORY_BYTES_LEAST: u64 = 32 * MIB as u64;
 
 /// Variables that only the gateway knows and that are often in the same environment, one a line; a
 /// test compares them with its settings, and writes them with `UPDATE_SETTINGS=1`.
@@ -103,7 +111,8 @@ impl WorkerSettings {
         let missing = missing.map(|(name, _)| Problem::new(name, text));
         let redis = self.redis_url.as_ref().and_then(redis_problem);
         let database = self.database_url.as_ref().and_then(database_problem);
-        missing.chain(redis).chain(database).collect()
+        let memory = memory::problem(self.memory_bytes_max, MEMORY_BYTES_LEAST);
+        missing.chain(redis).chain(database).chain(memory).collect()
     }
 }
 

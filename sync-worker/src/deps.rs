@@ -17,6 +17,8 @@ use crate::stats::Stats;
 pub struct LoopSettings {
     /// Most entries in one transaction.
     pub batch_entries: usize,
+    /// Bytes of one transaction at most; an entry counts for a kibibyte besides.
+    pub batch_bytes: usize,
     /// From the beginning of a transaction to that of the next, at least, unless more waits than
     /// one can take.
     pub batch_interval: Duration,

@@ -8,12 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use shared::contract::limits::ROUND_INTERVAL_MS;
+use shared::contract::limits::{BATCH_BYTES_MAX, ROUND_INTERVAL_MS};
 use shared::dependency::{self, Timing, Unfit};
 use shared::log::redis::RedisLog;
 use shared::log::redis::connection::{Health, RedisConnection};
 use shared::process::clock::Clock;
 use shared::process::error_chain::error_chain;
+use shared::process::memory::MemoryBound;
 use shared::process::operator::Operator;
 use shared::process::readiness::Readiness;
 use shared::process::settings::Sources;
@@ -189,6 +190,7 @@ async fn listen(
 fn loop_settings(settings: &WorkerSettings) -> worker::LoopSettings {
     worker::LoopSettings {
         batch_entries: settings.sync_batch_size,
+        batch_bytes: MemoryBound::new(settings.memory_bytes_max).share(32, BATCH_BYTES_MAX),
         batch_interval: settings.sync_interval_ms.duration(),
         batch_interval_max: Duration::from_millis(ROUND_INTERVAL_MS),
         retry_delay: settings.sync_retry_delay_ms.duration(),

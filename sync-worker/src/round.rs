@@ -8,7 +8,7 @@ use futures_util::future::join_all;
 use shared::contract::envelope::Envelope;
 use shared::contract::id::{Shard, UserId};
 use shared::contract::limits::BATCH_ENTRY_BYTES;
-use shared::log::{LogError, PageLimit};
+use shared::log::{LogError, PageLimit, Waiting};
 use shared::store::{Batch, Committed, Cursor, StoreError};
 use tokio::time::Instant;
 
@@ -68,7 +68,7 @@ pub(crate) struct Outcome {
 /// Reads what the shards have, from where each stands, within `most` for all of them.
 pub(crate) async fn read(
     parts: &Deps,
-    ready: &[(Shard, u64)],
+    ready: &[Waiting],
     from: &HashMap<Shard, Cursor>,
     most: PageLimit,
 ) -> Round {
@@ -117,14 +117,14 @@ pub(crate) async fn read(
 
 /// How many entries each shard may have, so that all have at most `most`, and at least one each:
 /// who has little gets it all, the others the same.
-fn shares(ready: &[(Shard, u64)], most: usize) -> Vec<(Shard, u64, usize)> {
+fn shares(ready: &[Waiting], most: usize) -> Vec<(Shard, u64, usize)> {
     let mut by_waiting = ready.to_vec();
-    by_waiting.sort_unstable_by_key(|&(_, waiting)| waiting);
+    by_waiting.sort_unstable_by_key(|waiting| waiting.entries);
     by_waiting.truncate(most);
     let (mut left, mut rest) = (most, by_waiting.len());
     let mut shares: Vec<(Shard, u64, usize)> = by_waiting
         .into_iter()
-        .map(|(shard, waiting)| {
+        .map(|Waiting { shard, entries: waiting, .. }| {
             let share = (left / rest).min(usize::try_from(waiting).unwrap_or(usize::MAX)).max(1);
             (left, rest) = (left - share, rest - 1);
             (shard, waiting, share)
@@ -184,9 +184,15 @@ pub(crate) async fn commit(parts: &Deps, round: &mut [Part]) -> Outcome {
     outcome
 }
 
-/// What an entry of the round takes of a round's bytes, about.
-pub(crate) fn entry_bytes(round: &Round) -> usize {
-    round.bytes / round.entries.max(1) + BATCH_ENTRY_BYTES
+/// How many of these shards can have an entry each within so many bytes; one at least.
+pub(crate) fn affordable(ready: &[Waiting], bytes: usize) -> usize {
+    let mut cost = 0_usize;
+    let fits = |waiting: &&Waiting| {
+        let entry = usize::try_from(waiting.entry_bytes).unwrap_or(usize::MAX);
+        cost = entry.saturating_add(BATCH_ENTRY_BYTES).saturating_add(cost);
+        cost <= bytes
+    };
+    ready.iter().take_while(fits).count().max(1)
 }
 
 #[cfg(test)]
@@ -194,7 +200,8 @@ mod tests {
     use super::*;
 
     fn of(waiting: &[u64], most: usize) -> Vec<usize> {
-        let ready: Vec<(Shard, u64)> = Shard::all().zip(waiting.iter().copied()).collect();
+        let of = |(shard, entries)| Waiting { shard, entries, entry_bytes: 100 };
+        let ready: Vec<Waiting> = Shard::all().zip(waiting.iter().copied()).map(of).collect();
         shares(&ready, most).iter().map(|(_, _, share)| *share).collect()
     }
 

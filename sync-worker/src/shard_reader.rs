@@ -9,7 +9,7 @@ use shared::adding::{self, AddError};
 use shared::contract::envelope::Envelope;
 use shared::contract::id::{Shard, UserId};
 use shared::contract::limits::{
-    BATCH_BYTES_MAX, BATCH_ENTRY_BYTES, BATCH_MS, DEAD_LETTERS_IN_A_ROW_MAX, LOG_KEPT_LATE_MS,
+    BATCH_ENTRY_BYTES, BATCH_MS, DEAD_LETTERS_IN_A_ROW_MAX, LOG_KEPT_LATE_MS,
 };
 use shared::contract::timestamp::Timestamp;
 use shared::epoch::{self, EpochError};
@@ -77,7 +77,7 @@ impl ShardReader {
             told: Cursor { upto: LogId::ZERO, epoch: 0 },
             kept: Kept::default(),
             doubtful: false,
-            batch_bytes: BATCH_BYTES_MAX,
+            batch_bytes: parts.settings.batch_bytes,
             given_up: 0,
             short,
             parts,
@@ -188,7 +188,7 @@ impl ShardReader {
                 // Whatever it was, the next try is another one. Where all were refused, one that is
                 // not is looked for, among more.
                 self.batch_bytes = match failure {
-                    StepError::AllRefused { .. } => BATCH_BYTES_MAX,
+                    StepError::AllRefused { .. } => self.parts.settings.batch_bytes,
                     StepError::Log(_)
                     | StepError::Store(_)
                     | StepError::Epoch(_)
@@ -218,7 +218,7 @@ impl ShardReader {
         if took > aim {
             self.batch_bytes = half(self.batch_bytes);
         } else if took < aim / 2 {
-            self.batch_bytes = (self.batch_bytes * 2).min(BATCH_BYTES_MAX);
+            self.batch_bytes = (self.batch_bytes * 2).min(self.parts.settings.batch_bytes);
         }
     }
 

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use futures_util::future::{join, join_all};
 use shared::contract::id::{Shard, UserId};
-use shared::contract::limits::{BATCH_BYTES_MAX, BATCH_ENTRY_BYTES, BATCH_MS};
-use shared::log::{Log, LogError, LogId, PageLimit, Watermark};
+use shared::contract::limits::{BATCH_ENTRY_BYTES, BATCH_MS};
+use shared::log::{Log, LogError, LogId, PageLimit, Waiting, Watermark};
 use shared::process::backoff::Backoff;
 use shared::process::error_chain::error_chain;
 use shared::store::{Cursor, StoreError};
@@ -97,7 +97,7 @@ async fn gather(
     places: &[(Shard, LogId)],
     pause: Duration,
     until: Instant,
-) -> Result<Vec<(Shard, u64)>, LogError> {
+) -> Result<Vec<Waiting>, LogError> {
     let began = Instant::now();
     tokio::time::sleep_until((began + pause).min(until)).await;
     if began + pause > until {
@@ -122,8 +122,6 @@ struct Shards {
     rest_until: Instant,
     /// What the next round may have.
     round_bytes: usize,
-    /// What an entry took of the last one.
-    entry_bytes: usize,
     /// Counts the parts of all rounds: where not every shard has its turn, it says whose it is.
     turn: usize,
     forget_at: Instant,
@@ -142,6 +140,7 @@ impl Shards {
         let settings = &parts.settings;
         let (now, pace) =
             (Instant::now(), Pace::new(settings.batch_interval, settings.batch_interval_max));
+        let batch_bytes = settings.batch_bytes;
         let mut shards = Shards {
             pace,
             backoff: Backoff::new(settings.retry_delay, settings.retry_delay_max),
@@ -152,8 +151,7 @@ impl Shards {
             short: Arc::default(),
             readers: HashMap::new(),
             settling: JoinSet::new(),
-            round_bytes: BATCH_BYTES_MAX,
-            entry_bytes: BATCH_ENTRY_BYTES,
+            round_bytes: batch_bytes,
             turn: 0,
             forget_at: now,
             renew_at: now,
@@ -273,12 +271,7 @@ impl Shards {
     }
 
     /// Moves what waits, round after round as long as more waits than one takes, until `until`.
-    async fn run_rounds(
-        &mut self,
-        ready: &[(Shard, u64)],
-        until: Instant,
-        stop: &CancellationToken,
-    ) {
+    async fn run_rounds(&mut self, ready: &[Waiting], until: Instant, stop: &CancellationToken) {
         let parts = Arc::clone(&self.parts);
         let mut untold = Untold::default();
         let mut next = Some(self.read(ready, &self.cursors()).await);
@@ -311,13 +304,14 @@ impl Shards {
     }
 
     /// Reads a round of what these shards have.
-    async fn read(&self, ready: &[(Shard, u64)], from: &HashMap<Shard, Cursor>) -> Round {
+    async fn read(&self, ready: &[Waiting], from: &HashMap<Shard, Cursor>) -> Round {
         // Large entries: not every shard has its turn in each round, but each has.
-        let most = (self.round_bytes / self.entry_bytes).clamp(1, ready.len().max(1));
         let mut ready = ready.to_vec();
+        let mut most = round::affordable(&ready, self.round_bytes);
         if most < ready.len() {
             let turn = self.turn % ready.len();
             ready.rotate_left(turn);
+            most = round::affordable(&ready, self.round_bytes);
         }
         let limit =
             PageLimit { entries: self.parts.settings.batch_entries, bytes: self.round_bytes };
@@ -369,9 +363,8 @@ impl Shards {
         if failed || took > aim {
             self.round_bytes = (self.round_bytes / 2).max(BATCH_ENTRY_BYTES);
         } else if took < aim / 2 {
-            self.round_bytes = (self.round_bytes * 2).min(BATCH_BYTES_MAX);
+            self.round_bytes = (self.round_bytes * 2).min(self.parts.settings.batch_bytes);
         }
-        self.entry_bytes = round::entry_bytes(round);
         self.turn = self.turn.wrapping_add(round.parts.len());
     }
 

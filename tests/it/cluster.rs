@@ -14,6 +14,7 @@ mod known_away;
 mod large_rooms;
 mod leftovers;
 mod logging;
+mod memory;
 mod neighbours;
 mod outage;
 mod pooled;

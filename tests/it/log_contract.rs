@@ -99,7 +99,7 @@ async fn redis() -> Subject {
     let log = RedisLog::new(RedisConnection::new(&url, None, clock.clone()).unwrap(), ENTRIES_MAX);
     let store = Arc::new(SqliteStore::open(folder.path(), clock.clone()).unwrap());
     assert!(log.connection().take("tested").await.unwrap());
-    let watched = (&Tasks::new(&Readiness::new()), IntCounter::new("foreign", "-").unwrap());
+    let watched = (&Tasks::new(&Readiness::new()), IntCounter::new("f", "-").unwrap(), 1 << 26);
     let (broker, mut deliveries) = RedisBroker::start(log.clone(), "n1", Arc::default(), watched);
     // It begins with a gap: what was published before it listened is not known.
     let first = tokio::time::timeout(PATIENCE, deliveries.recv()).await.unwrap();
@@ -119,6 +119,7 @@ impl Subject {
             store: Arc::clone(&self.store),
             settings: sync::LoopSettings {
                 batch_entries: 100,
+                batch_bytes: 2 * 1024 * 1024,
                 batch_interval: Duration::from_millis(1),
                 batch_interval_max: Duration::from_millis(1),
                 retry_delay: Duration::from_millis(10),
@@ -404,8 +405,7 @@ async fn what_is_stored_leaves_the_log_and_is_remembered(subject: Subject) {
     let rows = store.messages(&lobby, Span::After(Position::ZERO), 100).await.unwrap();
     assert_eq!(rows.len(), 30);
     let cursor = store.cursor(lobby.shard()).await.unwrap();
-    let most = PageLimit::entries(100);
-    let left = log.read(lobby.shard(), epoch, cursor.upto, most).await.unwrap();
+    let left = log.read(lobby.shard(), epoch, cursor.upto, PageLimit::entries(9)).await.unwrap();
     assert!(left.is_empty());
     let again = subject.append(epoch, &batch).await;
     assert!(places(&again).iter().all(|(_, duplicate)| *duplicate));

@@ -14,6 +14,7 @@
 mod aside;
 mod held_edits;
 mod look;
+mod calls;
 mod job;
 mod dedup;
 
@@ -43,12 +44,13 @@ use tracing::{error, info};
 pub(crate) use self::dedup::heads;
 
 use self::aside::{Answered, Aside, LookedUp, LookupResult, Needy};
+use self::calls::Calls;
 use self::held_edits::HeldEdits;
 use self::job::{Job, affordable, expire, merge};
 use super::epochs::Epochs;
-pub(crate) use super::unpersisted::ACCEPTED_BYTES_MAX;
 use super::unpersisted::{self, Retention, Unpersisted};
 use super::waiters::Waiter;
+use crate::config::shares::MemoryShares;
 use crate::metrics::Metrics;
 
 /// Pauses between tries while something does not answer.
@@ -78,6 +80,7 @@ pub(crate) struct Deps {
     pub(crate) clock: Clock,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) tasks: Tasks,
+    pub(crate) shares: MemoryShares,
 }
 
 /// The way into the log.
@@ -100,14 +103,16 @@ pub(crate) type Outcome = Result<Placement, Refusal>;
 impl AppendQueue {
     /// Starts a task per shard; they end when the queue is dropped.
     pub(crate) fn start(parts: &Deps) -> AppendQueue {
+        let calls = Calls::new(parts.shares.appending);
         let start = |shard| {
             let (sender, jobs) = mpsc::channel(APPEND_QUEUE_MAX);
-            let retention = Arc::new(Retention::default());
+            let retention = Arc::new(Retention::new(parts.shares.accepted_of_shard));
             let task = ShardQueue {
                 shard,
                 parts: parts.clone(),
                 pauses: Backoff::new(PAUSE, PAUSE_MAX),
                 retention: Arc::clone(&retention),
+                calls: calls.clone(),
                 held: HeldEdits::default(),
                 aside: Aside::default(),
                 first: 0,
@@ -116,7 +121,7 @@ impl AppendQueue {
             parts.tasks.spawn("append_queue", task.run(jobs));
             ShardHandle { jobs: sender, retention }
         };
-        let accepted = ByteBudget::new(ACCEPTED_BYTES_MAX);
+        let accepted = ByteBudget::new(parts.shares.accepted);
         AppendQueue { shards: Shard::all().map(start).collect(), accepted }
     }
 
@@ -196,6 +201,7 @@ struct ShardQueue {
     parts: Deps,
     pauses: Backoff,
     retention: Arc<Retention>,
+    calls: Calls,
     held: HeldEdits,
     aside: Aside,
     /// The place in line of the first job, and of the last: what is offered again goes before
@@ -294,6 +300,7 @@ impl ShardQueue {
         if entries.is_empty() {
             return Ok(());
         }
+        let _copied = self.calls.turn(&entries).await;
         self.retention.begin_append();
         let answers =
             self.parts.log.append(self.shard, epoch.number, &entries, Past::Nothing).await?;

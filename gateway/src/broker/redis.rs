@@ -27,17 +27,18 @@ pub struct RedisBroker {
 
 impl RedisBroker {
     /// Over a log, with a subscriber of its own that tells `hearing` whether what is published
-    /// comes back. `node` names this node's probe; `foreign` counts what comes in and is another
-    /// deployment's.
+    /// comes back, and keeps at most `bytes_max` of what was heard and not handed on. `node` names
+    /// this node's probe; `foreign` counts what comes in and is another deployment's.
     #[must_use]
     pub fn start(
         log: RedisLog,
         node: &str,
         hearing: Arc<Hearing>,
-        (tasks, foreign): (&Tasks, IntCounter),
+        (tasks, foreign, bytes_max): (&Tasks, IntCounter, usize),
     ) -> (RedisBroker, DeliveryReceiver) {
+        let connection = log.connection().clone();
         let (subscriber, deliveries) =
-            Subscriber::start(log.connection().clone(), node, hearing, (tasks, foreign));
+            Subscriber::start(connection, node, hearing, (tasks, foreign, bytes_max));
         (RedisBroker { log, subscriber }, deliveries)
     }
 }

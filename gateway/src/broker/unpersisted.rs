@@ -6,16 +6,12 @@ use std::collections::{HashSet, VecDeque};
 use parking_lot::Mutex;
 use shared::contract::envelope::{EntryKind, Envelope};
 use shared::contract::id::{MessageId, MessageKey, RoomId, UserId};
-use shared::contract::limits::{RETAINED_BYTES_MAX, RETAINED_ENTRIES_MAX};
+use shared::contract::limits::RETAINED_ENTRIES_MAX;
 use shared::contract::position::Position;
 use shared::log::{Append, LogId, Placement, RejectedEntry, Watermark};
 use shared::process::byte_budget::ByteShare;
 
 use super::waiters::{Covered, Told, Waiter, Waiters};
-
-/// Bytes of what one gateway has accepted and the database is not known to have, and of what waits
-/// for the log, over all shards; beyond it senders are told `backpressure`.
-pub(crate) const ACCEPTED_BYTES_MAX: usize = 256 * 1024 * 1024;
 
 /// What an entry costs beside its bodies, about.
 const ENTRY_BYTES: usize = 1024;
@@ -65,9 +61,10 @@ impl Unpersisted {
 }
 
 /// A shard's retained entries, in the order in which they were accepted.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Retention {
     state: Mutex<UnpersistedState>,
+    bytes_max: usize,
 }
 
 #[derive(Debug, Default)]
@@ -100,6 +97,11 @@ impl UnpersistedState {
 }
 
 impl Retention {
+    /// Nothing yet, and full from so many bytes on.
+    pub(super) fn new(bytes_max: usize) -> Retention {
+        Retention { state: Mutex::default(), bytes_max }
+    }
+
     pub(super) fn len(&self) -> usize {
         self.state.lock().entries.len()
     }
@@ -107,7 +109,7 @@ impl Retention {
     /// Whether nothing more may be accepted before the database has caught up.
     pub(super) fn is_full(&self) -> bool {
         let state = self.state.lock();
-        state.entries.len() >= RETAINED_ENTRIES_MAX || state.bytes >= RETAINED_BYTES_MAX
+        state.entries.len() >= RETAINED_ENTRIES_MAX || state.bytes >= self.bytes_max
     }
 
     /// From here on until [`Retention::end_append`] watermarks are remembered: one may come before
@@ -255,7 +257,7 @@ mod tests {
 
     #[test]
     fn what_is_offered_again_and_again_is_kept_once() {
-        let (budget, retention) = (ByteBudget::new(10_000), Retention::default());
+        let (budget, retention) = (ByteBudget::new(10_000), Retention::new(10_000));
         let keep = |id: &str, kind, seq| {
             let append = append(id, kind);
             let share = budget.take(bytes(&append)).expect("there is room for it");
@@ -304,7 +306,7 @@ mod tests {
     #[test]
     fn a_watermark_that_comes_before_the_answer_to_the_append_tells_who_waits() {
         for (epoch, seq, told) in [(1, 7, 1), (1, 6, 0), (2, 7, 0)] {
-            let retention = Retention::default();
+            let retention = Retention::new(10_000);
             let queue = Arc::new(SendQueue::default());
             retention.begin_append();
             retention.release(&watermark(epoch, seq)).tell();

@@ -36,8 +36,11 @@ async fn page(session: &mut Session, node: &Node, data: &HistoryGet) -> Result<V
     if !session.is_in(&data.room_id) {
         authorize::may_enter(node, &session.identity, &data.room_id).await?;
     }
+    let _turn = authorize::page_turn(node).await?;
     let page = node.hub.history(&data.room_id, bound, limit).await?;
     // Behind the reading, so that nothing is in it that was said after a removal.
     member::refuse_removed(node, &data.room_id, &session.identity.user).await?;
+    // Nothing is awaited from here on: what others make meanwhile is counted already.
+    authorize::may_read_now(node)?;
     Ok(codec::with_messages(&HistoryReply { has_more: page.more }, &page.messages))
 }

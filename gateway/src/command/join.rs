@@ -28,6 +28,7 @@ async fn join(
 ) -> Result<(), Refusal> {
     let RoomJoin { room_id, since, limit } = data;
     let limit = validate::page_rows(limit)?;
+    authorize::may_read_now(node)?;
     since
         .as_ref()
         .map(|since: &Since| validate::position("since", since.position()))

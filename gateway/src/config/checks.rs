@@ -5,10 +5,12 @@ use std::net::IpAddr;
 use shared::contract::limits::{APPEND_TIMEOUT_MS, JWT_SECRET_BYTES_MIN};
 use shared::log::redis::connection::redis_problem;
 use shared::process::error_chain::error_chain;
+use shared::process::memory;
 use shared::process::settings::{Problem, Secret};
 use shared::store::postgres::database_problem;
 
 use super::GatewaySettings;
+use super::shares::MEMORY_BYTES_LEAST;
 use crate::auth::api_keys::ApiKeys;
 use crate::auth::client_address::{NetworkError, TrustedProxies};
 use crate::auth::origin::AllowedOrigins;
@@ -89,7 +91,8 @@ impl GatewaySettings {
             );
             Problem::new("ROOMCAST_SYNC_INTERVAL_MS", text)
         });
-        parts.chain(no_room).chain(sync)
+        let memory = memory::problem(self.memory_bytes_max, MEMORY_BYTES_LEAST);
+        parts.chain(no_room).chain(sync).chain(memory)
     }
 
     /// Addresses and folders with which nothing can be started.

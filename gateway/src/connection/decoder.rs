@@ -188,6 +188,11 @@ impl Decoder {
         result
     }
 
+    /// Bytes that are kept of a fragmented message.
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.message.as_ref().map_or(0, |message| message.bytes.capacity())
+    }
+
     /// Whether no message is under way, apart from a header cut in two: that is in the input.
     ///
     /// For the deadline within which a message that has begun must be complete.

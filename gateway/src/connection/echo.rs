@@ -15,6 +15,7 @@ use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use shared::contract::limits::CLOSE_LINGER_MS;
 use shared::contract::refusal::CloseReason;
+use shared::process::byte_budget::ByteBudget;
 use shared::process::operator;
 use shared::process::readiness::Readiness;
 use shared::process::tasks::Tasks;
@@ -84,7 +85,8 @@ async fn echo(upgraded: UpgradeFut, flushers: Arc<Flushers>, message_bytes_max: 
     };
     let (read_half, write_half) = parts.io.into_inner().into_split();
     let queue = Arc::new(flushers.queue(write_half));
-    let mut reader = Reader::new(read_half, parts.read_buf, message_bytes_max);
+    let held = ByteBudget::new(usize::MAX).share();
+    let mut reader = Reader::new(read_half, parts.read_buf, message_bytes_max, held);
     queue.close(until_closed(&mut reader, &queue).await);
     queue.ended().await;
     let linger = Duration::from_millis(CLOSE_LINGER_MS);

@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use shared::contract::limits::MESSAGE_TIMEOUT_MS;
 use shared::contract::refusal::CloseReason;
+use shared::process::byte_budget::ByteShare;
 use tokio::io::AsyncReadExt;
 use tokio::net::tcp::OwnedReadHalf;
 use tokio::time::Instant;
@@ -40,11 +41,22 @@ pub(super) struct Reader {
     budget: ControlBudget,
     /// When the message that is not whole yet began.
     began: Option<Instant>,
+    /// What is held of messages that are not whole, of the node's.
+    held: ByteShare,
 }
 
+/// Bytes of a message under way for which there is always room.
+const HELD_BYTES_LEAST: usize = 16 * 1024;
+
 impl Reader {
-    pub(super) fn new(socket: OwnedReadHalf, early: Bytes, message_bytes_max: usize) -> Reader {
+    pub(super) fn new(
+        socket: OwnedReadHalf,
+        early: Bytes,
+        message_bytes_max: usize,
+        held: ByteShare,
+    ) -> Reader {
         Reader {
+            held,
             socket,
             input: BytesMut::from(&early[..]),
             decoder: Decoder::new(message_bytes_max),
@@ -80,12 +92,26 @@ impl Reader {
             // An idle connection holds no buffer.
             self.input = BytesMut::new();
         }
+        let bytes = if self.input.is_empty() { 0 } else { self.input.capacity() };
+        self.hold(bytes + self.decoder.held_bytes())?;
         if self.input.is_empty() && self.decoder.is_idle() {
             self.began = None;
         } else if self.began.is_none() || matches!(incoming, Some(Incoming::Text(_))) {
             self.began = Some(Instant::now());
         }
         Ok(incoming)
+    }
+
+    /// Counts what is held; where all together hold too much, whoever sends a large message is to
+    /// come back with it.
+    fn hold(&mut self, bytes: usize) -> Result<(), CloseReason> {
+        if bytes != self.held.bytes() {
+            self.held.set(bytes);
+            if bytes > HELD_BYTES_LEAST && self.held.is_exceeded() {
+                return Err(CloseReason::TryLater);
+            }
+        }
+        Ok(())
     }
 
     /// Waits for more bytes; a message that has begun has to go on within its time.

@@ -20,16 +20,8 @@ use super::view::MessageView;
 /// What a page's frame may add to its messages.
 const PAGE_OVERHEAD_BYTES: usize = 4096;
 
-/// Bytes of all rooms' memories of a node.
-const ROOMS_BYTES_MAX: usize = 256 * 1024 * 1024;
-
 /// What a room may remember even where all of them remember too much.
 const RECENT_BYTES_LEAST: usize = 64 * 1024;
-
-/// What the rooms of a node share.
-pub(crate) fn budget() -> Arc<ByteBudget> {
-    ByteBudget::new(ROOMS_BYTES_MAX)
-}
 
 /// Everything of a room above its floor, in order.
 #[derive(Debug)]

@@ -31,7 +31,6 @@ use shared::store::{Span, Store, StoreError};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use self::single_flight::SingleFlight;
-use super::cache;
 use super::entry::{Cursor, RoomEntry, fold, leave_out_refused};
 use crate::broker::append_queue::heads;
 use crate::broker::epochs::Epochs;
@@ -176,8 +175,15 @@ pub(crate) struct SideState {
 }
 
 impl History {
-    pub(crate) fn new(log: Arc<dyn Log>, store: Arc<dyn Store>, epochs: Arc<Epochs>) -> History {
-        History { log, store, epochs, flights: HistoryFlights::default(), memory: cache::budget() }
+    /// Rooms remember at most `rooms_bytes` together.
+    pub(crate) fn new(
+        log: Arc<dyn Log>,
+        store: Arc<dyn Store>,
+        epochs: Arc<Epochs>,
+        rooms_bytes: usize,
+    ) -> History {
+        let (flights, memory) = (HistoryFlights::default(), ByteBudget::new(rooms_bytes));
+        History { log, store, epochs, flights, memory }
     }
 
     /// A part of the ring, and the epoch in which it was read; tells the log the database's head

@@ -2,15 +2,22 @@
 //!
 //! Whoever may not is told the same, whether the room exists or not.
 
+use std::time::Duration;
+
 use shared::contract::id::{RoomId, UserId};
 use shared::contract::refusal::{Refusal, RefusalCode};
 use shared::process::error_chain::error_chain;
 use shared::store::MemberRole;
 use shared::trouble;
+use tokio::sync::SemaphorePermit;
 
 use crate::auth::Identity;
 use crate::hub::not_yours;
 use crate::node::Node;
+use crate::wire::frame;
+
+/// How long somebody waits to read a page.
+const PAGE_PATIENCE: Duration = Duration::from_secs(2);
 
 /// By what somebody may enter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +59,24 @@ pub(crate) async fn may_join(
     } else {
         may_enter(node, identity, room).await
     }
+}
+
+/// Whether there is memory for a page now: what is read of one waits for its client, however slowly
+/// that reads.
+pub(crate) fn may_read_now(node: &Node) -> Result<(), Refusal> {
+    if frame::alive_bytes() < node.memory.frames { Ok(()) } else { Err(no_memory()) }
+}
+
+fn no_memory() -> Refusal {
+    let text = "this node has no memory left for pages now";
+    Refusal::new(RefusalCode::Backpressure, text).retry_after_ms(1000)
+}
+
+/// A turn to read a page of history: so many are read at a time, and who waits too long for one is
+/// to come back.
+pub(crate) async fn page_turn(node: &Node) -> Result<SemaphorePermit<'_>, Refusal> {
+    let turn = tokio::time::timeout(PAGE_PATIENCE, node.pages.acquire()).await;
+    turn.ok().and_then(Result::ok).ok_or_else(no_memory)
 }
 
 /// Whether the database lets somebody who may enter the room change what others said in it; a

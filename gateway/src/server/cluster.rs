@@ -48,7 +48,7 @@ pub(super) fn start(
     let node = Uuid::new_v4();
     let hearing = Arc::new(Hearing::default());
     let foreign = metrics.foreign_publications_total.clone();
-    let watched = (tasks, foreign);
+    let watched = (tasks, foreign, settings.memory().deliveries);
     let (broker, deliveries) =
         RedisBroker::start(log.clone(), &node.to_string(), Arc::clone(&hearing), watched);
     let (tell, fatal) = oneshot::channel();

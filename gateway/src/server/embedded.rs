@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use prometheus::Registry;
+use shared::contract::limits::BATCH_BYTES_MAX;
 use shared::log::memory::MemoryLog;
 use shared::process::clock::Clock;
 use shared::process::error_chain::error_chain;
@@ -40,7 +41,8 @@ pub(super) fn start(
     (readiness, tasks): (&Readiness, &Tasks),
 ) -> Result<Backend, StartError> {
     let store = Arc::new(SqliteStore::open(&settings.data_dir, clock.clone())?);
-    let (log, deliveries) = MemoryLog::new(clock.clone(), settings.log_entries_max);
+    let (log, deliveries) =
+        MemoryLog::within(settings.memory().log, clock.clone(), settings.log_entries_max);
     let log = Arc::new(log);
     let stats = Arc::new(Stats::default());
     let parts = worker::Deps {
@@ -48,6 +50,7 @@ pub(super) fn start(
         store: store.clone(),
         settings: worker::LoopSettings {
             batch_entries: settings.sync_batch_size,
+            batch_bytes: BATCH_BYTES_MAX,
             batch_interval: settings.sync_interval_ms.duration(),
             // Senders wait for it.
             batch_interval_max: settings.sync_interval_ms.duration(),

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use shared::contract::id::UserId;
-use shared::contract::limits::{STREAM_TICK_MS, STREAMS_BYTES_MAX};
+use shared::contract::limits::STREAM_TICK_MS;
 use shared::contract::protocol::StreamState;
 use shared::contract::signal::{RoomSignal, Signal, StreamPart};
 use shared::process::error_chain::error_chain;
@@ -45,6 +45,7 @@ pub(crate) struct StreamBuffers {
     answers: Mutex<HashMap<StreamKey, Arc<StreamBuffer>>>,
     /// Of all texts in the buffers.
     bytes: AtomicUsize,
+    bytes_max: usize,
 }
 
 /// An answer in the buffers.
@@ -137,9 +138,10 @@ impl StreamBuffers {
         store: Arc<dyn StreamStore>,
         broker: Arc<dyn Broker>,
         metrics: Arc<Metrics>,
+        bytes_max: usize,
     ) -> StreamBuffers {
         let (answers, bytes) = (Mutex::default(), AtomicUsize::new(0));
-        StreamBuffers { store, broker, metrics, answers, bytes }
+        StreamBuffers { store, broker, metrics, answers, bytes, bytes_max }
     }
 
     /// The answer, if it is written through this node.
@@ -205,7 +207,7 @@ impl StreamBuffers {
         if state.gone {
             return Err(AppendError::Gone);
         }
-        if self.bytes.load(Ordering::Relaxed) + delta.len() > STREAMS_BYTES_MAX {
+        if self.bytes.load(Ordering::Relaxed) + delta.len() > self.bytes_max {
             return Err(AppendError::Full);
         }
         let added = state.so_far.add(offset, delta)?;

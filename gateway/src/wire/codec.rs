@@ -240,6 +240,7 @@ pub(crate) fn json(value: &impl Serialize) -> Vec<u8> {
 /// An object with its `messages`, which are JSON already, spliced in at its end.
 pub(crate) fn with_messages(object: &impl Serialize, messages: &[Bytes]) -> Vec<u8> {
     let mut bytes = json(object);
+    bytes.reserve_exact(16 + messages.iter().map(|message| message.len() + 1).sum::<usize>());
     bytes.pop();
     bytes.extend_from_slice(b",\"messages\":[");
     for (place, message) in messages.iter().enumerate() {

@@ -14,7 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::auth::{Identity, TokenSubject};
-use crate::wire::frame::Frame;
+use crate::wire::frame::{self, Frame};
 use crate::wire::send_queue::SendQueue;
 
 /// The connections by number, and those that have said whose they are by user.
@@ -37,6 +37,12 @@ pub(crate) struct Connections {
 const RECONNECT_WINDOW_MS: u64 = 500;
 const RECONNECT_WINDOW_MS_MAX: u64 = 30_000;
 const RECONNECT_MS_EACH: u64 = 1;
+
+/// How often it is looked whether frames take too much memory.
+const RELIEVE_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Bytes that may wait for a client however little memory there is.
+const WAITING_BYTES_LEAST: usize = 4 * 1024;
 
 /// What others may do with a connection.
 #[derive(Debug)]
@@ -202,6 +208,30 @@ impl Connections {
     /// Bytes that wait for clients.
     pub(crate) fn waiting(&self) -> usize {
         self.open.iter().map(|handle| handle.queue.bytes()).sum()
+    }
+
+    /// Cuts those for whom most waits, as long as all frames together take more than `most` bytes:
+    /// they do not read, or not fast enough, and the others need the memory.
+    pub(crate) async fn relieve(&self, most: usize) {
+        let mut ticks = tokio::time::interval(RELIEVE_INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let mut excess = frame::alive_bytes().saturating_sub(most);
+            if excess == 0 {
+                continue;
+            }
+            let waiting = self.open.iter().map(|handle| (handle.queue.bytes(), handle.number));
+            let mut waiting: Vec<(usize, u64)> =
+                waiting.filter(|(bytes, _)| *bytes > WAITING_BYTES_LEAST).collect();
+            waiting.sort_unstable();
+            while let Some((bytes, number)) = waiting.pop().filter(|_| excess > 0) {
+                if let Some(handle) = self.open.get(&number) {
+                    handle.queue.abandon(CloseReason::TooSlow);
+                }
+                excess = excess.saturating_sub(bytes);
+            }
+        }
     }
 
     /// Pings every client in its turn, and ends those that have not been heard for too long or

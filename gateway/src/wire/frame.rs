@@ -4,6 +4,7 @@
 //! a room encodes an event once, and each member's queue holds a clone of the handle.
 
 use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use fastwebsockets::OpCode;
@@ -114,13 +115,46 @@ impl Frame {
             header[2..].copy_from_slice(&(payload_len as u64).to_be_bytes());
             10
         };
-        // Exactly the right capacity, so that `Bytes` takes the vector over as it is.
         let mut bytes = Vec::with_capacity(header_len + payload_len);
         bytes.extend_from_slice(&header[..header_len]);
         for part in parts {
             bytes.extend_from_slice(part);
         }
-        Self(Bytes::from(bytes))
+        Self(Bytes::from_owner(CountedBytes::new(bytes)))
+    }
+}
+
+/// Bytes of all frames of this process, whoever holds them: a frame is shared by every queue that
+/// it waits in, so that what the queues hold says nothing of the memory that it takes.
+static ALIVE: AtomicUsize = AtomicUsize::new(0);
+
+/// What a frame takes beside its bytes, about.
+const OVERHEAD_BYTES: usize = 128;
+
+/// Bytes that all frames take now.
+pub(crate) fn alive_bytes() -> usize {
+    ALIVE.load(Ordering::Relaxed)
+}
+
+/// The bytes of a frame, counted for as long as somebody holds it.
+struct CountedBytes(Vec<u8>);
+
+impl CountedBytes {
+    fn new(bytes: Vec<u8>) -> CountedBytes {
+        ALIVE.fetch_add(bytes.len() + OVERHEAD_BYTES, Ordering::Relaxed);
+        CountedBytes(bytes)
+    }
+}
+
+impl AsRef<[u8]> for CountedBytes {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Drop for CountedBytes {
+    fn drop(&mut self) {
+        ALIVE.fetch_sub(self.0.len() + OVERHEAD_BYTES, Ordering::Relaxed);
     }
 }
 

@@ -302,7 +302,7 @@ pub const LOG_READ_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// Bytes of a shard's log that are not persisted; at them senders are told `backpressure`.
 pub const LOG_BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// Bytes of the log in memory, over all shards.
+/// Bytes of the log in memory, over all shards, and of what it delivers.
 pub const MEMORY_LOG_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// How much of its `maxmemory` a Redis may use before senders are told `backpressure` and nothing

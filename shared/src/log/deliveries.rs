@@ -15,14 +15,11 @@ use crate::process::byte_budget::{ByteBudget, ByteShare};
 /// Deliveries that may wait.
 const COUNT_MAX: usize = 16 * 1024;
 
-/// Bytes of those.
-const BYTES_MAX: usize = 64 * 1024 * 1024;
-
-/// A queue, and where its deliveries come out.
+/// A queue in which at most so many bytes wait, and where its deliveries come out.
 #[must_use]
-pub fn channel() -> (Deliveries, DeliveryReceiver) {
+pub fn channel(bytes_max: usize) -> (Deliveries, DeliveryReceiver) {
     let (sender, receiver) = mpsc::channel(COUNT_MAX);
-    let budget = ByteBudget::new(BYTES_MAX);
+    let budget = ByteBudget::new(bytes_max);
     (Deliveries { sender, budget, lost: AtomicBool::new(false) }, DeliveryReceiver(receiver))
 }
 
@@ -84,6 +81,8 @@ impl DeliveryReceiver {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const BYTES_MAX: usize = 64 * 1024 * 1024;
     use crate::contract::position::Position;
     use crate::log::RingEntry;
 
@@ -94,7 +93,7 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_in_bytes_becomes_one_gap() {
-        let (deliveries, mut receiver) = channel();
+        let (deliveries, mut receiver) = channel(BYTES_MAX);
         let mebibyte = 1024 * 1024;
         (0..BYTES_MAX / mebibyte + 3).for_each(|_| deliveries.put(entry(mebibyte)));
         assert!(deliveries.budget.used() <= BYTES_MAX, "no more than is allowed");
@@ -112,7 +111,7 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_in_number_becomes_one_gap() {
-        let (deliveries, mut receiver) = channel();
+        let (deliveries, mut receiver) = channel(BYTES_MAX);
         (0..COUNT_MAX + 3).for_each(|_| deliveries.put(entry(1)));
         (0..COUNT_MAX).for_each(|_| drop(receiver.try_recv().unwrap()));
         assert!(deliveries.tell_gap());

@@ -21,7 +21,7 @@ use super::deliveries::{self, Deliveries, DeliveryReceiver};
 use super::{
     Append, AppendBatchResult, AppendStop, Appended, Claim, Delivery, Epoch, Hydration, Log,
     LogEntry, LogError, LogId, PageLimit, Past, Pending, Placement, RejectedEntry, RoomPage,
-    Watermark,
+    Waiting, Watermark,
 };
 use crate::contract::id::{MessageKey, RoomId, Shard, UserId};
 use crate::contract::limits::{HYDRATION_AGE_MS_MAX, MEMORY_LOG_BYTES_MAX};
@@ -35,6 +35,7 @@ pub struct MemoryLog {
     shards: Vec<ShardCell>,
     clock: Clock,
     entries_max: usize,
+    bytes_max: usize,
     /// Of all shards' logs.
     bytes: AtomicUsize,
     appended: Notify,
@@ -54,7 +55,18 @@ impl MemoryLog {
     /// deliveries come out.
     #[must_use]
     pub fn new(clock: Clock, entries_max: usize) -> (MemoryLog, DeliveryReceiver) {
-        let (deliveries, receiver) = deliveries::channel();
+        MemoryLog::within(MEMORY_LOG_BYTES_MAX, clock, entries_max)
+    }
+
+    /// As [`MemoryLog::new`], for a log of at most so many bytes, over all shards, and as many that
+    /// it delivers.
+    #[must_use]
+    pub fn within(
+        bytes_max: usize,
+        clock: Clock,
+        entries_max: usize,
+    ) -> (MemoryLog, DeliveryReceiver) {
+        let (deliveries, receiver) = deliveries::channel(bytes_max);
         let cell = |_| ShardCell {
             state: Mutex::new(MemoryShard::default()),
             trimmed: watch::Sender::new(LogId::ZERO),
@@ -63,6 +75,7 @@ impl MemoryLog {
             shards: Shard::all().map(cell).collect(),
             clock,
             entries_max,
+            bytes_max,
             bytes: AtomicUsize::new(0),
             appended: Notify::new(),
             subscribed: Mutex::new(HashSet::new()),
@@ -91,7 +104,7 @@ impl MemoryLog {
         let mut stop = None;
         for entry in entries {
             let full = state.len() >= self.entries_max
-                || self.bytes.load(Ordering::Relaxed) >= MEMORY_LOG_BYTES_MAX;
+                || self.bytes.load(Ordering::Relaxed) >= self.bytes_max;
             let before = state.bytes();
             match state.append(epoch, entry, full) {
                 Ok(appended) => done.push(appended),
@@ -178,13 +191,14 @@ impl Log for MemoryLog {
         &self,
         after: &[(Shard, LogId)],
         patience: Duration,
-    ) -> Result<Vec<(Shard, u64)>, LogError> {
-        let ready = || -> Vec<(Shard, u64)> {
+    ) -> Result<Vec<Waiting>, LogError> {
+        let ready = || -> Vec<Waiting> {
             let above = after.iter().map(|&(shard, at)| {
-                let entries = self.shard(shard).state.lock().above(at);
-                (shard, entries as u64)
+                let state = self.shard(shard).state.lock();
+                let (entries, bytes) = (state.above(at) as u64, state.bytes() as u64);
+                Waiting { shard, entries, entry_bytes: bytes / (state.len() as u64).max(1) }
             });
-            above.filter(|(_, entries)| *entries > 0).collect()
+            above.filter(|waiting| waiting.entries > 0).collect()
         };
         // Listen first, look then: an append between the two is not missed.
         let appended = self.appended.notified();

@@ -18,12 +18,12 @@ use async_trait::async_trait;
 use redis::{RedisError, Script, ScriptInvocation, Value};
 use uuid::Uuid;
 
-use self::answer::{Answer, MalformedAnswer};
+use self::answer::{Answer, LogEnd, MalformedAnswer};
 use self::connection::{Foreign, Nameless, RedisConnection, RedisFailure, is_out_of_memory};
 use super::{
     Append, AppendBatchResult, AppendStop, Appended, Claim, Epoch, Hydration, Log, LogEntry,
     LogError, LogId, LogLoad, PageLimit, Past, Pending, Placement, RejectedEntry, RoomPage,
-    Watermark,
+    Waiting, Watermark,
 };
 use crate::contract::id::{MessageKey, RoomId, Shard, UserId};
 use crate::contract::keys;
@@ -131,24 +131,25 @@ impl RedisLog {
         &self.connection
     }
 
-    /// Which of the logs have entries above the given place, and about how many.
-    async fn above(&self, after: &[(Shard, LogId)]) -> Result<Vec<(Shard, u64)>, LogError> {
+    /// Which of the logs have entries above the given place.
+    async fn above(&self, after: &[(Shard, LogId)]) -> Result<Vec<Waiting>, LogError> {
         if after.is_empty() {
             return Ok(Vec::new());
         }
         let mut pipe = redis::pipe();
         for (shard, _) in after {
             // Not an entry, which may be large.
-            pipe.cmd("HGET").arg(keys::load(*shard)).arg("last");
+            let load = ["last", "entries", "bytes", "pentries", "pbytes"];
+            pipe.cmd("HMGET").arg(keys::load(*shard)).arg(&load);
             pipe.cmd("XLEN").arg(keys::log(*shard));
         }
         let found: Vec<Value> = self.connection.pipeline(&pipe).await?;
         let mut ready = Vec::new();
         for (&(shard, at), found) in after.iter().zip(found.chunks(2)) {
-            match answer::last_entry(found)? {
-                Some((last, length)) if last > at => {
+            match answer::end_of_log(found)? {
+                Some(LogEnd { last, length, entry_bytes }) if last > at => {
                     let behind = if last.epoch == at.epoch { last.n - at.n } else { length };
-                    ready.push((shard, behind.min(length)));
+                    ready.push(Waiting { shard, entries: behind.min(length), entry_bytes });
                 }
                 Some(_) | None => {}
             }
@@ -230,7 +231,7 @@ impl Log for RedisLog {
         &self,
         after: &[(Shard, LogId)],
         patience: Duration,
-    ) -> Result<Vec<(Shard, u64)>, LogError> {
+    ) -> Result<Vec<Waiting>, LogError> {
         let ready = self.above(after).await?;
         if !ready.is_empty() || patience.is_zero() {
             return Ok(ready);

@@ -70,10 +70,10 @@ impl Subscriber {
         connection: RedisConnection,
         node: &str,
         hearing: Arc<Hearing>,
-        (tasks, foreign): (&Tasks, IntCounter),
+        (tasks, foreign, bytes_max): (&Tasks, IntCounter, usize),
     ) -> (Subscriber, DeliveryReceiver) {
         let (requests, waiting) = mpsc::channel(REQUESTS_MAX);
-        let (deliveries, receiver) = deliveries::channel();
+        let (deliveries, receiver) = deliveries::channel(bytes_max);
         let inbox = Arc::new(Inbox { deliveries, open: AtomicBool::default(), foreign });
         let (node, wanted, own) = (node.to_owned(), HashSet::new(), Arc::clone(&inbox));
         let task = Task { connection, waiting, inbox: own, wanted, node, hearing };

@@ -27,7 +27,7 @@ fn cursor(seq: u64, key: &str) -> Cursor {
 
 #[test]
 fn the_oldest_are_forgotten_and_the_floor_follows() {
-    let mut recent = RoomCache::new(Cursor::ZERO, &budget());
+    let mut recent = RoomCache::new(Cursor::ZERO, &ByteBudget::new(256 * 1024 * 1024));
     for seq in 1..=RECENT_ENTRIES_MAX as u64 + 10 {
         recent.push(entry(seq, "x"));
     }
@@ -46,7 +46,7 @@ fn the_oldest_are_forgotten_and_the_floor_follows() {
 
 #[test]
 fn memory_is_bounded_in_bytes_too() {
-    let mut recent = RoomCache::new(Cursor::ZERO, &budget());
+    let mut recent = RoomCache::new(Cursor::ZERO, &ByteBudget::new(256 * 1024 * 1024));
     for seq in 1..=40 {
         recent.push(entry(seq, &"x".repeat(RECENT_BYTES_MAX / 20)));
     }
@@ -114,7 +114,7 @@ fn by(changer: &str, seq: u64, kind: EntryKind, user: &str, content: &str) -> Ar
 }
 
 fn memory(entries: &[Arc<RoomEntry>]) -> RoomCache {
-    let mut recent = RoomCache::new(Cursor::ZERO, &budget());
+    let mut recent = RoomCache::new(Cursor::ZERO, &ByteBudget::new(256 * 1024 * 1024));
     for entry in entries {
         let entry = recent.fold(Arc::clone(entry));
         recent.push(entry);
@@ -196,7 +196,7 @@ fn of_several_senders_messages_of_one_id_a_change_means_its_authors() {
 fn what_was_read_elsewhere_is_brought_to_the_state_that_is_known_here() {
     let read = about(1, EntryKind::Message, "ann", "first").read_message().unwrap();
     let mut standing = vec![MessageView::from_message(&read).unwrap()];
-    let mut recent = RoomCache::new(cursor(2, "floor"), &budget());
+    let mut recent = RoomCache::new(cursor(2, "floor"), &ByteBudget::new(256 * 1024 * 1024));
     recent.push(about(3, EntryKind::Edit, "ann", "second"));
     recent.push(about(4, EntryKind::Delete, "ann", ""));
     recent.renew(&mut standing);

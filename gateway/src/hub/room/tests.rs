@@ -11,6 +11,7 @@ use shared::contract::timestamp::Timestamp;
 use shared::log::memory::MemoryLog;
 use shared::process::byte_budget::ByteBudget;
 use shared::process::clock::Clock;
+use shared::process::memory::MIB;
 use shared::process::readiness::Readiness;
 use shared::process::tasks::Tasks;
 use shared::store::sqlite::SqliteStore;
@@ -21,7 +22,7 @@ use crate::broker::epochs::Epochs;
 use crate::hub::cache::RoomCache;
 use crate::hub::entry::RoomEntry;
 use crate::hub::history::{History, Snapshot};
-use crate::hub::{SYNCING_BYTES_MAX, sync};
+use crate::hub::sync;
 use crate::metrics::Metrics;
 use crate::presence::local::LocalPresence;
 use crate::presence::memory::MemoryPresence;
@@ -45,12 +46,12 @@ fn room(folder: &std::path::Path) -> Arc<Room> {
     let presence =
         LocalPresence::new(presence, broker.clone(), clock.clone(), Arc::clone(&metrics));
     let epochs = Arc::new(Epochs::new(log.clone(), store.clone()));
-    let history = History::new(log, store, epochs);
+    let history = History::new(log, store, epochs, 256 * MIB);
     let parts = Deps {
         signals: SignalPublisher::start(broker.clone(), &Tasks::new(&Readiness::new())),
         broker,
         history,
-        syncing: ByteBudget::new(SYNCING_BYTES_MAX),
+        syncing: ByteBudget::new(64 * MIB),
         streams: Arc::new(MemoryStreamStore::default()),
         metrics,
         clock,

@@ -5,6 +5,8 @@ use shared::log::deliveries::DeliveryReceiver;
 use shared::log::memory::MemoryLog;
 use shared::process::clock::Clock;
 
+use shared::contract::limits::STREAMS_BYTES_MAX;
+
 use super::*;
 use crate::stream::memory::MemoryStreamStore;
 
@@ -27,7 +29,8 @@ impl Scene {
         broker.subscribe(&key.room).await.unwrap();
         let store = Arc::new(MemoryStreamStore::default());
         let metrics = Arc::new(Metrics::register(&prometheus::Registry::new()));
-        let buffers = Arc::new(StreamBuffers::new(store.clone(), broker, metrics));
+        let buffers =
+            Arc::new(StreamBuffers::new(store.clone(), broker, metrics, STREAMS_BYTES_MAX));
         let user = UserId::parse("bot").unwrap();
         let metadata = Metadata::default();
         let beginning = StreamHeader { user, kind: MessageType::Assistant, metadata };

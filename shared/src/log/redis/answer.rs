@@ -70,12 +70,37 @@ impl Answer {
     }
 }
 
-/// The last entry of a log, as it is noted, and the log's length; `None` for an empty one.
-pub(super) fn last_entry(found: &[Value]) -> Result<Option<(LogId, u64)>, MalformedAnswer> {
+/// How a log ends.
+#[derive(Debug)]
+pub(super) struct LogEnd {
+    pub(super) last: LogId,
+    /// Entries, those included that are persisted and kept a while.
+    pub(super) length: u64,
+    /// Of the envelope of one that is not persisted, about.
+    pub(super) entry_bytes: u64,
+}
+
+/// The end of a log, by what is noted of it (its last entry; entries and bytes that were ever
+/// appended, and that are persisted) and by its length; `None` for an empty one.
+pub(super) fn end_of_log(found: &[Value]) -> Result<Option<LogEnd>, MalformedAnswer> {
     match found {
-        [Value::BulkString(last), Value::Int(length @ 1..)] => {
+        [Value::Array(noted), Value::Int(length @ 1..)] => {
+            let Some(Value::BulkString(last)) = noted.first() else { return Ok(None) };
             let (epoch, n) = pair(std::str::from_utf8(last).map_err(|_| MalformedAnswer)?)?;
-            Ok(Some((LogId { epoch, n }, length.unsigned_abs())))
+            let number = |place: usize| match noted.get(place) {
+                Some(Value::BulkString(text)) => {
+                    let text = std::str::from_utf8(text).ok();
+                    text.and_then(|text| text.parse::<u64>().ok()).unwrap_or(0)
+                }
+                _ => 0,
+            };
+            let entries = number(1).saturating_sub(number(3)).max(1);
+            let entry_bytes = number(2).saturating_sub(number(4)) / entries;
+            Ok(Some(LogEnd {
+                last: LogId { epoch, n },
+                length: length.unsigned_abs(),
+                entry_bytes,
+            }))
         }
         _ => Ok(None),
     }

@@ -1,20 +1,17 @@
 //! What every process says of itself: its version, its memory, its CPU time, its files.
 
-use procfs::Current;
 use prometheus::core::{Collector, Desc};
 use prometheus::process_collector::ProcessCollector;
 use prometheus::proto::{Counter, MetricFamily};
 use prometheus::{IntGauge, IntGaugeVec, Opts, Registry};
+
+use crate::process::memory;
 
 /// Which commit the program was built from, where whoever built it said so.
 const REVISION: &str = match option_env!("ROOMCAST_REVISION") {
     Some(revision) => revision,
     None => "unknown",
 };
-
-/// Where a container's bound stands: cgroup 2 and 1.
-const MEMORY_BOUNDS: [&str; 2] =
-    ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"];
 
 /// Adds `roomcast_build_info`, `roomcast_memory_bytes_max` and the standard `process_` figures; a
 /// registry that has them stays as it is.
@@ -26,7 +23,7 @@ pub(crate) fn register(registry: &Registry) {
     let help = "Bytes of memory that the process may use: its container's or the machine's.";
     let memory = IntGauge::new("roomcast_memory_bytes_max", help)
         .expect("the name of a metric is checked by every test that makes it");
-    memory.set(i64::try_from(memory_bytes_max().unwrap_or(0)).unwrap_or(i64::MAX));
+    memory.set(i64::try_from(memory::available().unwrap_or(0)).unwrap_or(i64::MAX));
     let process = ProcessFigures(ProcessCollector::for_self());
     let collectors: [Box<dyn Collector>; 3] =
         [Box::new(build), Box::new(memory), Box::new(process)];
@@ -37,13 +34,6 @@ pub(crate) fn register(registry: &Registry) {
             Err(error) => tracing::warn!(%error, "no process figures in the metrics"),
         }
     }
-}
-
-/// The smaller of what a container is allowed and what the machine has.
-fn memory_bytes_max() -> Option<u64> {
-    let read = |path: &&str| std::fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
-    let machine = procfs::Meminfo::current().ok().map(|memory| memory.mem_total);
-    MEMORY_BOUNDS.iter().filter_map(read).chain(machine).min()
 }
 
 /// The prometheus crate's, but for the CPU time, of which it says whole seconds only.
