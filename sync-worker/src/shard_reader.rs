@@ -126,6 +126,8 @@ impl ShardReader {
             Ok(()) => {
                 self.doubtful = false;
                 self.backoff.reset();
+                // What is left, if anything, the next round reads, and says so.
+                self.parts.lag.clear(self.shard);
                 self.parts.stats.recovered(self.shard);
             }
             Err(failure) => {
@@ -178,7 +180,6 @@ impl ShardReader {
         let beyond = read.split_off(affordable(&read, self.batch_bytes).min(whole));
         let (began, full) = (Instant::now(), read.len() < whole || whole == limit);
         let Some(all) = Entries::decode(self.shard, read.clone()) else {
-            self.parts.lag.clear(self.shard);
             return Ok(());
         };
         self.note_lag(&all, full).await?;
@@ -198,8 +199,6 @@ impl ShardReader {
                 return Err(failure);
             }
         };
-        // What is left, the next round reads, and says so.
-        self.parts.lag.clear(self.shard);
         self.adapt(began.elapsed());
         self.count(&entries, &committed, began);
         self.cursor = Some(Cursor { upto: entries.upto(), epoch: cursor.epoch });

@@ -262,6 +262,8 @@ impl Shards {
                 let shard = reader.shard();
                 if self.owned.contains(&shard) {
                     self.readers.entry(shard).or_insert(reader);
+                } else {
+                    self.parts.lag.clear(shard);
                 }
             }
             // A panic is a bug; the process goes down loudly instead of leaving a shard behind.
