@@ -56,7 +56,7 @@ pub(crate) struct Round {
 pub(crate) struct Outcome {
     pub(crate) fenced: Vec<Shard>,
     /// Shards that are refused by themselves while others may pass.
-    pub(crate) refused: Vec<(Shard, StoreError)>,
+    pub(crate) refused: Vec<Shard>,
     /// Why the others were not even tried, or not again.
     pub(crate) failure: Option<StoreError>,
     /// Shards that are in the database up to their parts' ends.
@@ -155,7 +155,7 @@ pub(crate) async fn commit(parts: &Deps, round: &mut [Part]) -> Outcome {
                 continue;
             }
             Err(error) if error.may_pass_in_parts() => {
-                outcome.refused.push((round[range.start].shard, error));
+                outcome.refused.push(round[range.start].shard);
                 continue;
             }
             Err(error) => {

@@ -19,7 +19,7 @@ use shared::process::error_chain::error_chain;
 use shared::store::{Committed, Cursor, Store, StoreError};
 use shared::trouble;
 use tokio::time::Instant;
-use tracing::error;
+use tracing::{debug, error};
 
 use crate::batch::Entries;
 use crate::deps::Deps;
@@ -66,6 +66,8 @@ pub(crate) struct ShardReader {
     short: Arc<AtomicBool>,
     parts: Arc<Deps>,
     backoff: Backoff,
+    /// The last thing that it did was to fail.
+    failed: bool,
 }
 
 impl ShardReader {
@@ -82,6 +84,7 @@ impl ShardReader {
             short,
             parts,
             backoff,
+            failed: false,
         }
     }
 
@@ -115,9 +118,13 @@ impl ShardReader {
         self.overdue() > LogId::ZERO
     }
 
-    /// Finds out where it stands, or has a batch of its own if it is doubtful. Where that fails, it
-    /// takes a pause, after which it has to settle still.
+    /// Finds out where it stands, or has a batch of its own if it is doubtful; after a failure only
+    /// when some time has passed, in which whoever changes the epoch gets done. Where it fails, it
+    /// has to settle still.
     pub(crate) async fn settle(&mut self) {
+        if std::mem::take(&mut self.failed) {
+            tokio::time::sleep(self.backoff.next_delay()).await;
+        }
         let tried = match self.doubtful {
             true => self.step().await,
             false => self.load().await.map(drop),
@@ -130,18 +137,20 @@ impl ShardReader {
                 self.parts.lag.clear(self.shard);
                 self.parts.stats.recovered(self.shard);
             }
-            Err(failure) => {
-                self.report(&failure);
-                tokio::time::sleep(self.backoff.next_delay()).await;
-            }
+            Err(failure) => self.report(&failure),
         }
     }
 
     fn report(&mut self, failure: &StepError) {
         // Whatever it was, what is believed of the shard may be wrong now.
-        self.cursor = None;
+        (self.cursor, self.failed) = (None, true);
         self.parts.metrics.retries_total.inc();
         let error = error_chain(failure);
+        if self.parts.log.is_away() {
+            // That is nobody's fault here, and is said already.
+            self.parts.stats.recovered(self.shard);
+            return debug!(shard = %self.shard, error, "the log is away");
+        }
         let now_ms = self.parts.clock.now_ms();
         self.parts.stats.failed(self.shard, error.clone(), now_ms);
         match failure {

@@ -376,11 +376,8 @@ impl Shards {
         for shard in fenced {
             self.with(shard, |reader| reader.fail(StoreError::Fenced { shard }));
         }
-        for (shard, error) in refused {
-            self.with(shard, |reader| {
-                reader.fail(error);
-                reader.doubt();
-            });
+        for shard in refused {
+            self.with(shard, ShardReader::doubt);
         }
         match failure {
             Some(error) => {
