@@ -144,7 +144,13 @@ impl Client {
     pub async fn send_nowait(&self, event: &str, data: Value) -> Pending {
         let reference = self.next_ref.fetch_add(1, Ordering::Relaxed);
         let (reply_to, reply) = oneshot::channel();
-        self.received.lock().waiting.insert(reference, reply_to);
+        {
+            let mut inbox = self.received.lock();
+            // Of a connection that has ended nobody answers any more: the reply is an error.
+            if inbox.closed.is_none() {
+                inbox.waiting.insert(reference, reply_to);
+            }
+        }
         if self.send_text(command(event, reference, &data)).await.is_err() {
             // The connection has ended: taking the sender back makes the reply an error.
             self.received.lock().waiting.remove(&reference);
