@@ -30,6 +30,10 @@ use crate::refusing;
 /// leaves.
 const UNTOLD_ROWS: u32 = 1000;
 
+/// From hearing that the epoch is another to asking which: as long as whoever claimed it may take
+/// to have it minted and armed.
+const EPOCH_PAUSE: Duration = Duration::from_secs(1);
+
 /// Why a step did not come through; every one of them is tried again.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StepError {
@@ -66,8 +70,8 @@ pub(crate) struct ShardReader {
     short: Arc<AtomicBool>,
     parts: Arc<Deps>,
     backoff: Backoff,
-    /// The last thing that it did was to fail.
-    failed: bool,
+    /// The last thing that it did was to fail: how long it waits then at least.
+    failed: Option<Duration>,
 }
 
 impl ShardReader {
@@ -84,7 +88,7 @@ impl ShardReader {
             short,
             parts,
             backoff,
-            failed: false,
+            failed: None,
         }
     }
 
@@ -122,8 +126,8 @@ impl ShardReader {
     /// when some time has passed, in which whoever changes the epoch gets done. Where it fails, it
     /// has to settle still.
     pub(crate) async fn settle(&mut self) {
-        if std::mem::take(&mut self.failed) {
-            tokio::time::sleep(self.backoff.next_delay()).await;
+        if let Some(pause) = self.failed.take() {
+            tokio::time::sleep(self.backoff.next_delay().max(pause)).await;
         }
         let tried = match self.doubtful {
             true => self.step().await,
@@ -143,7 +147,9 @@ impl ShardReader {
 
     fn report(&mut self, failure: &StepError) {
         // Whatever it was, what is believed of the shard may be wrong now.
-        (self.cursor, self.failed) = (None, true);
+        let is_stale = matches!(failure, StepError::Log(LogError::Stale { .. }));
+        self.cursor = None;
+        self.failed = Some(if is_stale { EPOCH_PAUSE } else { Duration::ZERO });
         self.parts.metrics.retries_total.inc();
         let error = error_chain(failure);
         if self.parts.log.is_away() {
