@@ -18,6 +18,7 @@ use shared::process::backoff::Backoff;
 use shared::process::error_chain::error_chain;
 use shared::store::{Committed, Cursor, Store, StoreError};
 use shared::trouble;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tracing::{debug, error};
 
@@ -68,6 +69,8 @@ pub(crate) struct ShardReader {
     given_up: usize,
     /// The log has little memory left.
     short: Arc<AtomicBool>,
+    /// Of those who read what is stored already.
+    turns: Arc<Semaphore>,
     parts: Arc<Deps>,
     backoff: Backoff,
     /// The last thing that it did was to fail: how long it waits then at least.
@@ -75,7 +78,11 @@ pub(crate) struct ShardReader {
 }
 
 impl ShardReader {
-    pub(crate) fn new(shard: Shard, parts: Arc<Deps>, short: Arc<AtomicBool>) -> ShardReader {
+    pub(crate) fn new(
+        shard: Shard,
+        parts: Arc<Deps>,
+        (short, turns): (Arc<AtomicBool>, Arc<Semaphore>),
+    ) -> ShardReader {
         let backoff = Backoff::new(parts.settings.retry_delay, parts.settings.retry_delay_max);
         ShardReader {
             shard,
@@ -86,6 +93,7 @@ impl ShardReader {
             batch_bytes: parts.settings.batch_bytes,
             given_up: 0,
             short,
+            turns,
             parts,
             backoff,
             failed: None,
@@ -294,8 +302,10 @@ impl ShardReader {
 
     /// Whoever had the shard before may have gone between its commit and its trim.
     async fn trim_what_is_stored(&mut self, cursor: Cursor) -> Result<(), StepError> {
-        let parts = Arc::clone(&self.parts);
+        let (parts, turns) = (Arc::clone(&self.parts), Arc::clone(&self.turns));
         loop {
+            // Whoever takes over many shards has not a page of each of them at a time.
+            let _turn = turns.acquire().await;
             let from = self.told.upto;
             let most = PageLimit::entries(parts.settings.batch_entries);
             if from >= cursor.upto {

@@ -16,6 +16,7 @@ use shared::process::backoff::Backoff;
 use shared::process::error_chain::error_chain;
 use shared::store::{Cursor, StoreError};
 use shared::trouble;
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -34,6 +35,8 @@ pub use crate::lag::Lag;
 const LAG_INTERVAL: Duration = Duration::from_secs(1);
 /// How often it is looked what the log keeps for too long.
 const FORGET_INTERVAL: Duration = Duration::from_secs(1);
+/// Shards of which what is stored already is read at a time.
+const TURNS: usize = 4;
 /// Longest pause after the log did not answer.
 const LOG_PAUSE_MAX: Duration = Duration::from_secs(1);
 /// How long the last look waits for entries.
@@ -114,6 +117,8 @@ struct Shards {
     first: Arc<AtomicBool>,
     /// The log has little memory left.
     short: Arc<AtomicBool>,
+    /// Of the readers, where they look at what is stored already.
+    turns: Arc<Semaphore>,
     readers: HashMap<Shard, ShardReader>,
     settling: JoinSet<ShardReader>,
     pace: Pace,
@@ -149,6 +154,7 @@ impl Shards {
             owned: HashSet::new(),
             first: Arc::default(),
             short: Arc::default(),
+            turns: Arc::new(Semaphore::new(TURNS)),
             readers: HashMap::new(),
             settling: JoinSet::new(),
             round_bytes: batch_bytes,
@@ -208,8 +214,8 @@ impl Shards {
         for shard in owned.difference(&self.owned) {
             // One that is still settling from before is dropped when it comes back; the two would
             // only fence each other.
-            let (parts, short) = (Arc::clone(&self.parts), Arc::clone(&self.short));
-            let reader = ShardReader::new(*shard, parts, short);
+            let shared = (Arc::clone(&self.short), Arc::clone(&self.turns));
+            let reader = ShardReader::new(*shard, Arc::clone(&self.parts), shared);
             self.readers.insert(*shard, reader);
         }
         let first = Shard::all().next().is_some_and(|first| owned.contains(&first));
