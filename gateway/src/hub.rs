@@ -89,6 +89,11 @@ impl Hub {
         Hub { rooms: DashMap::new(), parts: Arc::new(parts) }
     }
 
+    /// Bytes that rooms remember.
+    pub(crate) fn remembered_bytes(&self) -> usize {
+        self.parts.history.memory.used()
+    }
+
     /// How many rooms have members here, or had a moment ago.
     pub(crate) fn len(&self) -> usize {
         self.rooms.len()

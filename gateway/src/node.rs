@@ -28,6 +28,7 @@ use crate::spending::Spending;
 use crate::stream::buffer::StreamBuffers;
 use crate::wire::connect_rate::ConnectRate;
 use crate::wire::connections::Connections;
+use crate::wire::frame;
 use crate::wire::send_queue::Flushers;
 
 /// One node.
@@ -98,4 +99,13 @@ pub(crate) struct Node {
     pub(crate) store: Arc<dyn Store>,
     /// Cancelled when the node leaves.
     pub(crate) leaving: CancellationToken,
+}
+
+impl Node {
+    /// Bytes by which the frames that wait for clients are more than may be. What rooms remember
+    /// waits for nobody, and has a bound of its own.
+    pub(crate) fn excess_frames(&self) -> usize {
+        let waiting = frame::alive_bytes().saturating_sub(self.hub.remembered_bytes());
+        waiting.saturating_sub(self.memory.frames)
+    }
 }

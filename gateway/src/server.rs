@@ -437,7 +437,7 @@ fn spawn_upkeep(node: &Arc<Node>, tasks: &Tasks) {
     spawn("retirement", |node| node.hub.retire_rooms().boxed());
     spawn("comparison", |node| node.hub.compare_rooms().boxed());
     spawn("presence", |node| node.hub.attend().boxed());
-    spawn("relief", |node| node.connections.relieve(node.memory.frames).boxed());
+    spawn("relief", |node| node.connections.relieve(|| node.excess_frames()).boxed());
     spawn("limits", |node| node.limiter.sweep().boxed());
 }
 

@@ -29,7 +29,7 @@ pub(crate) struct MemoryShares {
     pub(crate) rooms: usize,
     /// What is published meanwhile to rooms that synchronise.
     pub(crate) syncing: usize,
-    /// Frames, those that rooms remember included: beyond it who does not read is cut.
+    /// Frames that wait for clients: beyond it who does not read is cut.
     pub(crate) frames: usize,
     /// What was heard of the log and is not handed to its rooms yet.
     pub(crate) deliveries: usize,
@@ -46,15 +46,14 @@ pub(crate) struct MemoryShares {
 impl MemoryShares {
     pub(crate) fn of(bound: MemoryBound) -> MemoryShares {
         let accepted = bound.share(8, 256 * MIB);
-        let rooms = bound.share(32, 256 * MIB);
         MemoryShares {
             accepted,
             accepted_of_shard: RETAINED_BYTES_MAX.min(accepted / 4),
             appending: bound.share(64, 16 * APPEND_BATCH_BYTES_MAX),
             log: bound.share(8, MEMORY_LOG_BYTES_MAX),
-            rooms,
+            rooms: bound.share(32, 256 * MIB),
             syncing: bound.share(32, 64 * MIB),
-            frames: rooms + bound.share(16, 1024 * MIB),
+            frames: bound.share(16, 1024 * MIB),
             deliveries: bound.share(64, 64 * MIB).max(DELIVERIES_BYTES_LEAST),
             reading: bound.share(32, 256 * MIB),
             pages: (bound.share(32, 256 * MIB) / PAGE_BYTES_MAX).max(1),

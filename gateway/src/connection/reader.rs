@@ -45,7 +45,8 @@ pub(super) struct Reader {
     held: ByteShare,
 }
 
-/// Bytes of a message under way for which there is always room.
+/// Bytes of a message under way for which there is always room, and which are not counted: by small
+/// beginnings nobody takes the room of those who send something large.
 const HELD_BYTES_LEAST: usize = 16 * 1024;
 
 impl Reader {
@@ -105,9 +106,10 @@ impl Reader {
     /// Counts what is held; where all together hold too much, whoever sends a large message is to
     /// come back with it.
     fn hold(&mut self, bytes: usize) -> Result<(), CloseReason> {
-        if bytes != self.held.bytes() {
-            self.held.set(bytes);
-            if bytes > HELD_BYTES_LEAST && self.held.is_exceeded() {
+        let large = bytes.saturating_sub(HELD_BYTES_LEAST);
+        if large != self.held.bytes() {
+            self.held.set(large);
+            if large > 0 && self.held.is_exceeded() {
                 return Err(CloseReason::TryLater);
             }
         }

@@ -14,7 +14,6 @@ use tokio::sync::SemaphorePermit;
 use crate::auth::Identity;
 use crate::hub::not_yours;
 use crate::node::Node;
-use crate::wire::frame;
 
 /// How long somebody waits to read a page.
 const PAGE_PATIENCE: Duration = Duration::from_secs(2);
@@ -64,7 +63,7 @@ pub(crate) async fn may_join(
 /// Whether there is memory for a page now: what is read of one waits for its client, however slowly
 /// that reads.
 pub(crate) fn may_read_now(node: &Node) -> Result<(), Refusal> {
-    if frame::alive_bytes() < node.memory.frames { Ok(()) } else { Err(no_memory()) }
+    if node.excess_frames() == 0 { Ok(()) } else { Err(no_memory()) }
 }
 
 fn no_memory() -> Refusal {

@@ -14,7 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::auth::{Identity, TokenSubject};
-use crate::wire::frame::{self, Frame};
+use crate::wire::frame::Frame;
 use crate::wire::send_queue::SendQueue;
 
 /// The connections by number, and those that have said whose they are by user.
@@ -210,14 +210,14 @@ impl Connections {
         self.open.iter().map(|handle| handle.queue.bytes()).sum()
     }
 
-    /// Cuts those for whom most waits, as long as all frames together take more than `most` bytes:
-    /// they do not read, or not fast enough, and the others need the memory.
-    pub(crate) async fn relieve(&self, most: usize) {
+    /// Cuts those for whom most waits, as long as what waits for all of them is too much by some
+    /// bytes: they do not read, or not fast enough, and the others need the memory.
+    pub(crate) async fn relieve(&self, excess: impl Fn() -> usize) {
         let mut ticks = tokio::time::interval(RELIEVE_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            let mut excess = frame::alive_bytes().saturating_sub(most);
+            let mut excess = excess();
             if excess == 0 {
                 continue;
             }

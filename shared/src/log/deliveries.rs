@@ -81,10 +81,10 @@ impl DeliveryReceiver {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const BYTES_MAX: usize = 64 * 1024 * 1024;
     use crate::contract::position::Position;
     use crate::log::RingEntry;
+
+    const BYTES_MAX: usize = 64 * 1024 * 1024;
 
     fn entry(bytes: usize) -> Delivery {
         let raw = vec![0; bytes].into();

@@ -202,3 +202,42 @@ async fn people_who_read_nothing_take_no_more_than_a_process_may() {
     let most = gateway.end();
     assert!(most < GATEWAY_BYTES, "the gateway took {} MiB", most / MIB);
 }
+
+/// What rooms remember waits for nobody: however many they are, people are let in, and nobody is
+/// cut for it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_rooms_that_remember_much_keep_nobody_out() {
+    const PEOPLE: usize = 16;
+    const ROOMS_EACH: usize = 20;
+    let mut options = small();
+    for limit in ["WEBSOCKET_RATE_LIMIT_ROOM_JOIN", "ROOMCAST_ROOMS_PER_USER"] {
+        options.gateway = options.gateway.with_env(limit, "1000");
+    }
+    let fleet = Fleet::cluster(options).await.unwrap();
+    let content = "x".repeat(25 * 1024);
+    let talking = (0..PEOPLE).map(|number| {
+        let (fleet, content) = (&fleet, content.as_str());
+        async move {
+            let member = client(fleet.gateway(), &format!("member{number}")).await;
+            for room in 0..ROOMS_EACH {
+                let room = format!("room{number}-{room}");
+                member.join(&room, None).await.unwrap();
+                for _ in 0..2 {
+                    let said = || async {
+                        let sent = member.send(&room, &unique_id(), content).await;
+                        sent.map(drop).map_err(|error| format!("{error:?}"))
+                    };
+                    eventually(PATIENCE, "it is taken", said).await;
+                }
+            }
+            member
+        }
+    });
+    let members = futures_util::future::join_all(talking).await;
+    for (number, member) in members.iter().enumerate() {
+        let guest = client(fleet.gateway(), &format!("guest{number}")).await;
+        let joined = guest.join(&format!("room{number}-0"), None).await.unwrap();
+        assert_eq!(joined.messages.len(), 2);
+        member.history("room0-0", json!({})).await.unwrap();
+    }
+}
