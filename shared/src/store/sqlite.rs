@@ -8,6 +8,7 @@
 //! A transaction that cannot be finished fails all requests in it, and the next one gets a new
 //! connection.
 
+pub mod journal;
 mod reader;
 mod writer;
 mod request;

@@ -1,0 +1,181 @@
+//! Files of journals that are damaged, or whose processes are gone: what of them is readable goes
+//! into a sound one.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, OptionalExtension};
+use tracing::{error, info, warn};
+
+use super::row::{self, Row};
+use crate::process::clock::Clock;
+use crate::process::error_chain::error_chain;
+
+/// What lies beside a file of `SQLite`.
+const BESIDE: [&str; 3] = ["", "-wal", "-shm"];
+
+/// Sizes in a write-ahead log (<https://sqlite.org/fileformat2.html#walformat>).
+const WAL_HEADER: usize = 32;
+const FRAME_HEADER: u64 = 24;
+
+/// Why a file is not used as it is.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Fault {
+    #[error("it cannot be read")]
+    Database(#[from] rusqlite::Error),
+    #[error("it is damaged: {0}")]
+    Damaged(String),
+}
+
+/// Whether the file is sound, or not there.
+pub(super) fn check(file: &Path) -> Result<(), Fault> {
+    if !file.exists() {
+        return Ok(());
+    }
+    let torn = torn_bytes(file);
+    let connection = Connection::open(file)?;
+    let found: String = connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
+    if found != "ok" {
+        return Err(Fault::Damaged(found));
+    }
+    if connection.table_exists(None, "entries")? {
+        // Another version's table is read like a damaged one: by its names.
+        connection.prepare(&row::select("n = 1"))?;
+    }
+    let (_, read, _): (i64, i64, i64) =
+        connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+        })?;
+    if let Some(torn) = torn
+        && let Some(bytes) = torn.behind(read.max(0).unsigned_abs())
+    {
+        // What was acknowledged had reached the disk whole, so this was not.
+        warn!(file = %file.display(), bytes,
+            "the end of the journal is torn: a write was under way when the process or its \
+             machine ended");
+    }
+    Ok(())
+}
+
+/// A write-ahead log as it was found.
+struct Wal {
+    header: [u8; WAL_HEADER],
+    bytes: Vec<u8>,
+}
+
+/// Reads the write-ahead log, before anybody takes it in.
+fn torn_bytes(file: &Path) -> Option<Wal> {
+    let mut wal = fs::File::open(beside(file, "-wal")).ok()?;
+    let mut header = [0; WAL_HEADER];
+    wal.read_exact(&mut header).ok()?;
+    wal.seek(SeekFrom::Start(0)).ok()?;
+    let mut bytes = Vec::new();
+    wal.read_to_end(&mut bytes).ok()?;
+    Some(Wal { header, bytes })
+}
+
+impl Wal {
+    /// How many bytes lie behind so many whole frames, where they are of the same run of it: what
+    /// was written before it was begun anew has other salts.
+    fn behind(&self, frames: u64) -> Option<usize> {
+        let page = u32::from_be_bytes(self.header[8..12].try_into().ok()?);
+        let end = WAL_HEADER as u64 + frames * (FRAME_HEADER + u64::from(page));
+        let rest = self.bytes.get(usize::try_from(end).ok()?..)?;
+        let salts = rest.get(8..16);
+        let same = salts.is_none_or(|salts| *salts == self.header[16..24]);
+        (same && !rest.is_empty()).then_some(rest.len())
+    }
+}
+
+fn beside(file: &Path, what: &str) -> PathBuf {
+    let mut name = OsString::from(file);
+    name.push(what);
+    name.into()
+}
+
+/// Gives a damaged file another name, under which it is kept, and says which.
+pub(super) fn put_aside(file: &Path, clock: &Clock, fault: &Fault) -> io::Result<PathBuf> {
+    let damaged = file.with_extension(format!("damaged-{}", clock.now_ms()));
+    error!(file = %file.display(), kept = %damaged.display(), error = error_chain(fault),
+        "the journal is damaged; what of it is readable is taken over");
+    for what in BESIDE {
+        match fs::rename(beside(file, what), beside(&damaged, what)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+    }
+    Ok(damaged)
+}
+
+/// Takes what of a damaged file is readable, row by row.
+pub(super) fn rescue(to: &Connection, damaged: &Path) -> Result<(), rusqlite::Error> {
+    to.execute_batch("BEGIN IMMEDIATE")?;
+    let (read, lost) = Connection::open(damaged).map_or((0, 0), |from| copy(&from, to));
+    to.execute_batch("COMMIT")?;
+    error!(file = %damaged.display(), read, lost,
+        "what was readable of a damaged journal was taken over");
+    Ok(())
+}
+
+/// Takes everything of a file whose process is gone, and removes it.
+pub(super) fn take_over(to: &Connection, file: &Path) -> Result<(), rusqlite::Error> {
+    if let Err(fault) = check(file) {
+        error!(file = %file.display(), error = error_chain(&fault), "a journal is damaged");
+    }
+    to.execute_batch("BEGIN IMMEDIATE")?;
+    let from = Connection::open(file)?;
+    let (read, lost) = copy(&from, to);
+    to.execute_batch("COMMIT")?;
+    // Closing it takes its write-ahead log in.
+    drop(from);
+    if read > 0 || lost > 0 {
+        info!(file = %file.display(), read, lost, "took over the journal of a process that is gone");
+    }
+    if lost > 0 {
+        return Ok(());
+    }
+    for what in BESIDE {
+        match fs::remove_file(beside(file, what)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                warn!(error = error_chain(&error), "a journal that was taken over is not removed");
+            }
+            Ok(()) | Err(_) => {}
+        }
+    }
+    Ok(())
+}
+
+/// Copies row by row, in their order, whatever of them can be read; says how many were and were
+/// not.
+fn copy(from: &Connection, to: &Connection) -> (u64, u64) {
+    let bounds = "SELECT min(n), max(n) FROM entries";
+    let bounds: Result<(Option<i64>, Option<i64>), _> =
+        from.query_row(bounds, [], |row| Ok((row.get(0)?, row.get(1)?)));
+    let last = "SELECT seq FROM sqlite_sequence WHERE name = 'entries'";
+    let last = || from.query_row(last, [], |row| row.get::<_, i64>(0)).unwrap_or(0);
+    let (first, last) = match bounds {
+        Ok((Some(first), Some(last))) => (first, last),
+        Ok(_) => return (0, 0),
+        Err(_) => (1, last()),
+    };
+    let sql = row::select("n = ?1 AND refused IS NULL");
+    let when = "SELECT noted_at, placed FROM entries WHERE n = ?1";
+    let (mut read, mut lost) = (0, 0);
+    for n in first..=last {
+        let row = from
+            .prepare_cached(&sql)
+            .and_then(|mut statement| statement.query_row([n], Row::read).optional());
+        let noted = from.query_row(when, [n], |row| Ok((row.get(0)?, row.get(1)?)));
+        match row {
+            Ok(None) => {}
+            Ok(Some(row)) if row.is_whole() => match row.insert(to, noted.unwrap_or((0, false))) {
+                Ok(_) => read += 1,
+                Err(_) => lost += 1,
+            },
+            Ok(Some(_)) | Err(_) => lost += 1,
+        }
+    }
+    (read, lost)
+}
