@@ -153,7 +153,7 @@ fn without_database(in_traffic: bool) -> &'static str {
 /// The same for Redis.
 fn without_redis(in_traffic: bool) -> &'static str {
     if in_traffic {
-        "senders are told unavailable and offer their messages again; rooms are read from memory"
+        "gateways keep what is accepted in their journals; rooms are read from memory and database"
     } else {
         "nothing is read from the log"
     }

@@ -397,6 +397,12 @@ pub trait Log: std::fmt::Debug + Send + Sync + 'static {
         false
     }
 
+    /// Whether the log has been asked and has said nothing for longer than an answer takes: a server
+    /// that stands still is known sooner than its connections fail.
+    fn is_silent(&self) -> bool {
+        false
+    }
+
     /// Whether the log has so little memory left that nothing should be kept that need not be.
     async fn is_short(&self) -> Result<bool, LogError>;
 

@@ -401,6 +401,10 @@ impl Log for RedisLog {
         self.connection.health().is_away()
     }
 
+    fn is_silent(&self) -> bool {
+        self.connection.health().is_silent()
+    }
+
     async fn is_short(&self) -> Result<bool, LogError> {
         let memory = self.connection.memory().await?;
         let short = memory.is_some_and(|(used, most)| used * 100 > most * REDIS_MEMORY_PERCENT);

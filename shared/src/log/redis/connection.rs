@@ -274,6 +274,7 @@ impl RedisConnection {
     }
 
     async fn call<T: FromRedisValue>(&self, call: &ScriptInvocation<'_>) -> Result<T, RedisError> {
+        let _question = self.health.ask();
         let outcome = call.invoke_async(&mut self.manager()).await;
         self.note(&outcome);
         outcome
@@ -396,6 +397,7 @@ impl RedisConnection {
     }
 
     async fn send<T: FromRedisValue>(&self, pipe: &Pipeline) -> Result<T, RedisError> {
+        let _question = self.health.ask();
         let outcome = pipe.query_async(&mut self.manager()).await;
         self.note(&outcome);
         outcome

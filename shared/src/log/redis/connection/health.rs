@@ -23,6 +23,8 @@ const DROP_MEMORY: Duration = Duration::from_secs(30);
 const SILENCE_MAX: Duration = Duration::from_secs(5);
 /// After so long without any answer nobody waits for one: it is known that there is none.
 const AWAY: Duration = Duration::from_millis(500);
+/// After so long without an answer to what was asked the server is taken to stand still.
+const STANDSTILL: Duration = Duration::from_millis(600);
 /// How often somebody tries all the same, where nobody looks after the server.
 const TRY_INTERVAL: Duration = Duration::from_millis(250);
 
@@ -35,8 +37,31 @@ pub struct Health {
     errors: AtomicU64,
     reconnects: AtomicU64,
     silence: Mutex<Silence>,
+    asked: Mutex<Asked>,
     /// Somebody looks again and again whether the server answers.
     watched: AtomicBool,
+}
+
+/// What was asked and is not answered.
+#[derive(Debug, Default)]
+struct Asked {
+    count: usize,
+    /// Since when there has been no answer to any of it.
+    since: Option<Instant>,
+}
+
+/// A question that waits for its answer, until this is dropped.
+#[derive(Debug)]
+pub(super) struct Question<'a>(&'a Health);
+
+impl Drop for Question<'_> {
+    fn drop(&mut self) {
+        let mut asked = self.0.asked.lock();
+        asked.count -= 1;
+        if asked.count == 0 {
+            asked.since = None;
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -58,6 +83,7 @@ impl Health {
             errors: AtomicU64::new(0),
             reconnects: AtomicU64::new(0),
             silence: Mutex::default(),
+            asked: Mutex::default(),
             watched: AtomicBool::new(false),
         }
     }
@@ -72,6 +98,20 @@ impl Health {
     pub fn is_away(&self) -> bool {
         !self.connected.load(Ordering::Relaxed)
             && self.silence.lock().began.is_some_and(|began| began.elapsed() >= AWAY)
+    }
+
+    /// Something is asked from now on.
+    pub(super) fn ask(&self) -> Question<'_> {
+        let mut asked = self.asked.lock();
+        asked.count += 1;
+        asked.since.get_or_insert_with(Instant::now);
+        Question(self)
+    }
+
+    /// Whether something was asked for longer than an answer takes, and nothing was answered.
+    #[must_use]
+    pub fn is_silent(&self) -> bool {
+        self.asked.lock().since.is_some_and(|since| since.elapsed() >= STANDSTILL)
     }
 
     /// Whether a command may be sent: while the server is away only by whoever looks after it.
@@ -100,10 +140,12 @@ impl Health {
                 self.is_silent_for_long()
             }
             Err(error) => {
+                self.heard();
                 self.errors.fetch_add(1, Ordering::Relaxed);
                 error.code().is_some_and(|code| NOT_THE_MASTER.contains(&code)) && self.may_drop()
             }
             Ok(_) => {
+                self.heard();
                 if !self.connected.swap(true, Ordering::Relaxed) {
                     self.silence.lock().began = None;
                 }
@@ -111,6 +153,11 @@ impl Health {
                 false
             }
         }
+    }
+
+    fn heard(&self) {
+        let mut asked = self.asked.lock();
+        asked.since = (asked.count > 0).then(Instant::now);
     }
 
     fn is_silent_for_long(&self) -> bool {
