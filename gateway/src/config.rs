@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use serde::Serialize;
 use shared::contract::limits::{
     RATE_WINDOW_MS, RECEIPT_LOG_INTERVAL_MS, STREAM_TIMEOUT_MS_MAX, UNPROVEN_SPARE,
@@ -16,6 +16,7 @@ use shared::process::memory::MemoryBound;
 use shared::process::settings::{Millis, Secret, SettingArg};
 use shared::process::telemetry::metrics::Label;
 use shared::process::telemetry::{LogFilter, LogFormat};
+use shared::store::sqlite::journal::JournalBounds;
 
 use self::shares::MemoryShares;
 use crate::auth::Trust;
@@ -44,6 +45,19 @@ pub struct GatewaySettings {
         help_heading = "Storage"
     )]
     pub data_dir: PathBuf,
+    /// What is written into this node's journal, in the folder `journal` there: nothing (off), what
+    /// is accepted while Redis takes nothing (outage), or everything until the database has it
+    /// (always). Only in a cluster.
+    #[arg(long, env = "ROOMCAST_JOURNAL", default_value = "outage")]
+    pub journal: JournalMode,
+    /// Bytes that the journal may hold; beyond it senders are told `backpressure`.
+    #[arg(long, env = "ROOMCAST_JOURNAL_BYTES_MAX", default_value = "1073741824",
+          range = 65536..=1099511627776)]
+    pub journal_bytes_max: u64,
+    /// Age of the journal's oldest entry from which on nothing more is taken, in milliseconds.
+    #[arg(long, env = "ROOMCAST_JOURNAL_AGE_MAX_MS", default_value = "86400000",
+          range = 1000..=2592000000)]
+    pub journal_age_max_ms: Millis,
     /// Secret that HS256 tokens are signed with, of at least 32 bytes; without it the embedded
     /// mode is the development mode.
     #[arg(long, env = "ROOMCAST_JWT_SECRET", help_heading = "Authentication")]
@@ -254,6 +268,18 @@ pub struct GatewaySettings {
     pub log: LogFilter,
 }
 
+/// What goes into a node's journal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum JournalMode {
+    /// Nothing: while Redis takes nothing, senders are told `unavailable`.
+    Off,
+    /// What is accepted while Redis takes nothing.
+    Outage,
+    /// Everything that is accepted, until the database has it.
+    Always,
+}
+
 /// Longer than a balancer that looks every 2 s and asks twice needs to see that a node leaves.
 const DRAIN_NOTICE: Duration = Duration::from_secs(5);
 
@@ -377,6 +403,20 @@ impl GatewaySettings {
     pub fn receipt_interval(&self) -> Duration {
         let factor = if self.is_dev() { DEV_LIMIT_FACTOR } else { 1 };
         Duration::from_millis(RECEIPT_LOG_INTERVAL_MS) / factor
+    }
+
+    /// Where the journal lies, in a cluster that has one.
+    #[must_use]
+    pub fn journal_folder(&self) -> Option<PathBuf> {
+        let has_one = self.is_cluster() && self.journal != JournalMode::Off;
+        has_one.then(|| self.data_dir.join("journal"))
+    }
+
+    /// How much it may hold.
+    #[must_use]
+    pub fn journal_bounds(&self) -> JournalBounds {
+        let (bytes_max, age_max_ms) = (self.journal_bytes_max, self.journal_age_max_ms.0);
+        JournalBounds { bytes_max, age_max_ms }
     }
 
     /// Whether Redis and Postgres lie behind this node, instead of its own memory and file.

@@ -24,9 +24,6 @@ fn main() -> ExitCode {
         Ok(started) => started,
         Err(stop) => return stop.exit(),
     };
-    if let Some(subcommand) = subcommand {
-        return cli::run(&settings, &subcommand).exit();
-    }
     if let Err(error) = telemetry::start(settings.log_format, &settings.log) {
         return fail(&error);
     }
@@ -34,6 +31,12 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(&error),
     };
+    if let Some(subcommand) = subcommand {
+        let stop = runtime.block_on(cli::run(settings, &subcommand));
+        drop(runtime);
+        telemetry::finish();
+        return stop.exit();
+    }
     let code = match runtime.block_on(run(settings)) {
         Ok(code) => code,
         Err(error) => fail(&*error),

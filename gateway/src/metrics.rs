@@ -121,6 +121,20 @@ shared::metrics! {
         retained_bytes: gauge,
         /// Bytes that those may be; beyond it senders are told `backpressure`.
         retained_bytes_max: gauge,
+        /// Accepted entries in the node's journal, most of them because Redis takes nothing.
+        journal_entries: gauge,
+        /// Bytes of those, about.
+        journal_bytes: gauge,
+        /// Bytes that those may be; beyond it senders are told `backpressure`.
+        journal_bytes_max: gauge,
+        /// Age of the oldest of them, in seconds; 0 where there is none.
+        journal_oldest_seconds: gauge,
+        /// Entries that went into the journal because Redis took nothing.
+        journaled_total: counter,
+        /// Entries of the journal that Redis has taken.
+        journal_replayed_total: counter,
+        /// Entries that the journal did not take.
+        journal_refused_total: counter,
         /// Frames written to sockets.
         frames_out_total: counter,
         /// Logged events handed to members.

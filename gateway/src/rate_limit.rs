@@ -41,6 +41,9 @@ use crate::metrics::Metrics;
 /// How long Redis is not asked after it did not answer, in milliseconds.
 const ALONE_MS: i64 = 5000;
 
+/// How long whoever sends something waits for the fleet's count.
+const FLEET_PATIENCE: Duration = Duration::from_millis(500);
+
 /// How long a user's refusals gather before the fleet is told of them.
 const REPORT_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -163,8 +166,11 @@ impl RateLimiter {
     async fn ask(&self, fleet: &RedisCounts, user: &UserId, class: RateClass) -> Option<Portion> {
         let limit = self.rules.limits[class as usize];
         let portion = (limit / RATE_PORTIONS).max(1);
-        let asked = fleet.take(user, class, (portion, limit), self.window_ms(class)).await;
-        let given = self.heard(asked);
+        let taken = fleet.take(user, class, (portion, limit), self.window_ms(class));
+        // Whoever sends something does not wait for a Redis that stands still.
+        let asked = tokio::time::timeout(FLEET_PATIENCE, taken).await;
+        let silent = |_| (::redis::ErrorKind::Io, "no answer in time").into();
+        let given = self.heard(asked.unwrap_or_else(|late| Err(silent(late))));
         if given.is_none() {
             self.parts.metrics.counted_alone_total.inc();
         }

@@ -5,16 +5,29 @@ use std::sync::Arc;
 use shared::contract::signal::{NodeSignal, Signal};
 use shared::log::Delivery;
 use shared::log::deliveries::DeliveryReceiver;
+use tokio::sync::mpsc;
 
+use crate::broker::append_queue::journaling::RefusedEntry;
 use crate::node::Node;
 use crate::operation::authenticate;
 use crate::operation::credit::Moved;
 
 /// Hands on what the broker delivers, until the broker is gone.
-pub(crate) async fn run(node: Arc<Node>, deliveries: DeliveryReceiver) {
+pub(crate) async fn run(
+    node: Arc<Node>,
+    deliveries: DeliveryReceiver,
+    mut refusals: mpsc::UnboundedReceiver<RefusedEntry>,
+) {
     let moved = Moved::default();
+    let refused = async {
+        while let Some(refused) = refusals.recv().await {
+            node.hub.refused(refused);
+        }
+        std::future::pending::<()>().await;
+    };
     tokio::select! {
         () = deliver(&node, deliveries, &moved) => {}
+        () = refused => {}
         // Reads what it tells, and holds up no delivery.
         () = moved.tell(&node) => {}
     }

@@ -5,6 +5,8 @@ mod cluster;
 mod embedded;
 mod descriptors;
 mod rebalance;
+mod parts;
+pub mod replay;
 pub mod mint;
 
 use std::net::SocketAddr;
@@ -17,49 +19,31 @@ use serde_json::json;
 use shared::log::Log;
 use shared::log::deliveries::DeliveryReceiver;
 use shared::log::redis::connection::Health;
-use shared::process::byte_budget::ByteBudget;
 use shared::process::clock::Clock;
 use shared::process::operator::{BindError, Operator, Refresh};
 use shared::process::readiness::{Condition, Readiness};
 use shared::process::tasks::{TaskEnded, Tasks};
 use shared::store::Store;
 use shared::store::sqlite::OpenError;
+use shared::store::sqlite::journal::JournalOpenError;
 use sync_worker::stats::Stats;
-use tokio::sync::{Notify, Semaphore, oneshot};
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
-use crate::auth::api_keys::ApiKeys;
-use crate::auth::client_address::{Addresses, TrustedProxies};
-use crate::auth::origin::AllowedOrigins;
-use crate::auth::unproven::Unproven;
-use crate::auth::{Authenticator, Revocations, TokenStore, TrustError};
-use crate::broker::append_queue::{self, AppendQueue};
-use crate::broker::epochs::Epochs;
-use crate::broker::receipt_queue::ReceiptQueue;
-use crate::broker::{Broker, SignalPublisher};
+use crate::auth::TokenStore;
+use crate::broker::Broker;
 use crate::config::GatewaySettings;
 use crate::http::listening;
-use crate::hub::history::History;
-use crate::hub::room_quota::RoomQuota;
-use crate::hub::{self, Hub};
 use crate::metrics::Metrics;
 use crate::node::Node;
 use crate::operation::{authenticate, stream};
-use crate::presence::{self, Presence};
+use crate::presence::Presence;
 use crate::rate_limit::redis::RedisCounts;
-use crate::rate_limit::{self, RateLimiter, Rules};
 use crate::relay;
-use crate::spending::Spending;
-use crate::spending::redis::RedisTurns;
 use crate::stream::StreamStore;
-use crate::stream::buffer::StreamBuffers;
-use crate::wire::connect_rate::ConnectRate;
-use crate::wire::connections::Connections;
-use crate::wire::send_queue::Flushers;
 
 /// How often a leaving node looks whether its connections are gone.
 const LEAVE_POLL: Duration = Duration::from_millis(20);
@@ -73,6 +57,9 @@ pub enum StartError {
     /// The embedded database cannot be used.
     #[error("the database cannot be opened")]
     Store(#[from] OpenError),
+    /// The journal cannot be used.
+    #[error("no journal (ROOMCAST_JOURNAL=off does without)")]
+    Journal(#[from] JournalOpenError),
     /// A port is taken, or not allowed.
     #[error(transparent)]
     Bind(#[from] BindError),
@@ -172,8 +159,9 @@ impl Server {
         };
         let revocations = readiness.condition("revocations");
         let places = readiness.condition("connections");
-        let node =
-            Arc::new(node((settings, descriptors.sockets), clock, metrics, (&mut backend, tasks))?);
+        let settings = (settings, descriptors.sockets);
+        let (node, refused) = parts::node(settings, clock, metrics, (&mut backend, tasks))?;
+        let node = Arc::new(node);
         let Backend { deliveries, background_tasks, worker, redis, fatal, .. } = backend;
 
         let began = Instant::now();
@@ -196,7 +184,7 @@ impl Server {
             tasks.spawn(name, task);
         }
         tasks.spawn("operator", operator.serve(CancellationToken::new()));
-        tasks.spawn("relay", relay::run(Arc::clone(&node), deliveries));
+        tasks.spawn("relay", relay::run(Arc::clone(&node), deliveries, refused));
         tasks.spawn("revocations", authenticate::watch_revocations(Arc::clone(&node), revocations));
         spawn_upkeep(&node, tasks);
         tasks.spawn("places", watch_places(Arc::clone(&node), places));
@@ -271,6 +259,8 @@ impl Server {
         let finished = tokio::time::timeout_at(deadline, async {
             stream::leave(node, self.worker.is_some()).await;
             node.hub.leave().await;
+            // What Redis takes none of now waits for the next start on the same folder.
+            node.append_queue.until_replayed().await;
             if let Some(Worker { task, stop, .. }) = self.worker {
                 stop.cancel();
                 // A panic of the worker was reported when it happened.
@@ -285,6 +275,10 @@ impl Server {
         self.node.store.close().await;
         let (connections, retained) = (node.connections.len(), node.append_queue.retained());
         let duration_ms = millis(began.elapsed());
+        let journal = node.append_queue.journal().map_or(0, |journal| journal.held().entries);
+        if journal > 0 {
+            warn!(entries = journal, "the journal holds entries for the next start on its folder");
+        }
         if finished {
             info!(duration_ms, clients, connections, retained, "gateway has left in order");
         } else {
@@ -295,131 +289,6 @@ impl Server {
         }
         finished
     }
-}
-
-fn append_queue(
-    (settings, clock): (&GatewaySettings, &Clock),
-    metrics: &Arc<Metrics>,
-    (backend, epochs): (&Backend, &Arc<Epochs>),
-    tasks: &Tasks,
-) -> AppendQueue {
-    AppendQueue::start(&append_queue::Deps {
-        log: Arc::clone(&backend.log),
-        store: Arc::clone(&backend.store),
-        epochs: Arc::clone(epochs),
-        clock: clock.clone(),
-        metrics: Arc::clone(metrics),
-        tasks: tasks.clone(),
-        shares: settings.memory(),
-    })
-}
-
-fn node(
-    (settings, sockets_max): (GatewaySettings, usize),
-    clock: Clock,
-    metrics: Arc<Metrics>,
-    (backend, tasks): (&mut Backend, &Tasks),
-) -> Result<Node, StartError> {
-    let origins = AllowedOrigins::parse(settings.origins())
-        .map_err(|error| unusable("ROOMCAST_ALLOWED_ORIGINS", error))?;
-    let proxies = TrustedProxies::parse(&settings.trusted_proxies)
-        .map_err(|error| unusable("ROOMCAST_TRUSTED_PROXIES", error))?;
-    let authenticator = authenticator(&settings)?;
-    let api_keys =
-        ApiKeys::parse(&settings.api_keys).map_err(|error| unusable("ROOMCAST_API_KEYS", error))?;
-    let memory = settings.memory();
-    let epochs = Arc::new(Epochs::new(Arc::clone(&backend.log), Arc::clone(&backend.store)));
-    let append_queue = append_queue((&settings, &clock), &metrics, (backend, &epochs), tasks);
-    let Backend { log, store, broker, counts, token_store, streams, presence, .. } = backend;
-    let present = presence::local::LocalPresence::new(
-        Arc::clone(presence),
-        Arc::clone(broker),
-        clock.clone(),
-        Arc::clone(&metrics),
-    );
-    let history = History::new(Arc::clone(log), Arc::clone(store), epochs, memory.rooms);
-    let hub = Hub::new(hub::Deps {
-        broker: Arc::clone(broker),
-        history,
-        syncing: ByteBudget::new(memory.syncing),
-        streams: Arc::clone(streams),
-        metrics: Arc::clone(&metrics),
-        clock: clock.clone(),
-        presence: Arc::new(present),
-        signals: SignalPublisher::start(Arc::clone(broker), tasks),
-        empty: Notify::new(),
-        unsure: Notify::new(),
-    });
-    let spending = Spending::new(counts.as_ref().map(turns));
-    let limiter = limiter(&settings, (&clock, &metrics), Arc::clone(broker), counts.take());
-    let (written, told) = (Arc::clone(streams), Arc::clone(broker));
-    let answers = StreamBuffers::new(written, told, Arc::clone(&metrics), memory.streams);
-    Ok(Node {
-        streams: Arc::new(answers),
-        api_keys,
-        authenticator,
-        revocations: Revocations::default(),
-        token_store: token_store.clone(),
-        proxies,
-        addresses: Arc::new(Addresses::default()),
-        unproven: Unproven::new(settings.unproven_max(), settings.unauthenticated_per_address),
-        origins,
-        clock,
-        flushers: Flushers::start(tasks, settings.write_timeout_ms.duration(), &metrics),
-        connections: Connections::new(settings.connections_max),
-        connect_rate: ConnectRate::new(settings.connects_per_second),
-        unproven_connect_rate: ConnectRate::new(settings.connects_per_second),
-        memory,
-        pages: Semaphore::new(memory.pages),
-        bodies: ByteBudget::new(memory.bodies),
-        reading: ByteBudget::new(memory.reading),
-        sockets_max,
-        exchanges: TaskTracker::new(),
-        room_quota: Arc::new(RoomQuota::default()),
-        spending,
-        limiter: Arc::new(limiter),
-        leaving: CancellationToken::new(),
-        settings,
-        metrics,
-        hub,
-        append_queue,
-        receipts: ReceiptQueue::default(),
-        broker: Arc::clone(broker),
-        log: Arc::clone(log),
-        store: Arc::clone(store),
-    })
-}
-
-fn limiter(
-    settings: &GatewaySettings,
-    (clock, metrics): (&Clock, &Arc<Metrics>),
-    broker: Arc<dyn Broker>,
-    fleet: Option<RedisCounts>,
-) -> RateLimiter {
-    let (clock, metrics) = (clock.clone(), Arc::clone(metrics));
-    RateLimiter::new(Rules::new(settings), rate_limit::Deps { clock, metrics, broker, fleet })
-}
-
-/// Whose turn it is among the nodes is known where their counts are.
-fn turns(counts: &RedisCounts) -> RedisTurns {
-    RedisTurns::new(counts.connection().clone())
-}
-
-fn authenticator(settings: &GatewaySettings) -> Result<Authenticator, StartError> {
-    Authenticator::new(settings.trust(), settings.is_dev()).map_err(|error| {
-        let setting = match error {
-            TrustError::File(_) | TrustError::Key(_) => "ROOMCAST_JWT_PUBLIC_KEY",
-            TrustError::Jwks(_) => "ROOMCAST_JWKS",
-        };
-        unusable(setting, error)
-    })
-}
-
-fn unusable(
-    setting: &'static str,
-    error: impl std::error::Error + Send + Sync + 'static,
-) -> StartError {
-    StartError::Setting { setting, source: Box::new(error) }
 }
 
 /// Starts what each part of the node does for as long as the process runs.
@@ -465,11 +334,20 @@ async fn watch_places(node: Arc<Node>, places: Condition) {
 fn refresh(node: &Arc<Node>) -> Refresh {
     let node = Arc::clone(node);
     let told = |count| i64::try_from(count).unwrap_or(i64::MAX);
+    let told_long = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
     Arc::new(move || {
         let metrics = &node.metrics;
         metrics.retained_entries.set(told(node.append_queue.retained()));
         metrics.retained_bytes.set(told(node.append_queue.retained_bytes()));
         metrics.retained_bytes_max.set(told(node.memory.accepted));
+        if let Some(journal) = node.append_queue.journal() {
+            let held = journal.held();
+            metrics.journal_entries.set(told_long(held.entries));
+            metrics.journal_bytes.set(told_long(held.bytes));
+            metrics.journal_bytes_max.set(told_long(node.settings.journal_bytes_max));
+            let age_ms = held.oldest_ms.map_or(0, |oldest| node.clock.now_ms() - oldest);
+            metrics.journal_oldest_seconds.set(age_ms / 1000);
+        }
         metrics.send_queue_bytes.set(told(node.connections.waiting()));
         metrics.connections.set(told(node.connections.len()));
         metrics.connections_max.set(told(node.settings.connections_max));

@@ -10,9 +10,9 @@ use shared::contract::id::RoomId;
 use shared::contract::keys::Channels;
 use shared::contract::signal::{Addressed, Signal};
 use shared::dependency::Hearing;
-use shared::log::LogError;
 use shared::log::deliveries::DeliveryReceiver;
 use shared::log::redis::RedisLog;
+use shared::log::{Delivery, Log, LogError};
 use shared::process::tasks::Tasks;
 
 use self::subscriber::Subscriber;
@@ -52,6 +52,11 @@ impl RedisBroker {
 #[async_trait]
 impl Broker for RedisBroker {
     async fn signal(&self, signal: &Signal) -> Result<(), LogError> {
+        if self.log.is_away() || self.log.is_silent() {
+            // Nobody else can hear of it; whoever is here does.
+            self.subscriber.put(Delivery::Signal(signal.clone()));
+            return Ok(());
+        }
         let channels = self.channels()?;
         let channel = match signal {
             Signal::Room { room, .. } => channels.room(room),

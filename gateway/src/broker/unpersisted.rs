@@ -1,20 +1,23 @@
 //! Entries that a shard's log accepted and that are not known to be in the database, and who waits
 //! for that.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use parking_lot::Mutex;
 use shared::contract::envelope::{EntryKind, Envelope};
 use shared::contract::id::{MessageId, MessageKey, RoomId, UserId};
-use shared::contract::limits::RETAINED_ENTRIES_MAX;
 use shared::contract::position::Position;
 use shared::log::{Append, LogId, Placement, RejectedEntry, Watermark};
 use shared::process::byte_budget::ByteShare;
+use tokio::sync::mpsc;
 
 use super::waiters::{Covered, Told, Waiter, Waiters};
 
 /// What an entry costs beside its bodies, about.
 const ENTRY_BYTES: usize = 1024;
+
+/// What an entry costs that lies in the journal, about.
+pub(super) const ROW_BYTES: usize = 512;
 
 /// About how many bytes it costs to keep an append.
 pub(super) fn bytes(append: &Append) -> usize {
@@ -40,23 +43,71 @@ fn name(envelope: &Envelope) -> Name {
 #[derive(Debug)]
 pub(super) struct Unpersisted {
     /// To be offered again.
-    pub(super) append: Append,
+    pub(super) kept: Kept,
+    name: Name,
+    is_placed: bool,
     /// The place it has in its room, or in the log where it has none there.
-    pub(super) position: Position,
+    position: Position,
     /// The epoch under which the log last said so; only a watermark of that epoch speaks of it.
-    pub(super) epoch: u64,
+    epoch: u64,
     /// What it costs.
     pub(super) share: ByteShare,
 }
 
+/// Where an entry is kept.
+#[derive(Debug)]
+pub(super) enum Kept {
+    Memory(Box<Append>),
+    /// In this row.
+    Journal(u64),
+}
+
+/// What becomes of a row of the journal.
+#[derive(Debug)]
+pub(crate) enum RowFate {
+    /// The database has it.
+    Gone(u64),
+    /// The log takes it never.
+    Refused(u64, String),
+}
+
+/// Told of rows; nobody listens where there is no journal.
+pub(crate) type RowFates = mpsc::UnboundedSender<RowFate>;
+
 impl Unpersisted {
-    fn is_placed(&self) -> bool {
-        self.append.envelope.kind.is_placed()
+    /// What the log placed under an epoch.
+    pub(super) fn new(
+        append: &Append,
+        row: Option<u64>,
+        (position, epoch): (Position, u64),
+        mut share: ByteShare,
+    ) -> Unpersisted {
+        let (name, is_placed) = (name(&append.envelope), append.envelope.kind.is_placed());
+        let kept = match row {
+            Some(row) => {
+                share.set(ROW_BYTES);
+                Kept::Journal(row)
+            }
+            None => Kept::Memory(Box::new(append.clone())),
+        };
+        Unpersisted { kept, name, is_placed, position, epoch, share }
     }
 
     fn is_covered(&self, covered: &Covered) -> bool {
-        let under = (self.position, self.epoch);
-        self.is_placed() && covered.covers(&self.append.envelope.room, under)
+        self.is_placed && covered.covers(&self.name.1, (self.position, self.epoch))
+    }
+
+    fn row(&self) -> Option<u64> {
+        match self.kept {
+            Kept::Memory(_) => None,
+            Kept::Journal(row) => Some(row),
+        }
+    }
+
+    /// From now on it lies in this row.
+    fn spill(&mut self, row: u64) {
+        self.kept = Kept::Journal(row);
+        self.share.set(ROW_BYTES);
     }
 }
 
@@ -65,6 +116,7 @@ impl Unpersisted {
 pub(super) struct Retention {
     state: Mutex<UnpersistedState>,
     bytes_max: usize,
+    fates: RowFates,
 }
 
 #[derive(Debug, Default)]
@@ -78,28 +130,47 @@ struct UnpersistedState {
 }
 
 impl UnpersistedState {
-    fn remove(&mut self, gone: impl Fn(&Unpersisted) -> bool) {
+    fn remove(&mut self, gone: impl Fn(&Unpersisted) -> bool, fates: &RowFates) {
         let UnpersistedState { entries, names, bytes, .. } = self;
         entries.retain(|entry| {
             let gone = gone(entry);
             if gone {
-                names.remove(&name(&entry.append.envelope));
+                names.remove(&entry.name);
                 *bytes -= entry.share.bytes();
+                if let Some(row) = entry.row() {
+                    let _ = fates.send(RowFate::Gone(row));
+                }
             }
             !gone
         });
     }
 
-    fn release(&mut self, covered: &Covered, told: &mut Told) {
-        self.remove(|entry| entry.is_covered(covered));
+    fn release(&mut self, covered: &Covered, (told, fates): (&mut Told, &RowFates)) {
+        self.remove(|entry| entry.is_covered(covered), fates);
         self.waiters.release(covered, told);
+    }
+
+    /// One that is kept already came once more, perhaps by way of the journal.
+    fn keep_again(&mut self, again: &Unpersisted, fates: &RowFates) {
+        let (Some(row), UnpersistedState { entries, bytes, .. }) = (again.row(), self) else {
+            return;
+        };
+        match entries.iter_mut().find(|entry| entry.name == again.name) {
+            Some(entry) if entry.row().is_none() => {
+                *bytes -= entry.share.bytes();
+                entry.spill(row);
+                *bytes += entry.share.bytes();
+            }
+            Some(entry) if entry.row() == Some(row) => {}
+            Some(_) | None => drop(fates.send(RowFate::Gone(row))),
+        }
     }
 }
 
 impl Retention {
     /// Nothing yet, and full from so many bytes on.
-    pub(super) fn new(bytes_max: usize) -> Retention {
-        Retention { state: Mutex::default(), bytes_max }
+    pub(super) fn new(bytes_max: usize, fates: RowFates) -> Retention {
+        Retention { state: Mutex::default(), bytes_max, fates }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -108,8 +179,7 @@ impl Retention {
 
     /// Whether nothing more may be accepted before the database has caught up.
     pub(super) fn is_full(&self) -> bool {
-        let state = self.state.lock();
-        state.entries.len() >= RETAINED_ENTRIES_MAX || state.bytes >= self.bytes_max
+        self.state.lock().bytes >= self.bytes_max
     }
 
     /// From here on until [`Retention::end_append`] watermarks are remembered: one may come before
@@ -124,7 +194,7 @@ impl Retention {
         let passed = state.passed.take().unwrap_or_default();
         let mut told = Told::default();
         for covered in &passed {
-            state.release(covered, &mut told);
+            state.release(covered, (&mut told, &self.fates));
         }
         told
     }
@@ -133,10 +203,51 @@ impl Retention {
     pub(super) fn keep(&self, entry: Unpersisted, waiter: Option<Waiter>) {
         let mut state = self.state.lock();
         let under = (entry.position, entry.epoch);
-        state.waiters.place(key(&entry.append.envelope), under, waiter);
-        if state.names.insert(name(&entry.append.envelope)) {
+        let (_, room, user, id) = entry.name.clone();
+        state.waiters.place(MessageKey { room, user, id }, under, waiter);
+        if state.names.insert(entry.name.clone()) {
             state.bytes += entry.share.bytes();
             state.entries.push_back(entry);
+        } else {
+            state.keep_again(&entry, &self.fates);
+        }
+    }
+
+    /// What is kept in memory where it is more than a half of what may be, or others have more: the
+    /// oldest, about so many bytes.
+    pub(super) fn to_spill(&self, is_short: bool, bytes_max: usize) -> Vec<Append> {
+        let state = self.state.lock();
+        if !is_short && state.bytes < self.bytes_max / 2 {
+            return Vec::new();
+        }
+        let mut bytes = 0;
+        let in_memory = state.entries.iter().filter_map(|entry| match &entry.kept {
+            Kept::Memory(append) => Some((entry.share.bytes(), append)),
+            Kept::Journal(_) => None,
+        });
+        let fits = in_memory.take_while(|(cost, _)| {
+            bytes += cost;
+            bytes <= bytes_max
+        });
+        fits.map(|(_, append)| (**append).clone()).collect()
+    }
+
+    /// These lie in rows now.
+    pub(super) fn spilled(&self, rows: impl Iterator<Item = (Append, u64)>) {
+        let mut rows: HashMap<Name, u64> =
+            rows.map(|(append, row)| (name(&append.envelope), row)).collect();
+        let mut state = self.state.lock();
+        let UnpersistedState { entries, bytes, .. } = &mut *state;
+        for entry in entries.iter_mut().filter(|entry| entry.row().is_none()) {
+            if let Some(row) = rows.remove(&entry.name) {
+                *bytes -= entry.share.bytes();
+                entry.spill(row);
+                *bytes += entry.share.bytes();
+            }
+        }
+        // The database has them by now.
+        for row in rows.into_values() {
+            let _ = self.fates.send(RowFate::Gone(row));
         }
     }
 
@@ -153,7 +264,7 @@ impl Retention {
         let covered = Covered::new(*epoch, rooms, rejected);
         let mut told = Told::default();
         let mut state = self.state.lock();
-        state.release(&covered, &mut told);
+        state.release(&covered, (&mut told, &self.fates));
         if let Some(passed) = &mut state.passed {
             passed.push(covered);
         }
@@ -170,7 +281,7 @@ impl Retention {
     ) -> Told {
         let mut told = Told::default();
         let covered = Covered::new(epoch, &[persisted], refused);
-        self.state.lock().release(&covered, &mut told);
+        self.state.lock().release(&covered, (&mut told, &self.fates));
         told
     }
 
@@ -183,9 +294,10 @@ impl Retention {
 
     /// Lets go of what has no place in a room and is persisted, read under `epoch`.
     pub(super) fn release_log(&self, epoch: u64, upto: LogId) {
-        self.state.lock().remove(|entry| {
-            entry.epoch == epoch && !entry.is_placed() && LogId::from(entry.position) <= upto
-        });
+        let is_gone = |entry: &Unpersisted| {
+            entry.epoch == epoch && !entry.is_placed && LogId::from(entry.position) <= upto
+        };
+        self.state.lock().remove(is_gone, &self.fates);
     }
 
     /// What somebody waits for that stood under an epoch below this one, and is kept by others: it
@@ -208,9 +320,8 @@ impl Retention {
     /// The rooms of what was accepted under `epoch` and has a place in one, or is waited for.
     pub(super) fn rooms(&self, epoch: u64) -> HashSet<RoomId> {
         let state = self.state.lock();
-        let entries =
-            state.entries.iter().filter(|entry| entry.epoch == epoch && entry.is_placed());
-        let rooms = entries.map(|entry| entry.append.envelope.room.clone());
+        let entries = state.entries.iter().filter(|entry| entry.epoch == epoch && entry.is_placed);
+        let rooms = entries.map(|entry| entry.name.1.clone());
         rooms.chain(state.waiters.rooms(epoch)).collect()
     }
 
@@ -222,7 +333,7 @@ impl Retention {
         while state.entries.front().is_some_and(|entry| entry.epoch < epoch) {
             let Some(entry) = state.entries.pop_front() else { break };
             state.bytes -= entry.share.bytes();
-            state.names.remove(&name(&entry.append.envelope));
+            state.names.remove(&entry.name);
             taken.push(entry);
         }
         taken
@@ -255,14 +366,18 @@ mod tests {
         Append { envelope, digest: Uuid::nil(), cost: None, author: None }
     }
 
+    fn retention() -> Retention {
+        Retention::new(10_000, mpsc::unbounded_channel().0)
+    }
+
     #[test]
     fn what_is_offered_again_and_again_is_kept_once() {
-        let (budget, retention) = (ByteBudget::new(10_000), Retention::new(10_000));
+        let (budget, retention) = (ByteBudget::new(10_000), retention());
         let keep = |id: &str, kind, seq| {
             let append = append(id, kind);
             let share = budget.take(bytes(&append)).expect("there is room for it");
             let position = Position::new(1, seq);
-            retention.keep(Unpersisted { append, position, epoch: 1, share }, None);
+            retention.keep(Unpersisted::new(&append, None, (position, 1), share), None);
         };
         (0..300).for_each(|_| keep("a", EntryKind::Message, 1));
         assert_eq!(retention.len(), 1);
@@ -282,8 +397,8 @@ mod tests {
 
     fn said(id: &str) -> Unpersisted {
         let append = append(id, EntryKind::Message);
-        let (position, share) = (Position::new(1, 7), ByteBudget::new(0).share());
-        Unpersisted { append, position, epoch: 1, share }
+        let share = ByteBudget::new(0).share();
+        Unpersisted::new(&append, None, (Position::new(1, 7), 1), share)
     }
 
     fn watermark(epoch: u64, seq: u64) -> Watermark {
@@ -306,7 +421,7 @@ mod tests {
     #[test]
     fn a_watermark_that_comes_before_the_answer_to_the_append_tells_who_waits() {
         for (epoch, seq, told) in [(1, 7, 1), (1, 6, 0), (2, 7, 0)] {
-            let retention = Retention::new(10_000);
+            let retention = retention();
             let queue = Arc::new(SendQueue::default());
             retention.begin_append();
             retention.release(&watermark(epoch, seq)).tell();

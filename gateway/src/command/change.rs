@@ -3,8 +3,6 @@
 use std::sync::Arc;
 
 use shared::contract::id::{MessageId, RoomId};
-use shared::contract::protocol::ChangeReply;
-use shared::log::Placement;
 
 use crate::broker::append_queue::Outcome;
 use crate::command::reply::Reply;
@@ -36,9 +34,7 @@ pub(super) async fn execute(
 
 fn answer(reply: &Reply, room: &RoomId, change_id: MessageId, outcome: Outcome) {
     match outcome {
-        Ok(Placement { position, duplicate, persisted }) => {
-            reply.acked(&ChangeReply { change_id, position, duplicate, persisted });
-        }
+        Ok(accepted) => reply.acked(&accepted.of_change(change_id)),
         Err(refusal) => reply.refuse(Some(room), &refusal),
     }
 }

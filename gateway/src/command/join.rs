@@ -1,7 +1,13 @@
 //! `room:join`: joins a room, or resumes in it.
 
+use std::sync::Arc;
+
+use shared::contract::id::RoomId;
+use shared::contract::limits::PAGE_ROWS_MAX;
 use shared::contract::protocol::{JoinReply, RoomJoin, Since};
 use shared::contract::refusal::{Refusal, RefusalCode};
+use shared::process::error_chain::error_chain;
+use shared::trouble;
 
 use crate::command::reply::Reply;
 use crate::command::session::Session;
@@ -11,6 +17,7 @@ use crate::node::Node;
 use crate::operation::authorize;
 use crate::operation::validate;
 use crate::wire::codec;
+use crate::wire::send_queue::SendQueue;
 
 /// Joins; joining again is idempotent and answers like the first time.
 pub(super) async fn execute(session: &mut Session, node: &Node, reply: &Reply, data: RoomJoin) {
@@ -65,8 +72,19 @@ async fn join(
     let joiner = Joiner { member, user, queue, limit, progress, reply: &answer };
     let membership = node.hub.join(&room_id, joiner, since).await?;
     node.limiter.entered(&session.identity, &room_id);
+    show_pending(node, &session.handle.queue, &room_id).await;
     session.joined(room_id, membership, place);
     Ok(())
+}
+
+/// What of the room is only in this node's journal, as much of it as a page has.
+async fn show_pending(node: &Node, queue: &Arc<SendQueue>, room: &RoomId) {
+    let journal = node.append_queue.journal().filter(|journal| journal.holds_any());
+    let Some(journal) = journal else { return };
+    match journal.journal.of_room(room, PAGE_ROWS_MAX).await {
+        Ok(noted) => node.hub.show_pending(room, queue, &noted),
+        Err(error) => trouble!(error = error_chain(&error), "the journal cannot be read"),
+    }
 }
 
 fn too_many_rooms(max: usize) -> Refusal {

@@ -4,9 +4,8 @@
 use std::sync::Arc;
 
 use shared::contract::id::{MessageId, RoomId};
-use shared::contract::protocol::{MessageSend, SendReply};
+use shared::contract::protocol::MessageSend;
 use shared::contract::refusal::Refusal;
-use shared::log::Placement;
 
 use crate::broker::append_queue::Outcome;
 use crate::command::reply::Reply;
@@ -62,11 +61,7 @@ async fn submit(
 /// Says where a message stands.
 pub(super) fn answer(reply: &Reply, room: &RoomId, id: MessageId, outcome: Outcome) {
     match outcome {
-        Ok(place @ Placement { position, duplicate, persisted }) => {
-            let position = Some(position);
-            let durability = place.durability();
-            reply.acked(&SendReply { id, position, duplicate, persisted, durability });
-        }
+        Ok(accepted) => reply.acked(&accepted.of_message(id)),
         Err(refusal) => reply.refuse(Some(room), &refusal),
     }
 }

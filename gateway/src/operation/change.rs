@@ -12,7 +12,7 @@ use shared::log::{Append, Placement};
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
-use crate::broker::append_queue::Outcome;
+use crate::broker::append_queue::{Accepted, Outcome};
 use crate::broker::waiters::Waiter;
 use crate::node::Node;
 use crate::operation::authorize;
@@ -129,7 +129,7 @@ pub(crate) enum ChangeProgress {
     /// In line.
     Waiting(oneshot::Receiver<Outcome>, ChangeEntry),
     /// It was made before.
-    Made(Placement),
+    Made(Accepted),
     /// What it asks for stood already, by another change: nothing of this one is kept.
     Needless(Placement),
 }
@@ -182,10 +182,11 @@ impl ChangeEntry {
 
 /// Refuses what stands as another change, of this message or of another one, where its id was made
 /// from a key; as [`post::standing`].
-async fn as_asked(node: &Node, made: &ChangeEntry, place: Placement) -> Outcome {
+async fn as_asked(node: &Node, made: &ChangeEntry, accepted: Accepted) -> Outcome {
+    let Accepted::Placed(place) = accepted else { return Ok(accepted) };
     let is_found = place.duplicate && place.persisted && place.position != Position::ZERO;
     if !is_found || !made.change_id.is_of_name() {
-        return Ok(place);
+        return Ok(accepted);
     }
     let MessageKey { room, user, id } = &made.meant;
     let read = node.store.message(room, user, id);
@@ -193,7 +194,7 @@ async fn as_asked(node: &Node, made: &ChangeEntry, place: Placement) -> Outcome 
         Ok(Ok(None)) => Err(not_found()),
         Ok(Ok(Some(row))) if !made.is(&row, place.position) => Err(post::conflict("changeId")),
         // Where it cannot be seen any more, it is answered as it was.
-        Ok(_) | Err(_) => Ok(place),
+        Ok(_) | Err(_) => Ok(accepted),
     }
 }
 
@@ -242,15 +243,18 @@ pub(crate) async fn change(
         Ok(()) => make(node, asker, change, cost).await,
         Err(refusal) => Err(refusal),
     };
-    let place = match tried {
+    let accepted = match tried {
         Ok(Tried::Waiting(outcome)) => return Ok(ChangeProgress::Waiting(outcome, made)),
         Ok(Tried::Stands(stands)) => match known(node, identity).await? {
-            Some(place) => place,
-            None => return as_asked(node, &made, stands).await.map(ChangeProgress::Needless),
+            Some(accepted) => accepted,
+            None => {
+                as_asked(node, &made, Accepted::Placed(stands)).await?;
+                return Ok(ChangeProgress::Needless(stands));
+            }
         },
         Err(refusal) => known(node, identity).await?.ok_or(refusal)?,
     };
-    as_asked(node, &made, place).await.map(ChangeProgress::Made)
+    as_asked(node, &made, accepted).await.map(ChangeProgress::Made)
 }
 
 /// How far a change came.
@@ -268,7 +272,10 @@ async fn make(
     cost: Option<Charge>,
 ) -> Result<Tried, Refusal> {
     let meant = change.author.as_ref().unwrap_or(&asker.user);
-    let found = node.hub.message(&change.room, meant, &change.id).await?;
+    let found = match pending(node, &change, meant).await? {
+        Some(message) => Some(message),
+        None => node.hub.message(&change.room, meant, &change.id).await?,
+    };
     let is_meant = |user: &UserId| change.author.as_ref().is_none_or(|author| author == user);
     let Some(message) = found.filter(|message| is_meant(&message.user_id)) else {
         return Err(not_found());
@@ -327,13 +334,26 @@ fn standing(message: &Message) -> Result<Placement, Refusal> {
     Ok(Placement { position, duplicate: true, persisted: false })
 }
 
-/// Where a change stands, in the log's memory or in the database.
-async fn known(node: &Node, identity: MessageKey) -> Result<Option<Placement>, Refusal> {
-    if let Some(place) = post::remembered(node, &identity).await? {
-        return Ok(Some(place));
+/// Where a change stands, in the log's memory, the journal or the database.
+async fn known(node: &Node, identity: MessageKey) -> Result<Option<Accepted>, Refusal> {
+    if let Some(known) = post::remembered(node, &identity).await? {
+        return Ok(Some(known));
     }
     let found = node.store.find_changes(&[identity]).await.map_err(|_| away())?;
-    Ok(found.into_iter().next().flatten().map(Placement::stored))
+    let stored = found.into_iter().next().flatten().map(Placement::stored);
+    Ok(stored.map(Accepted::Placed))
+}
+
+/// A message that only this node's journal has.
+async fn pending(
+    node: &Node,
+    change: &ChangeRequest,
+    meant: &UserId,
+) -> Result<Option<Message>, Refusal> {
+    let (room, id) = (change.room.clone(), change.id.clone());
+    let key = MessageKey { room, user: meant.clone(), id };
+    let noted = post::journaled(node, &key).await?;
+    Ok(noted.and_then(|append| serde_json::from_slice(&append.envelope.body).ok()))
 }
 
 /// What became of a change that was put in line.
@@ -342,11 +362,11 @@ pub(crate) async fn settled(
     made: &ChangeEntry,
     outcome: oneshot::Receiver<Outcome>,
 ) -> Outcome {
-    let place = post::answered(outcome).await?;
-    if !place.duplicate {
+    let accepted = post::answered(outcome).await?;
+    if !accepted.is_duplicate() {
         node.metrics.changes_in_total.inc();
     }
-    as_asked(node, made, place).await
+    as_asked(node, made, accepted).await
 }
 
 fn not_found() -> Refusal {

@@ -74,7 +74,7 @@ pub(crate) fn track(node: &Node, data: CreditsTrack) -> Result<Tracked, Refusal>
 /// What became of a movement that was put in line: whether it was counted before.
 pub(crate) async fn settled(node: &Node, tracked: Tracked) -> Result<bool, Refusal> {
     let Tracked { id, user, amount, outcome } = tracked;
-    let place = match post::answered(outcome).await {
+    let accepted = match post::answered(outcome).await {
         // It was a dead letter, and may have been driven again since.
         Err(refusal) if refusal.code == RefusalCode::Rejected => {
             let found = node.store.find_movements(&[(id, user)]).await;
@@ -85,10 +85,10 @@ pub(crate) async fn settled(node: &Node, tracked: Tracked) -> Result<bool, Refus
         }
         answered => answered?,
     };
-    if !place.duplicate {
+    if !accepted.is_duplicate() {
         node.metrics.credits_in_total.inc();
     }
-    Ok(place.duplicate)
+    Ok(accepted.is_duplicate())
 }
 
 /// Whether this one may say what a message costs.

@@ -6,7 +6,6 @@
 use bytes::Bytes;
 use shared::contract::envelope::{EntryKind, Envelope, Removal};
 use shared::contract::id::{RoomId, UserId};
-use shared::contract::position::Position;
 use shared::contract::refusal::Refusal;
 use shared::contract::timestamp::Timestamp;
 use shared::log::Append;
@@ -17,14 +16,14 @@ use crate::node::Node;
 use crate::operation::post::{self, away, digest};
 use crate::wire::codec;
 
-/// Removes somebody from a room, whatever their token says; gives the place behind which nothing of
-/// the room reaches them. Where the outcome is not known, it may be asked for again.
+/// Removes somebody from a room, whatever their token says; nothing that comes after it reaches
+/// them. Where the outcome is not known, it may be asked for again.
 pub(crate) async fn remove_member(
     node: &Node,
     room: &RoomId,
     user: &UserId,
     by: &UserId,
-) -> Result<Position, Refusal> {
+) -> Result<(), Refusal> {
     node.store.set_member(room, user, MemberRole::Removed).await.map_err(|_| away())?;
     let now_ms = node.clock.now_ms();
     let id = post::new_id(now_ms);
@@ -40,8 +39,7 @@ pub(crate) async fn remove_member(
     let digest = digest(&["removal", user.as_str()]);
     let outcome =
         node.append_queue.append(Append { envelope, digest, cost: None, author: None }, None)?;
-    let place = outcome.await.unwrap_or_else(|_| Err(post::leaving()))?;
-    Ok(place.position)
+    outcome.await.unwrap_or_else(|_| Err(post::leaving())).map(drop)
 }
 
 /// Makes somebody a member or moderator, who may have been removed before.

@@ -14,7 +14,7 @@ use shared::log::{Append, Appended, Placement};
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
-use crate::broker::append_queue::Outcome;
+use crate::broker::append_queue::{Accepted, Outcome};
 use crate::broker::waiters::Waiter;
 use crate::node::Node;
 use crate::wire::codec;
@@ -146,32 +146,36 @@ pub(crate) async fn settled(
     said: &Said,
     outcome: oneshot::Receiver<Outcome>,
 ) -> Outcome {
-    let place = answered(outcome).await?;
-    if !place.duplicate {
+    let accepted = answered(outcome).await?;
+    if !accepted.is_duplicate() {
         node.metrics.messages_in_total.inc();
     }
-    standing(node, said, place).await
+    if let Accepted::Journaled { duplicate: false, body } = &accepted {
+        node.hub.pending(&said.key.room, body);
+    }
+    standing(node, said, accepted).await
 }
 
 /// Refuses what stands as something else. The log compares contents for as long as it remembers
 /// them. Behind that only room and sender are, except where the id was made from a key: the row is
 /// compared then, unless it was changed since, or is another program's.
-pub(crate) async fn standing(node: &Node, said: &Said, place: Placement) -> Outcome {
+pub(crate) async fn standing(node: &Node, said: &Said, accepted: Accepted) -> Outcome {
     let MessageKey { room, user, id } = &said.key;
+    let Accepted::Placed(place) = accepted else { return Ok(accepted) };
     let is_found = place.duplicate && place.persisted && place.position.epoch > 0;
     if !is_found || !id.is_of_name() {
-        return Ok(place);
+        return Ok(accepted);
     }
     let read = node.store.message(room, user, id);
     // It stood there a moment ago; where that cannot be seen any more, it is answered as it was.
     let Ok(Ok(Some(row))) = tokio::time::timeout(COMPARING_PATIENCE, read).await else {
-        return Ok(place);
+        return Ok(accepted);
     };
     let is_as_it_came = row.user_id == *user
         && row.edited_at.is_none()
         && row.deleted_at.is_none()
         && row.change_id.is_none();
-    if is_as_it_came && !said.is(&row) { Err(conflict("id")) } else { Ok(place) }
+    if is_as_it_came && !said.is(&row) { Err(conflict("id")) } else { Ok(accepted) }
 }
 
 /// The id is taken.
@@ -187,7 +191,7 @@ pub(crate) async fn answered(outcome: oneshot::Receiver<Outcome>) -> Outcome {
 
 /// Whether it stood already, or was not taken.
 pub(crate) fn is_nothing_new(outcome: &Outcome) -> bool {
-    outcome.as_ref().map_or_else(was_not_taken, |place| place.duplicate)
+    outcome.as_ref().map_or_else(was_not_taken, Accepted::is_duplicate)
 }
 
 /// Whether the same may come again for no fault of its sender's; what was tried in vain, because
@@ -197,25 +201,42 @@ pub(crate) fn was_not_taken(refusal: &Refusal) -> bool {
     matches!(refusal.code, Backpressure | Conflict | Unavailable)
 }
 
-/// Where an id stands, in the log's memory.
+/// Where an id stands, in the log's memory, or else in this node's journal.
 pub(crate) async fn remembered(
     node: &Node,
     identity: &MessageKey,
-) -> Result<Option<Placement>, Refusal> {
-    match node.log.known(identity).await.map_err(|_| away())? {
-        Some(Appended::Placed(place)) => Ok(Some(place)),
+) -> Result<Option<Accepted>, Refusal> {
+    let known = match node.append_queue.is_silent() {
+        // What it would say is asked of whoever offers it to the log when it is back.
+        true => None,
+        false => node.log.known(identity).await.map_err(|_| away())?,
+    };
+    match known {
+        Some(Appended::Placed(place)) => Ok(Some(Accepted::Placed(place))),
         Some(Appended::Rejected(refusal)) => Err(refusal),
-        Some(Appended::Conflict) | None => Ok(None),
+        Some(Appended::Conflict) | None => {
+            let noted = journaled(node, identity).await?;
+            let body = noted.map(|append| append.envelope.body);
+            Ok(body.map(|body| Accepted::Journaled { duplicate: true, body }))
+        }
     }
 }
 
-/// Where an id stands, in the log's memory or in the database.
-pub(crate) async fn known(node: &Node, identity: MessageKey) -> Result<Option<Placement>, Refusal> {
-    if let Some(place) = remembered(node, &identity).await? {
-        return Ok(Some(place));
+/// What this node's journal has under an id.
+pub(crate) async fn journaled(node: &Node, key: &MessageKey) -> Result<Option<Append>, Refusal> {
+    let journal = node.append_queue.journal().filter(|journal| journal.holds_any());
+    let Some(journal) = journal else { return Ok(None) };
+    journal.journal.find(key).await.map_err(|_| away())
+}
+
+/// Where an id stands, in the log's memory, the journal or the database.
+pub(crate) async fn known(node: &Node, identity: MessageKey) -> Result<Option<Accepted>, Refusal> {
+    if let Some(known) = remembered(node, &identity).await? {
+        return Ok(Some(known));
     }
     let found = node.store.find(&[identity]).await.map_err(|_| away())?;
-    Ok(found.into_iter().next().flatten().map(Placement::stored))
+    let stored = found.into_iter().next().flatten().map(Placement::stored);
+    Ok(stored.map(Accepted::Placed))
 }
 
 /// Something that is needed for it does not answer now.

@@ -10,11 +10,10 @@
 use shared::contract::id::{MessageKey, UserId};
 use shared::contract::message::MessageType;
 use shared::contract::refusal::{Refusal, RefusalCode};
-use shared::log::Placement;
 use tokio::sync::oneshot;
 
 use crate::auth::Identity;
-use crate::broker::append_queue::Outcome;
+use crate::broker::append_queue::{Accepted, Outcome};
 use crate::broker::waiters::Waiter;
 use crate::config::RateClass;
 use crate::node::Node;
@@ -84,8 +83,8 @@ impl Author<'_> {
     }
 
     /// Has them told when the database has what stands, where it does not yet.
-    pub(crate) fn wait(&self, node: &Node, key: MessageKey, place: &Placement) {
-        if let Author::Client { waiter, .. } = self
+    pub(crate) fn wait(&self, node: &Node, key: MessageKey, known: &Accepted) {
+        if let (Author::Client { waiter, .. }, Accepted::Placed(place)) = (self, known)
             && !place.persisted
         {
             node.append_queue.wait(key, place, waiter.clone());
@@ -124,7 +123,7 @@ pub(crate) enum Submitted {
     /// In line for the log, and counted.
     InLine(InLine),
     /// It stood already.
-    Stands(Placement),
+    Stands(Accepted),
 }
 
 /// Something new on its way into the log.
@@ -155,7 +154,7 @@ impl Submitted {
     pub(crate) async fn settled(self, node: &Node) -> Outcome {
         let InLine { outcome, counted, looked_up, what, turn } = match self {
             Submitted::InLine(line) => line,
-            Submitted::Stands(place) => return Ok(place),
+            Submitted::Stands(accepted) => return Ok(accepted),
         };
         let outcome = match what {
             SubmittedEntry::Message(said) => post::settled(node, &said, outcome).await,
@@ -181,10 +180,10 @@ pub(crate) async fn message(
         Err(refusal) => {
             let MessageDraft { room, id, user, .. } = draft;
             let key = MessageKey { room, user, id };
-            let place = known_or(node, author, key.clone(), refusal).await?;
-            let place = post::standing(node, &said, place).await?;
-            author.wait(node, key, &place);
-            return Ok(Submitted::Stands(place));
+            let known = known_or(node, author, key.clone(), refusal).await?;
+            let known = post::standing(node, &said, known).await?;
+            author.wait(node, key, &known);
+            return Ok(Submitted::Stands(known));
         }
     };
     match post::post(node, draft, author.waiter()) {
@@ -251,7 +250,7 @@ pub(crate) async fn change(
         // Not waited for: the database will never know of its id.
         Ok(ChangeProgress::Needless(place)) => {
             node.limiter.refund(counted);
-            Ok(Submitted::Stands(place))
+            Ok(Submitted::Stands(Accepted::Placed(place)))
         }
         Err(refusal) => {
             if post::was_not_taken(&refusal) {

@@ -8,6 +8,7 @@ use shared::process::settings::{self, Sources, Stop, USAGE};
 use crate::auth::api_keys;
 use crate::config::GatewaySettings;
 use crate::server::mint::{self, TokenRequest};
+use crate::server::replay::{self, ReplayRequest};
 
 /// What the program does in place of running a node.
 #[derive(Debug, clap::Subcommand)]
@@ -16,6 +17,16 @@ pub enum Subcommand {
     ApiKey,
     /// Sign a token with `ROOMCAST_JWT_SECRET` and print it
     Token(TokenRequest),
+    /// Deal with the journal of a node that is gone
+    #[command(subcommand)]
+    Journal(JournalCommand),
+}
+
+/// What is to be done with a journal.
+#[derive(Debug, clap::Subcommand)]
+pub enum JournalCommand {
+    /// Offer what it holds to the log, and wait until the database has it
+    Replay(ReplayRequest),
 }
 
 /// The settings and the subcommand, or the reason to stop.
@@ -32,10 +43,11 @@ pub fn start(sources: &Sources) -> Result<(GatewaySettings, Option<Subcommand>),
     })
 }
 
-/// Does what was asked for in place of running a node, and gives what there is to say.
-#[must_use]
-pub fn run(settings: &GatewaySettings, subcommand: &Subcommand) -> Stop {
+/// Does what was asked for in place of running a node, and gives what there is to say. Needs a tokio
+/// runtime.
+pub async fn run(settings: GatewaySettings, subcommand: &Subcommand) -> Stop {
     let fine = |text| Stop { text, code: 0 };
+    let wrong = |text: String| Stop { text: format!("{text}\n"), code: USAGE };
     match subcommand {
         Subcommand::ApiKey => {
             let (key, digest) = api_keys::mint();
@@ -45,9 +57,18 @@ pub fn run(settings: &GatewaySettings, subcommand: &Subcommand) -> Stop {
             ))
         }
         Subcommand::Token(request) => {
-            match mint::token(settings, Clock::system().now_ms(), request) {
+            match mint::token(&settings, Clock::system().now_ms(), request) {
                 Ok(token) => fine(format!("{token}\n")),
-                Err(error) => Stop { text: format!("{}\n", error_chain(&error)), code: USAGE },
+                Err(error) => wrong(error_chain(&error)),
+            }
+        }
+        Subcommand::Journal(_) if !settings.is_cluster() => wrong(
+            "a journal is offered to the log of a cluster: set REDIS_URL and DATABASE_URL".into(),
+        ),
+        Subcommand::Journal(JournalCommand::Replay(request)) => {
+            match replay::run(settings, request).await {
+                Ok(entries) => fine(format!("{entries} entries are in the database\n")),
+                Err(error) => Stop { text: format!("{}\n", error_chain(&error)), code: 1 },
             }
         }
     }

@@ -129,6 +129,12 @@ impl Aside {
         self.waiting.is_empty() && self.under_way.is_none()
     }
 
+    /// Whether anybody waits for an answer to what is aside.
+    pub(super) fn has_fresh(&self) -> bool {
+        let asked = self.under_way.iter().flat_map(|under_way| &under_way.asked);
+        asked.chain(&self.waiting).any(|needy| needy.job.answer.is_some())
+    }
+
     /// The log does not know this room: its head has to be looked up.
     pub(super) fn find_cold(&mut self, room: RoomId) {
         self.cold.insert(room);

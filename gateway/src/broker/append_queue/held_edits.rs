@@ -71,15 +71,18 @@ impl HeldEdits {
         }
     }
 
-    /// Gives up those that have waited too long.
-    pub(super) fn expire(&mut self, metrics: &Metrics) {
+    /// Gives up those that have waited too long; gives the rows of those in the journal.
+    pub(super) fn expire(&mut self, metrics: &Metrics) -> Vec<u64> {
+        let mut rows = Vec::new();
         let expired = |job: &mut Job| {
             let patience = if job.answer.is_some() { APPEND_TIMEOUT_MS } else { HELD_EDIT_MS_MAX };
             job.began.elapsed() >= Duration::from_millis(patience)
         };
         for job in self.jobs.extract_if(.., expired) {
+            rows.extend(job.row);
             give_up(job, unavailable, metrics);
         }
+        rows
     }
 }
 

@@ -28,6 +28,8 @@ pub(super) struct Job {
     pub(super) share: ByteShare,
     /// Who is to be told when the database has it, beside those who wait already.
     pub(super) waiter: Option<Waiter>,
+    /// Where it lies in the journal.
+    pub(super) row: Option<u64>,
 }
 
 impl Job {
@@ -37,8 +39,9 @@ impl Job {
         answer: Option<oneshot::Sender<Outcome>>,
         share: ByteShare,
     ) -> Job {
-        let (began, waiter) = (Instant::now(), None);
-        Job { append, order: 0, began, answer, cleared: 0, vouched: None, share, waiter }
+        let (began, cleared, vouched) = (Instant::now(), 0, None);
+        let (order, waiter, row) = (0, None, None);
+        Job { append, order, began, answer, cleared, vouched, share, waiter, row }
     }
 
     /// Whether it has waited so long; what nobody waits for never has.

@@ -81,6 +81,11 @@ impl Subscriber {
         (Subscriber { requests, inbox }, receiver)
     }
 
+    /// Delivers something that did not come from Redis.
+    pub(super) fn put(&self, delivery: Delivery) {
+        self.inbox.deliveries.put(delivery);
+    }
+
     /// Whether there is a connection that listens.
     pub(super) fn hears(&self) -> bool {
         self.inbox.open.load(Ordering::Acquire)

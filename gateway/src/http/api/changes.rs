@@ -6,9 +6,7 @@ use hyper::StatusCode;
 use serde::Deserialize;
 use shared::contract::id::{MessageId, RoomId, UserId};
 use shared::contract::message::Metadata;
-use shared::contract::protocol::ChangeReply;
 use shared::contract::refusal::{Refusal, RefusalCode};
-use shared::log::Placement;
 
 use super::super::HttpResponse;
 use super::problem::Problem;
@@ -89,6 +87,6 @@ async fn change(
     validate::id("changeId", &change_id, now_ms)?;
     let wanted = ChangeRequest { room, author, id, change_id: change_id.clone(), what };
     let submitted = submit::change(node, &Author::Backend(&user), wanted, None).await?;
-    let Placement { position, duplicate, persisted } = submitted.settled(node).await?;
-    Ok(json(StatusCode::OK, &ChangeReply { change_id, position, duplicate, persisted }))
+    let accepted = submitted.settled(node).await?;
+    Ok(json(StatusCode::OK, &accepted.of_change(change_id)))
 }

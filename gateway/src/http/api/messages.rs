@@ -11,12 +11,12 @@ use shared::contract::limits::API_BATCH_MAX;
 use shared::contract::message::{MessageType, Metadata};
 use shared::contract::protocol::{Cost, SendReply};
 use shared::contract::refusal::{Refusal, RefusalCode};
-use shared::log::Placement;
 
 use super::super::HttpResponse;
 use super::json;
 use super::problem::Problem;
 use super::request::{ApiRequest, object};
+use crate::broker::append_queue::Accepted;
 use crate::node::Node;
 use crate::operation::post::{self, MessageDraft};
 use crate::operation::submit::{self, Author, Submitted};
@@ -82,9 +82,9 @@ pub(super) async fn publish(
     let named = asked.idempotent_id(&room, &publish.user_id, None)?;
     let draft = draft(node, room, publish, named)?;
     let naming = Naming::of(&draft);
-    let place = submit(node, draft).await?.settled(node).await?;
-    let status = if place.duplicate { StatusCode::OK } else { StatusCode::CREATED };
-    Ok(json(status, &naming.stands(place)))
+    let accepted = submit(node, draft).await?.settled(node).await?;
+    let status = if accepted.is_duplicate() { StatusCode::OK } else { StatusCode::CREATED };
+    Ok(json(status, &naming.stands(&accepted)))
 }
 
 /// `POST /rooms/{room}/messages/batch`
@@ -132,12 +132,9 @@ impl Naming {
         Naming { id: id.clone(), credit_id }
     }
 
-    fn stands(self, place: Placement) -> Published {
-        let (Placement { position, duplicate, persisted }, durability) =
-            (place, place.durability());
+    fn stands(self, accepted: &Accepted) -> Published {
         let Naming { id, credit_id } = self;
-        let reply = SendReply { id, position: Some(position), duplicate, persisted, durability };
-        Published { reply, credit_id }
+        Published { reply: accepted.of_message(id), credit_id }
     }
 }
 
@@ -169,7 +166,7 @@ impl PendingPublish {
             Err(refusal) => Err(refusal),
         };
         match (self.naming, outcome) {
-            (Some(naming), Ok(place)) => BatchResult::Stands(naming.stands(place)),
+            (Some(naming), Ok(accepted)) => BatchResult::Stands(naming.stands(&accepted)),
             (naming, Err(error)) => {
                 BatchResult::Refused { id: naming.map(|naming| naming.id), error }
             }

@@ -22,7 +22,7 @@ pub(super) async fn end(node: &Node, author: &Author<'_>, ending: Ending) -> Out
     let StreamKey { room, id } = ending.key.clone();
     let user = ending.user.clone();
     let identity = MessageKey { room: room.clone(), user: user.clone(), id: id.clone() };
-    let Some(place) = post::known(node, identity.clone()).await? else {
+    let Some(known) = post::known(node, identity.clone()).await? else {
         let text = "no such answer is being written, and no such message stands";
         return Err(Refusal::new(RefusalCode::NotFound, text).field("id"));
     };
@@ -30,8 +30,8 @@ pub(super) async fn end(node: &Node, author: &Author<'_>, ending: Ending) -> Out
     let found = node.hub.message(&room, &user, &id).await?;
     let message = found.ok_or_else(post::away)?;
     if message.user_id != user || !was_cut_off(&message) {
-        author.wait(node, identity, &place);
-        return Ok(place);
+        author.wait(node, identity, &known);
+        return Ok(known);
     }
     let Message { kind, metadata, content, .. } = message;
     let beginning = StreamHeader { user, kind, metadata };

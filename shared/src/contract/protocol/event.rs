@@ -23,6 +23,9 @@ pub enum EventName {
     /// A message stands in a room.
     #[serde(rename = "message:new")]
     MessageNew,
+    /// A message waits in this node's journal, outside the order.
+    #[serde(rename = "message:pending")]
+    MessagePending,
     /// A message has another content.
     #[serde(rename = "message:update")]
     MessageUpdate,

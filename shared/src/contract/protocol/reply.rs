@@ -91,12 +91,14 @@ pub struct HistoryReply {
 pub struct ChangeReply {
     /// The change's id.
     pub change_id: MessageId,
-    /// The change's place.
-    pub position: Position,
+    /// The change's place; `null` while it is only journaled.
+    pub position: Option<Position>,
     /// It was made already.
     pub duplicate: bool,
     /// It is in the database.
     pub persisted: bool,
+    /// How safe it is.
+    pub durability: Durability,
 }
 
 /// Reply to `message:stream:start` and `message:stream:append`.

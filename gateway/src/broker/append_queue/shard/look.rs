@@ -5,7 +5,8 @@ use shared::contract::position::Position;
 use shared::process::error_chain::error_chain;
 use shared::trouble;
 
-use super::{ShardQueue, TryError};
+use super::ShardQueue;
+use crate::broker::append_queue::TryError;
 
 impl ShardQueue {
     /// Asks the log for its epoch, and for what of the oldest retained it knows to be persisted.
