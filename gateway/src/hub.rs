@@ -17,16 +17,17 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use dashmap::DashMap;
+use shared::contract::envelope::{EntryKind, Envelope};
 use shared::contract::id::{MessageId, RoomId, UserId};
 use shared::contract::limits::{
     APPEND_TIMEOUT_MS, COMPARE_GRACE_MS, COMPARE_INTERVAL_MS, ROOM_LINGER_MS,
 };
 use shared::contract::message::Message;
 use shared::contract::position::Position;
-use shared::contract::protocol::Since;
+use shared::contract::protocol::{EventName, Rejected, Since};
 use shared::contract::refusal::{Refusal, RefusalCode};
 use shared::contract::signal::{ReadMark, Signal};
-use shared::log::{Delivery, RingEntry, Watermark};
+use shared::log::{Append, Delivery, RingEntry, Watermark};
 use shared::process::byte_budget::ByteBudget;
 use shared::process::clock::Clock;
 use shared::process::error_chain::error_chain;
@@ -39,10 +40,13 @@ use self::entry::{Cursor, RoomEntry};
 use self::history::{History, HistoryError, Messages};
 use self::joins::JoinError;
 use self::room::{Joiner, Membership, Room};
+use crate::broker::append_queue::journaling::RefusedEntry;
 use crate::broker::{Broker, SignalPublisher};
 use crate::metrics::Metrics;
 use crate::presence::local::LocalPresence;
 use crate::stream::StreamStore;
+use crate::wire::codec;
+use crate::wire::send_queue::SendQueue;
 
 /// How long a join waits to be told by the database what its user has not read.
 const READING_PATIENCE: Duration = Duration::from_millis(500);
@@ -173,6 +177,40 @@ impl Hub {
                 room.change(|state| state.persisted(*upto));
             }
         }
+    }
+
+    /// Shows members here a message that only this node's journal has.
+    pub(crate) fn pending(&self, id: &RoomId, message: &Bytes) {
+        if let Some(room) = self.known(id) {
+            let frame = codec::raw_event(EventName::MessagePending, message);
+            room.read(|state| state.tell(&frame));
+        }
+    }
+
+    /// Shows somebody who has joined what only the journal has; what the room has by now is left
+    /// out.
+    pub(crate) fn show_pending(&self, id: &RoomId, queue: &Arc<SendQueue>, noted: &[Append]) {
+        let Some(room) = self.known(id) else { return };
+        room.read(|state| {
+            for Envelope { kind, id, user, body, .. } in noted.iter().map(|noted| &noted.envelope) {
+                let own = state.cache.find(id, user).is_some_and(|(_, own)| own);
+                if *kind == EntryKind::Message && !own {
+                    queue.push(codec::raw_event(EventName::MessagePending, body));
+                }
+            }
+        });
+    }
+
+    /// Members here take away what the journal had and the log takes never.
+    pub(crate) fn refused(&self, refused: RefusedEntry) {
+        let RefusedEntry { room: room_id, user: user_id, id, change_id, error } = refused;
+        let Some(room) = self.known(&room_id) else { return };
+        let author = user_id.clone();
+        let mut told = Rejected { room_id, id, user_id, change_id, error: None };
+        let others = codec::event(EventName::MessageRejected, &told);
+        told.error = Some(error);
+        let sender = codec::event(EventName::MessageRejected, &told);
+        room.read(|state| state.tell_of(&author, (&sender, &others)));
     }
 
     /// Messages of the room were erased.

@@ -221,6 +221,34 @@ impl History {
         Err(HistoryError::Unsettled)
     }
 
+    /// Whether the log gives no answers now: what the database has is read then, and nothing of a
+    /// ring.
+    pub(crate) fn is_silent(&self) -> bool {
+        self.log.is_away() || self.log.is_silent()
+    }
+
+    /// The same for who only reads and goes on nowhere: where the log gives no answers, a ring
+    /// without entries that ends where the room does in the database.
+    async fn ring_if_any(
+        &self,
+        room: &RoomId,
+        part: Part,
+        limit: usize,
+    ) -> Result<(u64, RoomPage), HistoryError> {
+        if !self.is_silent() {
+            return self.ring(room, part, limit).await;
+        }
+        let head = self.stored_head(room).await?;
+        let (entries, dense_from, more) = (Vec::new(), None, false);
+        Ok((head.epoch, RoomPage { head, persisted: head, dense_from, entries, more }))
+    }
+
+    /// Where the room ends in the database.
+    async fn stored_head(&self, room: &RoomId) -> Result<Position, HistoryError> {
+        let heads = self.store.heads(std::slice::from_ref(room)).await?;
+        Ok(heads.into_iter().next().unwrap_or(Position::ZERO))
+    }
+
     /// Waits for its turn to read a page, while which it holds what this gives.
     pub(crate) async fn turn(&self) -> Result<SemaphorePermit<'_>, HistoryError> {
         let turn = tokio::time::timeout(READING_WAIT, self.flights.readings.acquire()).await;
@@ -290,7 +318,7 @@ impl History {
     async fn look_for(&self, room: &RoomId, cursor: &Cursor) -> Result<Option<u64>, HistoryError> {
         let Cursor { position, key } = cursor;
         let before = Position::new(position.epoch, position.seq.saturating_sub(1));
-        let (epoch, page) = self.ring(room, Part::After(before), 1).await?;
+        let (epoch, page) = self.ring_if_any(room, Part::After(before), 1).await?;
         if *position > page.head {
             // Not even the beginning of an epoch that is still to come.
             return Ok(None);
@@ -332,7 +360,7 @@ impl History {
         (after, complete_up_to): (Position, Position),
         limit: u32,
     ) -> Result<Page, HistoryError> {
-        let (epoch, page) = self.ring(room, Part::After(after), limit as usize).await?;
+        let (epoch, page) = self.ring_if_any(room, Part::After(after), limit as usize).await?;
         let (ring, head) = (logged(&page.entries)?, page.head);
         let is_dense =
             page.dense_from.is_some_and(|from| from <= after.next() && from.epoch == after.epoch);

@@ -13,6 +13,7 @@
 //! with [`Room::change`].
 
 mod join;
+mod outage;
 mod state;
 mod ephemeral;
 mod members;

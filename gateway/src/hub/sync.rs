@@ -11,7 +11,7 @@ use shared::trouble;
 use tracing::debug;
 
 use super::entry::{RoomEntry, leave_out_refused};
-use super::history::HistoryError;
+use super::history::{HistoryError, SideState};
 use super::room::{Effects, Room};
 use super::{catch_up, presence_sync};
 use crate::presence::PresenceError;
@@ -59,6 +59,9 @@ pub(super) async fn run(room: Arc<Room>) {
     let mut pauses = Backoff::new(PAUSE, PAUSE_MAX);
     // Nobody waits for one that was taken out of use.
     while !room.read(|state| state.retired) {
+        if room.parts.history.is_silent() {
+            read_stored(&room).await;
+        }
         let tried = attempt(&room).await;
         room.change(|state| state.tried(tried.is_err()));
         match tried {
@@ -120,6 +123,29 @@ async fn attempt(room: &Arc<Room>) -> Result<bool, SyncError> {
     let (live, effects) = room.change(|state| state.load(snapshot, erasures));
     start(room, effects);
     Ok(live)
+}
+
+/// Reads what the database has of a room that is not known yet, where the log gives no answers.
+async fn read_stored(room: &Arc<Room>) {
+    let (settled, erasures) = room.read(|state| (state.settled, state.erasures));
+    if settled {
+        return;
+    }
+    let history = &room.parts.history;
+    let read = async {
+        let snapshot = history.stored_snapshot(&room.id).await?;
+        let receipts = history.store.receipts(&room.id, 0).await?;
+        let removed = history.store.removed(&room.id).await?;
+        Ok::<_, HistoryError>((snapshot, SideState { receipts, whole: false, removed }))
+    };
+    match read.await {
+        Ok((snapshot, side_state)) => room.change(|state| {
+            state.take_side_state(side_state);
+            state.load_stored(snapshot, erasures);
+        }),
+        Err(error) => trouble!(room.id = %room.id, error = error_chain(&error),
+            "neither log nor database say what is in a room"),
+    }
 }
 
 /// Before the members are told that the database has the room up to `persisted`: who of them sent

@@ -70,6 +70,23 @@ impl History {
         Err(HistoryError::Unsettled)
     }
 
+    /// The same of what the database has alone, for a room that was never read, while the log gives
+    /// no answers.
+    pub(crate) async fn stored_snapshot(&self, room: &RoomId) -> Result<Snapshot, HistoryError> {
+        let head = self.stored_head(room).await?;
+        let (epoch, entries) = (head.epoch, Vec::new());
+        let tail = Tail { head, epoch, persisted: head, dense_from: None, entries };
+        let dense = head.next();
+        let latest = self.rows(room, Span::LatestChanges(dense), wanted(&tail, dense)).await?;
+        let Rows { messages: rows, cut } = latest;
+        let first = rows.first().filter(|_| cut);
+        let begin = first.and_then(RoomEntry::from_message).map_or(Position::ZERO, |row| row.at);
+        let after = Position { seq: begin.seq.saturating_sub(1), ..begin };
+        let most = u32::try_from(RECENT_ENTRIES_MAX).unwrap_or(u32::MAX);
+        let refusals = self.store.refusals(room, after, most).await?;
+        self.assemble(tail, (begin, dense), (rows, refusals))
+    }
+
     /// The messages that the ring has changes of and neither ring nor rows have themselves.
     async fn moved(
         &self,

@@ -58,7 +58,8 @@ impl History {
         room: &RoomId,
         after: Position,
     ) -> Result<Waiting, HistoryError> {
-        let (epoch, head, persisted) = self.head(room).await?;
+        let (epoch, page) = self.ring_if_any(room, Part::After(Position::MAX), 0).await?;
+        let RoomPage { head, persisted, .. } = page;
         let at = persisted.max(after);
         let rest = Rest { epoch, at, ended: at >= head };
         let mut waiting = Waiting { epoch, head, persisted, kept: Vec::new(), rest };
@@ -93,7 +94,7 @@ impl History {
         rest: &mut Rest,
         begins: bool,
     ) -> Result<Vec<RingEntry>, HistoryError> {
-        let (epoch, page) = self.ring(room, Part::After(rest.at), RING_PAGE).await?;
+        let (epoch, page) = self.ring_if_any(room, Part::After(rest.at), RING_PAGE).await?;
         if epoch != rest.epoch || !(begins || reaches_back(rest.at, &page)) {
             return Err(HistoryError::Passed);
         }

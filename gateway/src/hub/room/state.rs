@@ -308,7 +308,7 @@ impl RoomState {
         }
     }
 
-    fn persist(&mut self, upto: Position) {
+    pub(super) fn persist(&mut self, upto: Position) {
         self.persisted = self.persisted.max(upto);
     }
 
