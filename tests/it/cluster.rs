@@ -1,5 +1,6 @@
 //! Several gateways and workers over a real Redis and a real Postgres, and what is done to them.
 
+mod away_table;
 mod changes;
 mod clocks;
 mod degraded;
@@ -10,6 +11,7 @@ mod full_redis;
 mod full_speed;
 mod gentle;
 mod joins;
+mod journal;
 mod known_away;
 mod large_rooms;
 mod leftovers;

@@ -112,6 +112,9 @@ fn read_event(name: EventName, data: &Value) {
         EventName::MessageNew => {
             assert!(expect::<Message>(data).position.is_some(), "{data}");
         }
+        EventName::MessagePending => {
+            assert!(expect::<Message>(data).position.is_none(), "{data}");
+        }
         EventName::MessagePersisted => drop(expect::<Persisted>(data)),
         EventName::MessageRejected => drop(expect::<Rejected>(data)),
         EventName::Heartbeat => drop(expect::<Heartbeat>(data)),
