@@ -126,7 +126,7 @@ export class Changes {
     // Of a change: the message stands as it stood, and a reset follows that reads it anew.
     if (changeId) room._error = cause
     else {
-      room._after?.answers._end(key)
+      room._after?.unplaced._end(key)
       if (message) room._standing.splice(room._indexOf(message.position) - 1, 1)
       room._known.delete(key)
       const send = room._offers._of(key)

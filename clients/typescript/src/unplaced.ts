@@ -1,4 +1,5 @@
-// Answers that are being written, as they grow; the message that stands in the end is what counts.
+// What is shown behind the room's order because it has no place in it yet: answers that are being
+// written, as they grow. The message that stands in the end is what counts.
 
 import type { ChatRoom } from './room.js'
 import type { ChatMessage } from './types.js'
@@ -8,7 +9,7 @@ import type { Events } from './wire.js'
 /** One that is being written is told again soon after a join, or its end was missed. */
 const LOST_MS = 5000
 
-export class Answers {
+export class Unplaced {
   readonly _parts = new Map<string, ChatMessage>()
   /** Of which nobody has told more since the connection broke. */
   private _lost = new Set<string>()
