@@ -216,17 +216,16 @@ export class ChatRoom implements Room {
       case 'message:new': return this._new(data)
       case 'message:update': return this._change(data, false)
       case 'message:delete': return this._change(data, true)
-      case 'message:stream':
-        return this._with(({ unplaced, people }) => {
-          unplaced._part(data)
-          people._types((data as Events['message:stream']).userId, 0)
-        })
       case 'message:persisted':
         return (data as Events['message:persisted']).ids.forEach((id) => {
           this._offers._settle(this._offers._of(this._ownKey(id)))
+          this._offers._settleChange(id)
         })
       case 'message:rejected': return this._with(({ changes }) => changes._rejected(data))
-      default: this._with(({ people }) => people._event(name, data))
+      default: this._with(({ people, unplaced }) => {
+        unplaced._event(name, data)
+        people._event(name, data)
+      })
     }
   }
 
@@ -418,15 +417,18 @@ export class ChatRoom implements Room {
   snapshot(): RoomSnapshot {
     return this._snapshot ??= {
       id: this.id, status: this._status, error: this._error, messages: this._messages(),
-      hasOlder: this._hasOlder, ...this._after?.people._seen() ?? NOBODY,
+      journaled: this._after?.unplaced._journaled() ?? 0, hasOlder: this._hasOlder,
+      ...this._after?.people._seen() ?? NOBODY,
     }
   }
 
   /** The same array as before where nothing in it is another. */
   private _messages(): readonly ChatMessage[] {
-    const waiting = this._offers._sends.filter(({ id }) => !this._stands(id))
+    const parts = this._after?.unplaced._parts
+    const waiting = this._offers._sends.filter(({ id }) => !this._stands(id)
+      && !parts?.has(this._ownKey(id)))
     let all = [
-      ...this._standing, ...this._after?.unplaced._parts.values() ?? [],
+      ...this._standing, ...parts?.values() ?? [],
       ...waiting.map((send) => this._offers._view(send)),
     ]
     const changes = this._offers._changes.length && this._after?.changes
