@@ -44,8 +44,10 @@ export class Changes {
       const name = offer.changeId ? 'changeId' : 'id'
       const renews = NEEDS_NEW_ID.test(offer.error?.code ?? '')
       const { at } = room._offers._new()
+      // It may have been taken before it was refused: it is offered on this connection, too.
+      const { answeredOn, isJournaled, ...anew } = offer
       room._offers._add({
-        ...offer, error: undefined, at, ...renews && { [name]: room._newId() },
+        ...anew, error: undefined, at, ...renews && { [name]: room._newId() },
       })
     }
     if (failed.length && room._status === 'refused') room.join()
@@ -133,8 +135,11 @@ export class Changes {
     const message = room._known.get(key)
     const cause = new RoomcastError('rejected', error?.message)
     // Of a change: the message stands as it stood, and a reset follows that reads it anew.
-    if (changeId) room._error = cause
-    else {
+    if (changeId) {
+      room._error = cause
+      const own = room._offers._changes.find((each) => each.changeId === changeId)
+      if (own) room._offers._refuse(own, cause)
+    } else {
       room._after?.unplaced._end(key)
       if (message) room._standing.splice(room._indexOf(message.position) - 1, 1)
       room._known.delete(key)

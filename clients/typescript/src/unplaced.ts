@@ -1,6 +1,7 @@
 // What is shown behind the room's order because it has no place in it yet: answers as they are
 // written, and what only a journal has. The message that stands in the end is what counts.
 
+import type { Offer } from './outbox.js'
 import type { ChatRoom } from './room.js'
 import type { ChatMessage } from './types.js'
 import { keyOf } from './values.js'
@@ -31,8 +32,9 @@ export class Unplaced {
 
   /** How many messages and changes only a journal has. */
   _journaled(): number {
+    const isKept = ({ isJournaled, error }: Offer): unknown => isJournaled && !error
     return [...this._parts.values()].filter(({ state }) => state === 'pending').length
-      + this._room._offers._changes.filter(({ isJournaled }) => isJournaled).length
+      + this._room._offers._changes.filter(isKept).length
   }
 
   private _part(part: Events['message:stream']): void {

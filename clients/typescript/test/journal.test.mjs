@@ -122,7 +122,13 @@ test('what is refused in the end is taken away, and fails with its sender', asyn
     [id, 'failed'],
   ])
   assert.equal(room.snapshot().journaled, 0)
-  room.discard(id)
+  room.retry(id)
+  await until('it is offered again, and journaled', () => room.snapshot().journaled === 1)
+  const [, again] = server.of('message:send')
+  assert.notEqual(again.data.id, id)
+  const second = { roomId: 'lobby', id: again.data.id, userId: 'alice', error }
+  server.tell('message:rejected', second)
+  room.discard(second.id)
   assert.deepEqual(states(room), [['m1', 'persisted']])
   client.close()
 })
@@ -247,6 +253,22 @@ test('a journaled edit is offered again, or ends once the database has it', asyn
   const { changeId } = server.of('message:edit')[2].data
   server.tell('message:persisted', { roomId: 'lobby', upTo: at(3), ids: [changeId] })
   assert.deepEqual([room.snapshot().journaled, client.snapshot().pendingCount], [0, 0])
+  client.close()
+})
+
+test('a journaled edit that is refused is offered again when a person says so', async () => {
+  const { room, client, server } = await withoutRedis()
+  room.edit('m1', 'better')
+  await until('it is journaled', () => room.snapshot().journaled === 1)
+  const { changeId } = server.of('message:edit')[0].data
+  const error = { code: 'rejected', message: 'no' }
+  server.tell('message:rejected', { roomId: 'lobby', id: 'm1', userId: 'alice', changeId, error })
+  const [refused] = room.snapshot().messages
+  assert.deepEqual([refused.content, refused.change.error.message], ['text 1', 'no'])
+  assert.deepEqual([room.snapshot().journaled, client.snapshot().pendingCount], [0, 0])
+  room.retry('m1')
+  await until('it is journaled again', () => room.snapshot().journaled === 1)
+  assert.notEqual(server.of('message:edit')[1].data.changeId, changeId)
   client.close()
 })
 
