@@ -49,7 +49,7 @@ export class Chat {
   }
   isWaiting() {
     const waits = ({ state, error, change }) =>
-      (state === "sending" && !error) || (change && !change.error);
+      (state === "sending" && !error) || (change && !change.error && !change.journaled);
     return [...this.rooms.values()].some(({ isLive, messages }) => isLive && messages.some(waits));
   }
   /** Lets this tab play an assistant that answers in the room. */

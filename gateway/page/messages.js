@@ -11,8 +11,12 @@ const READERS_MAX = 3; // faces by a message; the others are counted
 const MARKS = {
   pending: ["", "Waiting to be accepted"], accepted: ["✓", "Accepted: it has its place"],
   persisted: ["✓✓", "Persisted: it is in the database"], refused: ["!", "Refused"],
+  "pending-elsewhere": ["", "Kept here; people elsewhere see it later"],
 };
-const MARK_OF = { sending: "pending", sent: "accepted", persisted: "persisted", failed: "refused" };
+const MARK_OF = {
+  sending: "pending", pending: "pending-elsewhere", sent: "accepted", persisted: "persisted",
+  failed: "refused",
+};
 const WAITS = { // why something goes out later, by itself
   rate_limited: "faster than this server takes",
   blocked: "this server takes nothing from you for a while",
@@ -58,7 +62,8 @@ class MessageRow {
     const flags = { first, last, deleted, open: mine, aborted, writing };
     for (const name in flags) this.element.toggleAttribute(`data-${name}`, Boolean(flags[name]));
     this.part("bubble").ariaBusy = String(writing);
-    this.showMark(change?.error ? "refused" : change ? "pending" : MARK_OF[state], position);
+    const changing = change?.journaled ? "pending" : change && "sending";
+    this.showMark(change?.error ? "refused" : MARK_OF[changing ?? state], position);
     if (deleted) setPlain(this.part("text"), "This message was deleted");
     else this.list.setContent(this.part("text"), content);
     const texts = {

@@ -9,7 +9,7 @@ const LONG_MS = 2_000; // a shorter break is over before it is read
 /** `{text, action?, act?, tone?}`, or null where all is well. */
 export function noticeOf(chat, open, connection, render) {
   return connectionNotice(chat, connection) ?? slowNotice(chat) ?? roomNotice(chat, open)
-    ?? answerNotice(open, render);
+    ?? answerNotice(open, render) ?? journalNotice(open);
 }
 
 function connectionNotice(chat, { state, error, pendingCount }) {
@@ -79,6 +79,14 @@ function roomNotice(chat, open) {
   if (status !== "refused" && status !== "kicked") return null;
   const text = texts[error.code] ?? `Joining #${id} was refused: ${error.message}.`;
   return { text, action: "Try again", act: () => room.join() };
+}
+
+/** The server has no way to the others: it keeps what is said in this room until it has. */
+function journalNotice(open) {
+  if (!open?.snapshot.journaled) return null;
+  const text = "The connection between our servers is interrupted. What you write is kept safely "
+    + "here and reaches people elsewhere when it is back.";
+  return { text, tone: "calm" };
 }
 
 function answerNotice(open, render) {

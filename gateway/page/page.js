@@ -198,6 +198,7 @@ class Page {
     const appears = Boolean(action) && $("notice-action").hidden;
     $("notice").hidden = !text;
     $("notice").dataset.tone = tone;
+    $("notices").role = tone === "calm" ? "status" : "alert";
     setText($("notice-text"), text);
     setText($("notice-action"), action);
     $("notice-action").hidden = !action;

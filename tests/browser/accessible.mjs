@@ -6,40 +6,12 @@
 // Against a running gateway in the development mode. Needs axe-core beside what two_tabs.mjs needs,
 // and ends with the same codes. Screenshots of each width and colour scheme go to <outDir>.
 
-import { createRequire } from "node:module";
-
-import { eventually, expect, is, main, Missing, Tab } from "./tab.mjs";
+import { check } from "./axe.mjs";
+import { eventually, expect, is, main, Tab } from "./tab.mjs";
 
 const WIDTHS = [390, 768, 1139, 1600];
-const SERIOUS = ["serious", "critical"];
 const TEXT = "Hello **Bob**, see `code` and [a link](https://example.com).\n\n- one\n- two\n\n"
   + `> quoted\n\n\`\`\`js\nlet line = "${"a long line ".repeat(20)}";\n\`\`\``;
-
-function axeSource() {
-  try { // require, not import: only require looks at NODE_PATH
-    return createRequire(import.meta.url)("axe-core").source;
-  } catch {
-    throw new Missing("axe-core is neither in a local node_modules nor in NODE_PATH");
-  }
-}
-
-/** What axe complains of, in a line each. */
-async function complaints(page) {
-  await page.evaluate(axeSource());
-  const { violations } = await page.evaluate(() => window.axe.run());
-  return violations.map(({ id, impact, nodes }) =>
-    ({ id, impact, where: nodes.slice(0, 3).map(({ target, any }) =>
-      `${target.join(" ")} ${any[0]?.message ?? ""}`) }));
-}
-
-async function check(page, what) {
-  const found = await complaints(page);
-  const serious = found.filter(({ impact }) => SERIOUS.includes(impact));
-  for (const { id, impact } of found) console.log(`   ${impact}: ${id}`);
-  expect(`axe finds nothing serious in ${what}`, serious.length === 0, serious);
-  const overflow = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
-  expect("and nothing goes over the edge", overflow <= 0, overflow);
-}
 
 async function looks(browser, options, colorScheme) {
   const context = await browser.newContext({ colorScheme, viewport: { width: 1600, height: 900 } });

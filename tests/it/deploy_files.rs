@@ -1,6 +1,7 @@
 //! The files for people with docker give the processes settings that they know, and leave nothing
 //! out of the build.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use gateway::config::GatewaySettings;
@@ -96,6 +97,29 @@ fn a_compose_file_gives_each_program_only_what_it_knows() {
         compose.contains("${ROOMCAST_JWT_SECRET:?"),
         "a secret that is missing is said, not made up"
     );
+}
+
+#[test]
+fn each_gateway_of_a_compose_file_has_a_journal_of_its_own() {
+    let environment = instructions(&file("deploy/Dockerfile"), "ENV").join(" ");
+    let folder = environment.split_whitespace().find_map(|w| w.strip_prefix("ROOMCAST_DATA_DIR="));
+    let folder = folder.expect("the image says where its data lie");
+    assert_eq!(instructions(&file("deploy/Dockerfile"), "VOLUME"), [folder]);
+    let compose = file("deploy/compose.yaml");
+    let blocks = services(&compose);
+    let declared = blocks.iter().find(|block| block[0] == "volumes:").expect("there are volumes");
+    let gateways: Vec<_> =
+        blocks.iter().filter(|block| block.contains(&"    <<: *gateway")).collect();
+    assert_eq!(gateways.len(), 2);
+    let mut names = BTreeSet::new();
+    for gateway in gateways {
+        let mounts = gateway.iter().find_map(|line| line.trim().strip_prefix("volumes: [\""));
+        let mount = mounts.and_then(|rest| rest.strip_suffix("\"]")).expect("one volume");
+        let (name, path) = mount.split_once(':').expect("a volume and where it is");
+        assert_eq!(path, folder, "{}", gateway[0]);
+        assert!(declared.contains(&format!("  {name}:").as_str()), "{name} outlives no `down`");
+        assert!(names.insert(name), "two processes write {name}");
+    }
 }
 
 #[test]

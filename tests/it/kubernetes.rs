@@ -3,6 +3,7 @@
 //! What schemas and policies of others say of them is asked by `tests/deployment/check`.
 
 mod belongs_together;
+mod journal;
 mod pods;
 mod programs;
 mod hpa;

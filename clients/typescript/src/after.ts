@@ -1,7 +1,7 @@
 // What a room needs a moment after it was joined; loaded beside the first messages.
 
-export { Answers } from './answers.js'
 export { Changes } from './changes.js'
 export { loadOlder } from './older.js'
 export { People } from './people.js'
 export { keepFresh } from './refresh.js'
+export { Unplaced } from './unplaced.js'

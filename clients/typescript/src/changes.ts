@@ -44,18 +44,21 @@ export class Changes {
       const name = offer.changeId ? 'changeId' : 'id'
       const renews = NEEDS_NEW_ID.test(offer.error?.code ?? '')
       const { at } = room._offers._new()
+      // It may have been taken before it was refused: it is offered on this connection, too.
+      const { answeredOn, isJournaled, ...anew } = offer
       room._offers._add({
-        ...offer, error: undefined, at, ...renews && { [name]: room._newId() },
+        ...anew, error: undefined, at, ...renews && { [name]: room._newId() },
       })
     }
     if (failed.length && room._status === 'refused') room.join()
   }
 
-  /** What stands in the room is not thrown away, only what is on offer. */
+  /** What stands in the room, or a journal has, is not thrown away, only what is on offer. */
   _discard(id: string): void {
     const room = this._room
     for (const offer of room._offers._all()) {
-      if (offer.id !== id || !offer.changeId && room._stands(id)) continue
+      const isKept = room._stands(id) || room._after?.unplaced._parts.has(room._ownKey(id))
+      if (offer.id !== id || !offer.changeId && isKept) continue
       room._offers._drop(offer)
       offer.error ??= new RoomcastError('discarded')
       offer.settle?.(room._offers._view(offer))
@@ -65,7 +68,9 @@ export class Changes {
   /** One by one: of two changes of a message the later one has to come later. */
   _pump(): void {
     const room = this._room
-    const offer = room._offers._changes.find(({ error }) => !error)
+    const { _connection } = room._client
+    const offer = room._offers._changes.find(({ error, answeredOn }) => !error
+      && answeredOn !== _connection)
     // It may be of a message that is on offer itself, and has no place yet.
     if (this._pumping || room._status !== 'live' || !offer || room._offers._due()) return
     this._pumping = offer.isAsked = true
@@ -86,10 +91,14 @@ export class Changes {
       } else if (error && error.code !== 'disconnected') room._offers._refuse(offer, error)
       else if (!error && room._offers._changes.includes(offer)) {
         const { position } = reply as ChangeReply
-        this._amend({
-          id, userId, position, ...isEdit && { content }, ...metadata && { metadata },
-        }, !isEdit)
-        room._offers._drop(offer)
+        offer.isJournaled = !position
+        offer.answeredOn = _connection
+        if (position) {
+          this._amend({
+            id, userId, changeId, position, ...isEdit && { content }, ...metadata && { metadata },
+          }, !isEdit)
+        }
+        room._changed()
       }
       next()
     })
@@ -102,6 +111,8 @@ export class Changes {
     isDeleted: boolean,
   ): void {
     const room = this._room
+    const own = room._offers._changes.find(({ changeId }) => changeId === change.changeId)
+    if (own) room._offers._drop(own)
     const old = room._known.get(keyOf(change))
     if (!old || compare(change.position, placeOf(old)) <= 0) return
     const { content, metadata, editedAt, deletedAt, position: changedPosition } = change
@@ -124,9 +135,12 @@ export class Changes {
     const message = room._known.get(key)
     const cause = new RoomcastError('rejected', error?.message)
     // Of a change: the message stands as it stood, and a reset follows that reads it anew.
-    if (changeId) room._error = cause
-    else {
-      room._after?.answers._end(key)
+    if (changeId) {
+      room._error = cause
+      const own = room._offers._changes.find((each) => each.changeId === changeId)
+      if (own) room._offers._refuse(own, cause)
+    } else {
+      room._after?.unplaced._end(key)
       if (message) room._standing.splice(room._indexOf(message.position) - 1, 1)
       room._known.delete(key)
       const send = room._offers._of(key)
@@ -140,14 +154,14 @@ export class Changes {
     const change = _offers._changes.findLast(({ id, userId = _me }) => id === message.id
       && userId === message.userId)
     if (!change) return message
-    const { content, error, waiting, metadata, createdAt } = change
+    const { content, error, waiting, isJournaled, metadata, createdAt } = change
     const known = this._views.get(change)
-    const why = error ?? waiting
+    const why = error ?? waiting ?? isJournaled
     if (known?.of === message && known.why === why) return known.view
     const isEdit = content !== undefined
     const pending: PendingChange = {
       type: isEdit ? 'edit' : 'delete', ...isEdit && { content },
-      ...error ? { error } : waiting && { waiting },
+      ...error ? { error } : waiting ? { waiting } : isJournaled && { journaled: true },
     }
     const view: ChatMessage = error ? { ...message, change: pending } : {
       ...message, change: pending, content: content ?? '', ...metadata && { metadata },

@@ -59,6 +59,7 @@ export interface TeamChatValues {
   readonly status: RoomStatus
   readonly userId: string | null
   readonly messages: readonly ChatMessage[]
+  readonly journaled: number
   readonly presence: { readonly [userId: string]: Presence }
   readonly presenceCount: number
   readonly typing: readonly string[]
@@ -86,9 +87,9 @@ export interface TeamChatActions extends Pick<Room, SameInRoom> {
 export interface TeamChat extends TeamChatValues, TeamChatActions {}
 
 const EMPTY: TeamChatValues = {
-  isConnected: false, state: 'idle', status: 'left', userId: null, messages: [], presence: {},
-  presenceCount: 0, typing: [], receipts: {}, unread: 0, hasOlder: false, pendingCount: 0,
-  error: null, reconnectAt: null,
+  isConnected: false, state: 'idle', status: 'left', userId: null, messages: [], journaled: 0,
+  presence: {}, presenceCount: 0, typing: [], receipts: {}, unread: 0, hasOlder: false,
+  pendingCount: 0, error: null, reconnectAt: null,
 }
 
 const FIELDS = Object.keys(EMPTY) as (keyof TeamChatValues)[]

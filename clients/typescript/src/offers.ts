@@ -55,6 +55,8 @@ export class Offers {
   _refuse(offer: Offer, error: RoomcastError | undefined): void {
     offer.error = error
     offer.view = undefined
+    // It may have been in a journal that is not asked any more.
+    if (!offer.changeId) this._room._after?.unplaced._end(this._room._ownKey(offer.id))
     this._room._client._keep(offer)
     if (error) offer.settle?.(this._view(offer))
     this._room._changed()
@@ -75,6 +77,12 @@ export class Offers {
     this._room._replace(settled)
     this._drop(send)
     send.settle?.(settled)
+  }
+
+  /** The database has a change, of which a journal may have been told alone. */
+  _settleChange(id: string): void {
+    const change = this._changes.find((each) => each.changeId === id && each.isJournaled)
+    if (change) this._drop(change)
   }
 
   /** The first message that the server of this connection has not answered for. */
@@ -128,13 +136,12 @@ export class Offers {
     } else if (error) this._refuse(send, error)
     else {
       const { position, persisted } = reply
-      // The event says the same, now or soon.
-      if (position && !_room._stands(id)) {
-        _room._put({
-          roomId, id, userId: _room._me, type, content, createdAt, position,
-          ...metadata && { metadata },
-        })
+      const said = {
+        roomId, id, userId: _room._me, type, content, createdAt, ...metadata && { metadata },
       }
+      // The event says the same, now or soon.
+      if (!position) _room._with(({ unplaced }) => unplaced._pending(said))
+      else if (!_room._stands(id)) _room._put({ ...said, position })
       if (persisted) this._settle(send)
     }
   }

@@ -31,6 +31,8 @@ export interface Offer extends Entry {
   isSafe?: boolean
   /** A change whose answer is awaited: what comes later cannot take its place. */
   isAsked?: boolean
+  /** A change that a journal has. */
+  isJournaled?: boolean
   /** Why a change is not made yet; what a message waits for is in its `view`. */
   waiting?: RoomcastError | undefined
   settle?: (message: ChatMessage) => void

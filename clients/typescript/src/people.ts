@@ -68,6 +68,9 @@ export class People {
         const { userId, expiresInMs } = data as Events['typing:start']
         return this._types(userId, expiresInMs)
       }
+      // It ends with what was typed.
+      case 'message:stream':
+      case 'message:pending':
       case 'typing:stop': return this._types((data as Events['typing:stop']).userId, 0)
       case 'receipt:list':
         this._receipts = (data as Events['receipt:list']).receipts

@@ -3,7 +3,6 @@
 // What the server told is kept with the position of its last change, so that it can be told again
 // and counts once.
 
-import type { Answers } from './answers.js'
 import type { Changes } from './changes.js'
 import type { ChatClient } from './client.js'
 import type { Answered } from './connection.js'
@@ -14,6 +13,7 @@ import type { Answer } from './stream.js'
 import type {
   ChatMessage, Room, RoomSnapshot, RoomStatus, SendOptions, Sent, StreamOptions, StreamWriter,
 } from './types.js'
+import type { Unplaced } from './unplaced.js'
 import { RoomcastError, compare, keyOf, placeOf, uuidv7 } from './values.js'
 import type { Cursor, Events, JoinReply, Metadata, Position, WireMessage } from './wire.js'
 
@@ -31,7 +31,7 @@ const NOBODY = {
 interface After {
   readonly people: People
   readonly changes: Changes
-  readonly answers: Answers
+  readonly unplaced: Unplaced
 }
 
 interface EditOptions {
@@ -125,9 +125,9 @@ export class ChatRoom implements Room {
     this._error = error
     // Before the first join there is nobody to forget, and nothing to load for it.
     if (this._after || this._forAfter[0]) {
-      this._with(({ people, answers }) => {
+      this._with(({ people, unplaced }) => {
         people._away(status !== 'joining')
-        answers._away()
+        unplaced._away()
       })
     }
     this._changed()
@@ -174,9 +174,9 @@ export class ChatRoom implements Room {
       this._advance(message)
     }
     this._cursor ??= head
-    this._with(({ people, answers }) => {
+    this._with(({ people, unplaced }) => {
       people._joined(reply)
-      answers._joined()
+      unplaced._joined()
     })
     this._offers._pump()
   }
@@ -190,9 +190,9 @@ export class ChatRoom implements Room {
     if (this._after) return use(this._after)
     if (this._forAfter.push(use) > 1) return
     const load = (): void => {
-      import('./after.js').then(({ People, Changes, Answers }) => {
+      import('./after.js').then(({ People, Changes, Unplaced }) => {
         this._after = {
-          people: new People(this), changes: new Changes(this), answers: new Answers(this),
+          people: new People(this), changes: new Changes(this), unplaced: new Unplaced(this),
         }
         for (const waiting of this._forAfter) waiting(this._after)
         this._changed()
@@ -216,17 +216,16 @@ export class ChatRoom implements Room {
       case 'message:new': return this._new(data)
       case 'message:update': return this._change(data, false)
       case 'message:delete': return this._change(data, true)
-      case 'message:stream':
-        return this._with(({ answers, people }) => {
-          answers._part(data)
-          people._types((data as Events['message:stream']).userId, 0)
-        })
       case 'message:persisted':
         return (data as Events['message:persisted']).ids.forEach((id) => {
           this._offers._settle(this._offers._of(this._ownKey(id)))
+          this._offers._settleChange(id)
         })
       case 'message:rejected': return this._with(({ changes }) => changes._rejected(data))
-      default: this._with(({ people }) => people._event(name, data))
+      default: this._with(({ people, unplaced }) => {
+        unplaced._event(name, data)
+        people._event(name, data)
+      })
     }
   }
 
@@ -279,7 +278,7 @@ export class ChatRoom implements Room {
     const old = this._known.get(key)
     const { position } = message
     if (old && compare(placeOf(message), placeOf(old)) < 0) return
-    this._after?.answers._end(key)
+    this._after?.unplaced._end(key)
     if (old) this._standing.splice(this._indexOf(old.position) - 1, 1)
     this._known.delete(key)
     const send = this._offers._of(key)
@@ -310,7 +309,7 @@ export class ChatRoom implements Room {
   private _forget(hasOlder: boolean): void {
     this._standing = []
     this._known.clear()
-    this._after?.answers._parts.clear()
+    this._after?.unplaced._parts.clear()
     this._cursor = undefined
     this._hasOlder = hasOlder
     this._kept = KEPT
@@ -418,15 +417,18 @@ export class ChatRoom implements Room {
   snapshot(): RoomSnapshot {
     return this._snapshot ??= {
       id: this.id, status: this._status, error: this._error, messages: this._messages(),
-      hasOlder: this._hasOlder, ...this._after?.people._seen() ?? NOBODY,
+      journaled: this._after?.unplaced._journaled() ?? 0, hasOlder: this._hasOlder,
+      ...this._after?.people._seen() ?? NOBODY,
     }
   }
 
   /** The same array as before where nothing in it is another. */
   private _messages(): readonly ChatMessage[] {
-    const waiting = this._offers._sends.filter(({ id }) => !this._stands(id))
+    const parts = this._after?.unplaced._parts
+    const waiting = this._offers._sends.filter(({ id }) => !this._stands(id)
+      && !parts?.has(this._ownKey(id)))
     let all = [
-      ...this._standing, ...this._after?.answers._parts.values() ?? [],
+      ...this._standing, ...parts?.values() ?? [],
       ...waiting.map((send) => this._offers._view(send)),
     ]
     const changes = this._offers._changes.length && this._after?.changes

@@ -25,7 +25,7 @@ const nameOf = ({ roomId, changeId, id }: Entry): string => `${roomId} ${changeI
 
 /** Plain data: a clone would keep nothing of an error but its message. */
 function plain(offer: Offer): Entry {
-  const { settle, view, answeredOn, isAsked, waiting, error, ...entry } = offer
+  const { settle, view, answeredOn, isAsked, isJournaled, waiting, error, ...entry } = offer
   return { ...entry, ...error && { error: { ...error, message: error.message } } }
 }
 

@@ -44,12 +44,14 @@ export type ErrorCode =
  * | state | means |
  * |---|---|
  * | `sending` | on offer; it outlives reconnects and, with IndexedDB, reloads |
+ * | `pending` | a gateway's journal has it while Redis is away; people elsewhere see it later |
  * | `sent` | in the room's order, not yet known to be in the database |
  * | `persisted` | in the database; or somebody else's, and theirs to keep |
  * | `failed` | refused for good, see `error`; `retry` and `discard` are the ways out |
  * | `streaming` | an answer that is still being written |
  */
-export type MessageState = 'sending' | 'sent' | 'persisted' | 'failed' | 'streaming'
+export type MessageState =
+  | 'sending' | 'pending' | 'sent' | 'persisted' | 'failed' | 'streaming'
 
 /** A message as this client knows it; never changed, but replaced by another object. */
 export interface ChatMessage {
@@ -59,7 +61,7 @@ export interface ChatMessage {
   readonly type: MessageType
   readonly content: string
   readonly metadata?: Metadata
-  /** Absent while it has no place in the room's order: on offer, failed or being written. */
+  /** Absent while it has no place in the order: on offer, pending, failed or being written. */
   readonly position?: Position
   readonly changedPosition?: Position
   readonly state: MessageState
@@ -81,6 +83,8 @@ export interface PendingChange {
   readonly error?: RoomcastError
   /** Why it waits until `retryAt`; then it is offered again by itself. */
   readonly waiting?: RoomcastError
+  /** A gateway's journal has it while Redis is away. */
+  readonly journaled?: true
 }
 
 export type RoomStatus = 'joining' | 'live' | 'left' | 'kicked' | 'refused'
@@ -89,8 +93,10 @@ export type RoomStatus = 'joining' | 'live' | 'left' | 'kicked' | 'refused'
 export interface RoomSnapshot {
   readonly id: string
   readonly status: RoomStatus
-  /** In the room's order; behind it what is being written, and one's own that is on offer. */
+  /** In the room's order; behind it what is pending or being written, and one's own on offer. */
   readonly messages: readonly ChatMessage[]
+  /** Messages and own changes that only a gateway's journal has: others see them later. */
+  readonly journaled: number
   /** By user id; empty in a room of more than 500 people, where only `presenceCount` tells. */
   readonly presence: { readonly [userId: string]: Presence }
   readonly presenceCount: number
@@ -190,7 +196,7 @@ export interface StreamEnd {
 export interface StreamWriter {
   readonly id: string
   append(delta: string): void
-  /** Closes it. Resolves once the message stands; rejects with a `RoomcastError`. */
+  /** Closes it. Resolves once the server has the message; rejects with a `RoomcastError`. */
   end(options?: StreamEnd): Promise<void>
   /** Says no more: what there is stands as a message, marked `aborted`, after the server's wait. */
   abort(): void

@@ -33,6 +33,12 @@ export interface WireMessage {
   readonly credits?: number
 }
 
+/** A message that only a gateway's journal has, while Redis is away: it has no place yet. */
+export type PendingMessage = Omit<WireMessage, 'position' | 'changedPosition'>
+
+/** What keeps an entry: the database, Redis's log, or a gateway's journal while Redis is away. */
+export type Durability = 'store' | 'log' | 'journal'
+
 export type PresenceStatus = 'active' | 'idle' | 'offline'
 
 /** Somebody in a room. */
@@ -122,18 +128,20 @@ export interface Typing {
 
 export interface SendReply {
   readonly id: string
-  /** Null while only a journal has the message, which no gateway does yet. */
+  /** Null while only a journal has the message. */
   readonly position: Position | null
   readonly duplicate: boolean
   readonly persisted: boolean
-  readonly durability: 'store' | 'log' | 'journal'
+  readonly durability: Durability
 }
 
 export interface ChangeReply {
   readonly changeId: string
-  readonly position: Position
+  /** Null while only a journal has the change. */
+  readonly position: Position | null
   readonly duplicate: boolean
   readonly persisted: boolean
+  readonly durability?: Durability
 }
 
 export interface StreamReply {
@@ -217,6 +225,7 @@ export interface Commands {
 export interface Events {
   'welcome': Welcome
   'message:new': WireMessage
+  'message:pending': PendingMessage
   'message:update': {
     readonly roomId: string, readonly id: string, readonly userId: string,
     readonly changeId?: string, readonly content?: string, readonly metadata?: Metadata,

@@ -64,6 +64,27 @@ test('it returns what the predecessor returned, and more', async () => {
   client.close()
 })
 
+test('a banner hears of what only a journal has, and of nothing else', async () => {
+  let renders = 0
+  const Banner = () => {
+    renders++
+    const { journaled } = useTeamChatWebSocket({ teamChatId: 'lobby' })
+    return journaled ? `kept: ${journaled}` : 'all is well'
+  }
+  const { text, root, client, server } = await mounted(h(Banner))
+  assert.equal(text(), 'all is well')
+  const { position, ...pending } = message(1)
+  await act(() => server.tell('message:pending', { ...pending, roomId: 'lobby' }))
+  assert.equal(text(), 'kept: 1')
+  const before = renders
+  await act(() => server.tell('message:new', message(2, { roomId: 'lobby' })))
+  assert.equal(renders, before)
+  await act(() => server.tell('message:new', message(3, { id: 'm1' })))
+  assert.equal(text(), 'all is well')
+  await act(() => root.unmount())
+  client.close()
+})
+
 test('what is sent is shown at once; functions stay the same', async () => {
   const functions = new Set()
   let chat

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::render::{Manifest, Overlay, file, list, overlays, quantity, root, texts};
 
@@ -13,10 +13,10 @@ const MARGIN_MS: u64 = 10_000;
 fn a_pod_has_the_time_to_leave() {
     for overlay in overlays() {
         let grace_ms = |program| {
-            let seconds = &overlay.deployment(program).pod()["terminationGracePeriodSeconds"];
+            let seconds = &overlay.workload(program).pod()["terminationGracePeriodSeconds"];
             1000 * seconds.as_u64().expect("every pod has a grace period")
         };
-        let gateway = overlay.deployment("gateway").container();
+        let gateway = overlay.workload("gateway").container();
         let sleep_ms =
             1000 * gateway["lifecycle"]["preStop"]["sleep"]["seconds"].as_u64().expect("a sleep");
         let [timeout, spread, notice] =
@@ -33,8 +33,8 @@ fn a_pod_has_the_time_to_leave() {
 fn pods_leave_one_after_another() {
     for overlay in overlays() {
         for scaling in overlay.scalings() {
-            let deployment = overlay.deployment(scaling.target);
-            let grace = deployment.pod()["terminationGracePeriodSeconds"].as_u64();
+            let workload = overlay.workload(scaling.target);
+            let grace = workload.pod()["terminationGracePeriodSeconds"].as_u64();
             let down = &scaling.behavior["scaleDown"];
             let window = down["stabilizationWindowSeconds"].as_u64();
             let periods = list(&down["policies"]).iter().map(|one| one["periodSeconds"].as_u64());
@@ -46,7 +46,7 @@ fn pods_leave_one_after_another() {
                 assert!(window >= period, "{}: the window is shorter", overlay.name);
             }
         }
-        let gateway = overlay.deployment("gateway");
+        let gateway = overlay.workload("gateway");
         let grace = gateway.number("/spec/template/spec/terminationGracePeriodSeconds");
         let is_for_trying = overlay.name == "overlays/dev";
         assert!(
@@ -54,8 +54,12 @@ fn pods_leave_one_after_another() {
             "{}: a rollout has two pods leave at once",
             overlay.name
         );
-        let rolling = gateway.at("/spec/strategy/rollingUpdate");
-        assert_eq!((&rolling["maxUnavailable"], &rolling["maxSurge"]), (&0.into(), &1.into()));
+        if gateway.kind() == "StatefulSet" {
+            assert_eq!(gateway.at("/spec/updateStrategy"), &json!({ "type": "RollingUpdate" }));
+        } else {
+            let rolling = gateway.at("/spec/strategy/rollingUpdate");
+            assert_eq!((&rolling["maxUnavailable"], &rolling["maxSurge"]), (&0.into(), &1.into()));
+        }
     }
 }
 
@@ -64,18 +68,19 @@ fn how_many_pods_there_are_is_said_once() {
     for overlay in overlays() {
         let mut scaled = BTreeSet::new();
         for scaling in overlay.scalings() {
-            let replicas = overlay.deployment(scaling.target).at("/spec/replicas");
+            let workload = overlay.workload(scaling.target);
+            assert_eq!(workload.kind(), scaling.kind, "{}: {}", overlay.name, scaling.target);
             assert!(
-                replicas.is_null(),
+                workload.at("/spec/replicas").is_null(),
                 "{}: an apply would scale {}",
                 overlay.name,
                 scaling.target
             );
             assert!(scaled.insert(scaling.target), "{}: two scale one", overlay.name);
         }
-        for deployment in overlay.of_kind("Deployment") {
-            let is_said = !deployment.at("/spec/replicas").is_null();
-            assert_ne!(is_said, scaled.contains(deployment.name()), "{}", deployment.name());
+        for workload in overlay.workloads() {
+            let is_said = !workload.at("/spec/replicas").is_null();
+            assert_ne!(is_said, scaled.contains(workload.name()), "{}", workload.name());
         }
         let budget = overlay.find("PodDisruptionBudget", "gateway").expect("gateways have one");
         let may_be_away = budget.number("/spec/maxUnavailable");
@@ -125,7 +130,7 @@ fn memory_holds_every_connection_that_is_taken() {
         let needed = connections * figure("bytes per connection")
             + figure("bytes of an idle gateway")
             + figure("bytes for entries that are retained");
-        let resources = &overlay.deployment("gateway").container()["resources"];
+        let resources = &overlay.workload("gateway").container()["resources"];
         let limit = quantity(resources["limits"]["memory"].as_str().expect("a limit"));
         assert!(limit >= needed, "{}: {limit} of {needed} bytes", overlay.name);
     }
@@ -224,7 +229,12 @@ fn selectors_find_their_pods() {
             for spread in list(&workload.pod()["topologySpreadConstraints"]) {
                 let selector = &spread["labelSelector"]["matchLabels"];
                 assert!(workload.has_pods_of(selector), "{}: {spread}", workload.name());
-                assert_eq!(spread["matchLabelKeys"][0], "pod-template-hash");
+                // What Kubernetes gives pods of one revision.
+                let revision = match workload.kind() {
+                    "StatefulSet" => "controller-revision-hash",
+                    _ => "pod-template-hash",
+                };
+                assert_eq!(spread["matchLabelKeys"], json!([revision]), "{}", overlay.name);
             }
         }
         for manifest in &overlay.manifests {

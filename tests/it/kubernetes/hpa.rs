@@ -27,7 +27,7 @@ fn controller(overlay: &Overlay) -> Controller {
 }
 
 fn grace_s(overlay: &Overlay) -> u64 {
-    let gateway = overlay.deployment("gateway");
+    let gateway = overlay.workload("gateway");
     gateway.number("/spec/template/spec/terminationGracePeriodSeconds")
 }
 

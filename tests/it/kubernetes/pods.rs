@@ -58,7 +58,7 @@ fn asked<'a>(container: &'a Value, probe: &str) -> (&'a str, &'a str) {
 fn probes_ask_for_life_and_for_readiness() {
     for overlay in overlays() {
         for program in ["gateway", "sync-worker"] {
-            let container = overlay.deployment(program).container();
+            let container = overlay.workload(program).container();
             let place = format!("{}: {program}", overlay.name);
             assert_eq!(asked(container, "startupProbe"), ("/livez", "operator"), "{place}");
             assert_eq!(asked(container, "livenessProbe"), ("/livez", "operator"), "{place}");

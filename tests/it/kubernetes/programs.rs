@@ -23,7 +23,7 @@ fn programs_are_given_what_they_need_and_know() {
     for overlay in overlays() {
         for program in ["gateway", "sync-worker"] {
             let known = known_to(program);
-            let given = overlay.environment(overlay.deployment(program));
+            let given = overlay.environment(overlay.workload(program));
             for variable in given.keys() {
                 let is_known = known.contains(variable);
                 assert!(is_known, "{}: {program} does not know {variable}", overlay.name);
@@ -33,7 +33,7 @@ fn programs_are_given_what_they_need_and_know() {
                 assert_eq!(given.get(needed), Some(&secret), "{}: {program}", overlay.name);
             }
         }
-        let given = overlay.environment(overlay.deployment("gateway"));
+        let given = overlay.environment(overlay.workload("gateway"));
         let proofs = ["ROOMCAST_JWT_SECRET", "ROOMCAST_JWT_PUBLIC_KEY", "ROOMCAST_JWKS"];
         let has_one = proofs.iter().any(|name| given.contains_key(*name));
         assert!(has_one, "{}: a gateway of a cluster asks for tokens", overlay.name);

@@ -10,13 +10,14 @@ use serde::Deserialize as _;
 use serde_json::Value;
 
 /// The folders of `k8s/` that can be applied.
-const OVERLAYS: [&str; 6] = [
+const OVERLAYS: [&str; 7] = [
     "base",
     "overlays/dev",
     "overlays/prod",
     "overlays/keda",
     "overlays/ingress",
     "examples/cloudnative-pg",
+    "examples/journal-volume",
 ];
 
 /// One folder that can be applied, rendered.
@@ -40,9 +41,11 @@ pub(crate) enum Given {
     },
 }
 
-/// How many pods a Deployment has, whoever scales it.
+/// How many pods a workload has, whoever scales it.
 #[derive(Debug)]
 pub(crate) struct Scaling<'a> {
+    /// Of the target: a Deployment where nothing is said.
+    pub(crate) kind: &'a str,
     pub(crate) target: &'a str,
     pub(crate) min: u64,
     pub(crate) behavior: &'a Value,
@@ -81,9 +84,13 @@ pub(crate) fn overlay(name: &'static str) -> Option<Overlay> {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "k8s/{name} cannot be rendered: {said}");
     let text = String::from_utf8(output.stdout).expect("YAML is text");
-    let documents = serde_norway::Deserializer::from_str(&text);
-    let manifest = |one| Manifest(Value::deserialize(one).expect("kubectl writes YAML"));
-    Some(Overlay { name, manifests: documents.map(manifest).collect() })
+    Some(Overlay { name, manifests: manifests_in(&text) })
+}
+
+/// The documents of a text.
+pub(crate) fn manifests_in(text: &str) -> Vec<Manifest> {
+    let documents = serde_norway::Deserializer::from_str(text);
+    documents.map(|one| Manifest(Value::deserialize(one).expect("it is YAML"))).collect()
 }
 
 /// A number with a unit of Kubernetes: `10Gi`, `512Mi`, `5`.
@@ -120,9 +127,10 @@ impl Overlay {
         self.of_kind(kind).find(|manifest| manifest.name() == name)
     }
 
-    pub(crate) fn deployment(&self, name: &str) -> &Manifest {
-        let found = self.find("Deployment", name);
-        found.unwrap_or_else(|| panic!("{}: there is no Deployment {name}", self.name))
+    /// What makes the pods of a program.
+    pub(crate) fn workload(&self, name: &str) -> &Manifest {
+        let found = self.workloads().find(|workload| workload.name() == name);
+        found.unwrap_or_else(|| panic!("{}: nothing makes pods of {name}", self.name))
     }
 
     /// Everything that makes pods.
@@ -165,7 +173,7 @@ impl Overlay {
 
     /// A setting of the gateway's that is a number.
     pub(crate) fn setting(&self, program: &str, name: &str) -> u64 {
-        let environment = self.environment(self.deployment(program));
+        let environment = self.environment(self.workload(program));
         let Some(Given::Value(value)) = environment.get(name) else {
             panic!("{}: {program} is not given {name}", self.name);
         };
@@ -175,6 +183,7 @@ impl Overlay {
     /// Who scales what: the autoscalers of Kubernetes, and those that KEDA makes.
     pub(crate) fn scalings(&self) -> Vec<Scaling<'_>> {
         let plain = self.of_kind("HorizontalPodAutoscaler").map(|one| Scaling {
+            kind: one.text("/spec/scaleTargetRef/kind"),
             target: one.text("/spec/scaleTargetRef/name"),
             min: one.number("/spec/minReplicas"),
             behavior: one.at("/spec/behavior"),
@@ -185,6 +194,7 @@ impl Overlay {
                 .map(|pods| quantity(pods["target"]["averageValue"].as_str().unwrap_or("?"))),
         });
         let made = self.of_kind("ScaledObject").map(|one| Scaling {
+            kind: one.at("/spec/scaleTargetRef/kind").as_str().unwrap_or("Deployment"),
             target: one.text("/spec/scaleTargetRef/name"),
             min: one.number("/spec/minReplicaCount"),
             behavior: one.at("/spec/advanced/horizontalPodAutoscalerConfig/behavior"),

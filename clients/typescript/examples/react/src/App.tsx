@@ -69,6 +69,9 @@ function Chat({ id }: { id: string }): ReactElement {
       <p className="people">
         {Object.keys(presence).join(', ') || 'Nobody else'} in {id}
       </p>
+      <p role="status" className={chat.journaled ? 'banner' : undefined}>
+        {chat.journaled > 0 && 'The servers are cut off: what is new reaches others later.'}
+      </p>
       {hasOlder && <button onClick={() => void chat.loadOlder()}>Older messages</button>}
       <ol>
         {messages.map((message) => (

@@ -1,26 +1,49 @@
-// Answers that are being written, as they grow; the message that stands in the end is what counts.
+// What is shown behind the room's order because it has no place in it yet: answers as they are
+// written, and what only a journal has. The message that stands in the end is what counts.
 
+import type { Offer } from './outbox.js'
 import type { ChatRoom } from './room.js'
 import type { ChatMessage } from './types.js'
 import { keyOf } from './values.js'
-import type { Events } from './wire.js'
+import type { Events, PendingMessage } from './wire.js'
 
-/** One that is being written is told again soon after a join, or its end was missed. */
+/** What goes on is told again soon after a join; of the rest the end was missed. */
 const LOST_MS = 5000
 
-export class Answers {
+export class Unplaced {
   readonly _parts = new Map<string, ChatMessage>()
   /** Of which nobody has told more since the connection broke. */
   private _lost = new Set<string>()
 
   constructor(private _room: ChatRoom) {}
 
-  _part(part: Events['message:stream']): void {
+  _event(name: keyof Events, data: never): void {
+    if (name === 'message:pending') this._pending(data)
+    else if (name === 'message:stream') this._part(data)
+  }
+
+  /** The two may cross: a message that stands is not pending any more. */
+  _pending(message: PendingMessage): void {
+    const key = keyOf(message)
+    if (this._room._known.has(key)) return
+    this._parts.set(key, { ...message, state: 'pending' })
+    this._lost.delete(key)
+  }
+
+  /** How many messages and changes only a journal has. */
+  _journaled(): number {
+    const isKept = ({ isJournaled, error }: Offer): unknown => isJournaled && !error
+    return [...this._parts.values()].filter(({ state }) => state === 'pending').length
+      + this._room._offers._changes.filter(isKept).length
+  }
+
+  private _part(part: Events['message:stream']): void {
     const { offset, delta, id, userId, type } = part
     const { _room } = this
     const key = keyOf(part)
-    if (_room._known.has(key)) return
-    const message: ChatMessage = this._parts.get(key) ?? {
+    const known = this._parts.get(key)
+    if (_room._known.has(key) || known?.state === 'pending') return
+    const message: ChatMessage = known ?? {
       id, userId, type, roomId: _room.id, content: '', createdAt: _room._now(), state: 'streaming',
     }
     const { content } = message
