@@ -117,6 +117,11 @@ impl Server {
         self.started.as_ref()?.rows(run)
     }
 
+    /// How many of its messages a second go into a table like theirs by bare inserts.
+    pub fn bare_inserts(&self) -> Option<u64> {
+        self.started.as_ref()?.bare_inserts()
+    }
+
     /// Has the workers stand still, or go on.
     pub fn stop_workers(&self, stop: bool) -> Result<(), LoadError> {
         let Some(started) = self.started.as_ref().filter(|started| started.has_workers()) else {

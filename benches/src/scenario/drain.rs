@@ -86,7 +86,8 @@ pub(super) fn run(options: &Options, server: &mut Server) -> Result<Report, Load
     report.add("drained after", clock::seconds(end - start), "s");
     let [tenth, nine_tenths] = play.marks;
     let middle = clock::seconds(nine_tenths.saturating_sub(tenth));
-    report.add("rows per second, the middle eight tenths", per(rows / 10 * 8, middle), "");
+    let rate = per(rows / 10 * 8, middle);
+    report.add("rows per second, the middle eight tenths", rate, "");
     for (place, watched) in server.watched.iter().enumerate() {
         let used = float(after[place].cpu_ns.saturating_sub(before[place].cpu_ns));
         let each = used / 1000.0 / float(rows.max(1));
@@ -100,6 +101,10 @@ pub(super) fn run(options: &Options, server: &mut Server) -> Result<Report, Load
         && stored != u64::from(messages)
     {
         crowd.ledger.fault(format!("{messages} were sent, and {stored} are in the database"));
+    }
+    if let Some(bare) = server.bare_inserts().filter(|bare| *bare > 0) {
+        report.count("bare inserts per second", bare);
+        report.add("of the rate of bare inserts", 100.0 * rate / float(bare), "%");
     }
     play.persistence.check(&mut crowd);
     close(&mut crowd, &mut report, &mut play)?;

@@ -32,6 +32,30 @@ const OUT_OF_THE_WAY: [(&str, &str); 11] = [
     ("ROOMCAST_DRAIN_SPREAD_MS", "0"),
 ];
 
+/// The rows of the table once more, a thousand at a time, into one that has the same indexes and is
+/// empty: how many a second. Nothing is looked up, sent, read out of JSON or committed.
+const BARE_INSERTS: &str = "
+    CREATE TABLE bare (LIKE team_chat_messages INCLUDING ALL);
+    DO $$
+    DECLARE
+        part team_chat_messages[];
+        began timestamptz;
+        seconds double precision := 0;
+        rows bigint := 0;
+    BEGIN
+        FOR part IN SELECT array_agg(m ORDER BY n) FROM (
+            SELECT m, row_number() OVER (ORDER BY created_at, id) - 1 AS n
+            FROM team_chat_messages AS m) AS numbered GROUP BY n / 1000 ORDER BY n / 1000
+        LOOP
+            began := clock_timestamp();
+            INSERT INTO bare SELECT * FROM unnest(part);
+            seconds := seconds + extract(epoch FROM clock_timestamp() - began);
+            rows := rows + cardinality(part);
+        END LOOP;
+        PERFORM set_config('roomcast.bare', (rows / seconds)::bigint::text, false);
+    END $$;
+    SELECT current_setting('roomcast.bare')";
+
 /// A server of this run.
 #[derive(Debug)]
 pub(super) enum Started {
@@ -158,6 +182,10 @@ impl Started {
         let sql =
             format!("SELECT count(*) FROM team_chat_messages WHERE team_chat_id LIKE '{run}%'");
         self.number("roomcast", &sql)
+    }
+
+    pub(super) fn bare_inserts(&self) -> Option<u64> {
+        self.number("roomcast", BARE_INSERTS)
     }
 
     /// The one number that a question to the cluster's Postgres is answered with.
