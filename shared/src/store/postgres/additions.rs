@@ -37,13 +37,13 @@ const DRIVEN: &str = "
 /// Rooms of which the worker of another program has written something in the last ten minutes: what
 /// is looked for again and again. More of them are found by their names, a part at each look.
 const RECENT: &str = "
-    SELECT recent.room, head.room_id IS NOT NULL FROM (
+    SELECT recent.room, (SELECT room_id FROM room_heads WHERE room_id = recent.room) IS NOT NULL
+    FROM (
         SELECT team_chat_id AS room FROM (
             SELECT team_chat_id FROM team_chat_messages
             WHERE epoch IS NULL AND created_at > clock_timestamp() - interval '10 minutes'
             ORDER BY created_at DESC LIMIT 10000) AS rows
-        GROUP BY team_chat_id LIMIT $1) AS recent
-    LEFT JOIN room_heads AS head ON head.room_id = recent.room";
+        GROUP BY team_chat_id LIMIT $1) AS recent";
 
 /// Rooms by their names, one probe of the index for each however many rows it has.
 const BY_NAME: &str = "
@@ -56,9 +56,8 @@ const BY_NAME: &str = "
                 ORDER BY team_chat_id LIMIT 1), n + 1
         FROM unplaced WHERE unplaced.room IS NOT NULL AND n < $2
     )
-    SELECT unplaced.room, head.room_id IS NOT NULL FROM unplaced
-    LEFT JOIN room_heads AS head ON head.room_id = unplaced.room
-    WHERE unplaced.room IS NOT NULL ORDER BY n";
+    SELECT room, (SELECT room_id FROM room_heads WHERE room_id = unplaced.room) IS NOT NULL
+    FROM unplaced WHERE room IS NOT NULL ORDER BY n";
 
 /// What a client could not send, for its size, and what the database has refused a place, stays.
 const UNPLACED: &str = concat!(

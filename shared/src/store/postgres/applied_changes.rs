@@ -8,10 +8,12 @@ use super::pool::{Statement, statement};
 use crate::contract::id::MessageKey;
 use crate::store::{MessageChange, StoreError};
 
+/// `OFFSET 0`: as in [`existing`](super::existing).
 const MADE: &str = "
-    SELECT team_chat_id, user_id, change_id, epoch, seq
-    FROM unnest($1::text[], $2::text[], $3::text[]) AS asked(room, changer, id)
-    JOIN message_changes ON team_chat_id = room AND user_id = changer AND change_id = id";
+    SELECT made.* FROM unnest($1::text[], $2::text[], $3::text[]) AS asked(room, changer, id)
+    CROSS JOIN LATERAL (
+        SELECT team_chat_id, user_id, change_id, epoch, seq FROM message_changes
+        WHERE team_chat_id = room AND user_id = changer AND change_id = asked.id OFFSET 0) AS made";
 
 /// What to look for.
 #[derive(Debug, Default)]

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use tokio_postgres::{Client, Row};
 
 use super::PostgresStore;
-use super::pool::{End, pipeline, statement};
+use super::pool::{End, WHOLE_TABLES, pipeline, statement};
 use super::schema::PATIENCE;
 use super::stored::{parsed, scalar};
 use super::value::{Moment, count};
@@ -26,7 +26,8 @@ const FIND: &str = "
 const FIND_AMOUNTS: &str = "
     SELECT m.n, c.amount FROM unnest($1::text[], $2::text[])
         WITH ORDINALITY AS m (id, user_id, n)
-        JOIN credits c ON c.id = m.id AND c.user_id = m.user_id";
+    CROSS JOIN LATERAL (
+        SELECT amount FROM credits WHERE id = m.id AND user_id = m.user_id OFFSET 0) AS c";
 
 const COUNTS: &str = "
     SELECT (SELECT count(*) FROM credits), (SELECT count(*) FROM user_credits),
@@ -58,13 +59,15 @@ const COSTS: &str = "
         ORDER BY id LIMIT $2
     )
     SELECT page.id, page.user_id, amount, room, page.message_id, at, m.id,
-           CASE WHEN m.send_time IS NOT NULL OR m.deleted_at IS NULL THEN m.user_id END, m.credits
+           CASE WHEN m.client_id IS NULL OR m.send_time IS NOT NULL OR m.deleted_at IS NULL
+               THEN m.user_id END, m.credits
     FROM page LEFT JOIN team_chat_messages AS m
-        ON m.team_chat_id = room AND m.client_id = page.message_id
+        ON m.id = page.message_id AND m.team_chat_id = room AND coalesce(m.client_id, m.id) = m.id
     UNION ALL
-    SELECT page.id, page.user_id, amount, room, page.message_id, at, m.id, m.user_id, m.credits
+    SELECT page.id, page.user_id, amount, room, page.message_id, at, m.id,
+           CASE WHEN m.send_time IS NOT NULL OR m.deleted_at IS NULL THEN m.user_id END, m.credits
     FROM page JOIN team_chat_messages AS m
-        ON m.id = page.message_id AND m.team_chat_id = room AND m.client_id IS NULL
+        ON m.client_id = page.message_id AND m.team_chat_id = room AND m.client_id <> m.id
     ORDER BY 1";
 
 const CONFLICTS: &str = "SELECT id, user_id, amount FROM credit_conflicts ORDER BY number LIMIT $1";
@@ -131,6 +134,7 @@ async fn compare(client: &Client) -> Result<Reconciliation, StoreError> {
         statement!(LETTERS),
         statement!(EXPIRED_BEFORE),
     ];
+    client.batch_execute(WHOLE_TABLES).await?;
     let answers = pipeline(client, &statements).await?;
     let counted = |column| -> Result<u64, StoreError> {
         Ok(count(answers[0].first().map_or(Ok(0), |row| row.try_get(column))?))

@@ -81,6 +81,14 @@ pub(super) struct Pool {
 /// that stands still in the middle of one holds its locks against everybody.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Everything that is asked again and again names its rows by an index. How large a table is does
+/// not say how much of it is wanted: a round of a thousand rows would read a table of a hundred
+/// thousand from end to end. Nor is any of it worth being compiled.
+const PLANNING: &str = "SET LOCAL enable_seqscan = off; SET LOCAL jit = off";
+
+/// For the rest of a transaction that compares tables.
+pub(super) const WHOLE_TABLES: &str = "SET LOCAL enable_seqscan = on";
+
 impl Pool {
     /// Connects to nothing yet.
     pub(super) fn new(address: Address, settings: Settings) -> Pool {
@@ -114,7 +122,8 @@ impl Pool {
             let client: &Client = connection.client();
             // One state for all statements: under READ COMMITTED each would see another.
             let begin = format!(
-                "BEGIN ISOLATION LEVEL REPEATABLE READ; SET LOCAL statement_timeout = {}",
+                "BEGIN ISOLATION LEVEL REPEATABLE READ; {PLANNING}; \
+                 SET LOCAL statement_timeout = {}",
                 self.settings.statement_timeout.as_millis()
             );
             let answers = join3(
@@ -160,7 +169,7 @@ impl Pool {
                 .start()
                 .await?;
             let limits = format!(
-                "SET LOCAL statement_timeout = {}; SET LOCAL lock_timeout = {}; \
+                "{PLANNING}; SET LOCAL statement_timeout = {}; SET LOCAL lock_timeout = {}; \
                  SET LOCAL idle_in_transaction_session_timeout = {}",
                 patience.statement.as_millis(),
                 patience.lock.as_millis(),

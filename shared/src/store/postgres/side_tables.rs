@@ -71,8 +71,9 @@ pub(super) const QUARANTINE: &str = "
             new.metadata::jsonb, accepted_at, clock_timestamp()
         FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::text[],
             $6::timestamptz[]) AS new(id, payer, amount, message_id, metadata, accepted_at)
-        JOIN credits USING (id)
-        WHERE (user_id, credits.amount) <> (payer, new.amount)
+        CROSS JOIN LATERAL (
+            SELECT user_id, amount FROM credits WHERE credits.id = new.id OFFSET 0) AS stands
+        WHERE (stands.user_id, stands.amount) <> (payer, new.amount)
         ORDER BY id, payer, new.amount
         ON CONFLICT (id, user_id, amount) DO NOTHING
         RETURNING 1
