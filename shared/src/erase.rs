@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use crate::contract::id::{RoomId, Shard};
 use crate::contract::limits::{ERASE_PATIENCE_MS, ERASE_ROWS};
+use crate::contract::position::Position;
 use crate::epoch::{self, EpochError};
 use crate::log::{Log, LogError, LogId, PageLimit};
 use crate::store::{Erased, Store, StoreError};
@@ -117,15 +118,14 @@ async fn from_database(
     rooms: &mut BTreeSet<RoomId>,
     tell: &(dyn Fn(Progress) + Sync),
 ) -> Result<u64, StoreError> {
-    let mut messages = 0;
+    let (mut messages, mut after) = (0, Position::ZERO);
     loop {
-        let step = store.erase(whose, ERASE_ROWS).await?;
+        let step = store.erase(whose, after, ERASE_ROWS).await?;
         messages += step.messages;
         rooms.extend(step.rooms);
         tell(Progress::Database { messages });
-        if !step.more {
-            return Ok(messages);
-        }
+        let Some(more) = step.more else { return Ok(messages) };
+        after = more;
     }
 }
 

@@ -447,7 +447,7 @@ pub trait DeadLetters: Send + Sync + 'static {
 
 /// The database. Every method is one transaction.
 ///
-/// A message is (room, sender, the id that its sender chose); a unique index keeps it once. The id
+/// A message is (room, sender, the id that its sender chose); unique keys keep it once. The id
 /// of its row is unique in the whole table: the one that was chosen where that is free, else a
 /// random one, which nobody could have chosen before. Reading gives a message back under its
 /// sender's id. Rows of another program are known by their row's id.

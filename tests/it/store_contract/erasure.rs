@@ -18,18 +18,19 @@ fn at(seq: u64) -> Position {
 
 /// Erases in small steps; says how many messages it were and the rooms they stood in.
 async fn erase(store: &Arc<dyn Store>, whose: &Erased) -> (u64, Vec<String>) {
-    let (mut messages, mut rooms) = (0, Vec::new());
+    let (mut messages, mut rooms, mut after) = (0, Vec::new(), Position::ZERO);
     loop {
-        let step = store.erase(whose, 3).await.unwrap();
+        let step = store.erase(whose, after, 3).await.unwrap();
         assert!(step.messages <= 3);
         messages += step.messages;
         rooms.extend(step.rooms.iter().map(ToString::to_string));
-        if !step.more {
+        let Some(more) = step.more else {
             rooms.sort();
             rooms.dedup();
             return (messages, rooms);
-        }
+        };
         assert_eq!(step.messages, 3);
+        after = more;
     }
 }
 

@@ -19,6 +19,7 @@ use super::failure::Trouble;
 use super::plan::WritePlan;
 use super::pool::{End, Patience, Statement, parameter, pipeline, statement};
 use super::shards::{lease_ms, shard_number};
+use super::stored::scalar;
 use super::value::{Moment, Place, count, log_id, number};
 use super::write::write;
 use crate::contract::position::Position;
@@ -43,6 +44,9 @@ const LOCK: &str = "
 // changes no row that waiting for would make it look at again.
 const NEWEST_EPOCHS: &str =
     "SELECT shard, max(epoch) FROM epochs WHERE shard = ANY($1) GROUP BY shard";
+
+/// Whether anything of the shards is a dead letter that what comes could close: nearly never.
+const LETTERS: &str = "SELECT EXISTS (SELECT FROM dead_letters WHERE shard = ANY($1))";
 
 /// Moves the cursors, remembers when each shard's youngest entry was accepted, and renews the lease
 /// of `$5` for `$6` ms where it is the owner still.
@@ -108,7 +112,7 @@ async fn try_commit(
 ) -> Result<(Option<RoundCommitted>, End), StoreError> {
     let shards: Vec<i16> = round.iter().map(|batch| shard_number(batch.shard)).collect();
     let wanted = BatchQueries::of(round.iter().flat_map(|batch| &batch.rows));
-    let mut read = vec![statement!(LOCK, shards), statement!(NEWEST_EPOCHS, shards)];
+    let mut read: Vec<_> = [LOCK, NEWEST_EPOCHS, LETTERS].map(|sql| statement!(sql, shards)).into();
     read.extend(wanted.statements());
     let answers = pipeline(transaction.client(), &read).await?;
     let stand = cursors(&answers[0], &answers[1])?;
@@ -125,16 +129,18 @@ async fn try_commit(
     }
 
     let rows = round.iter().flat_map(|batch| &batch.rows);
-    let plan = WritePlan::new(BatchQueries::read(&answers[2..])?, rows)?;
+    let plan = WritePlan::new(BatchQueries::read(&answers[3..])?, rows)?;
     let letters = round.iter().filter(|batch| !batch.dead.is_empty());
     let letters = letters.map(|batch| Letters::of(batch)).collect::<Result<Vec<_>, _>>()?;
     let (heads, moved) = (heads(&round), moved(&round)?);
     let lease = round.iter().find_map(|batch| batch.lease.as_ref());
     let (owner, lease_ms) = (lease.map(|lease| lease.owner.as_str()), lease.map_or(0, lease_ms));
-    let (closed, told) = (closed(&round), told(&round));
+    let closed = scalar::<bool>(&answers[2])?.then(|| closed(&round));
+    let closed = closed.filter(|closed| !closed.is_empty());
+    let told = told(&round);
     let mut others = Vec::with_capacity(4 + letters.len());
     // Before new letters: what is refused again closes the old one.
-    others.extend((!closed.is_empty()).then(|| closed.statement(CLOSE)));
+    others.extend(closed.as_ref().map(|closed| closed.statement(CLOSE)));
     others.extend(letters.iter().map(Letters::statement));
     others.extend((!told.is_empty()).then(|| told.statement(PLACE)));
     others.extend((!heads.is_empty()).then(|| heads.statement(RAISE_HEADS)));

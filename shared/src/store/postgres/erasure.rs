@@ -6,27 +6,29 @@ use deadpool_postgres::Transaction;
 use super::PostgresStore;
 use super::pool::{End, pipeline, statement};
 use super::stored::scalar;
-use super::value::{Moment, count};
+use super::value::{Moment, Place, count, position};
 use crate::contract::envelope::{EntryKind, Envelope};
 use crate::contract::id::RoomId;
+use crate::contract::position::Position;
 use crate::contract::timestamp::Timestamp;
 use crate::store::{Erased, ErasedStep, Erasure, StoreError};
 
-/// A question for rows that are still to be erased. What is deleted has nothing left: a delete
-/// takes it out.
-macro_rules! standing {
-    ($whose:literal) => {
-        concat!(
-            "SELECT id FROM team_chat_messages WHERE deleted_at IS NULL AND ",
-            $whose,
-            " = $1 LIMIT $2 FOR UPDATE"
-        )
-    };
-}
+// Questions for rows that are still to be erased. What is deleted has nothing left: a delete takes
+// it out.
+const OF_USER: &str = "
+    SELECT id, NULL::bigint, NULL::bigint FROM team_chat_messages
+    WHERE deleted_at IS NULL AND user_id = $1 LIMIT $2 FOR UPDATE";
 
-const OF_USER: &str = standing!("user_id");
+/// In their order, which says how far it is: what was erased before is not looked at again.
+const OF_ROOM: &str = "
+    SELECT id, epoch, seq FROM team_chat_messages
+    WHERE team_chat_id = $1 AND epoch IS NOT NULL AND (epoch, seq) > ($3, $4)
+        AND deleted_at IS NULL
+    ORDER BY epoch, seq LIMIT $2 FOR UPDATE";
 
-const OF_ROOM: &str = standing!("team_chat_id");
+const OF_ROOM_UNPLACED: &str = "
+    SELECT id, NULL::bigint, NULL::bigint FROM team_chat_messages
+    WHERE team_chat_id = $1 AND epoch IS NULL AND deleted_at IS NULL LIMIT $2 FOR UPDATE";
 
 const ROOMS_OF_USER: &str =
     "SELECT DISTINCT team_chat_id FROM team_chat_messages WHERE user_id = $1";
@@ -72,10 +74,15 @@ const REMEMBER: &str = "
 
 #[async_trait]
 impl Erasure for PostgresStore {
-    async fn erase(&self, whose: &Erased, limit: u32) -> Result<ErasedStep, StoreError> {
+    async fn erase(
+        &self,
+        whose: &Erased,
+        after: Position,
+        limit: u32,
+    ) -> Result<ErasedStep, StoreError> {
         self.pool
             .write(async |transaction| {
-                Ok((erase_some(transaction, whose, limit).await?, End::Commit))
+                Ok((erase_some(transaction, whose, after, limit).await?, End::Commit))
             })
             .await
     }
@@ -99,20 +106,33 @@ impl Erasure for PostgresStore {
 async fn erase_some(
     transaction: &Transaction<'_>,
     whose: &Erased,
+    after: Position,
     limit: u32,
 ) -> Result<ErasedStep, StoreError> {
     let client = transaction.client();
-    let (rows_of, letters_of, name) = match whose {
-        Erased::User(user) => (OF_USER, LETTERS_OF_USER, user.as_str()),
-        Erased::Room(room) => (OF_ROOM, LETTERS_OF_ROOM, room.as_str()),
+    let (most, from) = (i64::from(limit), Place::near(after));
+    let (letters_of, name) = match whose {
+        Erased::User(user) => (LETTERS_OF_USER, user.as_str()),
+        Erased::Room(room) => (LETTERS_OF_ROOM, room.as_str()),
     };
-    let limit = i64::from(limit);
-    let read = [statement!(rows_of, name, limit), statement!(letters_of, name)];
+    let mut read = vec![statement!(letters_of, name)];
+    match whose {
+        Erased::User(_) => read.push(statement!(OF_USER, name, most)),
+        Erased::Room(_) => {
+            read.push(statement!(OF_ROOM_UNPLACED, name, most));
+            read.push(statement!(OF_ROOM, name, most, from.epoch, from.seq));
+        }
+    }
     let answers = pipeline(client, &read).await?;
-    let ids = answers[0].iter().map(|row| row.try_get(0));
-    let ids: Vec<&str> = ids.collect::<Result<_, _>>()?;
+    let (mut ids, mut upto) = (Vec::new(), after);
+    for row in answers[1..].iter().flatten().take(limit as usize) {
+        ids.push(row.try_get::<_, &str>(0)?);
+        if let (Some(epoch), Some(seq)) = (row.try_get(1)?, row.try_get(2)?) {
+            upto = position(epoch, seq);
+        }
+    }
     let mut letters: Vec<i64> = Vec::new();
-    for row in &answers[1] {
+    for row in &answers[0] {
         // A movement of credits is no message.
         if Envelope::kind_of(row.try_get(1)?) != Some(EntryKind::Usage) {
             letters.push(row.try_get(0)?);
@@ -120,9 +140,9 @@ async fn erase_some(
     }
     let write = [statement!(ERASE, ids), statement!(DROP_LETTERS, letters)];
     pipeline(client, &write).await?;
-    let more = i64::try_from(ids.len()).is_ok_and(|erased| erased >= limit);
+    let more = (ids.len() >= limit as usize).then_some(upto);
     let rooms = match whose {
-        _ if more => Vec::new(),
+        _ if more.is_some() => Vec::new(),
         Erased::Room(room) => vec![room.clone()],
         Erased::User(_) => {
             let answers = pipeline(client, &[statement!(ROOMS_OF_USER, name)]).await?;

@@ -12,13 +12,14 @@ use crate::store::{ForeignTables, StoreError};
 
 /// Every step from a database without our tables to the present schema; `roomcast_meta` counts
 /// those done.
-const MIGRATIONS: [&str; 6] = [
+const MIGRATIONS: [&str; 7] = [
     include_str!("../migrations/postgres/0001_tables.sql"),
     include_str!("../migrations/postgres/0002_beside_messages.sql"),
     include_str!("../migrations/postgres/0003_deployment.sql"),
     include_str!("../migrations/postgres/0004_identity.sql"),
     include_str!("../migrations/postgres/0005_metadata.sql"),
     include_str!("../migrations/postgres/0006_refusals.sql"),
+    include_str!("../migrations/postgres/0007_fewer_indexes.sql"),
 ];
 
 /// Taken by whoever migrates, until its transaction ends; a number of our own, chosen once.

@@ -7,6 +7,7 @@ use super::SqliteStore;
 use super::stored::{checked, text};
 use crate::contract::envelope::{EntryKind, Envelope};
 use crate::contract::id::RoomId;
+use crate::contract::position::Position;
 use crate::contract::timestamp::Timestamp;
 use crate::store::{Erased, ErasedStep, Erasure, StoreError};
 
@@ -19,7 +20,13 @@ pub(super) const OF_ROOM: &str = "SELECT id
 
 #[async_trait]
 impl Erasure for SqliteStore {
-    async fn erase(&self, whose: &Erased, limit: u32) -> Result<ErasedStep, StoreError> {
+    async fn erase(
+        &self,
+        whose: &Erased,
+        // An index leads to what is left.
+        _after: Position,
+        limit: u32,
+    ) -> Result<ErasedStep, StoreError> {
         let (whose, now_ms) = (whose.clone(), self.clock.now_ms());
         self.write(move |connection| {
             drop_letters(connection, &whose)?;
@@ -53,9 +60,9 @@ fn erase_some(
     for row_id in &left {
         erase.execute(params![row_id, now_ms])?;
     }
-    let more = left.len() >= limit as usize;
+    let more = (left.len() >= limit as usize).then_some(Position::ZERO);
     let rooms = match whose {
-        _ if more => Vec::new(),
+        _ if more.is_some() => Vec::new(),
         Erased::Room(room) => vec![room.clone()],
         Erased::User(user) => {
             let mut rooms = connection.prepare_cached(

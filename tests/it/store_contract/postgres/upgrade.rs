@@ -51,7 +51,7 @@ async fn a_database_of_the_first_schema_goes_on_with_its_rows() {
     assert_eq!(done.balances, [(user("ann"), 3)]);
     let found = store.reconcile().await.unwrap();
     assert_eq!((found.ledger_rows, found.differences), (2, Vec::<String>::new()));
-    let step = store.erase(&Erased::User(user("ann")), 9).await.unwrap();
+    let step = store.erase(&Erased::User(user("ann")), Position::ZERO, 9).await.unwrap();
     assert_eq!((step.messages, step.rooms), (2, vec![room("a")]));
     assert_eq!(feed.all("a").await[1].id, id("m2"));
 }
