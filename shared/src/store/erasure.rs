@@ -32,7 +32,7 @@ pub struct ErasedStep {
 #[async_trait]
 pub trait Erasure: Send + Sync + 'static {
     /// Takes content and metadata out of at most `limit` messages and marks them deleted, and drops
-    /// dead letters of the same; every place in the order stays taken, every id stays known. `after`
+    /// dead letters of the same; every place in the order stays taken, every id known. `after`
     /// is where the step before said to go on, [`Position::ZERO`] for the first.
     async fn erase(
         &self,
