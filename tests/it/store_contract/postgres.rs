@@ -1,5 +1,6 @@
 //! The contract on `PostgreSQL`, and what only `PostgreSQL` must do.
 
+mod plans;
 mod old_tables;
 mod upgrade;
 mod leases;

@@ -5,12 +5,25 @@ use std::sync::Arc;
 use shared::contract::position::Position;
 use shared::store::{Erased, Row, Store};
 
-use super::super::feed::{Feed, edit, id, message, room, user};
+use super::super::feed::{Feed, edit, id, identity, message, room, user};
 use super::super::ledger::movement;
 use super::{connect, fresh_database, shell};
 
-const FIRST: &str =
-    include_str!("../../../../shared/src/store/migrations/postgres/0001_tables.sql");
+macro_rules! migration {
+    ($name:literal) => {
+        include_str!(concat!("../../../../shared/src/store/migrations/postgres/", $name))
+    };
+}
+
+const FIRST: &str = migration!("0001_tables.sql");
+
+const SECOND_TO_SIXTH: [&str; 5] = [
+    migration!("0002_beside_messages.sql"),
+    migration!("0003_deployment.sql"),
+    migration!("0004_identity.sql"),
+    migration!("0005_metadata.sql"),
+    migration!("0006_refusals.sql"),
+];
 
 const ROWS: &str = "
     CREATE TABLE roomcast_meta (key text PRIMARY KEY, value text NOT NULL);
@@ -25,6 +38,62 @@ const ROWS: &str = "
     INSERT INTO user_credits (user_id, balance) VALUES ('ann', 5);
     INSERT INTO read_receipts VALUES ('a', 'bob', 1, 1, 'm1', now());
     INSERT INTO room_members VALUES ('a', 'ann', 'owner');";
+
+/// One under its own id, one whose id another room had taken, and two of another program, of which
+/// one has a place.
+const IDENTITIES: &str = "
+    UPDATE roomcast_meta SET value = '6' WHERE key = 'schema';
+    UPDATE team_chat_messages SET client_id = id;
+    INSERT INTO team_chat_messages (id, client_id, team_chat_id, user_id, content, send_time, epoch,
+        seq, changed_epoch, changed_seq)
+    VALUES ('random', 'm1', 'b', 'ann', 'hers', now(), 1, 1, 1, 1),
+        ('old', NULL, 'b', 'cy', 'placed', now(), 0, 1, 0, 1);
+    INSERT INTO team_chat_messages (id, team_chat_id, user_id, content)
+    VALUES ('strange', 'b', 'cy', 'without a place');
+    INSERT INTO room_heads VALUES ('b', 1, 1);";
+
+#[tokio::test]
+async fn every_message_is_known_by_its_identity_after_the_indexes_have_changed() {
+    let (url, _guard) = fresh_database().await;
+    let shell = shell(&url).await;
+    for sql in [FIRST, ROWS].into_iter().chain(SECOND_TO_SIXTH).chain([IDENTITIES]) {
+        shell.batch_execute(sql).await.unwrap();
+    }
+    let store = connect(&url);
+    store.migrate().await.unwrap();
+    let store = store as Arc<dyn Store>;
+    let asked =
+        [("a", "ann", "m1"), ("b", "ann", "m1"), ("b", "cy", "old"), ("b", "ann", "random")];
+    let asked = asked.map(|(room, user, id)| identity(room, user, id));
+    let places =
+        [Some(Position::new(1, 1)), Some(Position::new(1, 1)), Some(Position::new(0, 1)), None];
+    assert_eq!(store.find(&asked).await.unwrap(), places);
+    let hers = store.message(&room("b"), &user("ann"), &id("m1")).await.unwrap().unwrap();
+    assert_eq!(hers.content, "hers");
+    assert!(store.message(&room("b"), &user("ann"), &id("random")).await.unwrap().is_none());
+    let mut feed = Feed::begin(&store, "b").await;
+    let again = [
+        Row::Message(message("b/ann/m1", Position::new(1, 2))),
+        Row::Message(message("b/bob/m1", Position::new(1, 3))),
+        Row::Message(message("b/cy/old", Position::new(1, 4))),
+        Row::Message(message("b/cy/strange", Position::new(1, 5))),
+    ];
+    let done = feed.commit(&again).await;
+    assert_eq!((done.inserted, done.renamed), (0, 1), "bob's alone is new: {done:?}");
+    let (mut erased, mut after) = (0, Position::ZERO);
+    loop {
+        let step = store.erase(&Erased::Room(room("b")), after, 2).await.unwrap();
+        erased += step.messages;
+        let Some(more) = step.more else { break };
+        after = more;
+    }
+    assert_eq!(erased, 4);
+    assert!(feed.all("b").await.iter().all(|message| message.content.is_empty()));
+    // The database itself keeps whoever goes past the store from having one twice.
+    let twice = "INSERT INTO team_chat_messages (id, client_id, team_chat_id, user_id)
+        VALUES ('other', 'm1', 'b', 'ann')";
+    assert!(shell.batch_execute(twice).await.is_err());
+}
 
 #[tokio::test]
 async fn a_database_of_the_first_schema_goes_on_with_its_rows() {
