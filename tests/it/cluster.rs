@@ -32,6 +32,7 @@ mod standstill;
 mod start_up;
 mod streams;
 mod table;
+mod takeovers;
 mod waiting;
 mod fork;
 

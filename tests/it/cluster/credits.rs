@@ -20,13 +20,13 @@ async fn query(fleet: &Fleet, sql: &str) -> Result<Vec<Vec<Option<String>>>, Str
 }
 
 /// Rows of the ledger; none while Postgres does not answer.
-async fn counted(fleet: &Fleet) -> usize {
+pub(super) async fn counted(fleet: &Fleet) -> usize {
     let rows = query(fleet, "SELECT count(*) FROM credits").await.ok();
     let count = rows.and_then(|mut rows| rows.pop()?.pop()??.parse().ok());
     count.unwrap_or(0)
 }
 
-async fn stored_balances(fleet: &Fleet) -> Result<BTreeMap<String, i64>, String> {
+pub(super) async fn stored_balances(fleet: &Fleet) -> Result<BTreeMap<String, i64>, String> {
     let rows = query(fleet, "SELECT user_id, balance FROM user_credits").await?;
     let read = |row: Vec<Option<String>>| {
         let [user, balance] = <[_; 2]>::try_from(row).ok()?;
@@ -35,7 +35,7 @@ async fn stored_balances(fleet: &Fleet) -> Result<BTreeMap<String, i64>, String>
     rows.into_iter().map(|row| read(row).ok_or("a row has an empty column".to_owned())).collect()
 }
 
-fn reconcile(fleet: &Fleet) -> (Option<i32>, String) {
+pub(super) fn reconcile(fleet: &Fleet) -> (Option<i32>, String) {
     worker(fleet, &["reconcile"])
 }
 

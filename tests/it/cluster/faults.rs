@@ -145,7 +145,7 @@ async fn a_worker_that_slept_past_its_lease_stores_nothing_twice() {
 }
 
 /// How many workers hold a lease that has not lapsed.
-async fn owners(fleet: &Fleet) -> usize {
+pub(super) async fn owners(fleet: &Fleet) -> usize {
     let count = "SELECT count(DISTINCT lease_owner) FROM shards WHERE lease_until > now()";
     let answer = fleet.postgres().query(fleet.database(), count).await;
     answer.ok().and_then(|mut rows| rows.pop()?.pop()??.parse().ok()).unwrap_or(0)

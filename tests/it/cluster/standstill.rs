@@ -10,7 +10,7 @@ use crate::fixtures::client;
 use crate::store_contract::postgres::shell;
 
 /// How many sessions are so.
-async fn sessions(fleet: &Fleet, such: &str) -> Result<u64, String> {
+pub(super) async fn sessions(fleet: &Fleet, such: &str) -> Result<u64, String> {
     let count = format!(
         "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND {such}"
     );
