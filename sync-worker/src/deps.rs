@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use shared::log::Log;
+use shared::contract::limits::LOG_READ_BYTES_MAX;
+use shared::log::{Log, PageLimit};
 use shared::process::clock::Clock;
 use shared::process::tasks::Tasks;
 use shared::store::{Lease, Store};
@@ -32,6 +33,14 @@ pub struct LoopSettings {
     pub log_keep: Duration,
     /// How long messages stay in the database; `None` for ever.
     pub retention: Option<Duration>,
+}
+
+impl LoopSettings {
+    /// What of a shard is read at a time.
+    pub(crate) fn page(&self) -> PageLimit {
+        let bytes = self.batch_bytes.min(LOG_READ_BYTES_MAX);
+        PageLimit { entries: self.batch_entries, bytes }
+    }
 }
 
 /// What the loop works with.

@@ -190,7 +190,7 @@ async fn listen(
 fn loop_settings(settings: &WorkerSettings) -> worker::LoopSettings {
     worker::LoopSettings {
         batch_entries: settings.sync_batch_size,
-        batch_bytes: MemoryBound::new(settings.memory_bytes_max).share(32, BATCH_BYTES_MAX),
+        batch_bytes: MemoryBound::new(settings.memory_bytes_max).share(128, BATCH_BYTES_MAX),
         batch_interval: settings.sync_interval_ms.duration(),
         batch_interval_max: Duration::from_millis(ROUND_INTERVAL_MS),
         retry_delay: settings.sync_retry_delay_ms.duration(),

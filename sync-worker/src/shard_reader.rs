@@ -191,7 +191,7 @@ impl ShardReader {
         };
         let parts = Arc::clone(&self.parts);
         let limit = parts.settings.batch_entries;
-        let most = PageLimit::entries(limit);
+        let most = parts.settings.page();
         let mut read = parts.log.read(self.shard, cursor.epoch, cursor.upto, most).await?;
         let whole = read.len();
         if let Some(later) = read.iter().position(|entry| Envelope::is_later(&entry.raw)) {
@@ -307,7 +307,7 @@ impl ShardReader {
             // Whoever takes over many shards has not a page of each of them at a time.
             let _turn = turns.acquire().await;
             let from = self.told.upto;
-            let most = PageLimit::entries(parts.settings.batch_entries);
+            let most = parts.settings.page();
             if from >= cursor.upto {
                 return Ok(());
             }

@@ -11,11 +11,14 @@ use fleet::{ClusterOptions, Fleet, GatewayOptions, WorkerOptions};
 use harness::client::ClientError;
 use harness::{Client, RawSocket, eventually, unique_id};
 use serde_json::json;
+use shared::contract::id::RoomId;
+use shared::contract::limits::SHARDS;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::{PATIENCE, options, rows};
 use crate::fixtures::client;
+use crate::removal::api;
 
 const MIB: u64 = 1024 * 1024;
 const GATEWAY_BYTES: u64 = 128 * MIB;
@@ -161,6 +164,67 @@ async fn small_messages_at_full_speed_take_no_more_than_a_process_may() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn large_messages_at_full_speed_take_no_more_than_a_process_may() {
     keep_within_their_memory(200 * 1024).await;
+}
+
+/// How much waits for the worker, in MiB; and how much of it a gateway may have accepted.
+fn backlog_mib() -> u64 {
+    std::env::var("BACKLOG_MIB").ok().and_then(|text| text.parse().ok()).unwrap_or(200)
+}
+const GATEWAY_BACKLOG_MIB: u64 = 200;
+
+/// Rooms of which each is in a shard of its own.
+fn rooms_apart(count: usize) -> Vec<String> {
+    let mut taken = BTreeSet::new();
+    let names = (0..).map(|number| format!("room{number}"));
+    let apart = names.filter(|name| taken.insert(RoomId::parse(name).unwrap().shard()));
+    apart.take(count).collect()
+}
+
+/// A backlog of the largest messages is many times what the worker may use.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_large_backlog_arrives_through_a_worker_that_has_little_memory() {
+    const CONTENT_BYTES: u64 = 200 * 1024;
+    const TOGETHER: usize = 16;
+    let messages = backlog_mib() * MIB / CONTENT_BYTES;
+    let gateways = backlog_mib().div_ceil(GATEWAY_BACKLOG_MIB) as u32;
+    let mut options = ClusterOptions { gateways: gateways as usize, ..small() };
+    options.gateway.env.remove("ROOMCAST_MEMORY_BYTES_MAX");
+    let fleet = Fleet::cluster(options).await.unwrap();
+    let rooms = rooms_apart(usize::from(SHARDS));
+    fleet.workers()[0].stop().await.unwrap();
+    let content = "x".repeat(CONTENT_BYTES as usize);
+    let writing = fleet.gateways().iter().enumerate().map(|(number, gateway)| {
+        let (content, rooms) = (content.as_str(), &rooms);
+        let own = (number as u64..messages).step_by(gateways as usize).collect::<Vec<_>>();
+        async move {
+            for part in own.chunks(TOGETHER) {
+                let api = api(gateway);
+                let said = part.iter().map(|number| {
+                    let room = &rooms[*number as usize % rooms.len()];
+                    let message = json!({ "userId": "backend", "content": content });
+                    let api = &api;
+                    async move {
+                        let path = format!("/api/rooms/{room}/messages");
+                        api.ask("POST", &path, Some(&message)).await.expect(201);
+                    }
+                });
+                futures_util::future::join_all(said).await;
+            }
+        }
+    });
+    futures_util::future::join_all(writing).await;
+    let worker = Watched::begin(fleet.workers()[0].pid().unwrap());
+    fleet.workers()[0].cont().unwrap();
+    let sum = "SELECT count(*), sum(octet_length(content)) FROM team_chat_messages";
+    let wanted = [messages, messages * CONTENT_BYTES].map(|number| Some(number.to_string()));
+    let stored = || async {
+        let stored = fleet.postgres().query(fleet.database(), sum).await;
+        let stored = stored.map_err(|error| error.to_string())?.remove(0);
+        if stored == wanted { Ok(()) } else { Err(format!("{stored:?} of {wanted:?}")) }
+    };
+    eventually(PATIENCE * gateways, "all of it is stored", stored).await;
+    let worker = worker.end();
+    assert!(worker < WORKER_BYTES, "the worker took {} MiB", worker / MIB);
 }
 
 /// Pages of a mebibyte are asked for by people who read nothing: they are cut, others are served.
