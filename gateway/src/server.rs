@@ -1,12 +1,12 @@
 //! One process: builds the node, binds, accepts, drains.
 
 pub mod cli;
+pub mod replay;
 mod cluster;
 mod embedded;
 mod descriptors;
 mod rebalance;
 mod parts;
-pub mod replay;
 pub mod mint;
 
 use std::net::SocketAddr;

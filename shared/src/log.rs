@@ -397,8 +397,8 @@ pub trait Log: std::fmt::Debug + Send + Sync + 'static {
         false
     }
 
-    /// Whether the log has been asked and has said nothing for longer than an answer takes: a server
-    /// that stands still is known sooner than its connections fail.
+    /// Whether the log was asked and has said nothing for longer than an answer takes: one that
+    /// stands still is known sooner than its connections fail.
     fn is_silent(&self) -> bool {
         false
     }

@@ -14,8 +14,8 @@
 mod shard;
 mod aside;
 mod held_edits;
-mod calls;
 pub(crate) mod journaling;
+mod calls;
 mod job;
 mod dedup;
 
@@ -184,7 +184,8 @@ impl AppendQueue {
         let Starting { log, store, epochs, clock, metrics, tasks, shares } = parts;
         let journal = journal.map(|(journal, always)| {
             tasks.spawn("journal", settle_rows(Arc::clone(&journal), told));
-            NodeJournal::new(journal, always, (fates.clone(), Arc::clone(&metrics)))
+            let turns = Calls::new(shares.appending);
+            NodeJournal::new(journal, always, (fates.clone(), Arc::clone(&metrics)), turns)
         });
         let parts =
             Deps { log, store, epochs, clock, metrics, shares, journal: journal.clone(), refused };

@@ -226,8 +226,9 @@ impl Retention {
             Kept::Journal(_) => None,
         });
         let fits = in_memory.take_while(|(cost, _)| {
+            let is_first = bytes == 0;
             bytes += cost;
-            bytes <= bytes_max
+            is_first || bytes <= bytes_max
         });
         fits.map(|(_, append)| (**append).clone()).collect()
     }

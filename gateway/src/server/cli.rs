@@ -43,8 +43,8 @@ pub fn start(sources: &Sources) -> Result<(GatewaySettings, Option<Subcommand>),
     })
 }
 
-/// Does what was asked for in place of running a node, and gives what there is to say. Needs a tokio
-/// runtime.
+/// Does what was asked for in place of running a node, and gives what there is to say; needs a
+/// tokio runtime.
 pub async fn run(settings: GatewaySettings, subcommand: &Subcommand) -> Stop {
     let fine = |text| Stop { text, code: 0 };
     let wrong = |text: String| Stop { text: format!("{text}\n"), code: USAGE };

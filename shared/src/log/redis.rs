@@ -20,6 +20,7 @@ use uuid::Uuid;
 
 use self::answer::{Answer, LogEnd, MalformedAnswer};
 use self::connection::{Foreign, Nameless, RedisConnection, RedisFailure, is_out_of_memory};
+use self::naming::Unwritable;
 use super::{
     Append, AppendBatchResult, AppendStop, Appended, Claim, Epoch, Hydration, Log, LogEntry,
     LogError, LogId, LogLoad, PageLimit, Past, Pending, Placement, RejectedEntry, RoomPage,
@@ -78,17 +79,6 @@ impl Scripts {
             forget: script(include_str!("redis/forget.lua")),
             forget_ring: script(include_str!("redis/forget_ring.lua")),
         }
-    }
-}
-
-/// What is to be told cannot be written.
-#[derive(Debug, thiserror::Error)]
-#[error("what is to be told cannot be written")]
-struct Unwritable(#[from] serde_json::Error);
-
-impl From<Unwritable> for LogError {
-    fn from(error: Unwritable) -> LogError {
-        LogError::Unavailable(Box::new(error))
     }
 }
 

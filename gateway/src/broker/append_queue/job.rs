@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use shared::contract::limits::APPEND_BATCH_BYTES_MAX;
 use shared::log::Append;
 use shared::process::byte_budget::ByteShare;
 use tokio::sync::oneshot;
@@ -83,12 +82,12 @@ pub(super) fn expire(jobs: &mut VecDeque<Job>, patience: Duration) {
     }
 }
 
-/// How many of these fit into one call; the first one always does.
-pub(super) fn affordable<'a>(jobs: impl Iterator<Item = &'a Job>) -> usize {
+/// How many of these fit into so many bytes; the first one always does.
+pub(super) fn affordable<'a>(jobs: impl Iterator<Item = &'a Job>, most: usize) -> usize {
     let mut bytes = 0;
     let fits = |job: &&Job| {
         bytes += job.append.envelope.body.len();
-        bytes <= APPEND_BATCH_BYTES_MAX
+        bytes <= most
     };
     jobs.take_while(fits).count().max(1)
 }

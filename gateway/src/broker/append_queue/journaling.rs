@@ -1,5 +1,6 @@
 //! What goes into the journal while the log takes nothing, and what comes back from it.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +16,8 @@ use shared::trouble;
 use tokio::sync::{mpsc, watch};
 use tracing::info;
 
-use super::job::Job;
+use super::calls::Calls;
+use super::job::{Job, affordable};
 use super::{Accepted, RETRY_AFTER_MS, conflict, full, unavailable};
 use crate::broker::unpersisted::{RowFate, RowFates, Unpersisted};
 use crate::broker::waiters::Waiter;
@@ -23,6 +25,9 @@ use crate::metrics::Metrics;
 
 /// Pause after a row could not be taken out.
 const PAUSE: Duration = Duration::from_secs(1);
+
+/// Bytes of what is noted at a time by a shard.
+const NOTE_BYTES: usize = 1024 * 1024;
 
 /// Rows of which it is told at a time.
 const FATES_MAX: usize = 1024;
@@ -38,6 +43,8 @@ pub(crate) struct NodeJournal {
     /// Told of rows that are done with.
     pub(super) fates: RowFates,
     metrics: Arc<Metrics>,
+    /// What is noted at a time, over all shards: it is copied on its way.
+    turns: Calls,
 }
 
 /// An entry of the journal that the log takes never; its sender was told that it is accepted.
@@ -64,8 +71,9 @@ impl NodeJournal {
         journal: Arc<Journal>,
         always: bool,
         (fates, metrics): (RowFates, Arc<Metrics>),
+        turns: Calls,
     ) -> NodeJournal {
-        NodeJournal { journal, always, waiting: Arc::default(), fates, metrics }
+        NodeJournal { journal, always, waiting: Arc::default(), fates, metrics, turns }
     }
 
     /// What it holds.
@@ -80,10 +88,20 @@ impl NodeJournal {
 
     /// Notes what is fresh, and answers it; gives the rows that are to be offered to the log.
     pub(super) async fn divert(&self, fresh: Vec<Job>) -> Vec<(u64, Option<Waiter>)> {
-        let (fresh, others): (Vec<Job>, Vec<Job>) =
+        let (mut fresh, others): (VecDeque<Job>, VecDeque<Job>) =
             fresh.into_iter().partition(|job| is_journaled(job.append.envelope.kind));
         others.into_iter().for_each(Job::give_up);
+        let mut rows = Vec::new();
+        while !fresh.is_empty() {
+            let count = affordable(fresh.iter(), NOTE_BYTES);
+            rows.extend(self.note_fresh(fresh.drain(..count).collect()).await);
+        }
+        rows
+    }
+
+    async fn note_fresh(&self, fresh: Vec<Job>) -> Vec<(u64, Option<Waiter>)> {
         let entries: Vec<Append> = fresh.iter().map(|job| job.append.clone()).collect();
+        let _copied = self.turns.turn(&entries).await;
         let noted = match self.journal.note(entries, false).await {
             Ok(noted) => noted,
             Err(error) => {
@@ -117,6 +135,7 @@ impl NodeJournal {
 
     /// Notes what the log has accepted; where that fails it stays in memory.
     pub(super) async fn note_placed(&self, entries: Vec<Append>) -> Vec<(Append, u64)> {
+        let _copied = self.turns.turn(&entries).await;
         match self.journal.note(entries.clone(), true).await {
             Ok(noted) => {
                 let row = |(entry, noted)| match noted {

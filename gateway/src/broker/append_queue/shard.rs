@@ -10,7 +10,8 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use shared::contract::id::{MessageKey, Shard};
 use shared::contract::limits::{
-    APPEND_BATCH_MAX, APPEND_QUEUE_MAX, APPEND_TIMEOUT_MS, ID_LATE_MS, ID_MEMORY_MS,
+    APPEND_BATCH_BYTES_MAX, APPEND_BATCH_MAX, APPEND_QUEUE_MAX, APPEND_TIMEOUT_MS, ID_LATE_MS,
+    ID_MEMORY_MS,
 };
 use shared::log::{Append, AppendStop, Appended, Epoch, Past, Placement};
 use shared::process::backoff::Backoff;
@@ -249,7 +250,8 @@ impl ShardQueue {
         self.offer_again(epoch.number, jobs);
         self.take_from_line(jobs).await?;
         self.put_aside(epoch, jobs);
-        let count = affordable(jobs.iter().take(self.ready(jobs).min(APPEND_BATCH_MAX)));
+        let ready = jobs.iter().take(self.ready(jobs).min(APPEND_BATCH_MAX));
+        let count = affordable(ready, APPEND_BATCH_BYTES_MAX);
         let entries: Vec<Append> = jobs.iter().take(count).map(|job| job.append.clone()).collect();
         if entries.is_empty() {
             return Ok(());

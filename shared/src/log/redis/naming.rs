@@ -2,13 +2,24 @@
 
 use bytes::Bytes;
 
+use super::RedisLog;
 use super::answer::MalformedAnswer;
-use super::{RedisLog, Unwritable};
 use crate::contract::id::RoomId;
 use crate::contract::keys;
 use crate::contract::limits::{REFUSAL_MEMORY_MS, REFUSALS_REMEMBERED_MAX};
 use crate::contract::position::Position;
 use crate::log::{LogError, RejectedEntry};
+
+/// What is to be told cannot be written.
+#[derive(Debug, thiserror::Error)]
+#[error("what is to be told cannot be written")]
+pub(super) struct Unwritable(#[from] serde_json::Error);
+
+impl From<Unwritable> for LogError {
+    fn from(error: Unwritable) -> LogError {
+        LogError::Unavailable(Box::new(error))
+    }
+}
 
 impl RedisLog {
     /// Names what the database has refused; to be done before anything says that it is persisted.

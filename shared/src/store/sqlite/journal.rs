@@ -4,8 +4,8 @@
 //! entry stays until the database has it. The files of processes that are gone are taken over by
 //! whoever opens the folder next, so that several gateways of one machine may share it.
 
-mod row;
 mod salvage;
+mod row;
 
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
@@ -419,6 +419,8 @@ fn open(file: &Path, clock: &Clock) -> Result<ReopeningConnection, JournalOpenEr
     };
     let mut link = ReopeningConnection::open(file, Access::Write).map_err(database)?;
     let connection = link.connection().map_err(database)?;
+    // It is written and read once: mapped, it would count as the process's memory.
+    connection.execute_batch("PRAGMA mmap_size = 0").map_err(database)?;
     let is_new = !connection.table_exists(None, "entries").map_err(database)?;
     if is_new {
         connection.execute_batch(TABLES).map_err(database)?;

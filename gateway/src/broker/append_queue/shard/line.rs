@@ -18,7 +18,10 @@ use crate::broker::unpersisted::{self, Kept, RowFate, Unpersisted};
 use crate::broker::waiters::Waiter;
 
 /// What goes into the journal at a time, in bytes, of what is kept in memory.
-const SPILL_BYTES: usize = 4 * 1024 * 1024;
+const SPILL_BYTES: usize = 1024 * 1024;
+
+/// Bytes of rows that a shard reads at a time.
+const READ_BYTES: usize = 1024 * 1024;
 
 impl ShardQueue {
     /// Takes up what the journal has from an earlier life.
@@ -159,7 +162,7 @@ impl ShardQueue {
             });
         let orders: Vec<(u64, i64)> = rows.collect();
         let rows = orders.iter().map(|(row, _)| *row).collect();
-        let (read, count) = journal.journal.read(rows, APPEND_BATCH_BYTES_MAX).await?;
+        let (read, count) = journal.journal.read(rows, READ_BYTES).await?;
         self.line.drain(..count);
         let mut orders = orders.into_iter();
         let jobs = read.into_iter().map(|(row, append)| {

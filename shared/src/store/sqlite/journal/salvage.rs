@@ -131,7 +131,8 @@ pub(super) fn take_over(to: &Connection, file: &Path) -> Result<(), rusqlite::Er
     // Closing it takes its write-ahead log in.
     drop(from);
     if read > 0 || lost > 0 {
-        info!(file = %file.display(), read, lost, "took over the journal of a process that is gone");
+        info!(file = %file.display(), read, lost,
+            "took over the journal of a process that is gone");
     }
     if lost > 0 {
         return Ok(());
