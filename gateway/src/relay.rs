@@ -16,7 +16,7 @@ use crate::operation::credit::Moved;
 pub(crate) async fn run(
     node: Arc<Node>,
     deliveries: DeliveryReceiver,
-    mut refusals: mpsc::UnboundedReceiver<RefusedEntry>,
+    mut refusals: mpsc::Receiver<RefusedEntry>,
 ) {
     let moved = Moved::default();
     let refused = async {

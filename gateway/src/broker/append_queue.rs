@@ -44,7 +44,7 @@ use self::job::Job;
 use self::journaling::{NodeJournal, RefusedEntry, settle_rows};
 use self::shard::ShardQueue;
 use super::epochs::Epochs;
-use super::unpersisted::{self, Retention};
+use super::unpersisted::{self, Retention, RowFates};
 use super::waiters::Waiter;
 use crate::config::shares::MemoryShares;
 use crate::metrics::Metrics;
@@ -67,6 +67,9 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// For how long an id that the database did not know is not looked up again: the log remembers for
 /// longer what is appended meanwhile.
 const VOUCHED: Duration = Duration::from_secs(60);
+
+/// What may wait to be told to rooms of what the log refused of the journal's; more is only logged.
+const REFUSED_MAX: usize = 1024;
 
 /// When a refused sender should try again, in milliseconds.
 const RETRY_AFTER_MS: u64 = 1000;
@@ -94,7 +97,7 @@ struct Deps {
     /// Where there is one.
     journal: Option<NodeJournal>,
     /// Told of what was accepted into the journal and is refused after all.
-    refused: mpsc::UnboundedSender<RefusedEntry>,
+    refused: mpsc::Sender<RefusedEntry>,
 }
 
 /// The way into the log.
@@ -178,14 +181,14 @@ impl AppendQueue {
     pub(crate) fn start(
         parts: Starting,
         journal: Option<(Arc<Journal>, bool)>,
-    ) -> (AppendQueue, mpsc::UnboundedReceiver<RefusedEntry>) {
-        let (fates, told) = mpsc::unbounded_channel();
-        let (refused, refusals) = mpsc::unbounded_channel();
+    ) -> (AppendQueue, mpsc::Receiver<RefusedEntry>) {
+        let fates = Arc::new(RowFates::default());
+        let (refused, refusals) = mpsc::channel(REFUSED_MAX);
         let Starting { log, store, epochs, clock, metrics, tasks, shares } = parts;
         let journal = journal.map(|(journal, always)| {
-            tasks.spawn("journal", settle_rows(Arc::clone(&journal), told));
+            tasks.spawn("journal", settle_rows(Arc::clone(&journal), Arc::clone(&fates)));
             let turns = Calls::new(shares.appending);
-            NodeJournal::new(journal, always, (fates.clone(), Arc::clone(&metrics)), turns)
+            NodeJournal::new(journal, always, (Arc::clone(&fates), Arc::clone(&metrics)), turns)
         });
         let parts =
             Deps { log, store, epochs, clock, metrics, shares, journal: journal.clone(), refused };
@@ -193,7 +196,8 @@ impl AppendQueue {
         let accepted = ByteBudget::new(parts.shares.accepted);
         let start = |shard| {
             let (sender, jobs) = mpsc::channel(APPEND_QUEUE_MAX);
-            let retention = Arc::new(Retention::new(parts.shares.accepted_of_shard, fates.clone()));
+            let retention =
+                Arc::new(Retention::new(parts.shares.accepted_of_shard, Arc::clone(&fates)));
             let task = ShardQueue::new(shard, &parts, (&retention, &accepted), &calls);
             tasks.spawn("append_queue", task.run(jobs));
             ShardHandle { jobs: sender, retention }

@@ -2,6 +2,7 @@
 //! for that.
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
 
 use parking_lot::Mutex;
 use shared::contract::envelope::{EntryKind, Envelope};
@@ -9,7 +10,7 @@ use shared::contract::id::{MessageId, MessageKey, RoomId, UserId};
 use shared::contract::position::Position;
 use shared::log::{Append, LogId, Placement, RejectedEntry, Watermark};
 use shared::process::byte_budget::ByteShare;
-use tokio::sync::mpsc;
+use tokio::sync::Notify;
 
 use super::waiters::{Covered, Told, Waiter, Waiters};
 
@@ -71,8 +72,30 @@ pub(crate) enum RowFate {
     Refused(u64, String),
 }
 
-/// Told of rows; nobody listens where there is no journal.
-pub(crate) type RowFates = mpsc::UnboundedSender<RowFate>;
+/// What is told of rows, each of which has one fate; nobody takes it where there is no journal.
+#[derive(Debug, Default)]
+pub(crate) struct RowFates {
+    told: Mutex<Vec<RowFate>>,
+    wake: Notify,
+}
+
+impl RowFates {
+    pub(super) fn tell(&self, fate: RowFate) {
+        self.told.lock().push(fate);
+        self.wake.notify_one();
+    }
+
+    /// Waits until something is told, and takes all of it.
+    pub(super) async fn take(&self) -> Vec<RowFate> {
+        loop {
+            let told = std::mem::take(&mut *self.told.lock());
+            if !told.is_empty() {
+                return told;
+            }
+            self.wake.notified().await;
+        }
+    }
+}
 
 impl Unpersisted {
     /// What the log placed under an epoch.
@@ -116,7 +139,7 @@ impl Unpersisted {
 pub(super) struct Retention {
     state: Mutex<UnpersistedState>,
     bytes_max: usize,
-    fates: RowFates,
+    fates: Arc<RowFates>,
 }
 
 #[derive(Debug, Default)]
@@ -138,7 +161,7 @@ impl UnpersistedState {
                 names.remove(&entry.name);
                 *bytes -= entry.share.bytes();
                 if let Some(row) = entry.row() {
-                    let _ = fates.send(RowFate::Gone(row));
+                    fates.tell(RowFate::Gone(row));
                 }
             }
             !gone
@@ -162,14 +185,14 @@ impl UnpersistedState {
                 *bytes += entry.share.bytes();
             }
             Some(entry) if entry.row() == Some(row) => {}
-            Some(_) | None => drop(fates.send(RowFate::Gone(row))),
+            Some(_) | None => fates.tell(RowFate::Gone(row)),
         }
     }
 }
 
 impl Retention {
     /// Nothing yet, and full from so many bytes on.
-    pub(super) fn new(bytes_max: usize, fates: RowFates) -> Retention {
+    pub(super) fn new(bytes_max: usize, fates: Arc<RowFates>) -> Retention {
         Retention { state: Mutex::default(), bytes_max, fates }
     }
 
@@ -248,7 +271,7 @@ impl Retention {
         }
         // The database has them by now.
         for row in rows.into_values() {
-            let _ = self.fates.send(RowFate::Gone(row));
+            self.fates.tell(RowFate::Gone(row));
         }
     }
 
@@ -343,8 +366,6 @@ impl Retention {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use bytes::Bytes;
     use shared::contract::timestamp::Timestamp;
     use shared::log::LogLoad;
@@ -368,7 +389,7 @@ mod tests {
     }
 
     fn retention() -> Retention {
-        Retention::new(10_000, mpsc::unbounded_channel().0)
+        Retention::new(10_000, Arc::default())
     }
 
     #[test]

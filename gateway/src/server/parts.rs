@@ -43,7 +43,7 @@ pub(super) fn append_queue(
     metrics: &Arc<Metrics>,
     (backend, epochs): (&Backend, &Arc<Epochs>),
     tasks: &Tasks,
-) -> Result<(AppendQueue, mpsc::UnboundedReceiver<RefusedEntry>), StartError> {
+) -> Result<(AppendQueue, mpsc::Receiver<RefusedEntry>), StartError> {
     let journal = match settings.journal_folder() {
         Some(folder) => {
             let journal = Journal::open(&folder, settings.journal_bounds(), clock.clone())?;
@@ -69,7 +69,7 @@ pub(super) fn node(
     clock: Clock,
     metrics: Arc<Metrics>,
     (backend, tasks): (&mut Backend, &Tasks),
-) -> Result<(Node, mpsc::UnboundedReceiver<RefusedEntry>), StartError> {
+) -> Result<(Node, mpsc::Receiver<RefusedEntry>), StartError> {
     let origins = AllowedOrigins::parse(settings.origins())
         .map_err(|error| unusable("ROOMCAST_ALLOWED_ORIGINS", error))?;
     let proxies = TrustedProxies::parse(&settings.trusted_proxies)

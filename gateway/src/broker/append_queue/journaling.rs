@@ -29,9 +29,6 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// Bytes of what is noted at a time by a shard.
 const NOTE_BYTES: usize = 1024 * 1024;
 
-/// Rows of which it is told at a time.
-const FATES_MAX: usize = 1024;
-
 /// The node's journal.
 #[derive(Clone, Debug)]
 pub(crate) struct NodeJournal {
@@ -41,7 +38,7 @@ pub(crate) struct NodeJournal {
     /// How many shards have something in it that waits for the log.
     pub(super) waiting: Arc<watch::Sender<usize>>,
     /// Told of rows that are done with.
-    pub(super) fates: RowFates,
+    pub(super) fates: Arc<RowFates>,
     metrics: Arc<Metrics>,
     /// What is noted at a time, over all shards: it is copied on its way.
     turns: Calls,
@@ -70,7 +67,7 @@ impl NodeJournal {
     pub(super) fn new(
         journal: Arc<Journal>,
         always: bool,
-        (fates, metrics): (RowFates, Arc<Metrics>),
+        (fates, metrics): (Arc<RowFates>, Arc<Metrics>),
         turns: Calls,
     ) -> NodeJournal {
         NodeJournal { journal, always, waiting: Arc::default(), fates, metrics, turns }
@@ -194,12 +191,11 @@ fn refusal(error: &JournalError) -> Refusal {
     }
 }
 
-/// Does with rows what becomes of them, for as long as anybody tells of any.
-pub(super) async fn settle_rows(journal: Arc<Journal>, mut told: mpsc::UnboundedReceiver<RowFate>) {
-    let mut fates = Vec::new();
-    while told.recv_many(&mut fates, FATES_MAX).await > 0 {
+/// Does with rows what becomes of them, for ever.
+pub(super) async fn settle_rows(journal: Arc<Journal>, fates: Arc<RowFates>) {
+    loop {
         let (mut gone, mut refused) = (Vec::new(), Vec::new());
-        for fate in fates.drain(..) {
+        for fate in fates.take().await {
             match fate {
                 RowFate::Gone(row) => gone.push(row),
                 RowFate::Refused(row, why) => refused.push((row, why)),

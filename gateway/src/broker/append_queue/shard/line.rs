@@ -101,8 +101,7 @@ impl ShardQueue {
 
     pub(super) fn tell_fate(&self, fate: RowFate) {
         if let Some(journal) = &self.parts.journal {
-            // It listens for as long as the process runs.
-            let _ = journal.fates.send(fate);
+            journal.fates.tell(fate);
         }
     }
 
@@ -184,8 +183,8 @@ impl ShardQueue {
         if let Some(row) = job.row {
             self.tell_fate(RowFate::Refused(row, refusal.message.clone()));
             let told = RefusedEntry { room, user, id, change_id, error: refusal };
-            // It listens for as long as the process runs.
-            let _ = self.parts.refused.send(told);
+            // Beyond the bound it is only logged.
+            let _ = self.parts.refused.try_send(told);
         }
     }
 }
