@@ -144,7 +144,9 @@ impl Accepted {
     /// What the sender of an edit or a delete is told.
     pub(crate) fn of_change(&self, change_id: MessageId) -> ChangeReply {
         let (position, duplicate) = (self.position(), self.is_duplicate());
-        let (persisted, durability) = (self.is_persisted(), self.durability());
+        let is_journaled = matches!(self, Accepted::Journaled { .. });
+        let durability = is_journaled.then_some(Durability::Journal);
+        let persisted = self.is_persisted();
         ChangeReply { change_id, position, duplicate, persisted, durability }
     }
 

@@ -142,9 +142,8 @@ async fn a_minute_without_redis_takes_less_than_ten_lines_and_each_says_what_is_
     let mut rooms = (0..10).cycle();
     while began.elapsed() < MINUTE {
         let room = format!("r{}", rooms.next().unwrap());
-        let refused = alice.send(&room, &unique_id(), "hello").await.unwrap_err();
-        assert_eq!(refused.code(), Some("unavailable"));
-        bob.history(&room, serde_json::json!({})).await.unwrap_err();
+        alice.send(&room, &unique_id(), "hello").await.unwrap();
+        bob.history(&room, serde_json::json!({})).await.unwrap();
     }
     for (log, before) in logs.iter().zip(before) {
         let lines = warnings(log, before);

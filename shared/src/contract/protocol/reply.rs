@@ -97,8 +97,9 @@ pub struct ChangeReply {
     pub duplicate: bool,
     /// It is in the database.
     pub persisted: bool,
-    /// How safe it is.
-    pub durability: Durability,
+    /// How safe it is, where it is only journaled.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub durability: Option<Durability>,
 }
 
 /// Reply to `message:stream:start` and `message:stream:append`.

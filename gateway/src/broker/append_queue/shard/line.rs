@@ -74,7 +74,10 @@ impl ShardQueue {
         if !jobs.iter().any(is_fresh) && !self.aside.has_fresh() {
             return;
         }
-        merge(jobs, self.aside.take_all());
+        // A look-up of what is offered again is let go on: else whoever sends would hold it up.
+        if self.aside.has_fresh() {
+            merge(jobs, self.aside.take_all());
+        }
         let (fresh, again): (Vec<Job>, Vec<Job>) =
             std::mem::take(jobs).into_iter().partition(is_fresh);
         *jobs = again.into();
