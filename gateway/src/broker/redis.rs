@@ -52,7 +52,7 @@ impl RedisBroker {
 #[async_trait]
 impl Broker for RedisBroker {
     async fn signal(&self, signal: &Signal) -> Result<(), LogError> {
-        if self.log.is_away() || self.log.is_silent() {
+        if self.log.is_away() {
             // Nobody else can hear of it; whoever is here does.
             self.subscriber.put(Delivery::Signal(signal.clone()));
             return Ok(());

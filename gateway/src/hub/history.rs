@@ -223,8 +223,8 @@ impl History {
 
     /// Whether the log gives no answers now: what the database has is read then, and nothing of a
     /// ring.
-    pub(crate) fn is_silent(&self) -> bool {
-        self.log.is_away() || self.log.is_silent()
+    pub(crate) fn is_away(&self) -> bool {
+        self.log.is_away()
     }
 
     /// The same for who only reads and goes on nowhere: where the log gives no answers, a ring
@@ -235,7 +235,7 @@ impl History {
         part: Part,
         limit: usize,
     ) -> Result<(u64, RoomPage), HistoryError> {
-        if !self.is_silent() {
+        if !self.is_away() {
             return self.ring(room, part, limit).await;
         }
         let head = self.stored_head(room).await?;

@@ -59,7 +59,7 @@ pub(super) async fn run(room: Arc<Room>) {
     let mut pauses = Backoff::new(PAUSE, PAUSE_MAX);
     // Nobody waits for one that was taken out of use.
     while !room.read(|state| state.retired) {
-        if room.parts.history.is_silent() {
+        if room.parts.history.is_away() {
             read_stored(&room).await;
         }
         let tried = attempt(&room).await;

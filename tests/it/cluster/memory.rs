@@ -40,7 +40,9 @@ fn small() -> ClusterOptions {
     }
     let gateway = gateway
         .with_env("ROOMCAST_RATE_LIMIT_COMMAND", "1000000")
-        .with_env("ROOMCAST_BLOCK_AFTER", "0");
+        .with_env("ROOMCAST_BLOCK_AFTER", "0")
+        // So that it is full within the time.
+        .with_env("ROOMCAST_JOURNAL_BYTES_MAX", (32 * MIB).to_string());
     let worker =
         WorkerOptions::default().with_env("ROOMCAST_MEMORY_BYTES_MAX", WORKER_BYTES.to_string());
     ClusterOptions { gateways: 1, workers: 1, gateway, worker, ..options() }

@@ -33,6 +33,9 @@ use super::{
 use crate::broker::unpersisted::{self, Retention, RowFate, Unpersisted};
 use crate::broker::waiters::Waiter;
 
+/// How often it is looked whether a log that has not answered says anything to anybody.
+const SILENCE_LOOK: Duration = Duration::from_millis(100);
+
 /// The task of a shard.
 pub(super) struct ShardQueue {
     shard: Shard,
@@ -101,7 +104,8 @@ impl ShardQueue {
                 _ = looks.tick() => {
                     if !self.retention.is_idle() && !self.is_silent() {
                         // Whoever comes meanwhile does not wait for a log that says nothing.
-                        let _ = tokio::time::timeout(JOURNAL_PATIENCE, self.look()).await;
+                        let look = async { Ok::<(), TryError>(self.look().await) };
+                        let _ = self.in_time(look).await;
                         self.spill().await;
                     }
                     if self.retention.len() == 0 && self.held.is_empty() && self.aside.is_empty() {
@@ -123,10 +127,11 @@ impl ShardQueue {
     /// log's epoch.
     async fn settle(&mut self, more: &mut mpsc::Receiver<Job>, mut jobs: VecDeque<Job>) {
         loop {
-            if self.parts.journal.is_some() && (self.is_silent() || self.holds_up(&jobs)) {
+            if self.parts.log.is_away() || self.holds_up(&jobs) {
                 self.trip();
             }
             self.divert(&mut jobs).await;
+            let before = (jobs.len(), self.line.len());
             let tried = self.try_once(more, &mut jobs).await;
             // However it ended: watermarks are remembered for as long as it is under way.
             self.retention.end_append().tell();
@@ -134,6 +139,13 @@ impl ShardQueue {
                 Ok(()) => {
                     self.pauses.reset();
                     self.spill().await;
+                    if (jobs.len(), self.line.len()) == before && !self.aside.is_empty() {
+                        // Everything waits for what is looked up.
+                        let looked_up = tokio::time::timeout(PAUSE, self.aside.looked_up()).await;
+                        if let Ok(looked_up) = looked_up {
+                            self.go_on(looked_up, &mut jobs);
+                        }
+                    }
                 }
                 Err(error) => self.pause_after(&error, more, &mut jobs).await,
             }
@@ -199,7 +211,7 @@ impl ShardQueue {
             }
             TryError::Store(_) | TryError::Journal(_) | TryError::Full => false,
         };
-        if self.parts.journal.is_some() && (is_over || self.is_silent()) {
+        if self.parts.journal.is_some() && (is_over || self.parts.log.is_away()) {
             self.trip();
             self.divert(jobs).await;
         }
@@ -226,16 +238,24 @@ impl ShardQueue {
         if away { PATIENCE_WHEN_AWAY } else { Duration::from_millis(APPEND_TIMEOUT_MS) }
     }
 
-    /// How long a call of the log may take before what is fresh goes into the journal.
+    /// What a call of the log gives, unless the log says nothing to anybody: what is fresh goes
+    /// into the journal then. One that is only slow is waited for.
     async fn in_time<T, E>(&self, call: impl Future<Output = Result<T, E>>) -> Result<T, TryError>
     where
         TryError: From<E>,
     {
-        if self.parts.journal.is_none() || self.tripped {
-            return Ok(call.await?);
+        let mut call = std::pin::pin!(call);
+        let mut silent = 0;
+        loop {
+            match tokio::time::timeout(SILENCE_LOOK, &mut call).await {
+                Ok(done) => return Ok(done?),
+                Err(_) if self.parts.journal.is_none() || self.tripped => {}
+                Err(_) if !self.is_silent() => silent = 0,
+                // Twice, since it may have been this process that stood still.
+                Err(_) if silent == 0 => silent = 1,
+                Err(_) => return Err(TryError::Timeout),
+            }
         }
-        let call = tokio::time::timeout(JOURNAL_PATIENCE, call);
-        Ok(call.await.map_err(|_| TryError::Timeout)??)
     }
 
     /// How many of the jobs come before everything that is to be offered first.
