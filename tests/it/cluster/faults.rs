@@ -3,7 +3,7 @@
 use fleet::Fleet;
 use harness::{Expect, eventually};
 
-use super::set_back::{set_back, snapshot, with_snapshots};
+use super::set_back::{set_back, snapshot, told, with_snapshots};
 use super::{Crowd, PATIENCE, cluster, rows, stored};
 
 const ROOMS: usize = 4;
@@ -77,7 +77,7 @@ async fn a_redis_that_stands_still_leaves_every_node_in_traffic_and_costs_nothin
 async fn what_a_redis_that_was_emptied_has_lost_is_offered_again() {
     let mut fleet = cluster().await;
     talk_through(&mut fleet, LOG_FORGETS, async |fleet| {
-        fleet.redis().command(&["FLUSHALL"]).await.unwrap();
+        told(fleet, "FLUSHALL").await;
     })
     .await;
     let (mut offered_again, mut gaps) = (0.0, 0.0);

@@ -85,6 +85,7 @@ async fn what_is_said_without_redis_is_shown_here_and_gets_its_place_when_it_is_
     }
     let mut ids = vec![unique_id()];
     alice.send("r", &ids[0], "before").await.unwrap();
+    until_heard(&mut bob, &ids[0]).await;
     for (round, stands_still) in [(0, true), (1, false)] {
         match stands_still {
             true => fleet.redis().stop().await.unwrap(),

@@ -22,7 +22,16 @@ pub(super) async fn with_snapshots(gateways: usize) -> Fleet {
 }
 
 pub(super) async fn snapshot(fleet: &Fleet) {
-    fleet.redis().command(&["SAVE"]).await.unwrap();
+    told(fleet, "SAVE").await;
+}
+
+/// Has Redis do something, which on a busy machine takes it a while.
+pub(super) async fn told(fleet: &Fleet, what: &str) {
+    let done = || async {
+        let done = fleet.redis().command(&[what]).await;
+        done.map(drop).map_err(|error| error.to_string())
+    };
+    eventually(PATIENCE, "redis has done it", done).await;
 }
 
 /// Redis ends without a word, and begins again as it was at the snapshot.
