@@ -104,7 +104,10 @@ impl ShardQueue {
                 _ = looks.tick() => {
                     if !self.retention.is_idle() && !self.is_silent() {
                         // Whoever comes meanwhile does not wait for a log that says nothing.
-                        let look = async { Ok::<(), TryError>(self.look().await) };
+                        let look = async {
+                            self.look().await;
+                            Ok::<(), TryError>(())
+                        };
                         let _ = self.in_time(look).await;
                         self.spill().await;
                     }
