@@ -69,10 +69,18 @@ impl Watch<'_> {
 
 /// What a log that dies with its process has no use for; `cluster` sees these move, but for the
 /// orphaned edits: they take a node that does not come back within a minute of a wipe.
-const ONLY_IN_A_CLUSTER: [&str; 9] = [
+const ONLY_IN_A_CLUSTER: [&str; 16] = [
     "roomcast_reconnects_advised_total",
     "roomcast_retained_bytes",
     "roomcast_foreign_publications_total",
+    // See `cluster::journal`.
+    "roomcast_journal_bytes",
+    "roomcast_journal_bytes_max",
+    "roomcast_journal_entries",
+    "roomcast_journal_oldest_seconds",
+    "roomcast_journal_refused_total",
+    "roomcast_journal_replayed_total",
+    "roomcast_journaled_total",
     "roomcast_gaps_total",
     "roomcast_nodes_reaped_total",
     "roomcast_offered_again_total",
