@@ -195,7 +195,7 @@ impl Hub {
             for Envelope { kind, id, user, body, .. } in noted.iter().map(|noted| &noted.envelope) {
                 let own = state.cache.find(id, user).is_some_and(|(_, own)| own);
                 if *kind == EntryKind::Message && !own {
-                    queue.push(codec::raw_event(EventName::MessagePending, body));
+                    queue.offer(&codec::raw_event(EventName::MessagePending, body));
                 }
             }
         });

@@ -4,7 +4,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 
-use fleet::{Fleet, GatewayOptions, Place};
+use fleet::{Fleet, GatewayNode, GatewayOptions, Place};
 use harness::{eventually, unique_id};
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use serde_json::json;
@@ -12,10 +12,10 @@ use serde_json::json;
 use crate::fixtures::{SOON, client};
 
 /// Beyond it no file of the process grows; more than an empty database needs.
-const FILE_BYTES_MAX: u64 = 1024 * 1024;
+pub(crate) const FILE_BYTES_MAX: u64 = 1024 * 1024;
 
 /// A program that starts the gateway so that a file at its limit is an error and not the end.
-fn program(folder: &std::path::Path) -> std::path::PathBuf {
+pub(crate) fn program(folder: &std::path::Path) -> std::path::PathBuf {
     let own = std::env::current_exe().unwrap();
     let gateway = own.parent().unwrap().parent().unwrap().join("gateway");
     let script = folder.join("gateway.sh");
@@ -25,8 +25,8 @@ fn program(folder: &std::path::Path) -> std::path::PathBuf {
     script
 }
 
-fn limit(fleet: &Fleet, bytes: Option<u64>) {
-    let pid = Pid::from_raw(fleet.gateway().pid().unwrap().cast_signed());
+pub(crate) fn limit(gateway: &GatewayNode, bytes: Option<u64>) {
+    let pid = Pid::from_raw(gateway.pid().unwrap().cast_signed());
     prlimit(pid, Resource::Fsize, Rlimit { current: bytes, maximum: None }).unwrap();
 }
 
@@ -37,7 +37,7 @@ async fn a_node_whose_disk_is_full_says_so_and_goes_on_when_there_is_room() {
     let fleet = Fleet::embedded_at(place, GatewayOptions::default()).await.unwrap();
     let alice = client(fleet.gateway(), "alice").await;
     alice.join("r", None).await.unwrap();
-    limit(&fleet, Some(FILE_BYTES_MAX));
+    limit(fleet.gateway(), Some(FILE_BYTES_MAX));
 
     let ready = async || fleet.gateway().operator_get("/readyz").await.unwrap();
     // More than fits.
@@ -52,7 +52,7 @@ async fn a_node_whose_disk_is_full_says_so_and_goes_on_when_there_is_room() {
         answer.body.starts_with("degraded\n")
     };
     eventually(SOON, "the node says that it cannot write", full).await;
-    limit(&fleet, None);
+    limit(fleet.gateway(), None);
     let well = || async { ready().await.body == "ok" };
     eventually(SOON, "the node is well again", well).await;
     alice.send("r", &unique_id(), "there is room").await.unwrap();

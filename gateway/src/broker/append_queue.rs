@@ -56,8 +56,8 @@ const PAUSE_MAX: Duration = Duration::from_millis(500);
 /// How long somebody waits for an answer while it is known that the log gives none.
 const PATIENCE_WHEN_AWAY: Duration = Duration::from_millis(300);
 
-/// How long the log may take before what is fresh goes into the journal; whoever sent it is
-/// answered within a second.
+/// How long what is fresh waits behind errors of the log, or behind what is offered again, before
+/// it goes into the journal; whoever sent it is answered within a second.
 const JOURNAL_PATIENCE: Duration = Duration::from_millis(700);
 
 /// How often a shard that retains something looks whether the log still holds its epoch, and
@@ -299,6 +299,8 @@ enum TryError {
     Away,
     #[error("the log has no room for what it had accepted")]
     Full,
+    #[error("the log says nothing to anybody")]
+    Silent,
     #[error("no answer within {APPEND_TIMEOUT_MS} ms")]
     Timeout,
 }

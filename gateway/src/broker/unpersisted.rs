@@ -223,11 +223,15 @@ impl Retention {
     }
 
     /// Keeps an entry; one that is offered again while it is kept is kept once.
-    pub(super) fn keep(&self, entry: Unpersisted, waiter: Option<Waiter>) {
+    pub(super) fn keep(&self, entry: Unpersisted, waiters: impl IntoIterator<Item = Waiter>) {
         let mut state = self.state.lock();
         let under = (entry.position, entry.epoch);
         let (_, room, user, id) = entry.name.clone();
-        state.waiters.place(MessageKey { room, user, id }, under, waiter);
+        let key = MessageKey { room, user, id };
+        state.waiters.place(key.clone(), under, None);
+        for waiter in waiters {
+            state.waiters.place(key.clone(), under, Some(waiter));
+        }
         if state.names.insert(entry.name.clone()) {
             state.bytes += entry.share.bytes();
             state.entries.push_back(entry);
@@ -273,6 +277,20 @@ impl Retention {
         for row in rows.into_values() {
             self.fates.tell(RowFate::Gone(row));
         }
+    }
+
+    /// Somebody waits for something, where it is kept; says whether it is.
+    pub(super) fn wait_if_kept(&self, key: &MessageKey, waiter: &Waiter) -> bool {
+        let mut state = self.state.lock();
+        let MessageKey { room, user, id } = key.clone();
+        let name = (false, room, user, id);
+        if !state.names.contains(&name) {
+            return false;
+        }
+        let kept = state.entries.iter().find(|entry| entry.name == name);
+        let Some(under) = kept.map(|entry| (entry.position, entry.epoch)) else { return false };
+        state.waiters.place(key.clone(), under, Some(waiter.clone()));
+        true
     }
 
     /// Somebody waits for what stands at this place, whoever keeps it.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use shared::contract::id::RoomId;
-use shared::contract::limits::PAGE_ROWS_MAX;
+use shared::contract::limits::{PAGE_BYTES_MAX, PAGE_ROWS_MAX};
 use shared::contract::protocol::{JoinReply, RoomJoin, Since};
 use shared::contract::refusal::{Refusal, RefusalCode};
 use shared::process::error_chain::error_chain;
@@ -72,8 +72,8 @@ async fn join(
     let joiner = Joiner { member, user, queue, limit, progress, reply: &answer };
     let membership = node.hub.join(&room_id, joiner, since).await?;
     node.limiter.entered(&session.identity, &room_id);
+    session.joined(room_id.clone(), membership, place);
     show_pending(node, &session.handle.queue, &room_id).await;
-    session.joined(room_id, membership, place);
     Ok(())
 }
 
@@ -81,7 +81,7 @@ async fn join(
 async fn show_pending(node: &Node, queue: &Arc<SendQueue>, room: &RoomId) {
     let journal = node.append_queue.journal().filter(|journal| journal.holds_any());
     let Some(journal) = journal else { return };
-    match journal.journal.of_room(room, PAGE_ROWS_MAX).await {
+    match journal.journal.of_room(room, PAGE_ROWS_MAX, PAGE_BYTES_MAX).await {
         Ok(noted) => node.hub.show_pending(room, queue, &noted),
         Err(error) => trouble!(error = error_chain(&error), "the journal cannot be read"),
     }

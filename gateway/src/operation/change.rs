@@ -272,9 +272,12 @@ async fn make(
     cost: Option<Charge>,
 ) -> Result<Tried, Refusal> {
     let meant = change.author.as_ref().unwrap_or(&asker.user);
-    let found = match pending(node, &change, meant).await? {
-        Some(message) => Some(message),
-        None => node.hub.message(&change.room, meant, &change.id).await?,
+    let found = match node.hub.message(&change.room, meant, &change.id).await {
+        Ok(Some(message)) => Some(message),
+        missing => match pending(node, &change, meant).await? {
+            None => missing?,
+            found => found,
+        },
     };
     let is_meant = |user: &UserId| change.author.as_ref().is_none_or(|author| author == user);
     let Some(message) = found.filter(|message| is_meant(&message.user_id)) else {

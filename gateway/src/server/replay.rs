@@ -9,6 +9,7 @@ use serde::Serialize;
 use shared::process::clock::Clock;
 use shared::process::readiness::Readiness;
 use shared::process::tasks::Tasks;
+use shared::store::sqlite::journal::JournalOpenError;
 use tokio::time::MissedTickBehavior;
 use tracing::info;
 
@@ -38,6 +39,12 @@ pub async fn run(
     let is_journal = request.folder.file_name().is_some_and(|name| name == "journal");
     let data = if is_journal { request.folder.parent() } else { Some(&*request.folder) };
     settings.data_dir = data.unwrap_or(Path::new(".")).to_owned();
+    let folder = settings.data_dir.join("journal");
+    if !folder.is_dir() {
+        // To make it would look as if nothing were left.
+        let source = std::io::ErrorKind::NotADirectory.into();
+        return Err(JournalOpenError::Folder { folder, source }.into());
+    }
     // What the log takes stays in the file until the database has it.
     settings.journal = JournalMode::Outage;
     let (readiness, clock) = (Readiness::new(), Clock::system());

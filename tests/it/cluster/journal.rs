@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use fleet::{ClusterOptions, Fleet, GatewayNode, GatewayOptions};
+use fleet::{ClusterOptions, Fleet, GatewayNode, GatewayOptions, Place};
 use harness::wire::Accepted;
 use harness::{Client, Expect, Row, eventually, unique_id};
 use serde_json::{Value, json};
@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::{Crowd, PATIENCE, cluster, options, rows, stored};
 use crate::fixtures::{client, until_heard};
+use crate::full_disk::{FILE_BYTES_MAX, limit, program};
 
 /// Far above the second within which a sender is answered, and far below the ten that it took.
 const SOON: Duration = Duration::from_secs(5);
@@ -28,6 +29,27 @@ async fn with_env(settings: &[(&str, &str)]) -> Fleet {
 fn is_journaled(reply: &Value) {
     assert_eq!(reply["durability"], "journal", "{reply}");
     assert_eq!((&reply["position"], &reply["persisted"]), (&Value::Null, &json!(false)));
+}
+
+/// Somebody in a room that has a message already, of this id.
+async fn in_room(fleet: &Fleet) -> (Client, Vec<String>) {
+    let alice = client(&fleet.gateways()[0], "alice").await;
+    alice.join("r", None).await.unwrap();
+    let ids = vec![unique_id()];
+    alice.send("r", &ids[0], "before").await.unwrap();
+    (alice, ids)
+}
+
+async fn stop_workers(fleet: &mut Fleet) {
+    for worker in fleet.workers_mut() {
+        worker.kill_9().await.unwrap();
+    }
+}
+
+async fn start_workers(fleet: &mut Fleet) {
+    for worker in fleet.workers_mut() {
+        worker.restart(PATIENCE).await.unwrap();
+    }
 }
 
 /// Sends something while Redis takes nothing.
@@ -158,10 +180,7 @@ async fn a_room_that_only_the_database_knows_is_joined_read_and_written_without_
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_gateway_that_is_killed_with_a_journal_replays_it_when_it_starts_again() {
     let mut fleet = cluster().await;
-    let alice = client(&fleet.gateways()[0], "alice").await;
-    alice.join("r", None).await.unwrap();
-    let mut ids = vec![unique_id()];
-    alice.send("r", &ids[0], "before").await.unwrap();
+    let (alice, mut ids) = in_room(&fleet).await;
     fleet.redis_mut().kill_9().await.unwrap();
     for text in 0..300 {
         ids.push(journal(&alice, "r", &format!("text {text}")).await);
@@ -181,10 +200,7 @@ async fn a_gateway_that_is_killed_with_a_journal_replays_it_when_it_starts_again
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_journal_refuses_by_name_and_loses_nothing() {
     let mut fleet = with_env(&[("ROOMCAST_JOURNAL_BYTES_MAX", "65536")]).await;
-    let alice = client(&fleet.gateways()[0], "alice").await;
-    alice.join("r", None).await.unwrap();
-    let mut ids = vec![unique_id()];
-    alice.send("r", &ids[0], "before").await.unwrap();
+    let (alice, mut ids) = in_room(&fleet).await;
     fleet.redis_mut().kill_9().await.unwrap();
     let refused = loop {
         let id = unique_id();
@@ -205,9 +221,7 @@ async fn a_full_journal_refuses_by_name_and_loses_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_journal_that_has_everything_outlives_redis_and_the_gateway() {
     let mut fleet = with_env(&[("ROOMCAST_JOURNAL", "always")]).await;
-    for worker in fleet.workers_mut() {
-        worker.kill_9().await.unwrap();
-    }
+    stop_workers(&mut fleet).await;
     let alice = client(&fleet.gateways()[0], "alice").await;
     alice.join("r", None).await.unwrap();
     let ids: Vec<String> = (0..50).map(|_| unique_id()).collect();
@@ -219,9 +233,7 @@ async fn a_journal_that_has_everything_outlives_redis_and_the_gateway() {
     // Both lose what they have in memory at once.
     fleet.redis().command(&["FLUSHALL"]).await.unwrap();
     fleet.gateways_mut()[0].kill_9().await.unwrap();
-    for worker in fleet.workers_mut() {
-        worker.restart(PATIENCE).await.unwrap();
-    }
+    start_workers(&mut fleet).await;
     fleet.gateways_mut()[0].restart(PATIENCE).await.unwrap();
     until_stored(&fleet, "r", &ids).await;
     until_empty(&fleet.gateways()[0]).await;
@@ -230,9 +242,7 @@ async fn a_journal_that_has_everything_outlives_redis_and_the_gateway() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_retained_spills_into_the_journal_and_comes_back_from_it() {
     let mut fleet = with_env(&[("ROOMCAST_MEMORY_BYTES_MAX", "67108864")]).await;
-    for worker in fleet.workers_mut() {
-        worker.kill_9().await.unwrap();
-    }
+    stop_workers(&mut fleet).await;
     let alice = client(&fleet.gateways()[0], "alice").await;
     alice.join("r", None).await.unwrap();
     // More than the node may keep in memory of one shard, which is 2 MiB.
@@ -242,9 +252,7 @@ async fn what_is_retained_spills_into_the_journal_and_comes_back_from_it() {
     }
     assert!(held(&fleet.gateways()[0]).await.unwrap() > 0.0, "some of it lies on the disk");
     fleet.redis().command(&["FLUSHALL"]).await.unwrap();
-    for worker in fleet.workers_mut() {
-        worker.restart(PATIENCE).await.unwrap();
-    }
+    start_workers(&mut fleet).await;
     until_stored(&fleet, "r", &ids).await;
     until_empty(&fleet.gateways()[0]).await;
 }
@@ -276,10 +284,7 @@ fn folder(gateway: &GatewayNode) -> PathBuf {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_journal_of_a_node_that_never_comes_back_is_replayed_by_a_command() {
     let mut fleet = cluster().await;
-    let alice = client(&fleet.gateways()[0], "alice").await;
-    alice.join("r", None).await.unwrap();
-    let mut ids = vec![unique_id()];
-    alice.send("r", &ids[0], "before").await.unwrap();
+    let (alice, mut ids) = in_room(&fleet).await;
     fleet.redis_mut().kill_9().await.unwrap();
     for _ in 0..20 {
         ids.push(journal(&alice, "r", "left behind").await);
@@ -300,5 +305,99 @@ async fn the_journal_of_a_node_that_never_comes_back_is_replayed_by_a_command() 
     let said = String::from_utf8_lossy(&replayed.stdout);
     assert!(replayed.status.success(), "{said}{}", String::from_utf8_lossy(&replayed.stderr));
     assert!(said.contains("20 entries"), "{said}");
+    until_stored(&fleet, "r", &ids).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_offers_again_on_another_connection_is_told_when_it_is_stored() {
+    let mut fleet = cluster().await;
+    let (alice, mut ids) = in_room(&fleet).await;
+    fleet.redis_mut().kill_9().await.unwrap();
+    let id = journal(&alice, "r", "said once").await;
+    drop(alice);
+    let mut again = client(&fleet.gateways()[0], "alice").await;
+    again.join("r", None).await.unwrap();
+    let offer = json!({ "roomId": "r", "id": id, "content": "said once" });
+    let reply = again.command("message:send", offer).await.unwrap();
+    assert_eq!((&reply["duplicate"], &reply["durability"]), (&json!(true), &json!("journal")));
+    fleet.redis_mut().restart(PATIENCE).await.unwrap();
+    ids.push(id.clone());
+    until_stored(&fleet, "r", &ids).await;
+    let told = again.wait_for("message:persisted", PATIENCE).await.unwrap();
+    assert_eq!(told["ids"], json!([id]));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_refused_in_the_end_is_taken_away_and_waits_no_more() {
+    let mut fleet = cluster().await;
+    let (alice, _) = in_room(&fleet).await;
+    let mut bob = client(&fleet.gateways()[0], "bob").await;
+    bob.join("r", None).await.unwrap();
+    let elsewhere = client(&fleet.gateways()[1], "alice").await;
+    elsewhere.join("r", None).await.unwrap();
+    fleet.redis_mut().kill_9().await.unwrap();
+    // One id for two things: whichever comes first stands.
+    let id = unique_id();
+    for (sender, content) in [(&alice, "one"), (&elsewhere, "another")] {
+        let said = json!({ "roomId": "r", "id": id, "content": content });
+        is_journaled(&sender.command("message:send", said).await.unwrap());
+    }
+    until_told(&mut bob, "message:pending", &id).await;
+    fleet.redis_mut().restart(PATIENCE).await.unwrap();
+    for gateway in fleet.gateways() {
+        until_empty(gateway).await;
+    }
+    let stands = || async {
+        let rows = rows(&fleet).await?;
+        let row = rows.into_iter().find(|row| row.id == id).ok_or("it is not there")?;
+        Ok::<_, String>(row.content)
+    };
+    let stands = eventually(PATIENCE, "one of them stands", stands).await;
+    if stands == "another" {
+        until_told(&mut bob, "message:rejected", &id).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_lies_in_a_journal_does_not_hide_what_became_of_it() {
+    let mut fleet = with_env(&[("ROOMCAST_JOURNAL", "always")]).await;
+    stop_workers(&mut fleet).await;
+    let (alice, ids) = in_room(&fleet).await;
+    let change = |id: &str| json!({ "roomId": "r", "id": id, "changeId": unique_id() });
+    alice.command("message:delete", change(&ids[0])).await.unwrap();
+    let mut edit = change(&ids[0]);
+    edit["content"] = json!("it is back");
+    let refused = alice.command("message:edit", edit).await.unwrap_err();
+    assert_eq!(refused.code(), Some("not_found"), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_that_is_full_refuses_by_name_and_loses_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = Place { gateway_program: Some(program(folder.path())), ..Place::default() };
+    let options = ClusterOptions { gateways: 1, workers: 1, place, ..options() };
+    let mut fleet = Fleet::cluster(options).await.unwrap();
+    let (alice, mut ids) = in_room(&fleet).await;
+    fleet.redis_mut().kill_9().await.unwrap();
+    ids.push(journal(&alice, "r", "there is room").await);
+    limit(&fleet.gateways()[0], Some(FILE_BYTES_MAX));
+    let refused = loop {
+        let id = unique_id();
+        match alice.send("r", &id, &"x".repeat(100 * 1024)).await {
+            Ok(Accepted { .. }) => ids.push(id),
+            Err(refused) => break refused,
+        }
+        assert!(ids.len() < 100, "the disk is full");
+    };
+    assert_eq!(refused.code(), Some("unavailable"), "{refused}");
+    assert!(refused.to_string().contains("journal cannot be written"), "{refused}");
+    limit(&fleet.gateways()[0], None);
+    let again = || async {
+        let id = unique_id();
+        alice.send("r", &id, "there is room again").await.map_err(|e| e.to_string())?;
+        Ok::<_, String>(id)
+    };
+    ids.push(eventually(PATIENCE, "it takes something again", again).await);
+    fleet.redis_mut().restart(PATIENCE).await.unwrap();
     until_stored(&fleet, "r", &ids).await;
 }

@@ -43,6 +43,11 @@ impl Job {
         Job { append, order, began, answer, cleared, vouched, share, waiter, row }
     }
 
+    /// Whether somebody waits for its answer; what was accepted before is not fresh.
+    pub(super) fn is_fresh(&self) -> bool {
+        self.answer.is_some()
+    }
+
     /// Whether it has waited so long; what nobody waits for never has.
     pub(super) fn is_expired(&self, patience: Duration) -> bool {
         self.answer.is_some() && self.began.elapsed() >= patience

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_util::future;
 use shared::contract::envelope::EntryKind;
-use shared::contract::id::{MessageId, RoomId, UserId};
+use shared::contract::id::{MessageId, MessageKey, RoomId, UserId};
 use shared::contract::limits::APPEND_BATCH_MAX;
 use shared::contract::refusal::{Refusal, RefusalCode};
 use shared::log::Append;
@@ -19,7 +19,7 @@ use tracing::info;
 use super::calls::Calls;
 use super::job::{Job, affordable};
 use super::{Accepted, RETRY_AFTER_MS, conflict, full, unavailable};
-use crate::broker::unpersisted::{RowFate, RowFates, Unpersisted};
+use crate::broker::unpersisted::{self, RowFate, RowFates, Unpersisted};
 use crate::broker::waiters::Waiter;
 use crate::metrics::Metrics;
 
@@ -54,6 +54,16 @@ pub(crate) struct RefusedEntry {
     pub(crate) error: Refusal,
 }
 
+/// What was noted, for whom.
+#[derive(Debug)]
+pub(super) struct NotedRow {
+    pub(super) row: u64,
+    /// It did not stand there.
+    pub(super) is_new: bool,
+    pub(super) key: MessageKey,
+    pub(super) waiter: Option<Waiter>,
+}
+
 /// What is to be offered to the log before anything that is fresh.
 #[derive(Debug)]
 pub(super) enum Offer {
@@ -83,8 +93,8 @@ impl NodeJournal {
         self.journal.figures().entries > 0
     }
 
-    /// Notes what is fresh, and answers it; gives the rows that are to be offered to the log.
-    pub(super) async fn divert(&self, fresh: Vec<Job>) -> Vec<(u64, Option<Waiter>)> {
+    /// Notes what is fresh, and answers it; gives what is to be offered to the log.
+    pub(super) async fn divert(&self, fresh: Vec<Job>) -> Vec<NotedRow> {
         let (mut fresh, others): (VecDeque<Job>, VecDeque<Job>) =
             fresh.into_iter().partition(|job| is_journaled(job.append.envelope.kind));
         others.into_iter().for_each(Job::give_up);
@@ -96,7 +106,7 @@ impl NodeJournal {
         rows
     }
 
-    async fn note_fresh(&self, fresh: Vec<Job>) -> Vec<(u64, Option<Waiter>)> {
+    async fn note_fresh(&self, fresh: Vec<Job>) -> Vec<NotedRow> {
         let entries: Vec<Append> = fresh.iter().map(|job| job.append.clone()).collect();
         let _copied = self.turns.turn(&entries).await;
         let noted = match self.journal.note(entries, false).await {
@@ -112,38 +122,37 @@ impl NodeJournal {
         };
         let mut rows = Vec::new();
         for (mut job, noted) in fresh.into_iter().zip(noted) {
-            let (row, duplicate) = match noted {
-                Noted::New(row) => (row, false),
-                Noted::Known(row) => (row, true),
+            let (row, is_new) = match noted {
+                Noted::New(row) => (row, true),
+                Noted::Known(row) => (row, false),
                 Noted::Conflict => {
                     answer(job, Err(conflict()));
                     continue;
                 }
             };
-            if !duplicate {
-                self.metrics.journaled_total.inc();
-                rows.push((row, job.waiter.take()));
-            }
+            self.metrics.journaled_total.inc_by(is_new.into());
+            let (key, waiter) = (unpersisted::key(&job.append.envelope), job.waiter.take());
+            rows.push(NotedRow { row, is_new, key, waiter });
             let body = job.append.envelope.body.clone();
-            answer(job, Ok(Accepted::Journaled { duplicate, body }));
+            answer(job, Ok(Accepted::Journaled { duplicate: !is_new, body }));
         }
         rows
     }
 
-    /// Notes what the log has accepted; where that fails it stays in memory.
-    pub(super) async fn note_placed(&self, entries: Vec<Append>) -> Vec<(Append, u64)> {
+    /// Notes what the log has accepted, and gives the row of each; where that fails they stay in
+    /// memory.
+    pub(super) async fn note_placed(&self, entries: Vec<Append>) -> Vec<Option<u64>> {
         let _copied = self.turns.turn(&entries).await;
-        match self.journal.note(entries.clone(), true).await {
-            Ok(noted) => {
-                let row = |(entry, noted)| match noted {
-                    Noted::New(row) => Some((entry, row)),
-                    Noted::Known(_) | Noted::Conflict => None,
-                };
-                entries.into_iter().zip(noted).filter_map(row).collect()
-            }
+        let (count, noted) = (entries.len(), self.journal.note(entries, true).await);
+        let row = |noted| match noted {
+            Noted::New(row) | Noted::Known(row) => Some(row),
+            Noted::Conflict => None,
+        };
+        match noted {
+            Ok(noted) => noted.into_iter().map(row).collect(),
             Err(error) => {
                 trouble!(error = error_chain(&error), "the journal does not take what is accepted");
-                Vec::new()
+                vec![None; count]
             }
         }
     }
@@ -218,12 +227,12 @@ pub(super) async fn settle_rows(journal: Arc<Journal>, fates: Arc<RowFates>) {
 }
 
 /// Does some work; what comes in meanwhile goes into the journal, where there is one and the log
-/// takes nothing. Gives the rows that are to be offered to the log.
+/// takes nothing. Gives what is to be offered to the log.
 pub(super) async fn meanwhile<T>(
     work: impl Future<Output = T>,
     more: &mut mpsc::Receiver<Job>,
     journal: Option<&NodeJournal>,
-) -> (T, Vec<(u64, Option<Waiter>)>) {
+) -> (T, Vec<NotedRow>) {
     let mut work = std::pin::pin!(work);
     let (mut rows, mut fresh, mut is_open) = (Vec::new(), Vec::new(), journal.is_some());
     loop {

@@ -13,9 +13,9 @@ use shared::contract::limits::{
     APPEND_BATCH_BYTES_MAX, APPEND_BATCH_MAX, APPEND_QUEUE_MAX, APPEND_TIMEOUT_MS, ID_LATE_MS,
     ID_MEMORY_MS,
 };
-use shared::log::{Append, AppendStop, Appended, Epoch, Past, Placement};
+use shared::log::{Append, AppendBatchResult, AppendStop, Appended, Epoch, Past, Placement};
 use shared::process::backoff::Backoff;
-use shared::process::byte_budget::ByteBudget;
+use shared::process::byte_budget::{ByteBudget, ByteShare};
 use shared::process::error_chain::error_chain;
 use shared::trouble;
 use tokio::sync::mpsc;
@@ -33,6 +33,9 @@ use super::{
 use crate::broker::unpersisted::{self, Retention, RowFate, Unpersisted};
 use crate::broker::waiters::Waiter;
 
+/// What it costs to have something in line, about.
+const LINE_BYTES: usize = 128;
+
 /// How often it is looked whether a log that has not answered says anything to anybody.
 const SILENCE_LOOK: Duration = Duration::from_millis(100);
 
@@ -49,8 +52,10 @@ pub(super) struct ShardQueue {
     accepted: Arc<ByteBudget>,
     /// What is to be offered before anything fresh, each with its place in line.
     line: VecDeque<(i64, Offer)>,
-    /// Who is told when the database has what lies in a row.
-    waiters: HashMap<u64, Waiter>,
+    /// What the line costs.
+    lined: ByteShare,
+    /// Who is told when the database has what lies in a row that the log has not.
+    waiters: HashMap<u64, Vec<Waiter>>,
     /// The log takes nothing: what is fresh goes into the journal.
     tripped: bool,
     /// The place in line of the first job, and of the last: what is offered again goes before
@@ -76,6 +81,7 @@ impl ShardQueue {
             aside: Aside::default(),
             accepted: Arc::clone(accepted),
             line: VecDeque::new(),
+            lined: accepted.share(),
             waiters: HashMap::new(),
             tripped: false,
             first: 0,
@@ -130,12 +136,14 @@ impl ShardQueue {
     /// log's epoch.
     async fn settle(&mut self, more: &mut mpsc::Receiver<Job>, mut jobs: VecDeque<Job>) {
         loop {
-            if self.parts.log.is_away() || self.holds_up(&jobs) {
+            let has_fresh = jobs.iter().any(Job::is_fresh) || self.aside.has_fresh();
+            if has_fresh && (self.parts.log.is_away() || self.holds_up(&jobs)) {
                 self.trip();
             }
             self.divert(&mut jobs).await;
             let before = (jobs.len(), self.line.len());
             let tried = self.try_once(more, &mut jobs).await;
+            self.lined.set(self.line.len() * LINE_BYTES);
             // However it ended: watermarks are remembered for as long as it is under way.
             self.retention.end_append().tell();
             match tried {
@@ -193,9 +201,16 @@ impl ShardQueue {
             .map_or(deadline, |job| job.began + patience);
         let journal = self.parts.journal.clone().filter(|_| self.tripped);
         let attempt = tokio::time::timeout_at(deadline, self.attempt(jobs));
-        let (tried, rows) = meanwhile(attempt, more, journal.as_ref()).await;
-        self.line_up_rows(rows);
-        tried.unwrap_or(Err(TryError::Timeout))
+        let (tried, noted) = meanwhile(attempt, more, journal.as_ref()).await;
+        self.line_up_noted(noted);
+        let Some((epoch, answers)) = tried.unwrap_or(Err(TryError::Timeout))? else {
+            return Ok(());
+        };
+        // Not to be given up half-way: the log has them.
+        let accept = self.accept(jobs, epoch, answers);
+        let (accepted, noted) = meanwhile(accept, more, journal.as_ref()).await;
+        self.line_up_noted(noted);
+        accepted
     }
 
     /// Waits a moment before the next try.
@@ -205,23 +220,26 @@ impl ShardQueue {
         more: &mut mpsc::Receiver<Job>,
         jobs: &mut VecDeque<Job>,
     ) {
-        trouble!(shard = %self.shard, error = error_chain(error), "append will be tried again");
-        let oldest = jobs.iter().find(|job| job.answer.is_some()).map(|job| job.began.elapsed());
+        // That the log is away is said once, by who looks after it.
+        if !matches!(error, TryError::Away | TryError::Silent) {
+            trouble!(shard = %self.shard, error = error_chain(error), "append will be tried again");
+        }
+        let oldest = jobs.iter().find(|job| job.is_fresh()).map(|job| job.began.elapsed());
         let is_over = match error {
-            TryError::Timeout => true,
+            TryError::Timeout | TryError::Silent => true,
             TryError::Log(_) | TryError::Epoch(_) | TryError::Away => {
                 oldest.is_some_and(|waited| waited >= JOURNAL_PATIENCE)
             }
             TryError::Store(_) | TryError::Journal(_) | TryError::Full => false,
         };
-        if self.parts.journal.is_some() && (is_over || self.parts.log.is_away()) {
+        if oldest.is_some() && (is_over || self.parts.log.is_away()) {
             self.trip();
             self.divert(jobs).await;
         }
         let pause = tokio::time::sleep(self.pauses.next_delay());
         let journal = self.parts.journal.clone().filter(|_| self.tripped);
-        let ((), rows) = meanwhile(pause, more, journal.as_ref()).await;
-        self.line_up_rows(rows);
+        let ((), noted) = meanwhile(pause, more, journal.as_ref()).await;
+        self.line_up_noted(noted);
     }
 
     /// Whether the log gives no answers now, as far as is known.
@@ -231,7 +249,7 @@ impl ShardQueue {
 
     /// Whether what is fresh has waited for too long behind what is offered again.
     fn holds_up(&self, jobs: &VecDeque<Job>) -> bool {
-        let oldest = jobs.iter().find(|job| job.answer.is_some());
+        let oldest = jobs.iter().find(|job| job.is_fresh());
         !self.line.is_empty() && oldest.is_some_and(|job| job.began.elapsed() >= JOURNAL_PATIENCE)
     }
 
@@ -256,7 +274,7 @@ impl ShardQueue {
                 Err(_) if !self.is_silent() => silent = 0,
                 // Twice, since it may have been this process that stood still.
                 Err(_) if silent == 0 => silent = 1,
-                Err(_) => return Err(TryError::Timeout),
+                Err(_) => return Err(TryError::Silent),
             }
         }
     }
@@ -267,8 +285,12 @@ impl ShardQueue {
         jobs.iter().take_while(is_ready).count()
     }
 
-    /// One try; answers what it can and takes it out of `jobs`, or puts it aside.
-    async fn attempt(&mut self, jobs: &mut VecDeque<Job>) -> Result<(), TryError> {
+    /// One try to append the next of the jobs, after what has to come before: what the log says of
+    /// them, and under which epoch. What needs the database is put aside.
+    async fn attempt(
+        &mut self,
+        jobs: &mut VecDeque<Job>,
+    ) -> Result<Option<(u64, AppendBatchResult)>, TryError> {
         let epoch = self.in_time(self.parts.epochs.get(self.shard)).await?;
         self.offer_again(epoch.number, jobs);
         self.take_from_line(jobs).await?;
@@ -277,18 +299,31 @@ impl ShardQueue {
         let count = affordable(ready, APPEND_BATCH_BYTES_MAX);
         let entries: Vec<Append> = jobs.iter().take(count).map(|job| job.append.clone()).collect();
         if entries.is_empty() {
-            return Ok(());
+            return Ok(None);
         }
-        let _copied = self.calls.turn(&entries).await;
+        let turn = async { Ok::<_, TryError>(self.calls.turn(&entries).await) };
+        let _copied = self.in_time(turn).await?;
         self.retention.begin_append();
         let append = self.parts.log.append(self.shard, epoch.number, &entries, Past::Nothing);
-        let answers = self.in_time(append).await?;
-        let done: Vec<(Job, Appended)> =
-            jobs.drain(..answers.done.len()).zip(answers.done).collect();
-        self.accept(done, epoch.number).await;
-        match answers.stop {
+        Ok(Some((epoch.number, self.in_time(append).await?)))
+    }
+
+    /// Answers what the log has done, and keeps what it took until the database has it.
+    async fn accept(
+        &mut self,
+        jobs: &mut VecDeque<Job>,
+        epoch: u64,
+        AppendBatchResult { done, stop }: AppendBatchResult,
+    ) -> Result<(), TryError> {
+        let mut done: Vec<(Job, Appended)> = jobs.drain(..done.len()).zip(done).collect();
+        self.note_accepted(&mut done).await;
+        for (mut job, done) in done {
+            self.retain(&mut job, &done, epoch);
+            self.answer(job, outcome(done));
+        }
+        match stop {
             None => {}
-            Some(AppendStop::Stale) => self.parts.epochs.forget(self.shard, epoch.number),
+            Some(AppendStop::Stale) => self.parts.epochs.forget(self.shard, epoch),
             Some(AppendStop::Unhydrated) => {
                 if let Some(job) = jobs.front() {
                     self.aside.find_cold(job.append.envelope.room.clone());
@@ -296,8 +331,8 @@ impl ShardQueue {
             }
             Some(AppendStop::Full) => {
                 // What was accepted before waits for room; it is not refused a second time.
-                let (again, fresh): (Vec<Job>, Vec<Job>) =
-                    std::mem::take(jobs).into_iter().partition(|job| job.answer.is_none());
+                let (fresh, again): (Vec<Job>, Vec<Job>) =
+                    std::mem::take(jobs).into_iter().partition(Job::is_fresh);
                 *jobs = again.into();
                 for job in fresh {
                     self.answer(job, Err(full()));
@@ -308,46 +343,6 @@ impl ShardQueue {
             }
         }
         Ok(())
-    }
-
-    /// The log has answered these: what it took is kept until the database has it.
-    async fn accept(&mut self, done: Vec<(Job, Appended)>, epoch: u64) {
-        let mut noted: HashMap<usize, u64> = HashMap::new();
-        if let Some(journal) = self.parts.journal.clone() {
-            let unpersisted = |done: &Appended| {
-                matches!(done, Appended::Placed(Placement { persisted: false, .. }))
-            };
-            let placed = done.iter().filter(|(_, appended)| unpersisted(appended));
-            let rows: Vec<u64> = placed.clone().filter_map(|(job, _)| job.row).collect();
-            if !rows.is_empty() {
-                self.parts.metrics.journal_replayed_total.inc_by(rows.len() as u64);
-                if let Err(error) = journal.journal.placed(rows).await {
-                    trouble!(error = error_chain(&error), "the journal cannot be written");
-                }
-            }
-            if journal.always {
-                let fresh = done.iter().enumerate();
-                let fresh = fresh.filter(|(_, (job, done))| job.row.is_none() && unpersisted(done));
-                let (places, entries): (Vec<usize>, Vec<Append>) =
-                    fresh.map(|(place, (job, _))| (place, job.append.clone())).unzip();
-                let rows = journal.note_placed(entries.clone()).await;
-                let mut rows = rows.into_iter().peekable();
-                for (place, entry) in places.into_iter().zip(entries) {
-                    let is_this = |row: &(Append, u64)| {
-                        row.0.envelope.key() == entry.envelope.key()
-                            && row.0.envelope.kind == entry.envelope.kind
-                    };
-                    if let Some((_, row)) = rows.next_if(is_this) {
-                        noted.insert(place, row);
-                    }
-                }
-            }
-        }
-        for (place, (mut job, done)) in done.into_iter().enumerate() {
-            let row = job.row.or(noted.get(&place).copied());
-            self.retain(&mut job, row, &done, epoch);
-            self.answer(job, outcome(done));
-        }
     }
 
     /// Puts aside what of the next batch needs to be looked up, and what may not overtake it; and
@@ -459,19 +454,25 @@ impl ShardQueue {
         !is_vouched && (self.is_young(epoch) || old())
     }
 
-    fn retain(&self, job: &mut Job, row: Option<u64>, done: &Appended, epoch: u64) {
+    fn retain(&mut self, job: &mut Job, done: &Appended, epoch: u64) {
         if let Appended::Placed(Placement { position, persisted: false, .. }) = done {
             let under = (*position, epoch);
-            let kept = Unpersisted::new(&job.append, row, under, job.share.take());
-            self.retention.keep(kept, job.waiter.take());
+            let kept = Unpersisted::new(&job.append, job.row, under, job.share.take());
+            let waiting = self.waiting_for(job);
+            self.retention.keep(kept, job.waiter.take().into_iter().chain(waiting));
         }
     }
 
-    fn answer(&self, job: Job, outcome: Outcome) {
-        if let (Some(row), Ok(Accepted::Placed(Placement { persisted: true, .. }))) =
+    fn answer(&mut self, job: Job, outcome: Outcome) {
+        if let (Some(row), Ok(Accepted::Placed(Placement { position, persisted: true, .. }))) =
             (job.row, &outcome)
         {
             self.tell_fate(RowFate::Gone(row));
+            let key = unpersisted::key(&job.append.envelope);
+            let place = Placement::stored(*position);
+            for waiter in self.waiting_for(&job) {
+                self.retention.wait(key.clone(), &place, waiter);
+            }
         }
         let Some(answer) = job.answer else {
             // Nobody asked; but what was accepted once must not be refused in silence.

@@ -19,9 +19,11 @@ impl RoomState {
         self.persist(persisted);
     }
 
-    /// Hands everybody what is outside the order.
+    /// Hands everybody what is outside the order; who has no room for it hears of it in the order.
     pub(in crate::hub) fn tell(&self, frame: &Frame) {
-        self.members.by_id.values().for_each(|member| member.queue.push(frame.clone()));
+        for member in self.members.by_id.values() {
+            member.queue.offer(frame);
+        }
     }
 
     /// The same, in other words for one of them.

@@ -5,6 +5,7 @@
 //! whoever opens the folder next, so that several gateways of one machine may share it.
 
 mod salvage;
+mod table;
 mod row;
 
 use std::fs::{self, File, TryLockError};
@@ -17,6 +18,7 @@ use rusqlite::{Connection, OptionalExtension};
 use tracing::{error, info};
 
 use self::row::Row;
+use self::table::{Gone, count, note, oldest, refuse};
 use super::connection::{Access, ReopeningConnection};
 use super::request::{self, Closed, Queue};
 use super::writer;
@@ -147,6 +149,7 @@ impl Journal {
                 continue;
             }
             let Some(lock) = lock(&folder.join(format!("{slot}.lock"))).map_err(refused)? else {
+                info!(file = %file.display(), "this journal is in use by another process");
                 continue;
             };
             match &mut own {
@@ -154,8 +157,8 @@ impl Journal {
                 Some((link, _, _)) => {
                     let database =
                         |source| JournalOpenError::Database { file: file.clone(), source };
-                    salvage::take_over(link.connection().map_err(database)?, &file)
-                        .map_err(database)?;
+                    let own = link.connection().map_err(database)?;
+                    salvage::take_over(own, &file, &clock).map_err(refused)?;
                 }
             }
         }
@@ -269,6 +272,7 @@ impl Journal {
     ) -> Result<(Vec<(u64, Append)>, usize), JournalError> {
         let work = move |connection: &Connection| {
             let (mut read, mut count, mut bytes) = (Vec::with_capacity(rows.len()), 0, 0);
+            let mut gone = Gone::default();
             for n in rows {
                 if bytes >= bytes_max {
                     break;
@@ -287,15 +291,18 @@ impl Journal {
                             error = error_chain(&fault),
                             "an entry of the journal is damaged and is left out"
                         );
-                        refuse(connection, n, "damaged")?;
+                        gone.add(refuse(connection, n, "damaged")?);
                     }
                     // It was taken out meanwhile.
                     None => {}
                 }
             }
-            Ok((read, count))
+            gone.oldest_ms = oldest(connection)?;
+            Ok((read, count, gone))
         };
-        Ok(self.ask(work).await?)
+        let (read, count, gone) = self.ask(work).await?;
+        self.let_go(&gone);
+        Ok((read, count))
     }
 
     /// What is noted under an identity and was not refused.
@@ -312,19 +319,33 @@ impl Journal {
         Ok(self.ask(work).await?)
     }
 
-    /// What of a room the log has not, the first `limit` of it, in its order.
+    /// What of a room the log has not, in its order: the first `limit` of it, or as much as has so
+    /// many bytes.
     ///
     /// # Errors
     /// When the file cannot be read.
-    pub async fn of_room(&self, room: &RoomId, limit: u32) -> Result<Vec<Append>, JournalError> {
+    pub async fn of_room(
+        &self,
+        room: &RoomId,
+        limit: u32,
+        bytes_max: usize,
+    ) -> Result<Vec<Append>, JournalError> {
         let room = room.clone();
         let work = move |connection: &Connection| {
             let sql = row::select("room = ?1 AND placed = 0 AND refused IS NULL")
                 + " ORDER BY n LIMIT ?2";
             let mut statement = connection.prepare_cached(&sql)?;
-            let rows = statement.query_map((room.as_str(), limit), Row::read)?;
-            let rows: Vec<Row> = rows.collect::<Result<_, _>>()?;
-            Ok(rows.into_iter().filter_map(|row| row.append().ok()).collect())
+            let mut rows = statement.query((room.as_str(), limit))?;
+            let (mut found, mut bytes) = (Vec::new(), 0);
+            while let Some(row) = rows.next()? {
+                let Ok(append) = Row::read(row)?.append() else { continue };
+                bytes += append.envelope.body.len();
+                if bytes > bytes_max {
+                    break;
+                }
+                found.push(append);
+            }
+            Ok(found)
         };
         Ok(self.ask(work).await?)
     }
@@ -343,12 +364,20 @@ impl Journal {
         Ok(self.ask(work).await?)
     }
 
-    /// The log takes this row never; it is kept for whoever looks, and offered no more.
+    /// The log takes this row never; it is offered no more, and kept for whoever looks as one of
+    /// the last thousand.
     ///
     /// # Errors
     /// When the file cannot be written.
     pub async fn refused(&self, row: u64, why: String) -> Result<(), JournalError> {
-        Ok(self.ask(move |connection: &Connection| Ok(refuse(connection, row, &why)?)).await?)
+        let work = move |connection: &Connection| {
+            let mut gone = Gone::default();
+            gone.add(refuse(connection, row, &why)?);
+            gone.oldest_ms = oldest(connection)?;
+            Ok(gone)
+        };
+        self.let_go(&self.ask(work).await?);
+        Ok(())
     }
 
     /// The database has these rows: they are taken out.
@@ -357,22 +386,26 @@ impl Journal {
     /// When the file cannot be written: they are offered once more after a restart, which is known.
     pub async fn remove(&self, rows: Vec<u64>) -> Result<(), JournalError> {
         let work = move |connection: &Connection| {
-            let sql = "DELETE FROM entries WHERE n = ?1 RETURNING bytes";
+            let sql = "DELETE FROM entries WHERE n = ?1 AND refused IS NULL RETURNING bytes";
             let mut statement = connection.prepare_cached(sql)?;
-            let (mut entries, mut bytes) = (0, 0);
+            let mut gone = Gone::default();
             for n in rows {
-                let gone: Option<u64> = statement.query_row([n], |row| row.get(0)).optional()?;
-                entries += u64::from(gone.is_some());
-                bytes += gone.unwrap_or(0);
+                gone.add(statement.query_row([n], |row| row.get(0)).optional()?);
             }
-            Ok((entries, bytes, oldest(connection)?))
+            gone.oldest_ms = oldest(connection)?;
+            Ok(gone)
         };
-        let (entries, bytes, oldest_ms) = self.ask(work).await?;
-        let mut figures = self.figures.lock();
-        figures.entries = figures.entries.saturating_sub(entries);
-        figures.bytes = figures.bytes.saturating_sub(bytes);
-        figures.oldest_ms = oldest_ms;
+        self.let_go(&self.ask(work).await?);
         Ok(())
+    }
+
+    fn let_go(&self, gone: &Gone) {
+        if gone.entries > 0 {
+            let mut figures = self.figures.lock();
+            figures.entries = figures.entries.saturating_sub(gone.entries);
+            figures.bytes = figures.bytes.saturating_sub(gone.bytes);
+            figures.oldest_ms = gone.oldest_ms;
+        }
     }
 
     async fn ask<T, F>(&self, work: F) -> Result<T, StoreError>
@@ -429,45 +462,6 @@ fn open(file: &Path, clock: &Clock) -> Result<ReopeningConnection, JournalOpenEr
         salvage::rescue(connection, &damaged).map_err(database)?;
     }
     Ok(link)
-}
-
-fn note(
-    connection: &Connection,
-    row: &Row,
-    (now_ms, placed): (i64, bool),
-) -> Result<Noted, rusqlite::Error> {
-    let found: Option<(u64, Vec<u8>)> = connection
-        .prepare_cached("SELECT n, digest FROM entries WHERE name = ?1 AND refused IS NULL")?
-        .query_row([&row.name], |found| Ok((found.get(0)?, found.get(1)?)))
-        .optional()?;
-    match found {
-        Some((n, digest)) if digest == row.digest => Ok(Noted::Known(n)),
-        Some(_) => Ok(Noted::Conflict),
-        None => {
-            connection
-                .prepare_cached("DELETE FROM entries WHERE name = ?1")?
-                .execute([&row.name])?;
-            row.insert(connection, (now_ms, placed))?;
-            Ok(Noted::New(u64::try_from(connection.last_insert_rowid()).unwrap_or(0)))
-        }
-    }
-}
-
-fn refuse(connection: &Connection, row: u64, why: &str) -> Result<(), rusqlite::Error> {
-    let sql = "UPDATE entries SET refused = ?2 WHERE n = ?1";
-    connection.prepare_cached(sql)?.execute((row, why)).map(drop)
-}
-
-/// When the first came that is still here.
-fn oldest(connection: &Connection) -> Result<Option<i64>, rusqlite::Error> {
-    let sql = "SELECT noted_at FROM entries WHERE refused IS NULL ORDER BY n LIMIT 1";
-    connection.prepare_cached(sql)?.query_row([], |row| row.get(0)).optional()
-}
-
-fn count(connection: &Connection) -> Result<JournalFigures, rusqlite::Error> {
-    let sql = "SELECT count(*), coalesce(sum(bytes), 0) FROM entries WHERE refused IS NULL";
-    let (entries, bytes) = connection.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    Ok(JournalFigures { entries, bytes, oldest_ms: oldest(connection)? })
 }
 
 #[cfg(test)]

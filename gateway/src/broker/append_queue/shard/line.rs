@@ -6,13 +6,14 @@ use std::collections::VecDeque;
 use shared::contract::envelope::Envelope;
 use shared::contract::limits::{APPEND_BATCH_BYTES_MAX, APPEND_BATCH_MAX};
 use shared::contract::refusal::Refusal;
+use shared::log::{Append, Appended, Placement};
 use shared::process::error_chain::error_chain;
 use shared::trouble;
 use tracing::{error, info};
 
 use super::ShardQueue;
 use crate::broker::append_queue::job::{Job, merge};
-use crate::broker::append_queue::journaling::{Offer, RefusedEntry};
+use crate::broker::append_queue::journaling::{NotedRow, Offer, RefusedEntry};
 use crate::broker::append_queue::{PAUSE_MAX, TryError};
 use crate::broker::unpersisted::{self, Kept, RowFate, Unpersisted};
 use crate::broker::waiters::Waiter;
@@ -33,7 +34,7 @@ impl ShardQueue {
                     if !rows.is_empty() {
                         self.trip();
                     }
-                    return self.line_up_rows(rows.into_iter().map(|row| (row, None)));
+                    return rows.into_iter().for_each(|row| self.line_up_row(row));
                 }
                 Err(error) => {
                     trouble!(error = error_chain(&error), "the journal cannot be read");
@@ -43,13 +44,52 @@ impl ShardQueue {
         }
     }
 
-    pub(super) fn line_up_rows(&mut self, rows: impl IntoIterator<Item = (u64, Option<Waiter>)>) {
-        for (row, waiter) in rows {
-            self.last += 1;
-            self.line.push_back((self.last, Offer::Row(row)));
-            if let Some(waiter) = waiter {
-                self.waiters.insert(row, waiter);
+    fn line_up_row(&mut self, row: u64) {
+        self.last += 1;
+        self.line.push_back((self.last, Offer::Row(row)));
+    }
+
+    /// Puts in line what was noted, and remembers who waits for it; where it was noted before, and
+    /// the log has it since, they wait like everybody.
+    pub(super) fn line_up_noted(&mut self, noted: Vec<NotedRow>) {
+        for NotedRow { row, is_new, key, waiter } in noted {
+            if is_new {
+                self.line_up_row(row);
             }
+            if let Some(waiter) = waiter
+                && !self.retention.wait_if_kept(&key, &waiter)
+            {
+                self.waiters.entry(row).or_default().push(waiter);
+            }
+        }
+    }
+
+    /// Who waits for what lies in a job's row, once.
+    pub(super) fn waiting_for(&mut self, job: &Job) -> Vec<Waiter> {
+        job.row.and_then(|row| self.waiters.remove(&row)).unwrap_or_default()
+    }
+
+    /// The journal is told what of it the log has now; and, where it has everything, what else.
+    pub(super) async fn note_accepted(&self, done: &mut [(Job, Appended)]) {
+        let Some(journal) = &self.parts.journal else { return };
+        let unpersisted = |appended: &Appended| {
+            matches!(appended, Appended::Placed(Placement { persisted: false, .. }))
+        };
+        let placed = done.iter().filter(|(_, appended)| unpersisted(appended));
+        let rows: Vec<u64> = placed.filter_map(|(job, _)| job.row).collect();
+        if !rows.is_empty() {
+            self.parts.metrics.journal_replayed_total.inc_by(rows.len() as u64);
+            if let Err(error) = journal.journal.placed(rows).await {
+                trouble!(error = error_chain(&error), "the journal cannot be written");
+            }
+        }
+        if journal.always {
+            let is_missing =
+                |(job, done): &&mut (Job, Appended)| job.row.is_none() && unpersisted(done);
+            let missing: Vec<&mut (Job, Appended)> = done.iter_mut().filter(is_missing).collect();
+            let entries = missing.iter().map(|(job, _)| job.append.clone()).collect();
+            let rows = journal.note_placed(entries).await;
+            missing.into_iter().zip(rows).for_each(|((job, _), row)| job.row = row);
         }
     }
 
@@ -69,20 +109,16 @@ impl ShardQueue {
 
     /// While the log takes nothing, what is fresh goes into the journal: all of it, in its order.
     pub(super) async fn divert(&mut self, jobs: &mut VecDeque<Job>) {
-        let is_fresh = |job: &Job| job.answer.is_some();
         let Some(journal) = self.parts.journal.clone().filter(|_| self.tripped) else { return };
-        if !jobs.iter().any(is_fresh) && !self.aside.has_fresh() {
-            return;
-        }
         // A look-up of what is offered again is let go on: else whoever sends would hold it up.
         if self.aside.has_fresh() {
             merge(jobs, self.aside.take_all());
         }
         let (fresh, again): (Vec<Job>, Vec<Job>) =
-            std::mem::take(jobs).into_iter().partition(is_fresh);
+            std::mem::take(jobs).into_iter().partition(Job::is_fresh);
         *jobs = again.into();
-        let rows = journal.divert(fresh).await;
-        self.line_up_rows(rows);
+        let noted = journal.divert(fresh).await;
+        self.line_up_noted(noted);
     }
 
     /// Moves what is kept in memory into the journal where it becomes too much.
@@ -94,11 +130,16 @@ impl ShardQueue {
             if entries.is_empty() {
                 return;
             }
-            let rows = journal.note_placed(entries).await;
-            if rows.is_empty() {
+            let rows = journal.note_placed(entries.clone()).await;
+            let spilled: Vec<(Append, u64)> = entries
+                .into_iter()
+                .zip(rows)
+                .filter_map(|(entry, row)| Some((entry, row?)))
+                .collect();
+            if spilled.is_empty() {
                 return;
             }
-            self.retention.spilled(rows.into_iter());
+            self.retention.spilled(spilled.into_iter());
         }
     }
 
@@ -172,8 +213,7 @@ impl ShardQueue {
             share.set(unpersisted::bytes(&append));
             let found = orders.find(|(of, _)| *of == row);
             let order = found.map_or(0, |(_, order)| order);
-            let waiter = self.waiters.remove(&row);
-            Job { order, row: Some(row), waiter, ..Job::new(append, None, share) }
+            Job { order, row: Some(row), ..Job::new(append, None, share) }
         });
         Ok(jobs.collect())
     }

@@ -20,4 +20,5 @@ CREATE TABLE entries (
 ) STRICT;
 
 CREATE INDEX entries_of_shard ON entries (shard, placed, n) WHERE refused IS NULL;
+CREATE INDEX entries_refused ON entries (n) WHERE refused IS NOT NULL;
 CREATE INDEX entries_of_room ON entries (room, n) WHERE placed = 0 AND refused IS NULL;

@@ -125,11 +125,13 @@ impl Row {
     pub(super) fn insert(
         &self,
         to: &Connection,
-        (noted_at, placed): (i64, bool),
+        (noted_at, placed, refused): (i64, bool, Option<String>),
     ) -> Result<bool, rusqlite::Error> {
         let sql = "INSERT INTO entries
-            (shard, room, name, digest, envelope, cost, author, noted_at, placed, bytes, checksum)
-            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11) ON CONFLICT (name) DO NOTHING";
+            (shard, room, name, digest, envelope, cost, author, noted_at, placed, refused, bytes,
+             checksum)
+            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
+            ON CONFLICT (name) DO NOTHING";
         let inserted = to.prepare_cached(sql)?.execute((
             self.shard,
             &self.room,
@@ -140,6 +142,7 @@ impl Row {
             &self.author,
             noted_at,
             placed,
+            refused,
             self.bytes(),
             self.checksum,
         ))?;

@@ -3,7 +3,8 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OptionalExtension};
@@ -34,7 +35,8 @@ pub(super) fn check(file: &Path) -> Result<(), Fault> {
     if !file.exists() {
         return Ok(());
     }
-    let torn = torn_bytes(file);
+    // Before anybody takes it in.
+    let wal = Wal::open(file);
     let connection = Connection::open(file)?;
     let found: String = connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
     if found != "ok" {
@@ -48,8 +50,8 @@ pub(super) fn check(file: &Path) -> Result<(), Fault> {
         connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| {
             Ok((row.get(0)?, row.get(1)?, row.get(2)?))
         })?;
-    if let Some(torn) = torn
-        && let Some(bytes) = torn.behind(read.max(0).unsigned_abs())
+    if let Some(wal) = wal
+        && let Some(bytes) = wal.behind(read.max(0).unsigned_abs())
     {
         // What was acknowledged had reached the disk whole, so this was not.
         warn!(file = %file.display(), bytes,
@@ -62,30 +64,28 @@ pub(super) fn check(file: &Path) -> Result<(), Fault> {
 /// A write-ahead log as it was found.
 struct Wal {
     header: [u8; WAL_HEADER],
-    bytes: Vec<u8>,
-}
-
-/// Reads the write-ahead log, before anybody takes it in.
-fn torn_bytes(file: &Path) -> Option<Wal> {
-    let mut wal = fs::File::open(beside(file, "-wal")).ok()?;
-    let mut header = [0; WAL_HEADER];
-    wal.read_exact(&mut header).ok()?;
-    wal.seek(SeekFrom::Start(0)).ok()?;
-    let mut bytes = Vec::new();
-    wal.read_to_end(&mut bytes).ok()?;
-    Some(Wal { header, bytes })
+    file: fs::File,
+    bytes: u64,
 }
 
 impl Wal {
+    fn open(of: &Path) -> Option<Wal> {
+        let file = fs::File::open(beside(of, "-wal")).ok()?;
+        let mut header = [0; WAL_HEADER];
+        file.read_exact_at(&mut header, 0).ok()?;
+        let bytes = file.metadata().ok()?.len();
+        Some(Wal { header, file, bytes })
+    }
+
     /// How many bytes lie behind so many whole frames, where they are of the same run of it: what
     /// was written before it was begun anew has other salts.
-    fn behind(&self, frames: u64) -> Option<usize> {
+    fn behind(&self, frames: u64) -> Option<u64> {
         let page = u32::from_be_bytes(self.header[8..12].try_into().ok()?);
         let end = WAL_HEADER as u64 + frames * (FRAME_HEADER + u64::from(page));
-        let rest = self.bytes.get(usize::try_from(end).ok()?..)?;
-        let salts = rest.get(8..16);
-        let same = salts.is_none_or(|salts| *salts == self.header[16..24]);
-        (same && !rest.is_empty()).then_some(rest.len())
+        let rest = self.bytes.checked_sub(end).filter(|rest| *rest > 0)?;
+        let mut salts = [0; 8];
+        let read = self.file.read_exact_at(&mut salts, end + 8);
+        (read.is_err() || salts == self.header[16..24]).then_some(rest)
     }
 }
 
@@ -119,29 +119,31 @@ pub(super) fn rescue(to: &Connection, damaged: &Path) -> Result<(), rusqlite::Er
     Ok(())
 }
 
-/// Takes everything of a file whose process is gone, and removes it.
-pub(super) fn take_over(to: &Connection, file: &Path) -> Result<(), rusqlite::Error> {
+/// Takes everything of a file whose process is gone, and removes it; one that is damaged is kept
+/// under another name.
+pub(super) fn take_over(to: &Connection, file: &Path, clock: &Clock) -> io::Result<()> {
     if let Err(fault) = check(file) {
-        error!(file = %file.display(), error = error_chain(&fault), "a journal is damaged");
+        let damaged = put_aside(file, clock, &fault)?;
+        return rescue(to, &damaged).map_err(io::Error::other);
     }
-    to.execute_batch("BEGIN IMMEDIATE")?;
-    let from = Connection::open(file)?;
-    let (read, lost) = copy(&from, to);
-    to.execute_batch("COMMIT")?;
-    // Closing it takes its write-ahead log in.
-    drop(from);
+    let taken = || {
+        to.execute_batch("BEGIN IMMEDIATE")?;
+        let (read, lost) = copy(&Connection::open(file)?, to);
+        to.execute_batch("COMMIT")?;
+        Ok::<_, rusqlite::Error>((read, lost))
+    };
+    let (read, lost) = taken().map_err(io::Error::other)?;
     if read > 0 || lost > 0 {
         info!(file = %file.display(), read, lost,
             "took over the journal of a process that is gone");
     }
     if lost > 0 {
-        return Ok(());
+        let fault = Fault::Damaged(format!("{lost} entries are"));
+        return put_aside(file, clock, &fault).map(drop);
     }
     for what in BESIDE {
         match fs::remove_file(beside(file, what)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                warn!(error = error_chain(&error), "a journal that was taken over is not removed");
-            }
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             Ok(()) | Err(_) => {}
         }
     }
@@ -161,20 +163,22 @@ fn copy(from: &Connection, to: &Connection) -> (u64, u64) {
         Ok(_) => return (0, 0),
         Err(_) => (1, last()),
     };
-    let sql = row::select("n = ?1 AND refused IS NULL");
-    let when = "SELECT noted_at, placed FROM entries WHERE n = ?1";
+    let sql = row::select("n = ?1");
+    let when = "SELECT noted_at, placed, refused FROM entries WHERE n = ?1";
     let (mut read, mut lost) = (0, 0);
     for n in first..=last {
         let row = from
             .prepare_cached(&sql)
             .and_then(|mut statement| statement.query_row([n], Row::read).optional());
-        let noted = from.query_row(when, [n], |row| Ok((row.get(0)?, row.get(1)?)));
+        let noted = from.query_row(when, [n], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)));
         match row {
             Ok(None) => {}
-            Ok(Some(row)) if row.is_whole() => match row.insert(to, noted.unwrap_or((0, false))) {
-                Ok(_) => read += 1,
-                Err(_) => lost += 1,
-            },
+            Ok(Some(row)) if row.is_whole() => {
+                match row.insert(to, noted.unwrap_or((0, false, None))) {
+                    Ok(_) => read += 1,
+                    Err(_) => lost += 1,
+                }
+            }
             Ok(Some(_)) | Err(_) => lost += 1,
         }
     }

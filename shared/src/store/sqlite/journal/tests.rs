@@ -3,6 +3,7 @@ use std::os::unix::fs::FileExt;
 use tempfile::TempDir;
 use uuid::Uuid;
 
+use super::table::REFUSED_MAX;
 use super::*;
 use crate::contract::envelope::{EntryKind, Envelope};
 use crate::contract::id::{MessageId, UserId};
@@ -72,9 +73,12 @@ async fn what_was_noted_is_there_after_a_restart_in_its_order_and_goes_when_it_i
     let shard = entry(0, "x").envelope.room.shard();
     let first = journal.waiting(shard).await.unwrap();
     assert_eq!(first, [rows[6], rows[0], rows[3]], "what the log had goes first");
-    let pending = journal.of_room(&entry(0, "x").envelope.room, 10).await.unwrap();
+    let room = entry(0, "x").envelope.room;
+    let pending = journal.of_room(&room, 10, usize::MAX).await.unwrap();
     let pending: Vec<&str> = pending.iter().map(|one| one.envelope.id.as_str()).collect();
     assert_eq!(pending, ["m0", "m3"]);
+    let bytes = entry(0, "x").envelope.body.len();
+    assert_eq!(journal.of_room(&room, 10, 2 * bytes - 1).await.unwrap().len(), 1);
     assert!(journal.find(&key(&entry(8, "x"))).await.unwrap().is_some());
     journal.remove(rows).await.unwrap();
     assert_eq!(journal.figures(), JournalFigures::default());
@@ -89,6 +93,7 @@ async fn what_is_refused_is_kept_and_offered_no_more() {
     let [Noted::New(row)] = noted[..] else { panic!("{noted:?}") };
     journal.refused(row, "the id stands with other content".to_owned()).await.unwrap();
     assert!(waiting(&journal).await.is_empty());
+    assert_eq!(journal.figures(), JournalFigures::default(), "it waits no more");
     let noted = journal.note(vec![entry(0, "z")], false).await.unwrap();
     assert!(matches!(noted[..], [Noted::New(_)]), "its sender may try again");
 }
@@ -127,6 +132,40 @@ async fn two_share_a_folder_and_who_comes_later_takes_over_what_is_left() {
     let mut ids = waiting(&third).await;
     ids.sort();
     assert_eq!(ids, ["m0", "m1", "m2"]);
+}
+
+#[tokio::test]
+async fn the_refused_are_kept_through_a_take_over_and_only_the_last_of_them() {
+    let folder = TempDir::new().unwrap();
+    let (first, second) = (open(&folder), open(&folder));
+    let most = usize::try_from(REFUSED_MAX).unwrap();
+    let entries = (0..most + 7).map(|n| entry(n, "x")).collect();
+    for noted in second.note(entries, false).await.unwrap() {
+        let Noted::New(row) = noted else { panic!("{noted:?}") };
+        second.refused(row, "no".to_owned()).await.unwrap();
+    }
+    drop(second);
+    drop(first);
+    let third = open(&folder);
+    assert_eq!(third.figures(), JournalFigures::default());
+    let file = third.file().to_owned();
+    drop(third);
+    let count = "SELECT count(*) FROM entries WHERE refused = 'no'";
+    let kept: usize =
+        Connection::open(file).unwrap().query_row(count, [], |row| row.get(0)).unwrap();
+    assert_eq!(kept, most);
+}
+
+#[tokio::test]
+async fn a_file_of_another_that_cannot_be_read_is_kept_and_stops_nobody() {
+    let folder = TempDir::new().unwrap();
+    fs::write(folder.path().join("1.db"), "this is no database, and was one").unwrap();
+    let journal = open(&folder);
+    journal.note(vec![entry(0, "x")], false).await.unwrap();
+    let kept = fs::read_dir(folder.path()).unwrap().map(|file| file.unwrap().file_name());
+    let kept: Vec<_> = kept.filter(|name| name.to_string_lossy().contains("damaged")).collect();
+    assert_eq!(kept.len(), 1, "{kept:?}");
+    assert!(!folder.path().join("1.db").exists());
 }
 
 /// Copies a folder as a process that was killed leaves it.
