@@ -29,6 +29,7 @@ use shared::log::{Hydration, Log, LogError, RingEntry, RoomPage};
 use shared::process::byte_budget::ByteBudget;
 use shared::store::{Span, Store, StoreError};
 use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::Instant;
 
 use self::single_flight::SingleFlight;
 use super::entry::{Cursor, RoomEntry, fold, leave_out_refused};
@@ -48,6 +49,11 @@ const READINGS_MAX: usize = 16;
 
 /// How long a page waits for its turn to be read.
 const READING_WAIT: Duration = Duration::from_secs(2);
+
+/// How long a reader whom the log does not answer tries on, and how often: after half of that it is
+/// known whether the log is away.
+const AWAY_PATIENCE: Duration = Duration::from_secs(1);
+const AWAY_LOOK: Duration = Duration::from_millis(50);
 
 /// Tries to read a room whose epoch or head is being settled.
 const TRIES_MAX: usize = 5;
@@ -70,6 +76,17 @@ pub(crate) enum HistoryError {
     Passed,
     #[error("too much is being read")]
     Busy,
+}
+
+impl HistoryError {
+    /// The log did not answer.
+    fn is_unanswered(&self) -> bool {
+        use HistoryError::{Epoch, Log};
+        matches!(
+            self,
+            Log(LogError::Unavailable(_)) | Epoch(EpochError::Log(LogError::Unavailable(_)))
+        )
+    }
 }
 
 /// Reads until what was read stands together: a room may move on meanwhile.
@@ -235,8 +252,15 @@ impl History {
         part: Part,
         limit: usize,
     ) -> Result<(u64, RoomPage), HistoryError> {
-        if !self.is_away() {
-            return self.ring(room, part, limit).await;
+        let began = Instant::now();
+        while !self.is_away() {
+            match self.ring(room, part, limit).await {
+                // Either it is known soon to be away, or it was for a moment.
+                Err(error) if error.is_unanswered() && began.elapsed() < AWAY_PATIENCE => {
+                    tokio::time::sleep(AWAY_LOOK).await;
+                }
+                read => return read,
+            }
         }
         let head = self.stored_head(room).await?;
         let (entries, dense_from, more) = (Vec::new(), None, false);

@@ -25,7 +25,9 @@ const AHEAD_PAUSE: Duration = Duration::from_millis(20);
 /// Pauses after which the room is taken to have missed it.
 const AHEAD_PAUSES_MAX: usize = 25;
 
-/// How long a join waits for the first reading of its room, where that fails.
+/// How often a join waits so long for the first reading of its room, where that fails: a log that
+/// goes is known to be away after the first, and the database is read then.
+const SETTLE_WAITS_MAX: usize = 3;
 const SETTLE_PATIENCE: Duration = Duration::from_millis(500);
 
 /// How long a join waits for its room to be where the log is, before the database is asked whether
@@ -51,13 +53,16 @@ impl Hub {
         mut joiner: Joiner<'_>,
         since: Option<Cursor>,
     ) -> Result<Membership, JoinError> {
-        let (mut tries, mut pauses) = (0, 0);
+        let (mut tries, mut pauses, mut waits) = (0, 0, 0);
         while tries < JOIN_TRIES_MAX {
             let room = self.room(id);
             while tokio::time::timeout(SETTLE_PATIENCE, room.settled()).await.is_err() {
                 // One that cannot be subscribed fails as well, though it is not known yet.
                 let Deps { broker, history, .. } = &*self.parts;
-                if room.read(|state| state.failing) || !broker.hears() || history.log.is_away() {
+                waits += 1;
+                let is_failing =
+                    || room.read(|state| state.failing) || !broker.hears() || history.log.is_away();
+                if waits >= SETTLE_WAITS_MAX && is_failing() {
                     return Err(HistoryError::Unsettled.into());
                 }
             }

@@ -85,3 +85,22 @@ async fn while_redis_is_known_to_be_away_everybody_is_answered_at_once() {
     fleet.redis_mut().restart(PATIENCE).await.unwrap();
     goes_on(&fleet, &alice).await;
 }
+
+/// Before it is known that Redis is gone, a reader waits for that and is not turned away.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_reads_or_joins_while_redis_goes_is_not_turned_away() {
+    let mut fleet = cluster().await;
+    let alice = client(&fleet.gateways()[0], "alice").await;
+    alice.join("r", None).await.unwrap();
+    alice.send("r", &unique_id(), "before").await.unwrap();
+    fleet.redis_mut().kill_9().await.unwrap();
+    let began = Instant::now();
+    for round in 0.. {
+        alice.history("r", json!({})).await.unwrap();
+        alice.history("r", json!({ "after": { "epoch": 0, "seq": 0 } })).await.unwrap();
+        alice.join(&format!("new-{round}"), None).await.unwrap();
+        if began.elapsed() > Duration::from_secs(2) {
+            break;
+        }
+    }
+}
