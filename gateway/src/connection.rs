@@ -169,7 +169,8 @@ fn read(node: &Node, handle: &Handle, text: &[u8]) -> (Reply, Result<Command, Re
 }
 
 /// The first frame has to say who is asking, where the handshake did not. Anything else is refused,
-/// a few times.
+/// a few times. Whose proof could not be looked at is sent away to come again, and not for another
+/// proof.
 async fn authenticate(
     reader: &mut Reader,
     node: &Arc<Node>,
@@ -177,10 +178,11 @@ async fn authenticate(
 ) -> Result<Identity, CloseReason> {
     let patience = tokio::time::sleep(Duration::from_millis(AUTH_TIMEOUT_MS));
     tokio::pin!(patience);
+    let mut too_late = CloseReason::Unauthenticated;
     for _ in 0..UNPROVEN_FRAMES_MAX {
         let incoming = tokio::select! {
             ending = handle.queue.ending() => return Err(ending.reason()),
-            () = &mut patience => return Err(CloseReason::Unauthenticated),
+            () = &mut patience => return Err(too_late),
             () = node.leaving.cancelled() => return Err(CloseReason::Restart),
             incoming = next(reader, node, handle) => incoming?,
         };
@@ -199,7 +201,7 @@ async fn authenticate(
                     Ok(identity) => return Ok(identity),
                     Err(AuthError::Invalid) => return Err(CloseReason::Unauthenticated),
                     // It may ask again while its time lasts.
-                    Err(AuthError::Unavailable) => {}
+                    Err(AuthError::Unavailable) => too_late = CloseReason::TryLater,
                 }
             }
             (reply, Ok(_)) => {
@@ -209,7 +211,7 @@ async fn authenticate(
             (reply, Err(refusal)) => reply.refuse(None, &refusal),
         }
     }
-    Err(CloseReason::Unauthenticated)
+    Err(too_late)
 }
 
 fn welcome(node: &Node, handle: &Handle, identity: &Identity) -> Frame {

@@ -34,7 +34,7 @@ async fn asking_gateway() -> Fleet {
 }
 
 /// Options of gateways that ask for tokens, and their API with the key that opens it.
-fn with_api() -> (GatewayOptions, String) {
+pub(crate) fn with_api() -> (GatewayOptions, String) {
     let (key, digest) = gateway::auth::api_keys::mint();
     let options = GatewayOptions::default().with_jwt_secret(SECRET);
     let options = options.with_env("ROOMCAST_API_KEYS", digest).with_env("ROOMCAST_LOG", "trace");

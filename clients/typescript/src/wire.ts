@@ -203,7 +203,7 @@ export interface Commands {
   'typing:stop': [data: { roomId: string }, reply: Done]
   'receipt:update': [
     data: { roomId: string, lastReadMessageId?: string, position?: Position },
-    reply: { readonly position: Position },
+    reply: { readonly position: Position, readonly durability?: Durability },
   ]
   'presence:update': [data: { roomId: string, status: 'active' | 'idle' }, reply: Done]
   'credits:get': [data: { userId?: string } | undefined, reply: CreditBalance]
@@ -212,7 +212,7 @@ export interface Commands {
       userId: string, amount: number, kind: 'usage' | 'purchase' | 'refund', id: string,
       messageId?: string, metadata?: Metadata,
     },
-    reply: { readonly id: string, readonly duplicate: boolean },
+    reply: { readonly id: string, readonly duplicate: boolean, readonly durability?: Durability },
   ]
   'history:get': [
     data: { roomId: string, before?: Position, after?: Position, limit?: number },

@@ -144,9 +144,7 @@ impl Accepted {
     /// What the sender of an edit or a delete is told.
     pub(crate) fn of_change(&self, change_id: MessageId) -> ChangeReply {
         let (position, duplicate) = (self.position(), self.is_duplicate());
-        let is_journaled = matches!(self, Accepted::Journaled { .. });
-        let durability = is_journaled.then_some(Durability::Journal);
-        let persisted = self.is_persisted();
+        let (persisted, durability) = (self.is_persisted(), self.only_journaled());
         ChangeReply { change_id, position, duplicate, persisted, durability }
     }
 
@@ -156,6 +154,11 @@ impl Accepted {
             Accepted::Placed(place) => place.duplicate,
             Accepted::Journaled { duplicate, .. } => *duplicate,
         }
+    }
+
+    /// What replies say that name no durability but this one.
+    pub(crate) fn only_journaled(&self) -> Option<Durability> {
+        matches!(self, Accepted::Journaled { .. }).then_some(Durability::Journal)
     }
 
     fn position(&self) -> Option<Position> {

@@ -10,14 +10,14 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use shared::contract::id::{RoomId, UserId};
 use shared::contract::limits::RECEIPT_TURNS_MAX;
-use shared::contract::position::Position;
+use shared::contract::protocol::ReceiptReply;
 use shared::contract::refusal::Refusal;
 use shared::contract::signal::ReadMark;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 /// How far one has read then, or why that is not known.
-pub(crate) type Read = Result<Position, Refusal>;
+pub(crate) type Read = Result<ReceiptReply, Refusal>;
 
 /// By room and user, what waits for the one that is under way.
 type Lines = HashMap<(RoomId, UserId), Option<QueuedReceipt>>;
@@ -99,6 +99,7 @@ impl ReceiptQueue {
 
 #[cfg(test)]
 mod tests {
+    use shared::contract::position::Position;
     use shared::contract::timestamp::Timestamp;
 
     use super::*;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use shared::contract::credit::CreditKind;
 use shared::contract::id::UserId;
-use shared::contract::protocol::{CreditsGet, CreditsTrack, TrackReply};
+use shared::contract::protocol::{CreditsGet, CreditsTrack};
 use shared::contract::refusal::{Refusal, RefusalCode};
 
 use crate::command::reply::Reply;
@@ -47,9 +47,8 @@ pub(super) async fn track(session: &Session, node: &Arc<Node>, reply: Reply, dat
     let permit = session.in_flight.clone().acquire_owned().await;
     let node = Arc::clone(node);
     tokio::spawn(async move {
-        let id = tracked.id.clone();
         match credit::settled(&node, tracked).await {
-            Ok(duplicate) => reply.done(&TrackReply { id, duplicate }),
+            Ok(counted) => reply.done(&counted),
             Err(refusal) => reply.refuse(None, &refusal),
         }
         drop(permit);

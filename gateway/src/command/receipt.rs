@@ -30,7 +30,7 @@ pub(super) async fn execute(
     let known = known(node, &room, &mark);
     if known >= mark.position {
         // Nothing new: others would not hear of it either.
-        return reply.done(&ReceiptReply { position: known });
+        return reply.done(&ReceiptReply { position: known, durability: None });
     }
     let read = receipt::submit(node, &room, mark.clone());
     // The reader goes no further while too many answers are outstanding.
@@ -38,9 +38,9 @@ pub(super) async fn execute(
     let node = Arc::clone(node);
     tokio::spawn(async move {
         match read.await.unwrap_or_else(|_| Err(post::leaving())) {
-            Ok(position) => {
+            Ok(ReceiptReply { position, durability }) => {
                 let position = position.max(self::known(&node, &room, &mark));
-                reply.done(&ReceiptReply { position });
+                reply.done(&ReceiptReply { position, durability });
             }
             Err(refusal) => reply.refuse(Some(&room), &refusal),
         }

@@ -12,7 +12,7 @@ use shared::contract::envelope::{EntryKind, Envelope};
 use shared::contract::id::{MessageId, UserId};
 use shared::contract::limits::SPENDING_SETTLE_MS;
 use shared::contract::message::MessageType;
-use shared::contract::protocol::{Cost, Credits, CreditsTrack, EventName};
+use shared::contract::protocol::{Cost, Credits, CreditsTrack, EventName, TrackReply};
 use shared::contract::refusal::{Refusal, RefusalCode};
 use shared::contract::timestamp::Timestamp;
 use shared::log::{Append, Pending};
@@ -71,24 +71,23 @@ pub(crate) fn track(node: &Node, data: CreditsTrack) -> Result<Tracked, Refusal>
     Ok(Tracked { id, user, amount, outcome: node.append_queue.append(append, None)? })
 }
 
-/// What became of a movement that was put in line: whether it was counted before.
-pub(crate) async fn settled(node: &Node, tracked: Tracked) -> Result<bool, Refusal> {
+/// What became of a movement that was put in line.
+pub(crate) async fn settled(node: &Node, tracked: Tracked) -> Result<TrackReply, Refusal> {
     let Tracked { id, user, amount, outcome } = tracked;
     let accepted = match post::answered(outcome).await {
         // It was a dead letter, and may have been driven again since.
         Err(refusal) if refusal.code == RefusalCode::Rejected => {
-            let found = node.store.find_movements(&[(id, user)]).await;
+            let found = node.store.find_movements(&[(id.clone(), user)]).await;
             return match found.is_ok_and(|found| found == [Some(amount)]) {
-                true => Ok(true),
+                true => Ok(TrackReply { id, duplicate: true, durability: None }),
                 false => Err(refusal),
             };
         }
         answered => answered?,
     };
-    if !accepted.is_duplicate() {
-        node.metrics.credits_in_total.inc();
-    }
-    Ok(accepted.is_duplicate())
+    let (duplicate, durability) = (accepted.is_duplicate(), accepted.only_journaled());
+    node.metrics.credits_in_total.inc_by((!duplicate).into());
+    Ok(TrackReply { id, duplicate, durability })
 }
 
 /// Whether this one may say what a message costs.

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use shared::contract::envelope::{EntryKind, Envelope};
 use shared::contract::id::{MessageId, RoomId, UserId};
 use shared::contract::position::Position;
+use shared::contract::protocol::ReceiptReply;
 use shared::contract::signal::ReadMark;
 use shared::contract::timestamp::Timestamp;
 use shared::log::Append;
@@ -42,7 +43,10 @@ async fn drive(node: Arc<Node>, key: (RoomId, UserId), first: QueuedReceipt) {
             Ok(outcome) => outcome.await.unwrap_or_else(|_| Err(post::leaving())),
             Err(refusal) => Err(refusal),
         };
-        let read = outcome.map(|_| mark.position);
+        let read = outcome.map(|accepted| ReceiptReply {
+            position: mark.position,
+            durability: accepted.only_journaled(),
+        });
         for answer in answers {
             // Whoever asked may have left.
             let _ = answer.send(read.clone());

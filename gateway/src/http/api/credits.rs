@@ -43,10 +43,9 @@ pub(super) async fn track(
     let mut data: CreditsTrack = asked.json()?;
     name(asked, &mut data, None)?;
     let tracked = credit::track(node, data)?;
-    let id = tracked.id.clone();
-    let duplicate = credit::settled(node, tracked).await?;
-    let status = if duplicate { StatusCode::OK } else { StatusCode::CREATED };
-    Ok(json(status, &TrackReply { id, duplicate }))
+    let counted = credit::settled(node, tracked).await?;
+    let status = if counted.duplicate { StatusCode::OK } else { StatusCode::CREATED };
+    Ok(json(status, &counted))
 }
 
 /// A movement without an id of its own is named by the request's `Idempotency-Key`, for its user,
@@ -106,10 +105,9 @@ impl PendingTrack {
             Ok(tracked) => credit::settled(node, tracked).await,
             Err(refusal) => Err(refusal),
         };
-        match (self.id, counted) {
-            (Some(id), Ok(duplicate)) => BatchResult::Stands(TrackReply { id, duplicate }),
-            (id, Err(error)) => BatchResult::Refused { id, error },
-            (None, Ok(_)) => unreachable!("what is in line has an id"),
+        match counted {
+            Ok(counted) => BatchResult::Stands(counted),
+            Err(error) => BatchResult::Refused { id: self.id, error },
         }
     }
 }

@@ -117,6 +117,9 @@ pub struct StreamReply {
 pub struct ReceiptReply {
     /// How far one has read now.
     pub position: Position,
+    /// How safe that is, where it is only journaled.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub durability: Option<Durability>,
 }
 
 /// Reply to `credits:track`.
@@ -127,4 +130,7 @@ pub struct TrackReply {
     pub id: MessageId,
     /// It was counted already.
     pub duplicate: bool,
+    /// How safe it is, where it is only journaled.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub durability: Option<Durability>,
 }
