@@ -5,6 +5,7 @@
 //! whoever opens the folder next, so that several gateways of one machine may share it.
 
 mod salvage;
+mod pages;
 mod table;
 mod row;
 
@@ -443,12 +444,13 @@ fn lock(file: &Path) -> std::io::Result<Option<File>> {
 /// Opens a file that is sound, or begins it anew with what of it is readable.
 fn open(file: &Path, clock: &Clock) -> Result<ReopeningConnection, JournalOpenError> {
     let database = |source| JournalOpenError::Database { file: file.to_owned(), source };
-    let damaged = match salvage::check(file) {
-        Ok(()) => None,
-        Err(fault) => Some(salvage::put_aside(file, clock, &fault).map_err(|source| {
-            let folder = file.parent().unwrap_or(file).to_owned();
-            JournalOpenError::Folder { folder, source }
-        })?),
+    let unusable = |source| {
+        let folder = file.parent().unwrap_or(file).to_owned();
+        JournalOpenError::Folder { folder, source }
+    };
+    let (damaged, unread) = match salvage::check(file) {
+        Ok(unread) => (None, unread),
+        Err(fault) => (Some(salvage::put_aside(file, clock, &fault).map_err(unusable)?), None),
     };
     let mut link = ReopeningConnection::open(file, Access::Write).map_err(database)?;
     let connection = link.connection().map_err(database)?;
@@ -459,7 +461,10 @@ fn open(file: &Path, clock: &Clock) -> Result<ReopeningConnection, JournalOpenEr
         connection.execute_batch(TABLES).map_err(database)?;
     }
     if let Some(damaged) = damaged {
-        salvage::rescue(connection, &damaged).map_err(database)?;
+        salvage::rescue(connection, &damaged).map_err(unusable)?;
+    }
+    if let Some(unread) = unread {
+        salvage::rescue_unread(connection, file, unread).map_err(unusable)?;
     }
     Ok(link)
 }

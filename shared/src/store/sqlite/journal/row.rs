@@ -38,6 +38,18 @@ pub(super) struct Row {
     checksum: i64,
 }
 
+/// A column's value.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Column<'a> {
+    Null,
+    Integer(i64),
+    Text(&'a [u8]),
+    Blob(&'a [u8]),
+}
+
+/// When a row was noted, whether the log has it, and why it is never offered again.
+pub(super) type Noting = (i64, bool, Option<String>);
+
 /// Under which an entry is known: movements of credits have ids of their own. Ids have no spaces.
 pub(super) fn name(is_usage: bool, key: &MessageKey) -> String {
     let MessageKey { room, user, id } = key;
@@ -107,6 +119,45 @@ impl Row {
         })
     }
 
+    /// The row of these, in the order of the table; nothing where they are others.
+    pub(super) fn from_columns(columns: &[Column<'_>]) -> Option<(Row, Noting)> {
+        use Column::{Blob, Integer, Null, Text};
+        let [
+            Null,
+            Integer(shard),
+            Text(room),
+            Text(name),
+            Blob(digest),
+            Blob(envelope),
+            cost,
+            author,
+            Integer(noted_at),
+            Integer(_),
+            Integer(checksum),
+            Integer(placed),
+            refused,
+        ] = columns
+        else {
+            return None;
+        };
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).ok();
+        let optional = |column: &Column<'_>| match column {
+            Text(bytes) => text(bytes),
+            Null | Integer(_) | Blob(_) => None,
+        };
+        let row = Row {
+            shard: u16::try_from(*shard).ok()?,
+            room: text(room)?,
+            name: text(name)?,
+            digest: digest.to_vec(),
+            envelope: envelope.to_vec(),
+            cost: if let Blob(cost) = cost { Some(cost.to_vec()) } else { None },
+            author: optional(author),
+            checksum: *checksum,
+        };
+        Some((row, (*noted_at, *placed == 1, optional(refused))))
+    }
+
     /// What is to be offered to the log.
     pub(super) fn append(self) -> Result<Append, RowError> {
         if !self.is_whole() {
@@ -125,7 +176,7 @@ impl Row {
     pub(super) fn insert(
         &self,
         to: &Connection,
-        (noted_at, placed, refused): (i64, bool, Option<String>),
+        (noted_at, placed, refused): Noting,
     ) -> Result<bool, rusqlite::Error> {
         let sql = "INSERT INTO entries
             (shard, room, name, digest, envelope, cost, author, noted_at, placed, refused, bytes,

@@ -10,16 +10,13 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, OptionalExtension};
 use tracing::{error, info, warn};
 
+use super::pages::{FRAME_HEADER, Found, Pages, Place, WAL_HEADER};
 use super::row::{self, Row};
 use crate::process::clock::Clock;
 use crate::process::error_chain::error_chain;
 
 /// What lies beside a file of `SQLite`.
 const BESIDE: [&str; 3] = ["", "-wal", "-shm"];
-
-/// Sizes in a write-ahead log (<https://sqlite.org/fileformat2.html#walformat>).
-const WAL_HEADER: usize = 32;
-const FRAME_HEADER: u64 = 24;
 
 /// Why a file is not used as it is.
 #[derive(Debug, thiserror::Error)]
@@ -30,10 +27,10 @@ pub(super) enum Fault {
     Damaged(String),
 }
 
-/// Whether the file is sound, or not there.
-pub(super) fn check(file: &Path) -> Result<(), Fault> {
+/// Whether the file is sound, or not there; gives what of its write-ahead log is left unread.
+pub(super) fn check(file: &Path) -> Result<Option<Unread>, Fault> {
     if !file.exists() {
-        return Ok(());
+        return Ok(None);
     }
     // Before anybody takes it in.
     let wal = Wal::open(file);
@@ -50,42 +47,65 @@ pub(super) fn check(file: &Path) -> Result<(), Fault> {
         connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| {
             Ok((row.get(0)?, row.get(1)?, row.get(2)?))
         })?;
-    if let Some(wal) = wal
-        && let Some(bytes) = wal.behind(read.max(0).unsigned_abs())
-    {
-        // What was acknowledged had reached the disk whole, so this was not.
+    let unread = wal.and_then(|wal| wal.unread(read.max(0).unsigned_abs()));
+    if let Some(Unread { wal, from }) = &unread {
+        // What was acknowledged had reached the disk whole. Either this was not, or it is damaged.
+        let bytes = wal.metadata().map_or(0, |found| found.len()).saturating_sub(*from);
         warn!(file = %file.display(), bytes,
             "the end of the journal is torn: a write was under way when the process or its \
-             machine ended");
+             machine ended, or the disk is at fault; what of it is readable is taken");
     }
-    Ok(())
+    Ok(unread)
 }
 
 /// A write-ahead log as it was found.
 struct Wal {
-    header: [u8; WAL_HEADER],
+    header: [u8; WAL_HEADER as usize],
     file: fs::File,
-    bytes: u64,
+}
+
+/// What of a write-ahead log `SQLite` does not take, from some byte on.
+pub(super) struct Unread {
+    wal: fs::File,
+    from: u64,
 }
 
 impl Wal {
     fn open(of: &Path) -> Option<Wal> {
         let file = fs::File::open(beside(of, "-wal")).ok()?;
-        let mut header = [0; WAL_HEADER];
+        let mut header = [0; WAL_HEADER as usize];
         file.read_exact_at(&mut header, 0).ok()?;
-        let bytes = file.metadata().ok()?.len();
-        Some(Wal { header, file, bytes })
+        Some(Wal { header, file })
     }
 
-    /// How many bytes lie behind so many whole frames, where they are of the same run of it: what
-    /// was written before it was begun anew has other salts.
-    fn behind(&self, frames: u64) -> Option<u64> {
+    /// What lies behind so many whole frames, where it is of the same run of it: what was written
+    /// before it was begun anew has other salts.
+    fn unread(self, frames: u64) -> Option<Unread> {
+        if !self.is_sound() {
+            return Some(Unread { wal: self.file, from: WAL_HEADER });
+        }
         let page = u32::from_be_bytes(self.header[8..12].try_into().ok()?);
-        let end = WAL_HEADER as u64 + frames * (FRAME_HEADER + u64::from(page));
-        let rest = self.bytes.checked_sub(end).filter(|rest| *rest > 0)?;
+        let from = WAL_HEADER + frames * (FRAME_HEADER + u64::from(page));
+        let bytes = self.file.metadata().ok()?.len();
         let mut salts = [0; 8];
-        let read = self.file.read_exact_at(&mut salts, end + 8);
-        (read.is_err() || salts == self.header[16..24]).then_some(rest)
+        let read = self.file.read_exact_at(&mut salts, from + 8);
+        let is_of_it = read.is_err() || salts == self.header[16..24];
+        (bytes > from && is_of_it).then_some(Unread { wal: self.file, from })
+    }
+
+    /// Whether the header's checksum is that of the header.
+    fn is_sound(&self) -> bool {
+        let big_endian = self.header[3] & 1 == 1;
+        let word = |bytes: &[u8]| {
+            let bytes = bytes.try_into().unwrap_or([0; 4]);
+            if big_endian { u32::from_be_bytes(bytes) } else { u32::from_le_bytes(bytes) }
+        };
+        let (mut first, mut second) = (0_u32, 0_u32);
+        for pair in self.header[..24].chunks_exact(8) {
+            first = first.wrapping_add(word(&pair[..4])).wrapping_add(second);
+            second = second.wrapping_add(word(&pair[4..])).wrapping_add(first);
+        }
+        self.header[24..] == [first.to_be_bytes(), second.to_be_bytes()].concat()
     }
 }
 
@@ -109,23 +129,47 @@ pub(super) fn put_aside(file: &Path, clock: &Clock, fault: &Fault) -> io::Result
     Ok(damaged)
 }
 
-/// Takes what of a damaged file is readable, row by row.
-pub(super) fn rescue(to: &Connection, damaged: &Path) -> Result<(), rusqlite::Error> {
-    to.execute_batch("BEGIN IMMEDIATE")?;
-    let (read, lost) = Connection::open(damaged).map_or((0, 0), |from| copy(&from, to));
-    to.execute_batch("COMMIT")?;
+/// Takes every row of a damaged file that is whole.
+pub(super) fn rescue(to: &Connection, damaged: &Path) -> io::Result<()> {
+    let wal = fs::File::open(beside(damaged, "-wal")).ok();
+    let pages = Pages::new(fs::File::open(damaged)?, wal.map(|wal| (wal, WAL_HEADER)))?;
+    let (read, lost) = take(to, &pages, &pages.places())?;
     error!(file = %damaged.display(), read, lost,
         "what was readable of a damaged journal was taken over");
     Ok(())
 }
 
+/// Takes every row that is whole of what was left unread of a file.
+pub(super) fn rescue_unread(to: &Connection, file: &Path, unread: Unread) -> io::Result<()> {
+    let pages = Pages::new(fs::File::open(file)?, Some((unread.wal, unread.from)))?;
+    take(to, &pages, &pages.places_in_log()).map(drop)
+}
+
+/// Takes rows that are not there yet, in their order; says how many were, and how many could not
+/// be read.
+fn take(to: &Connection, pages: &Pages, places: &[Place]) -> io::Result<(u64, u64)> {
+    let (mut read, mut lost) = (0, 0);
+    to.execute_batch("BEGIN IMMEDIATE").map_err(io::Error::other)?;
+    for place in places {
+        match pages.row(*place) {
+            Found::Row(row, noting) => {
+                read += u64::from(row.insert(to, noting).map_err(io::Error::other)?);
+            }
+            Found::Damaged => lost += 1,
+            Found::Other => {}
+        }
+    }
+    to.execute_batch("COMMIT").map_err(io::Error::other)?;
+    Ok((read, lost))
+}
+
 /// Takes everything of a file whose process is gone, and removes it; one that is damaged is kept
 /// under another name.
 pub(super) fn take_over(to: &Connection, file: &Path, clock: &Clock) -> io::Result<()> {
-    if let Err(fault) = check(file) {
-        let damaged = put_aside(file, clock, &fault)?;
-        return rescue(to, &damaged).map_err(io::Error::other);
-    }
+    let unread = match check(file) {
+        Ok(unread) => unread,
+        Err(fault) => return rescue(to, &put_aside(file, clock, &fault)?),
+    };
     let taken = || {
         to.execute_batch("BEGIN IMMEDIATE")?;
         let (read, lost) = copy(&Connection::open(file)?, to);
@@ -133,6 +177,9 @@ pub(super) fn take_over(to: &Connection, file: &Path, clock: &Clock) -> io::Resu
         Ok::<_, rusqlite::Error>((read, lost))
     };
     let (read, lost) = taken().map_err(io::Error::other)?;
+    if let Some(unread) = unread {
+        rescue_unread(to, file, unread)?;
+    }
     if read > 0 || lost > 0 {
         info!(file = %file.display(), read, lost,
             "took over the journal of a process that is gone");
