@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 use tokio_tungstenite::tungstenite::Message;
 
 /// How long `welcome` and replies may take.
-const REPLY_WITHIN: Duration = Duration::from_secs(15);
+const REPLY_WITHIN: Duration = Duration::from_secs(60);
 
 /// Something unasked from the server.
 #[derive(Debug, Clone, PartialEq)]

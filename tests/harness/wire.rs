@@ -24,7 +24,7 @@ pub const SUBPROTOCOL: &str = "roomcast.v1";
 /// How many frames may wait to be written. Whoever sends keeps fewer in flight.
 pub const OUTGOING_MAX: usize = 4_096;
 /// How long TCP and the upgrade may take.
-const CONNECT_WITHIN: Duration = Duration::from_secs(5);
+const CONNECT_WITHIN: Duration = Duration::from_secs(30);
 /// How many frames are written before the socket is flushed.
 const WRITE_BATCH_MAX: usize = 64;
 

@@ -236,18 +236,24 @@ impl Connections {
 
     /// Pings every client in its turn, and ends those that have not been heard for too long or
     /// whose proof has ended. One loop over all of them, which is a second late at most: a timer of
-    /// each would be set anew with every message.
+    /// each would be set anew with every message. A time in which this process itself stood still
+    /// is nobody's silence.
     pub(crate) async fn heartbeat(&self, (every, timeout): (Duration, Duration), clock: &Clock) {
         let ping = Frame::ping(b"");
         let tick = (every / 4).clamp(Duration::from_millis(10), Duration::from_secs(1));
         let mut ticks = tokio::time::interval(tick);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut last = Instant::now();
         loop {
             ticks.tick().await;
+            let late = last.elapsed().saturating_sub(2 * tick);
+            let late_ms = u64::try_from(late.as_millis()).unwrap_or(u64::MAX);
+            last = Instant::now();
             let (now_ms, unix_ms) = (self.now_ms(), clock.now_ms());
             // The iterator's guards are held over short sections only, none of which looks at
             // the map again.
             for handle in &self.open {
+                handle.heard_ms.fetch_add(late_ms, Ordering::Relaxed);
                 let silent_ms = now_ms.saturating_sub(handle.heard_ms.load(Ordering::Relaxed));
                 let pinged_ms = handle.pinged_ms.load(Ordering::Relaxed);
                 if u128::from(silent_ms) >= timeout.as_millis() {
@@ -282,6 +288,21 @@ mod tests {
         }
         task.await.unwrap();
         assert_eq!(gone(), 200);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_silent_while_the_process_stands_still_is_not_at_fault() {
+        let connections = Arc::new(Connections::new(1));
+        let handle = connections.open(SendQueue::default());
+        let watched = Arc::clone(&connections);
+        let (every, timeout) = (Duration::from_secs(30), Duration::from_secs(60));
+        tokio::spawn(async move { watched.heartbeat((every, timeout), &Clock::system()).await });
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        tokio::time::advance(10 * timeout).await;
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        assert_eq!(handle.queue.closing(), None);
+        tokio::time::sleep(timeout).await;
+        assert_eq!(handle.queue.closing(), Some(CloseReason::HeartbeatMissed));
     }
 
     #[test]
