@@ -244,7 +244,14 @@ impl History {
         self.log.is_away()
     }
 
-    /// The same for who only reads and goes on nowhere: where the log gives no answers, a ring
+    /// Waits until the log gives no answers.
+    pub(super) async fn goes_away(&self) {
+        while !self.is_away() {
+            tokio::time::sleep(AWAY_LOOK).await;
+        }
+    }
+
+    /// A ring for who only reads and goes on nowhere: where the log gives no answers, a ring
     /// without entries that ends where the room does in the database.
     async fn ring_if_any(
         &self,
@@ -252,11 +259,14 @@ impl History {
         part: Part,
         limit: usize,
     ) -> Result<(u64, RoomPage), HistoryError> {
-        let began = Instant::now();
+        let mut failing: Option<Instant> = None;
         while !self.is_away() {
             match self.ring(room, part, limit).await {
                 // Either it is known soon to be away, or it was for a moment.
-                Err(error) if error.is_unanswered() && began.elapsed() < AWAY_PATIENCE => {
+                Err(error)
+                    if error.is_unanswered()
+                        && failing.get_or_insert_with(Instant::now).elapsed() < AWAY_PATIENCE =>
+                {
                     tokio::time::sleep(AWAY_LOOK).await;
                 }
                 read => return read,

@@ -26,8 +26,8 @@ const AHEAD_PAUSE: Duration = Duration::from_millis(20);
 const AHEAD_PAUSES_MAX: usize = 25;
 
 /// How often a join waits so long for the first reading of its room, where that fails: a log that
-/// goes is known to be away after the first, and the database is read then.
-const SETTLE_WAITS_MAX: usize = 3;
+/// goes is soon known to be away, and the database is read then.
+const SETTLE_WAITS_MAX: usize = 6;
 const SETTLE_PATIENCE: Duration = Duration::from_millis(500);
 
 /// How long a join waits for its room to be where the log is, before the database is asked whether

@@ -79,9 +79,13 @@ pub(super) async fn run(room: Arc<Room>) {
 /// Subscribe, confirmed; then read; then go on with what was published meanwhile.
 async fn attempt(room: &Arc<Room>) -> Result<bool, SyncError> {
     let confirmed = room.parts.broker.subscribe(&room.id);
-    match tokio::time::timeout(SUBSCRIBE_PATIENCE, confirmed).await {
-        Ok(confirmed) => confirmed?,
-        Err(_) => return Err(SyncError::Unheard),
+    tokio::select! {
+        confirmed = tokio::time::timeout(SUBSCRIBE_PATIENCE, confirmed) => match confirmed {
+            Ok(confirmed) => confirmed?,
+            Err(_) => return Err(SyncError::Unheard),
+        },
+        // Nobody waits for it then: the database may be read.
+        () = room.parts.history.goes_away() => return Err(SyncError::Unheard),
     }
     presence_sync::read(room, room.read(|state| state.settled)).await?;
     read_streams(Arc::clone(room)).await;

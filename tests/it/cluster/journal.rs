@@ -88,7 +88,7 @@ async fn held(gateway: &GatewayNode) -> Result<f64, String> {
     Ok(gateway.metrics().await.map_err(|e| e.to_string())?.sum("roomcast_journal_entries"))
 }
 
-async fn until_empty(gateway: &GatewayNode) {
+pub(super) async fn until_empty(gateway: &GatewayNode) {
     let empty = || async {
         let held = held(gateway).await?;
         if held == 0.0 { Ok(()) } else { Err(format!("{held} entries")) }

@@ -8,6 +8,9 @@ use std::time::Duration;
 use fleet::{ClusterOptions, Faults, Fleet, RedisOptions};
 use harness::Expect;
 
+use tokio::time::Instant;
+
+use super::journal::until_empty;
 use super::set_back::{snapshot, told};
 use super::{Crowd, PATIENCE, options};
 
@@ -140,4 +143,24 @@ async fn a_redis_that_is_full_costs_a_talk_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_redis_that_takes_two_seconds_a_call_costs_a_talk_nothing() {
     survives(Loss::Slow).await;
+}
+
+/// A journal empties in its order when Redis is back; how long it took is said.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_long_journal_is_replayed_in_its_order() {
+    let mut fleet = Fleet::cluster(options()).await.unwrap();
+    let talk = Crowd::begin(&fleet, ROOMS, PEOPLE_PER_ROOM).await;
+    let people = ROOMS * PEOPLE_PER_ROOM;
+    let each = usize::try_from(from_env("REPLAY_MESSAGES", 4000)).unwrap() / people;
+    fleet.redis_mut().kill_9().await.unwrap();
+    talk.say(each);
+    talk.until_acked(each * people).await;
+    fleet.redis_mut().restart(PATIENCE).await.unwrap();
+    let began = Instant::now();
+    for gateway in fleet.gateways() {
+        until_empty(gateway).await;
+    }
+    println!("{} messages were replayed and stored in {:?}", each * people, began.elapsed());
+    let expect = Expect { ack_positions: false, ..Expect::default() };
+    talk.ends_well(&fleet, expect).await;
 }
