@@ -69,6 +69,8 @@ impl Part for Postgres {
             // A path in a deep folder would be too long for a socket.
             ("unix_socket_directories", ""),
             ("max_connections", "200"),
+            // In its folder, with which it goes: what a killed server has in `/dev/shm` stays.
+            ("dynamic_shared_memory_type", "mmap"),
             ("fsync", if self.options.fsync { "on" } else { "off" }),
         ]
         .into();

@@ -51,9 +51,9 @@ const READINGS_MAX: usize = 16;
 const READING_WAIT: Duration = Duration::from_secs(2);
 
 /// How long a reader whom the log does not answer tries on, and how often: after half of that it is
-/// known whether the log is away.
+/// known whether the log is away. Thousands of rooms may look at once.
 const AWAY_PATIENCE: Duration = Duration::from_secs(1);
-const AWAY_LOOK: Duration = Duration::from_millis(50);
+const AWAY_LOOK: Duration = Duration::from_millis(200);
 
 /// Tries to read a room whose epoch or head is being settled.
 const TRIES_MAX: usize = 5;

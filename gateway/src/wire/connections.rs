@@ -253,7 +253,9 @@ impl Connections {
             // The iterator's guards are held over short sections only, none of which looks at
             // the map again.
             for handle in &self.open {
-                handle.heard_ms.fetch_add(late_ms, Ordering::Relaxed);
+                if late_ms > 0 {
+                    handle.heard_ms.fetch_add(late_ms, Ordering::Relaxed);
+                }
                 let silent_ms = now_ms.saturating_sub(handle.heard_ms.load(Ordering::Relaxed));
                 let pinged_ms = handle.pinged_ms.load(Ordering::Relaxed);
                 if u128::from(silent_ms) >= timeout.as_millis() {

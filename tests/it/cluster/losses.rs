@@ -6,8 +6,7 @@
 use std::time::Duration;
 
 use fleet::{ClusterOptions, Faults, Fleet, RedisOptions};
-use harness::Expect;
-
+use harness::{Expect, eventually};
 use tokio::time::Instant;
 
 use super::journal::until_empty;
@@ -18,8 +17,8 @@ const ROOMS: usize = 4;
 const PEOPLE_PER_ROOM: usize = 5;
 /// How often each of them says something: 500 messages a second of all.
 const SAID_EVERY: Duration = Duration::from_millis(40);
-/// How long a talk goes on before and after.
-const MARGIN: Duration = Duration::from_secs(1);
+/// How much is accepted before and after, a second's worth.
+const MARGIN: usize = 500;
 /// How long a call takes where Redis is slow: each way half of it.
 const SLOWNESS: Duration = Duration::from_secs(1);
 
@@ -34,13 +33,13 @@ enum Loss {
     Slow,
 }
 
-fn from_env(name: &str, default: u64) -> u64 {
+fn from_env(name: &str, default: usize) -> usize {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
-/// How long it lasts.
-fn lasts() -> Duration {
-    Duration::from_secs(from_env("LOSS_SECONDS", 2))
+/// Waits until so much more is accepted.
+async fn goes_on(talk: &Crowd, messages: usize) {
+    talk.until_acked(talk.acked() + messages).await;
 }
 
 /// People talk for as long as something takes; gives how much each of them said.
@@ -58,22 +57,24 @@ async fn talk_while(talk: &Crowd, work: impl Future<Output = ()>) -> usize {
     }
 }
 
-async fn happens(fleet: &mut Fleet, loss: Loss) {
+/// It lasts until so much was accepted meanwhile, or is known, where nothing is accepted.
+async fn happens(fleet: &mut Fleet, talk: &Crowd, loss: Loss) {
+    let lasts = || goes_on(talk, from_env("LOSS_MESSAGES", 1000));
     match loss {
         Loss::Killed => {
             fleet.redis_mut().kill_9().await.unwrap();
-            tokio::time::sleep(lasts()).await;
+            lasts().await;
             fleet.redis_mut().restart(PATIENCE).await.unwrap();
         }
         Loss::Stopped => {
             fleet.redis().stop().await.unwrap();
-            tokio::time::sleep(lasts()).await;
+            lasts().await;
             fleet.redis().cont().unwrap();
         }
         Loss::Emptied => told(fleet, "FLUSHALL").await,
         Loss::SetBack => {
             snapshot(fleet).await;
-            tokio::time::sleep(MARGIN).await;
+            goes_on(talk, MARGIN).await;
             fleet.redis_mut().kill_9().await.unwrap();
             fleet.redis_mut().restart(PATIENCE).await.unwrap();
         }
@@ -82,13 +83,17 @@ async fn happens(fleet: &mut Fleet, loss: Loss) {
                 fleet.redis().command(&["CONFIG", "SET", "maxmemory", bytes]).await.unwrap();
             };
             limit("1mb").await;
-            tokio::time::sleep(lasts()).await;
+            let knows = || async {
+                let body = fleet.gateways()[0].operator_get("/readyz").await.unwrap().body;
+                if body.contains("redis") { Ok(()) } else { Err(body) }
+            };
+            eventually(PATIENCE, "a node knows", knows).await;
             limit("0").await;
         }
         Loss::Slow => {
             let link = fleet.redis_proxy().link();
             link.set_faults(Faults { latency: SLOWNESS, ..Faults::default() });
-            tokio::time::sleep(lasts()).await;
+            lasts().await;
             link.heal();
         }
     }
@@ -104,9 +109,9 @@ async fn survives(loss: Loss) {
     let mut said = 0;
     for _ in 0..from_env("LOSS_RUNS", 2) {
         let loses = async {
-            tokio::time::sleep(MARGIN).await;
-            happens(&mut fleet, loss).await;
-            tokio::time::sleep(MARGIN).await;
+            goes_on(&talk, MARGIN).await;
+            happens(&mut fleet, &talk, loss).await;
+            goes_on(&talk, MARGIN).await;
         };
         said += talk_while(&talk, loses).await;
         talk.until_persisted(said * ROOMS * PEOPLE_PER_ROOM).await;
@@ -151,7 +156,7 @@ async fn a_long_journal_is_replayed_in_its_order() {
     let mut fleet = Fleet::cluster(options()).await.unwrap();
     let talk = Crowd::begin(&fleet, ROOMS, PEOPLE_PER_ROOM).await;
     let people = ROOMS * PEOPLE_PER_ROOM;
-    let each = usize::try_from(from_env("REPLAY_MESSAGES", 4000)).unwrap() / people;
+    let each = from_env("REPLAY_MESSAGES", 4000) / people;
     fleet.redis_mut().kill_9().await.unwrap();
     talk.say(each);
     talk.until_acked(each * people).await;

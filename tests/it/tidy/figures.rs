@@ -8,7 +8,7 @@ use super::source::Source;
 /// Most lines of production code that each crate has, as `tests/lines` counts them. A feature that
 /// wants in says its lines; whoever deletes lowers the figure.
 const LINES_MAX: [(&str, usize); 4] =
-    [("shared", 14_550), ("gateway", 19_630), ("sync-worker", 2_550), ("deploy/fleet", 2_900)];
+    [("shared", 14_580), ("gateway", 19_630), ("sync-worker", 2_550), ("deploy/fleet", 2_900)];
 
 /// Largest size of a document, in bytes: what is longer is not read.
 const DOCUMENT_BYTES_MAX: [(&str, usize); 3] =

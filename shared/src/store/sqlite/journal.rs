@@ -146,7 +146,8 @@ impl Journal {
         for slot in 0..SLOTS {
             let file = folder.join(format!("{slot}.db"));
             // An own file is found before there is need to look at all others.
-            if own.is_some() && !file.exists() {
+            let is_there = file.exists() || !salvage::unread(&file).map_err(refused)?.is_empty();
+            if own.is_some() && !is_there {
                 continue;
             }
             let Some(lock) = lock(&folder.join(format!("{slot}.lock"))).map_err(refused)? else {
@@ -448,9 +449,12 @@ fn open(file: &Path, clock: &Clock) -> Result<ReopeningConnection, JournalOpenEr
         let folder = file.parent().unwrap_or(file).to_owned();
         JournalOpenError::Folder { folder, source }
     };
-    let (damaged, unread) = match salvage::check(file) {
-        Ok(unread) => (None, unread),
-        Err(fault) => (Some(salvage::put_aside(file, clock, &fault).map_err(unusable)?), None),
+    let unread = match salvage::check(file) {
+        Ok(unread) => unread,
+        Err(fault) => {
+            salvage::put_aside(file, clock, &fault).map_err(unusable)?;
+            None
+        }
     };
     let mut link = ReopeningConnection::open(file, Access::Write).map_err(database)?;
     let connection = link.connection().map_err(database)?;
@@ -460,9 +464,7 @@ fn open(file: &Path, clock: &Clock) -> Result<ReopeningConnection, JournalOpenEr
     if is_new {
         connection.execute_batch(TABLES).map_err(database)?;
     }
-    if let Some(damaged) = damaged {
-        salvage::rescue(connection, &damaged).map_err(unusable)?;
-    }
+    salvage::rescue(connection, file).map_err(unusable)?;
     if let Some(unread) = unread {
         salvage::rescue_unread(connection, file, unread).map_err(unusable)?;
     }

@@ -18,6 +18,9 @@ use crate::process::error_chain::error_chain;
 /// What lies beside a file of `SQLite`.
 const BESIDE: [&str; 3] = ["", "-wal", "-shm"];
 
+/// Begins the extension of a damaged file until what is readable of it was taken over.
+const UNREAD: &str = "unread-";
+
 /// Why a file is not used as it is.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Fault {
@@ -34,6 +37,9 @@ pub(super) fn check(file: &Path) -> Result<Option<Unread>, Fault> {
     }
     // Before anybody takes it in.
     let wal = Wal::open(file);
+    if wal.as_ref().is_some_and(|wal| !wal.is_sound()) {
+        return Err(Fault::Damaged("its write-ahead log has no head".to_owned()));
+    }
     let connection = Connection::open(file)?;
     let found: String = connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
     if found != "ok" {
@@ -81,9 +87,6 @@ impl Wal {
     /// What lies behind so many whole frames, where it is of the same run of it: what was written
     /// before it was begun anew has other salts.
     fn unread(self, frames: u64) -> Option<Unread> {
-        if !self.is_sound() {
-            return Some(Unread { wal: self.file, from: WAL_HEADER });
-        }
         let page = u32::from_be_bytes(self.header[8..12].try_into().ok()?);
         let from = WAL_HEADER + frames * (FRAME_HEADER + u64::from(page));
         let bytes = self.file.metadata().ok()?.len();
@@ -115,27 +118,52 @@ fn beside(file: &Path, what: &str) -> PathBuf {
     name.into()
 }
 
-/// Gives a damaged file another name, under which it is kept, and says which.
-pub(super) fn put_aside(file: &Path, clock: &Clock, fault: &Fault) -> io::Result<PathBuf> {
-    let damaged = file.with_extension(format!("damaged-{}", clock.now_ms()));
-    error!(file = %file.display(), kept = %damaged.display(), error = error_chain(fault),
+/// Gives a damaged file another name, under which it waits to be read.
+pub(super) fn put_aside(file: &Path, clock: &Clock, fault: &Fault) -> io::Result<()> {
+    let aside = file.with_extension(format!("{UNREAD}{}", clock.now_ms()));
+    error!(file = %file.display(), kept = %aside.display(), error = error_chain(fault),
         "the journal is damaged; what of it is readable is taken over");
+    rename(file, &aside)
+}
+
+fn rename(from: &Path, to: &Path) -> io::Result<()> {
     for what in BESIDE {
-        match fs::rename(beside(file, what), beside(&damaged, what)) {
+        match fs::rename(beside(from, what), beside(to, what)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             Ok(()) | Err(_) => {}
         }
     }
-    Ok(damaged)
+    Ok(())
 }
 
-/// Takes every row of a damaged file that is whole.
-pub(super) fn rescue(to: &Connection, damaged: &Path) -> io::Result<()> {
-    let wal = fs::File::open(beside(damaged, "-wal")).ok();
-    let pages = Pages::new(fs::File::open(damaged)?, wal.map(|wal| (wal, WAL_HEADER)))?;
-    let (read, lost) = take(to, &pages, &pages.places())?;
-    error!(file = %damaged.display(), read, lost,
-        "what was readable of a damaged journal was taken over");
+/// What was put aside of this file and is not read to its end: somebody was killed over it.
+pub(super) fn unread(file: &Path) -> io::Result<Vec<PathBuf>> {
+    let (Some(folder), Some(stem)) = (file.parent(), file.file_stem()) else {
+        return Ok(Vec::new());
+    };
+    let mut found = Vec::new();
+    for other in fs::read_dir(folder)? {
+        let other = other?.path();
+        let extension = other.extension().unwrap_or_default().to_string_lossy();
+        let at = extension.strip_prefix(UNREAD).map(str::parse::<i64>);
+        if other.file_stem() == Some(stem) && at.is_some_and(|at| at.is_ok()) {
+            found.push(other);
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// Takes every row that is whole of what was put aside of a file, which is kept as damaged then.
+pub(super) fn rescue(to: &Connection, file: &Path) -> io::Result<()> {
+    for aside in unread(file)? {
+        let wal = fs::File::open(beside(&aside, "-wal")).ok();
+        let pages = Pages::new(fs::File::open(&aside)?, wal.map(|wal| (wal, WAL_HEADER)))?;
+        let (read, lost) = take(to, &pages, &pages.places())?;
+        let name = aside.to_string_lossy().replace(UNREAD, "damaged-");
+        rename(&aside, Path::new(&name))?;
+        error!(file = name, read, lost, "what was readable of a damaged journal was taken over");
+    }
     Ok(())
 }
 
@@ -168,8 +196,15 @@ fn take(to: &Connection, pages: &Pages, places: &[Place]) -> io::Result<(u64, u6
 pub(super) fn take_over(to: &Connection, file: &Path, clock: &Clock) -> io::Result<()> {
     let unread = match check(file) {
         Ok(unread) => unread,
-        Err(fault) => return rescue(to, &put_aside(file, clock, &fault)?),
+        Err(fault) => {
+            put_aside(file, clock, &fault)?;
+            None
+        }
     };
+    rescue(to, file)?;
+    if !file.exists() {
+        return Ok(());
+    }
     let taken = || {
         to.execute_batch("BEGIN IMMEDIATE")?;
         let (read, lost) = copy(&Connection::open(file)?, to);
@@ -186,7 +221,8 @@ pub(super) fn take_over(to: &Connection, file: &Path, clock: &Clock) -> io::Resu
     }
     if lost > 0 {
         let fault = Fault::Damaged(format!("{lost} entries are"));
-        return put_aside(file, clock, &fault).map(drop);
+        put_aside(file, clock, &fault)?;
+        return rescue(to, file);
     }
     for what in BESIDE {
         match fs::remove_file(beside(file, what)) {

@@ -168,6 +168,23 @@ async fn a_file_of_another_that_cannot_be_read_is_kept_and_stops_nobody() {
     assert!(!folder.path().join("1.db").exists());
 }
 
+#[tokio::test]
+async fn a_damaged_file_that_was_put_aside_and_not_read_is_read_by_whoever_comes_next() {
+    for slot in [0, 1] {
+        let folder = TempDir::new().unwrap();
+        let (first, second) = (open(&folder), open(&folder));
+        let own = if slot == 0 { &first } else { &second };
+        own.note((0..20).map(|n| entry(n, "x")).collect(), false).await.unwrap();
+        drop((first, second));
+        // Killed before it had read any of it.
+        let name = folder.path().join(format!("{slot}.db"));
+        fs::rename(&name, name.with_extension("unread-1")).unwrap();
+        assert_eq!(waiting(&open(&folder)).await.len(), 20);
+        assert!(name.with_extension("damaged-1").exists());
+        assert_eq!(waiting(&open(&folder)).await.len(), 20, "it is taken once");
+    }
+}
+
 /// Copies a folder as a process that was killed leaves it.
 fn copy(from: &Path, to: &Path) {
     for file in fs::read_dir(from).unwrap() {
